@@ -1,0 +1,70 @@
+"""tinygrad_tx: a tensor library with reverse-mode autograd, NumPy and CuPy backends, a compiler,
+and the Transformer on top of it.
+
+    import tinygrad_tx as tx
+
+Everything a user needs is a name here or in tx.nn, tx.nn.functional, tx.optim, tx.models,
+tx.data, tx.training, tx.decoding and tx.viz; the last four are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from .autograd import grad, value_and_grad
+from .creation import (
+    arange,
+    cat,
+    empty,
+    eye,
+    from_dlpack,
+    full,
+    full_like,
+    get_default_device,
+    maximum,
+    minimum,
+    ones,
+    ones_like,
+    rand,
+    randint,
+    randn,
+    set_default_device,
+    split,
+    stack,
+    tensor,
+    tril,
+    triu,
+    where,
+    zeros,
+    zeros_like,
+)
+from .dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, int64
+from .gradcheck import gradcheck
+from .node import Op, Spec
+from .node import grad_enabled as is_grad_enabled
+from .random import manual_seed
+from .tensor import Tensor, matmul, no_grad
+from .version import __version__
+
+if TYPE_CHECKING:
+    from . import compiler, data, decoding, models, nn, optim, training, viz
+    from .compiler import compile, set_num_threads
+    from .serialize import load, save
+
+_LAZY = {
+    "compile": "compiler",
+    "set_num_threads": "compiler",
+    "save": "serialize",
+    "load": "serialize",
+}
+_PACKAGES = ("compiler", "data", "decoding", "models", "nn", "optim", "training", "viz")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f".{name}", __name__)
+    if name in _LAZY:
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,268 @@
+"""Reverse-mode differentiation over Nodes, and the functional forms built on it.
+
+What comes in: output nodes and their cotangents. What goes out: a gradient Tensor for each input
+node. Each op's vjp is written on Tensors, so the gradient is itself a graph: recorded where
+create_graph is set (gradients of gradients), computed and forgotten elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .errors import GradError
+from .node import (
+    ITEM,
+    RELEASED,
+    Graph,
+    Handle,
+    Node,
+    Spec,
+    apply,
+    current_trace,
+    grad_enabled,
+    scope,
+    set_grad_enabled,
+)
+from . import tree
+from .ops import ADD, COPY, FULL, RESHAPE, SUM
+
+if TYPE_CHECKING:  # tensor.py imports this file; annotations are all that is wanted back
+    from .tensor import Tensor
+
+Slots = list["Tensor | None"]
+
+
+def gradients(
+    outputs: Sequence[Node],
+    cotangents: Sequence[Tensor],
+    inputs: Sequence[Node] | None = None,
+    *,
+    create_graph: bool = False,
+    release: bool = False,
+) -> dict[Node, Tensor]:
+    """Sum over outputs of cotangent * d output / d node, for each input node that is reached.
+
+    inputs: where to stop; None means all leaves that require a gradient.
+    release: forget each recorded node once it is passed.
+    """
+    wanted = None if inputs is None else set(inputs)
+
+    def inside(node: Node) -> bool:
+        return node.requires_grad and not (wanted is not None and node in wanted)
+
+    order = [n for n in Graph(outputs, follow=inside) if n.requires_grad]
+    reaches = _reaching(order, wanted)
+    slots: dict[Node, Slots] = {}
+    for node, cotangent in zip(outputs, cotangents, strict=True):
+        if node in reaches:
+            _accumulate(slots, node, 0, cotangent)
+    found: dict[Node, Tensor] = {}
+    with set_grad_enabled(create_graph):
+        while order:  # popped, so that each node's memory goes as soon as it is passed
+            node = order.pop()
+            got = slots.pop(node, None)
+            if got is None:
+                continue
+            if wanted is None and node.op.kind == "leaf" or wanted is not None and node in wanted:
+                found[node] = _only(got)
+                continue
+            if node.op is RELEASED:
+                raise GradError(
+                    "this graph has been released by an earlier backward(); compute the loss "
+                    "again, or call backward(retain_graph=True) the first time"
+                )
+            if node.op is ITEM:
+                _accumulate(slots, node.srcs[0], node.attrs["i"], _only(got))
+            else:
+                for src, grad in zip(node.srcs, _vjp(node, got, reaches), strict=True):
+                    if grad is not None:
+                        _accumulate(slots, src, 0, grad)
+            reaches.discard(node)
+            if release and node.trace is None:
+                node.release()
+    return found
+
+
+def backward(root: Node, gradient: Tensor | None, *, create_graph: bool, release: bool) -> None:
+    """Add the gradient of root to `.grad` of every leaf Tensor that it depends on."""
+    if not root.requires_grad:
+        raise GradError(
+            "backward() of a Tensor that requires no gradient: no input had requires_grad=True, "
+            "or it was computed under no_grad() or inside a compiled function (call backward() "
+            "inside it)"
+        )
+    if gradient is None:
+        if root.shape != ():
+            raise GradError(
+                f"backward() of a Tensor {root.shape} needs gradient=; reduce it to a scalar with "
+                ".sum() or .mean(), or pass a Tensor of its shape"
+            )
+        gradient = _ones(root)
+    elif gradient.shape != root.shape:
+        raise GradError(f"backward(): gradient {gradient.shape} does not fit {root.shape}")
+    (root,) = _differentiable((root,))
+    found = gradients([root], [gradient], create_graph=create_graph, release=release)
+    for node, grad in found.items():
+        owner = node.owner() if node.owner is not None else None
+        if owner is None:
+            continue
+        with set_grad_enabled(create_graph):
+            owner.grad = grad if owner.grad is None else owner.grad + grad
+
+
+def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """The function that gives the gradient of a scalar-valued f by its argument(s) argnums.
+
+    The gradient has the argument's structure: a Tensor, or a list, tuple or dict of them. Apply it
+    again for higher derivatives. GradError where f's result is no scalar.
+    """
+    both = value_and_grad(f, argnums)
+    return lambda *args, **kwargs: both(*args, **kwargs)[1]
+
+
+def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """As grad(), but the function gives (f(...), gradient)."""
+    single = isinstance(argnums, int)
+    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+
+    def run(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        keep = grad_enabled()
+        with set_grad_enabled(True):
+            leaves: list[Node] = []
+            args = tuple(_fresh(a, leaves) if i in numbers else a for i, a in enumerate(args))
+            value = f(*args, **kwargs)
+            if not isinstance(value, Handle) or value.node.shape != ():
+                raise GradError(f"grad: the function must give a scalar Tensor, not {value!r}")
+            found: dict[Node, Tensor] = {}
+            if value.node.requires_grad:
+                (root,) = _differentiable((value.node,))
+                found = gradients([root], [_ones(root)], leaves, create_graph=keep)
+        results = [_collect(args[n], found) for n in numbers]
+        return value, results[0] if single else tuple(results)
+
+    return run
+
+
+def _differentiable(roots: tuple[Node, ...]) -> tuple[Node, ...]:
+    trace = current_trace()
+    return roots if trace is None else trace.differentiate(roots)
+
+
+def _reaching(order: Sequence[Node], wanted: set[Node] | None) -> set[Node]:
+    """The nodes whose gradient leads to something wanted."""
+    if wanted is None:
+        return set(order)
+    reaching: set[Node] = set()
+    for node in order:
+        if node in wanted or any(src in reaching for src in node.srcs):
+            reaching.add(node)
+    return reaching
+
+
+def _vjp(node: Node, got: Slots, reaches: set[Node]) -> list[Tensor | None]:
+    """The gradient of each input of node, summed back to its shape."""
+    op, wrap = node.op, Handle.wrap
+    xs = [wrap(src) for src in node.srcs]
+    g: Any
+    y: Any
+    if isinstance(node.spec, Spec):
+        g, y = _only(got), wrap(node)
+    else:
+        got = got + [None] * (len(node.spec) - len(got))
+        g = tuple(
+            _filled(spec, node.device, 0.0) if s is None else s
+            for s, spec in zip(got, node.spec, strict=True)
+        )
+        y = tuple(wrap(apply(ITEM, (node,), {"i": i})) for i in range(len(node.spec)))
+    with scope(node.scope):
+        if op.vjp is not None:
+            grads = op.vjp(g, y, *xs, **node.attrs)
+        else:
+            grads = _by_decomposition(node, g, xs, reaches)
+        return [
+            _unbroadcast(node, grad() if callable(grad) else grad, src) if src in reaches else None
+            for src, grad in zip(node.srcs, grads, strict=True)
+        ]
+
+
+def _by_decomposition(node: Node, g: Any, xs: list[Tensor], reaches: set[Node]) -> list[Any]:
+    create_graph = grad_enabled()
+    assert node.op.decompose is not None
+    # Copies, for an input may be computed from another one: each is a place to stop at.
+    leaves: list[Node] = []
+    with set_grad_enabled(True):
+        for i, src in enumerate(node.srcs):
+            if src in reaches:
+                xs[i] = COPY(xs[i])
+                leaves.append(xs[i].node)
+        out = node.op.decompose(*xs, **node.attrs)
+    outs, gs = (out, g) if isinstance(out, tuple) else ((out,), (g,))
+    pairs = [(o.node, c) for o, c in zip(outs, gs, strict=True) if o.node.requires_grad]
+    found = gradients(
+        [o for o, _ in pairs], [c for _, c in pairs], leaves, create_graph=create_graph
+    )
+    return [found.get(x.node) for x in xs]
+
+
+def _fresh(argument: Any, leaves: list[Node]) -> Any:
+    """The argument with each floating Tensor replaced by a copy to differentiate by."""
+
+    def copy(x: Tensor) -> Tensor:
+        if not x.dtype.is_floating_point:
+            raise GradError(f"grad: an argument of dtype {x.dtype.name} has no gradient")
+        if not x.requires_grad:
+            x = Handle.wrap(x.node)
+            x.requires_grad = True
+        x = COPY(x)
+        leaves.append(x.node)
+        return x
+
+    return tree.map_leaves(lambda leaf: copy(leaf) if isinstance(leaf, Handle) else leaf, argument)
+
+
+def _collect(argument: Any, found: dict[Node, Tensor]) -> Any:
+    """The gradients in the argument's structure; zeros where f does not depend on a Tensor."""
+
+    def pick(x: Any) -> Any:
+        if not isinstance(x, Handle):
+            return None
+        got = found.get(x.node)
+        return _filled(Spec(x.node.shape, x.node.dtype), x.node.device, 0.0) if got is None else got
+
+    return tree.map_leaves(pick, argument)
+
+
+def _unbroadcast(node: Node, grad: Tensor | None, src: Node) -> Tensor | None:
+    """grad summed over the axes along which node stretched src."""
+    if grad is None or grad.shape == src.shape:
+        return grad
+    extra = len(grad.shape) - len(src.shape)
+    stretched = tuple(
+        i for i, n in enumerate(grad.shape) if i < extra or (src.shape[i - extra] == 1 and n != 1)
+    )
+    total = SUM(grad, axis=stretched, keepdims=True)
+    out: Tensor = RESHAPE(total, shape=src.shape)
+    return out
+
+
+def _accumulate(slots: dict[Node, Slots], node: Node, i: int, grad: Tensor) -> None:
+    got = slots.setdefault(node, [])
+    got.extend([None] * (i + 1 - len(got)))
+    old = got[i]
+    got[i] = grad if old is None else ADD(old, grad)
+
+
+def _only(got: Slots) -> Tensor:
+    assert len(got) == 1 and got[0] is not None
+    return got[0]
+
+
+def _filled(spec: Spec, device: str, value: float) -> Tensor:
+    attrs = {"shape": spec.shape, "value": value, "dtype": spec.dtype, "device": device}
+    out: Tensor = FULL(**attrs)
+    return out
+
+
+def _ones(node: Node) -> Tensor:
+    return _filled(Spec(node.shape, node.dtype), node.device, 1.0)

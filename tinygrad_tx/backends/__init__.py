@@ -1,0 +1,40 @@
+"""Floor 1: arrays and kernels, one backend per device. `get(device)` is the only door.
+
+What comes in: a device name. What goes out: a Backend, made on first use. Called by node.py when
+an op runs, and by tensor.py when data enters or leaves. This file alone knows which device names
+exist; a further backend adds one line here and one file beside it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ..errors import DeviceError
+from .base import Array, Backend
+
+_MODULES = {"cpu": "numpy_backend", "cuda": "cupy_backend"}
+_LOADED: dict[str, Backend] = {}
+
+
+def canonical(device: str) -> str:
+    """The device's name if it is a known one; DeviceError otherwise."""
+    if device not in _MODULES:
+        raise DeviceError(f'no device "{device}": choose one of {", ".join(_MODULES)}')
+    return device
+
+
+def get(device: str) -> Backend:
+    """The backend of a device; DeviceError, in one line, where something it needs is missing."""
+    backend = _LOADED.get(device)
+    if backend is None:
+        module = import_module(f"{__name__}.{_MODULES[canonical(device)]}")
+        backend = _LOADED[device] = module.load()
+    return backend
+
+
+def devices() -> tuple[str, ...]:
+    """The names of all known devices, present or not."""
+    return tuple(_MODULES)
+
+
+__all__ = ["Array", "Backend", "canonical", "devices", "get"]

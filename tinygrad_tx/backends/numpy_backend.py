@@ -1,0 +1,132 @@
+"""The CPU backend: NumPy arrays. See base.py for what each function means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import DType
+from . import numpy_random
+from .base import Array, Backend
+
+
+def load() -> Backend:
+    return NumpyBackend()
+
+
+class NumpyBackend(Backend):
+    device = "cpu"
+
+    def __init__(self) -> None:
+        super().__init__(np)
+
+    def run(
+        self, forward: Callable[..., Any], arrays: Sequence[Array], attrs: Mapping[str, Any]
+    ) -> Any:
+        with np.errstate(all="ignore"):
+            return forward(self, *arrays, **attrs)
+
+    def from_host(self, array: np.ndarray[Any, Any]) -> Array:
+        return np.array(array, order="C", copy=True)
+
+    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
+        view: np.ndarray[Any, Any] = array.view()
+        view.flags.writeable = False
+        return view
+
+    def from_dlpack(self, external: Any) -> Array:
+        return np.from_dlpack(external)
+
+    def synchronize(self) -> None:
+        """NumPy has no queue."""
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        if a.dtype.kind == "V" or a.dtype.itemsize == 2:  # half precision, bfloat16 among it
+            wide = np.matmul(a.astype(np.float32), b.astype(np.float32))
+            return wide.astype(a.dtype)
+        if b.ndim == 2 and a.ndim > 2 and a.size:  # one large product instead of a loop of small
+            rows = _blas_ready(a.reshape(-1, a.shape[-1]))
+            return np.matmul(rows, _blas_ready(b)).reshape(*a.shape[:-1], b.shape[-1])
+        return np.matmul(_blas_ready(a), _blas_ready(b))
+
+    def index_add(self, x: Array, index: Array, value: Array, axis: int) -> Array:
+        out = x.copy()
+        if index.size == 0:
+            return out
+        # Sorting brings the duplicates together, so that each slice is summed once, in order.
+        order = np.argsort(index, kind="stable")
+        ordered = index[order]
+        starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        slices = np.moveaxis(value, axis, 0)[order]
+        if slices.dtype.itemsize == 2:
+            slices = slices.astype(np.float32)
+        sums = np.add.reduceat(slices, starts, axis=0)
+        rows = np.moveaxis(out, axis, 0)
+        rows[ordered[starts]] = rows[ordered[starts]] + sums
+        return out
+
+    def scatter_add(self, shape: tuple[int, ...], index: Array, value: Array, axis: int) -> Array:
+        size = shape[axis]
+        last = np.moveaxis(index, axis, -1)
+        rows = last.size // last.shape[-1] if last.size else 0
+        offsets = np.arange(rows, dtype=np.int64)[:, None] * size
+        flat = (last.reshape(rows, -1) + offsets).ravel() if rows else np.zeros(0, np.int64)
+        total = int(np.prod(shape))
+        weights = np.moveaxis(value, axis, -1).ravel()
+        if value.dtype.kind in "biu":
+            out = np.zeros(total, value.dtype)
+            np.add.at(out, flat, weights)
+        else:
+            out = np.bincount(flat, weights=weights.astype(np.float64), minlength=total)
+            out = out.astype(value.dtype)
+        moved = (*shape[:axis], *shape[axis + 1 :], size)
+        return np.moveaxis(out.reshape(moved), -1, axis)
+
+    def argsort(self, x: Array, axis: int, descending: bool) -> Array:
+        if not descending:
+            return np.argsort(x, axis=axis, kind="stable")
+        backwards = np.argsort(np.flip(x, axis), axis=axis, kind="stable")
+        return x.shape[axis] - 1 - np.flip(backwards, axis)
+
+    def argtopk(self, x: Array, k: int, axis: int) -> Array:
+        last = np.moveaxis(x, axis, -1)
+        rows = last.reshape(-1, last.shape[-1]) if last.size else last.reshape(0, last.shape[-1])
+        if k * 8 >= rows.shape[1] or np.isnan(rows).any():
+            chosen = self.argsort(rows, 1, descending=True)[:, :k]
+        else:  # a partition finds the k-th value; ties with it are taken from the left
+            kth = -np.partition(-rows, k - 1, axis=1)[:, k - 1 : k] if k else rows[:, :0]
+            above, ties = rows > kth, rows == kth
+            room = k - above.sum(axis=1, keepdims=True)
+            picked = above | (ties & (np.cumsum(ties, axis=1) <= room))
+            candidates = np.nonzero(picked)[1].reshape(-1, k)
+            values = np.take_along_axis(rows, candidates, axis=1)
+            order = self.argsort(values, 1, descending=True)
+            chosen = np.take_along_axis(candidates, order, axis=1)
+        return np.moveaxis(chosen.reshape(*last.shape[:-1], k), -1, axis)
+
+    def uniform(self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType) -> Array:
+        return numpy_random.uniform(int(key), int(stream), shape, dtype.np)
+
+    def normal(self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType) -> Array:
+        return numpy_random.normal(int(key), int(stream), shape, dtype.np)
+
+    def randint(
+        self, key: Array, stream: Array, low: int, high: int, shape: tuple[int, ...], dtype: DType
+    ) -> Array:
+        return numpy_random.randint(int(key), int(stream), low, high, shape, dtype.np)
+
+    def keep(self, key: Array, stream: Array, p: float, shape: tuple[int, ...]) -> Array:
+        return numpy_random.bernoulli_keep(int(key), int(stream), p, shape)
+
+
+def _blas_ready(x: Array) -> Array:
+    """x, copied only where its last two strides are such that BLAS could not read it."""
+    if x.ndim < 2:
+        return x
+    row, column = x.strides[-2:]
+    size = x.itemsize
+    if (column == size and row >= size * x.shape[-1]) or (row == size and column >= size * x.shape[-2]):
+        return x
+    return np.ascontiguousarray(x)

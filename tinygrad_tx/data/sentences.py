@@ -1,0 +1,370 @@
+"""The kinds of sentence in the built-in corpus, and the choices that fill them.
+
+Comes in: a random number generator. Goes out: a `Sentence` with the word combinations it used.
+Called by grammar.py, which sorts sentences into splits; words are lexicon.py's, syntax syntax.py's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from tinygrad_tx.data import lexicon as lx
+from tinygrad_tx.data import syntax as sx
+from tinygrad_tx.data.syntax import Form, NounPhrase, Pair, Predicate
+
+T = TypeVar("T")
+
+OF_KIND = {kind: [n for n in lx.NOUNS if n.kind == kind] for kind in {n.kind for n in lx.NOUNS}}
+PERSONS, ANIMALS, PLACES = OF_KIND["person"], OF_KIND["animal"], OF_KIND["place"]
+MOVABLE = [n for n in lx.NOUNS if n.en[1] and n.kind not in ("person", "place", "opening")]
+SUPPORTS = [n for n in lx.NOUNS if n.en[0] in ("table", "chair", "box", "basket")]
+OBJECTS = {
+    verb: [n for n in lx.NOUNS if verb.takes(n)] for verb in (*lx.ACTIONS, *lx.GIFTS, lx.LIKE)
+}
+ON_PERSONS = [verb for verb in lx.ACTIONS if {"person", "*"} & set(verb.kinds)]
+ON_THINGS = [verb for verb in lx.ACTIONS if "person" not in verb.kinds]
+ADJECTIVES = {kind: [a for a in lx.ADJECTIVES if kind in a.kinds] for kind in OF_KIND}
+COLORS = {kind: [a for a in ADJECTIVES[kind] if a.color] for kind in OF_KIND}
+LASTING = {
+    kind: [a for a in ADJECTIVES[kind] if a.copula == "ser" and not a.color] for kind in OF_KIND
+}
+BEFORE = [a for a in lx.ADJECTIVES if a.before]
+
+THE, A, *_ = lx.DETERMINERS
+DETERMINERS = [THE] * 8 + [A] * 4 + lx.DETERMINERS
+INDEFINITE = [A] * 3 + [d for d in lx.DETERMINERS if d.en[1] in ("some", "many", "two", "three")]
+OWNERS = [THE, THE, *(d for d in lx.DETERMINERS if d.en[0] in ("my", "your", "his", "her", "our"))]
+ACTION_MODES = (*sx.TENSES, *sx.TENSES, "progressive", *lx.MODALS)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence in both languages; `combinations` are its (adjective, noun) and (verb, object)
+    pairs, as English base forms."""
+
+    en: str
+    es: str
+    combinations: frozenset[Pair]
+
+
+def compose(rng: random.Random) -> Sentence:
+    """A sentence of any kind."""
+    composer = _Composer(rng)
+    clause, asks = composer.weighted(_KINDS)(composer)
+    en, es = sx.written(clause, asks)
+    return Sentence(en, es, frozenset(composer.combinations))
+
+
+class _Composer:
+    """Makes the choices of one sentence and keeps the combinations they led to."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng.random  # the one draw whose stream Python promises to keep
+        self.combinations: set[Pair] = set()
+        self._adjective_rate = 0.45
+
+    def chance(self, probability: float) -> bool:
+        return self._random() < probability
+
+    def pick(self, options: Sequence[T]) -> T:
+        return options[int(self._random() * len(options))]
+
+    def weighted(self, options: Sequence[tuple[int, T]]) -> T:
+        return self.pick([option for weight, option in options for _ in range(weight)])
+
+    # Noun phrases
+
+    def noun(
+        self, nouns: Sequence[lx.Noun], determiners: Sequence[lx.Determiner] = DETERMINERS
+    ) -> NounPhrase:
+        noun = self.pick(nouns)
+        mass = not noun.en[1]
+        plural = not mass and self.chance(0.35)
+        adjectives = self._adjectives(noun)
+        fitting = [d for d in determiners if d.en[plural] and (all(d.en) or not mass)]
+        determiner, owner = self.pick(fitting), None
+        if adjectives and adjectives[0].before:
+            determiner = THE
+        elif determiners is DETERMINERS and self.chance(0.08):
+            determiner, owner = THE, self._owner()
+        return sx.noun_phrase(noun, plural, determiner, adjectives, owner)
+
+    def _adjectives(self, noun: lx.Noun) -> list[lx.Adjective]:
+        if not self.chance(self._adjective_rate):
+            return []
+        found = [self.pick(BEFORE if self.chance(0.08) else ADJECTIVES[noun.kind])]
+        if COLORS[noun.kind] and not found[0].color and self.chance(0.15):
+            found.append(self.pick(COLORS[noun.kind]))
+        self.combinations.update((a.en, noun.en[0]) for a in found)
+        return found
+
+    def _owner(self) -> NounPhrase:
+        if self.chance(0.4):
+            return self._name()
+        return sx.noun_phrase(self.pick(PERSONS), self.chance(0.2), self.pick(OWNERS))
+
+    def _name(self) -> NounPhrase:
+        name = self.pick(list(lx.NAMES))
+        return NounPhrase(name, name, 2, feminine=lx.NAMES[name])
+
+    def person(self) -> NounPhrase:
+        kind = self._random()
+        if kind < 0.15:
+            return self._name()
+        if kind < 0.40:
+            p = self.pick(lx.PRONOUNS)
+            return NounPhrase(p.en, p.es, p.person, p.feminine)
+        if kind < 0.92:
+            return self.noun(PERSONS)
+        self._adjective_rate = 0.1  # two persons make a long sentence
+        one, two = self._name() if self.chance(0.3) else self.noun(PERSONS), self.noun(PERSONS)
+        both_feminine = one.feminine and two.feminine
+        return NounPhrase(f"{one.en} and {two.en}", f"{one.es} y {two.es}", 4, both_feminine)
+
+    def person_or_animal(self) -> NounPhrase:
+        return self.noun(ANIMALS) if self.chance(0.3) else self.person()
+
+    def anything(self) -> NounPhrase:
+        return self.noun(lx.NOUNS) if self.chance(0.6) else self.person()
+
+    def movable(self) -> NounPhrase:
+        return self.noun(ANIMALS + MOVABLE) if self.chance(0.6) else self.person()
+
+    def _other_pronoun(self, subject: NounPhrase) -> lx.Pronoun:
+        """An object pronoun that is not the subject's own."""
+        own = {0: (0, 3), 1: (1,), 3: (0, 3)}.get(subject.person, ())
+        return self.pick([p for p in lx.PRONOUNS if p.person not in own])
+
+    # Complements
+
+    def place(self) -> Pair:
+        en, es = self.pick([("in", "en"), *lx.PREPOSITIONS.items()])
+        place = self.noun(PLACES)
+        return f"{en} {place.en}", f"{es} {place.es}"
+
+    def companion(self, subject: NounPhrase) -> Pair:
+        en, es = self.pick((("with", "con"), ("for", "para")))
+        if self.chance(0.4):
+            pronoun = self._other_pronoun(subject)
+            return f"{en} {pronoun.en_object}", f"{es} {pronoun.es_stressed}"
+        other = self.noun(PERSONS)
+        return f"{en} {other.en}", f"{es} {other.es}"
+
+    def _adverb(self, mode: str, form: Form) -> str:
+        fits = form == "says" and mode in ("present", "past")
+        return self.pick(list(lx.FREQUENCIES)) if fits and self.chance(0.15) else ""
+
+    def _object(self, verb: lx.Verb) -> NounPhrase:
+        thing = self.noun(OBJECTS[verb])
+        self.combinations.add((verb.en[0], thing.head))
+        return thing
+
+    def _verb(self, verbs: Sequence[lx.Verb], mode: str) -> lx.Verb:
+        return self.pick([v for v in verbs if not (v.stative and mode == "progressive")])
+
+    # Predicates
+
+    def does(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
+        """Buys the red car."""
+        verb = self._verb(lx.ACTIONS, mode)
+        group = sx.verb_group(verb, subject.person, mode, form, adverb=self._adverb(mode, form))
+        group = group.then(self._object(verb).as_object)
+        if self.chance(0.8):
+            return group
+        return group.then(self.place() if self.chance(0.6) else self.companion(subject))
+
+    def helps_her(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
+        """The object is a pronoun: before the verb in Spanish."""
+        verb, pronoun = self._verb(ON_PERSONS, mode), self._other_pronoun(subject)
+        adverb = self._adverb(mode, form)
+        group = sx.verb_group(verb, subject.person, mode, form, pronoun.direct, adverb)
+        group = group.then((pronoun.en_object, ""))
+        return group.then(self.place()) if self.chance(0.3) else group
+
+    def acts(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
+        """Sleeps in the garden, goes to the market."""
+        going = self.chance(0.3)
+        verb = self._verb(lx.MOTIONS if going else lx.INTRANSITIVES, mode)
+        if subject.kind not in verb.kinds:
+            verb = self._verb([v for v in lx.INTRANSITIVES if subject.kind in v.kinds], mode)
+            going = False
+        group = sx.verb_group(verb, subject.person, mode, form, adverb=self._adverb(mode, form))
+        if going:
+            goal = self.noun(PLACES)
+            return group.then((f"to {goal.en}", f"a {goal.es}"))
+        return group.then(self.place() if self.chance(0.7) else self.companion(subject))
+
+    def gives(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
+        """Two objects. Spanish doubles the receiver by a clitic: le da el libro a la niña."""
+        verb = self.pick(lx.GIFTS)
+        thing = self._object(verb)
+        if self.chance(0.5):
+            pronoun = self._other_pronoun(subject)
+            group = sx.verb_group(verb, subject.person, mode, form, pronoun.indirect)
+            return group.then((pronoun.en_object, ""), (thing.en, thing.es))
+        receiver = self.noun(PERSONS)
+        group = sx.verb_group(verb, subject.person, mode, form, sx.INDIRECT[receiver.person])
+        return group.then((thing.en, thing.es), (f"to {receiver.en}", f"a {receiver.es}"))
+
+    def likes(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
+        return sx.likes(subject, self._object(lx.LIKE), mode, form)
+
+    def is_tall(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
+        """An adjective, which agrees with the subject."""
+        adjective = self.pick(ADJECTIVES[subject.kind])
+        group = self._described(subject, adjective, mode, form)
+        very = ("very", "muy") if not adjective.color and self.chance(0.3) else ("", "")
+        return group.then(very, (adjective.en, adjective.agreeing(subject.feminine, subject.plural)))
+
+    def is_taller(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
+        """A comparison: es más alto que el rey."""
+        adjective = self.pick(LASTING[subject.kind])
+        other = self.noun([n for n in OF_KIND[subject.kind] if n.en[0] != subject.head])
+        spanish = f"más {adjective.agreeing(subject.feminine, subject.plural)} que {other.es}"
+        english = f"{adjective.comparative} than {other.en}"
+        return self._described(subject, adjective, mode, form).then((english, spanish))
+
+    def _described(
+        self, subject: NounPhrase, adjective: lx.Adjective, mode: str, form: Form
+    ) -> Predicate:
+        if subject.head:
+            self.combinations.add((adjective.en, subject.head))
+        return sx.state_group(adjective.copula, subject.person, mode, form)
+
+    def is_there(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
+        """A place: is behind the house, is on the table."""
+        group = sx.state_group("estar", subject.person, mode, form)
+        if subject.kind == "person" or self.chance(0.5):
+            return group.then(self.place())
+        en, es = self.pick((("on", "sobre"), ("under", "debajo de")))
+        support = self.noun([n for n in SUPPORTS if n.en[0] != subject.head])
+        return group.then((f"{en} {support.en}", f"{es} {support.es}"))
+
+    def feels(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
+        """English is hungry, Spanish has hunger."""
+        group = sx.state_group("tener", subject.person, mode, form)
+        return replace(group, subject_last=False).then(self.pick(list(lx.FEELINGS.items())))
+
+    # Whole sentences: a clause, and whether it is a question.
+
+    def _topic(self, form: Form) -> tuple[NounPhrase, Predicate, str]:
+        find_subject, predicate, modes = self.weighted(_TOPICS)
+        subject, mode = find_subject(self), self.pick(modes)
+        return subject, predicate(self, subject, mode, form), mode
+
+    def states(self) -> tuple[Pair, bool]:
+        subject, predicate, mode = self._topic("denies" if self.chance(0.25) else "says")
+        en, es = sx.statement(subject, predicate)
+        if self.chance(0.25):
+            times = lx.TIMES["modal" if mode in lx.MODALS else mode]
+            when_en, when_es = self.pick(list(times.items()))
+            if self.chance(0.3):
+                return (f"{when_en} {en}", f"{when_es} {es}"), False
+            return (f"{en} {when_en}", f"{es} {when_es}"), False
+        return (en, es), False
+
+    def asks_whether(self) -> tuple[Pair, bool]:
+        subject, predicate, _ = self._topic("asks")
+        return sx.question(subject, predicate), True
+
+    def asks_where(self) -> tuple[Pair, bool]:
+        """Where, when and why."""
+        self._adjective_rate = 0.2
+        subject, mode = self.person(), self.pick(ACTION_MODES)
+        predicate = self.pick((self.does, self.helps_her, self.gives))(subject, mode, "asks")
+        return sx.question(subject, predicate, self.pick(list(lx.QUESTION_WORDS.items()))), True
+
+    def asks_what(self) -> tuple[Pair, bool]:
+        """What, who or how many, of the object; who, of the subject."""
+        asked = self.pick(("what", "who", "how many", "subject"))
+        mode = self.pick(ACTION_MODES)
+        if asked == "subject":
+            who = NounPhrase("who", "quién", 2, feminine=False)
+            return sx.statement(who, self.does(who, mode, "says")), True
+        subject, verb = self.person(), self._verb(ON_PERSONS if asked == "who" else ON_THINGS, mode)
+        asking = ("who", "a quién") if asked == "who" else ("what", "qué")
+        if asked == "how many" and (countable := [n for n in OBJECTS[verb] if n.en[1]]):
+            noun = self.pick(countable)
+            self.combinations.add((verb.en[0], noun.en[0]))
+            how_many = "cuántas" if noun.feminine else "cuántos"
+            asking = (f"how many {noun.en[1]}", f"{how_many} {noun.es[1]}")
+        return sx.question(subject, sx.verb_group(verb, subject.person, mode, "asks"), asking), True
+
+    def there_is(self) -> tuple[Pair, bool]:
+        """There are two dogs in the garden: hay dos perros en el jardín."""
+        thing, mode, asks = self.noun(MOVABLE + PERSONS, INDEFINITE), self.pick(sx.TENSES), False
+        be = ("will", "be") if mode == "future" else (sx.BE[mode][thing.person], "")
+        place = self.place()
+        asks = self.chance(0.3)
+        order = (be[0], "there", be[1]) if asks else ("there", *be)
+        en = sx.words(*order, thing.en, place[0])
+        return (en, sx.words(sx.THERE_IS[mode], thing.es, place[1])), asks
+
+    def does_twice(self) -> tuple[Pair, bool]:
+        """A pronoun takes the gender of the noun it stands for: buys the apple and eats it."""
+        self._adjective_rate = 0.25
+        subject, mode, first = self.person(), self.pick(sx.TENSES), self.pick(lx.ACTIONS)
+        thing = self._object(first)
+        second = self.pick([v for v in AGAIN[thing.head] if v != first])
+        self.combinations.add((second.en[0], thing.head))
+        once = sx.verb_group(first, subject.person, mode, "says").then(thing.as_object)
+        en, es = sx.statement(subject, once)
+        link, form = self.pick(((("and", "y"), "says"), (("but", "pero"), "denies")))
+        pronoun, clitic = thing.object_pronoun
+        again = sx.verb_group(second, subject.person, mode, form, clitic)
+        en_again = sx.words(en, link[0], again.aux, again.verb, pronoun)
+        return (en_again, sx.words(es, link[1], again.es_verb)), False
+
+    def who_is_tall(self) -> tuple[Pair, bool]:
+        """A relative clause: the woman who sells the hats is tall."""
+        self._adjective_rate = 0.15
+        person = self.noun(PERSONS)
+        relative = self.pick((self.does, self.helps_her))(person, self.pick(sx.TENSES), "says")
+        en, es = sx.statement(replace(person, en="who", es="que"), relative)
+        subject = replace(person, en=f"{person.en} {en}", es=f"{person.es} {es}")
+        main = self.pick((self.is_tall, self.is_tall, self.feels))
+        return sx.statement(subject, main(subject, self.pick(sx.TENSES), "says")), False
+
+    def thinks(self) -> tuple[Pair, bool]:
+        """A clause within a clause: the boy says that it rains."""
+        self._adjective_rate = 0.15
+        subject, mode = self.person(), self.pick(("present", "past"))
+        main = sx.verb_group(self.pick(lx.SAYING), subject.person, mode, "says")
+        en, es = sx.statement(subject, main)
+        said, predicate, _ = self._topic("says")
+        en_said, es_said = sx.statement(said, predicate)
+        return (f"{en} that {en_said}", f"{es} que {es_said}"), False
+
+
+AGAIN = {n.en[0]: [v for v in lx.ACTIONS if v.takes(n)] for n in lx.NOUNS}
+
+_Topic = tuple[
+    Callable[[_Composer], NounPhrase],
+    Callable[[_Composer, NounPhrase, str, Form], Predicate],
+    Sequence[str],
+]
+# How often, who, does what, in which modes
+_TOPICS: Sequence[tuple[int, _Topic]] = (
+    (6, (_Composer.person, _Composer.does, ACTION_MODES)),
+    (2, (_Composer.person, _Composer.helps_her, ACTION_MODES)),
+    (3, (_Composer.person_or_animal, _Composer.acts, ACTION_MODES)),
+    (3, (_Composer.person, _Composer.gives, ACTION_MODES)),
+    (2, (_Composer.person, _Composer.likes, sx.TENSES)),
+    (3, (_Composer.anything, _Composer.is_tall, sx.TENSES)),
+    (1, (_Composer.anything, _Composer.is_taller, sx.TENSES)),
+    (1, (_Composer.movable, _Composer.is_there, sx.TENSES)),
+    (1, (_Composer.person_or_animal, _Composer.feels, sx.TENSES)),
+)
+_KINDS: Sequence[tuple[int, Callable[[_Composer], tuple[Pair, bool]]]] = (
+    (10, _Composer.states),
+    (3, _Composer.asks_whether),
+    (1, _Composer.asks_where),
+    (1, _Composer.asks_what),
+    (1, _Composer.there_is),
+    (2, _Composer.does_twice),
+    (1, _Composer.who_is_tall),
+    (1, _Composer.thinks),
+)

@@ -1,0 +1,126 @@
+"""The element types and the rules of promotion. Used by every floor above; knows only NumPy dtypes.
+
+Promotion follows PyTorch: the category decides first (bool < int < float), then the width; a
+Python or NumPy scalar is weak, and so is a 0-d Tensor against one that has dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .errors import DTypeError
+
+Scalar = bool | int | float | np.generic
+
+
+@dataclass(frozen=True)
+class DType:
+    """One element type: `name`, `kind` ("b" bool, "i" integer, "f" floating) and `itemsize`
+    in bytes."""
+
+    name: str
+    kind: str
+    itemsize: int
+
+    def __repr__(self) -> str:
+        return f"tx.{self.name}_" if self.kind == "b" else f"tx.{self.name}"
+
+    @property
+    def np(self) -> np.dtype[Any]:
+        """The NumPy dtype. bfloat16 needs the package ml_dtypes; DTypeError without it."""
+        return _numpy_dtype(self.name)
+
+    @property
+    def is_floating_point(self) -> bool:
+        return self.kind == "f"
+
+
+float64 = DType("float64", "f", 8)
+float32 = DType("float32", "f", 4)
+float16 = DType("float16", "f", 2)
+bfloat16 = DType("bfloat16", "f", 2)
+int64 = DType("int64", "i", 8)
+int32 = DType("int32", "i", 4)
+bool_ = DType("bool", "b", 1)
+
+ALL = {d.name: d for d in (float64, float32, float16, bfloat16, int64, int32, bool_)}
+_CATEGORY = {"b": 0, "i": 1, "f": 2}
+_PYTHON = {bool: bool_, int: int64, float: float32}
+
+
+@cache
+def _numpy_dtype(name: str) -> np.dtype[Any]:
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise DTypeError(
+            "bfloat16 on the CPU needs the package ml_dtypes: pip install ml_dtypes"
+        ) from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def as_dtype(value: Any) -> DType:
+    """The DType meant by a DType, a name, a NumPy dtype or a Python type; DTypeError if none."""
+    if isinstance(value, DType):
+        return value
+    if isinstance(value, type) and value in _PYTHON:
+        return _PYTHON[value]
+    try:
+        name = value if isinstance(value, str) else np.dtype(value).name
+    except TypeError:
+        name = repr(value)
+    found = ALL.get(name.removeprefix("tx.").removesuffix("_"))
+    if found is None:
+        near = "int32 or int64" if "int" in name else "one of " + ", ".join(ALL)
+        raise DTypeError(f"no tensor dtype {name}: convert to {near} first")
+    return found
+
+
+def promote(a: DType, b: DType) -> DType:
+    """The dtype that both a and b convert to: higher category first, then the wider one."""
+    if a == b:
+        return a
+    if a.kind != b.kind:
+        return a if _CATEGORY[a.kind] > _CATEGORY[b.kind] else b
+    if a.itemsize == b.itemsize:  # float16 with bfloat16: neither holds the other
+        return float32
+    return a if a.itemsize > b.itemsize else b
+
+
+def weak_dtype(scalar: Any) -> DType:
+    """What a Python or NumPy scalar becomes where nothing else decides: bool, int64 or float32."""
+    if isinstance(scalar, (bool, np.bool_)):
+        return bool_
+    if isinstance(scalar, (int, np.integer)):
+        return int64
+    if isinstance(scalar, (float, np.floating)):
+        return float32
+    raise DTypeError(f"{type(scalar).__name__} is no scalar that a Tensor can hold")
+
+
+def result_type(tensors: list[tuple[DType, int]], scalars: list[DType]) -> DType:
+    """The common dtype of Tensors, given as (dtype, ndim), and of weak scalars' dtypes.
+
+    Groups are heard in turn: Tensors with dimensions, 0-d Tensors, scalars; a later group counts
+    only where its category is higher.
+    """
+    groups = (
+        [d for d, ndim in tensors if ndim],
+        [d for d, ndim in tensors if not ndim],
+        scalars,
+    )
+    result: DType | None = None
+    for group in groups:
+        for dtype in group[1:]:
+            group[0] = promote(group[0], dtype)
+        if group and (result is None or _CATEGORY[group[0].kind] > _CATEGORY[result.kind]):
+            result = group[0]
+    if result is None:
+        raise DTypeError("no operand has a dtype")
+    return result

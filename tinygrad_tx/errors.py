@@ -1,0 +1,34 @@
+"""The errors that users see. Raised everywhere; the command line turns a UserError into one line.
+
+`UserError` is for input or an environment at fault: a missing file, an unknown preset, a truncated
+model. Mistakes in a program (shapes, dtypes, devices) raise the `TensorError` family below, each of
+which is also the built-in exception that Python programmers expect.
+"""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Input or environment is at fault; the message is one line that says what is wrong and what
+    to do."""
+
+
+class ShapeError(ValueError):
+    """Shapes do not fit; the message names the op, the shapes and the likely fix."""
+
+
+class DTypeError(TypeError):
+    """A dtype is unknown or does not fit the op."""
+
+
+class DeviceError(RuntimeError):
+    """Devices are mixed in one op, or a device is not available."""
+
+
+class GradError(RuntimeError):
+    """A gradient was asked for that does not exist, or of a graph that has been released."""
+
+
+class TraceError(RuntimeError):
+    """A compiled function did something that needs a value while it is being traced, or a traced
+    Tensor was used after its trace."""

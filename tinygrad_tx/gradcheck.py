@@ -1,0 +1,130 @@
+"""Gradients against finite differences, to second order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .autograd import gradients
+from .creation import tensor
+from .dtypes import float64
+from .errors import GradError
+from .node import set_grad_enabled
+from .ops import COPY
+from .tensor import Tensor
+
+
+def gradcheck(
+    f: Callable[..., Any],
+    inputs: Tensor | Sequence[Tensor],
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-4,
+    order: int = 1,
+    seed: int = 0,
+) -> bool:
+    """Compare the gradients of f with central differences along one random direction.
+
+    f: takes the inputs, gives a Tensor or a tuple of them. inputs: float64 Tensors are
+    differentiated, others passed on as they are. order=2 checks the gradients of gradients too.
+    GradError, naming both numbers, where they differ; True otherwise.
+    Source: one random projection decides, as in Pearlmutter, "Fast exact multiplication" (1994).
+    """
+    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    rng = np.random.default_rng(seed)
+    where = [i for i, x in enumerate(given) if x.dtype == float64]
+    if not where:
+        raise GradError("gradcheck: at least one input must be float64")
+    points = [given[i].numpy().copy() for i in where]
+
+    def scalar(arrays: Sequence[Tensor], weights: list[np.ndarray[Any, Any]]) -> Tensor:
+        """f's outputs as one number: their sum weighted by fixed random numbers."""
+        args = list(given)
+        for i, a in zip(where, arrays, strict=True):
+            args[i] = a
+        out = f(*args)
+        outs = [o for o in (out if isinstance(out, tuple) else (out,)) if o.dtype == float64]
+        if not weights:
+            weights.extend(rng.standard_normal(o.shape) for o in outs)
+        total: Any = None
+        for o, w in zip(outs, weights, strict=True):
+            part = (o * tensor(w, device=o.device)).sum()
+            total = part if total is None else total + part
+        return total  # type: ignore[no-any-return]
+
+    weights: list[np.ndarray[Any, Any]] = []
+    _check(lambda xs: scalar(xs, weights), points, given, where, rng, eps, atol, rtol, order)
+    return True
+
+
+def _check(
+    f: Callable[[Sequence[Tensor]], Tensor],
+    points: list[np.ndarray[Any, Any]],
+    given: list[Tensor],
+    where: list[int],
+    rng: np.random.Generator,
+    eps: float,
+    atol: float,
+    rtol: float,
+    order: int,
+) -> None:
+    devices = [given[i].device for i in where]
+
+    def slope(arrays: list[np.ndarray[Any, Any]], direction: list[Any]) -> Tensor:
+        """d f along direction, recorded so that it can be differentiated again."""
+        leaves = [tensor(a, device=d, requires_grad=True) for a, d in zip(arrays, devices, strict=True)]
+        return directional(leaves, direction)
+
+    def directional(leaves: Sequence[Tensor], direction: list[Any]) -> Tensor:
+        with set_grad_enabled(True):
+            copies = [COPY(x) for x in leaves]
+            value = f(copies)
+            found = {}
+            if value.requires_grad:
+                one = tensor(1.0, dtype=float64, device=value.device)
+                nodes = [x.node for x in copies]
+                found = gradients([value.node], [one], nodes, create_graph=True)
+            total: Any = tensor(0.0, dtype=float64, device=value.device)
+            for x, v in zip(copies, direction, strict=True):
+                if x.node in found:
+                    total = total + (found[x.node] * tensor(v, device=x.device)).sum()
+        return total  # type: ignore[no-any-return]
+
+    def plain(arrays: list[np.ndarray[Any, Any]]) -> float:
+        with set_grad_enabled(False):
+            value = f([tensor(a, device=d) for a, d in zip(arrays, devices, strict=True)])
+            return float(value.item())
+
+    first = [rng.standard_normal(p.shape) for p in points]
+    moved = [[p + s * eps * v for p, v in zip(points, first, strict=True)] for s in (1, -1)]
+    numeric = (plain(moved[0]) - plain(moved[1])) / (2 * eps)
+    _compare("first", slope(points, first).item(), numeric, atol, rtol)
+    if order < 2:
+        return
+    leaves = [tensor(p, device=d, requires_grad=True) for p, d in zip(points, devices, strict=True)]
+    inner = directional(leaves, first)
+    second = [rng.standard_normal(p.shape) for p in points]
+    analytic = 0.0
+    if inner.requires_grad:
+        one = tensor(1.0, dtype=float64, device=inner.device)
+        found = gradients([inner.node], [one], [x.node for x in leaves])
+        for x, v in zip(leaves, second, strict=True):
+            if x.node in found:
+                analytic += float((found[x.node].numpy() * v).sum())
+    step = eps**0.75  # gradients carry more rounding error than values
+    moved = [[p + s * step * v for p, v in zip(points, second, strict=True)] for s in (1, -1)]
+    numeric = (slope(moved[0], first).item() - slope(moved[1], first).item()) / (2 * step)
+    _compare("second", analytic, numeric, atol * 10, rtol * 10)
+
+
+def _compare(which: str, analytic: float, numeric: float, atol: float, rtol: float) -> None:
+    if not abs(analytic - numeric) <= atol + rtol * abs(numeric):
+        raise GradError(
+            f"gradcheck: the {which} derivative is {analytic:.10g}, finite differences give "
+            f"{numeric:.10g}"
+        )
+
+

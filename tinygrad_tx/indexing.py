@@ -1,0 +1,238 @@
+"""x[index] and x[index] = value: what an index means, in terms of slices, gathers and writes.
+
+Integers and slices (with any step) are basic; integer Tensors, arrays and lists are advanced and
+broadcast against each other, as in PyTorch; a 0-d integer Tensor is a position that a compiled
+function may change. A boolean mask makes a shape that depends on data: eager only, except
+`x[mask] = scalar`, which is a where().
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import ops
+from .dtypes import bool_, int64
+from .errors import DTypeError, ShapeError
+from .node import Handle, leaf
+from .ops.movement import Range
+
+if TYPE_CHECKING:  # tensor.py imports this file
+    from .tensor import Tensor
+
+
+class _Basic(NamedTuple):
+    """The basic part of an index: ranges of every axis, the shape they are read as, and which axes
+    of that shape are then indexed by Tensors."""
+
+    ranges: tuple[Range, ...]
+    shape: tuple[int, ...]
+    advanced: dict[int, Tensor]
+
+
+def read(x: Tensor, index: Any) -> Tensor:
+    basic = _parse(x, index)
+    out = _slice(x, basic.ranges).reshape(basic.shape)
+    if not basic.advanced:
+        return out
+    axes = sorted(basic.advanced)
+    if len(axes) == 1:
+        return _take(out, basic.advanced[axes[0]], axes[0])
+    merged, flat, shape, at = _merge(out, basic.advanced)
+    return _take(merged, flat.reshape(shape), at)
+
+
+def write(x: Tensor, index: Any, value: Any) -> Tensor:
+    """x with x[index] replaced by value, which is broadcast and converted to x's dtype."""
+    mask = _as_index(index)
+    scalar = not isinstance(value, Handle) and np.ndim(value) == 0
+    if isinstance(mask, Handle) and mask.dtype == bool_ and (scalar or _shape(value) == ()):
+        if mask.shape != x.shape[: mask.ndim]:
+            raise ShapeError(f"a mask {mask.shape} does not fit a Tensor {x.shape}")
+        wide = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+        written: Tensor = ops.WHERE(wide, value, x).to(x.dtype)
+        return written
+    basic = _parse(x, index)
+    if not isinstance(value, Handle):
+        value = Handle.wrap(leaf_like(value, x))
+    value = value.to(x.dtype)
+    piece = tuple(len(range(*r)) for r in basic.ranges)
+    if basic.advanced:
+        inner = _slice(x, basic.ranges).reshape(basic.shape)
+        value = _write_advanced(inner, basic.advanced, value)
+    else:
+        value = _fit(value, basic.shape)
+    value = value.reshape(piece)
+    if piece == x.shape and all(step == 1 for _, _, step in basic.ranges):
+        return value
+    out: Tensor = ops.SLICE_WRITE(x, value, ranges=basic.ranges)
+    return out
+
+
+def narrow(x: Tensor, axis: int, start: int, length: int) -> Tensor:
+    """`length` entries from `start` on along axis."""
+    ranges = tuple(
+        (start, start + length, 1) if i == axis else (0, n, 1) for i, n in enumerate(x.shape)
+    )
+    return _slice(x, ranges)
+
+
+def leaf_like(value: Any, x: Tensor) -> Any:
+    """A node of x's dtype and device for a scalar, an array or a nested list."""
+    from . import backends
+
+    array = np.asarray(value).astype(x.dtype.np)
+    return leaf(backends.get(x.device).from_host(array), x.dtype, x.device)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return value.shape if isinstance(value, Handle) else np.shape(value)  # type: ignore[attr-defined, no-any-return]
+
+
+def _slice(x: Tensor, ranges: tuple[Range, ...]) -> Tensor:
+    if all(r == (0, n, 1) for r, n in zip(ranges, x.shape, strict=True)):
+        return x
+    out: Tensor = ops.SLICE(x, ranges=ranges)
+    return out
+
+
+def _take(x: Tensor, index: Tensor, axis: int) -> Tensor:
+    out: Tensor = ops.TAKE(x, index, axis=axis)
+    return out
+
+
+def _fit(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    while value.ndim > len(shape) and value.shape[0] == 1:
+        value = value.squeeze(0)
+    try:
+        return value if value.shape == shape else value.broadcast_to(shape)
+    except ShapeError:
+        raise ShapeError(
+            f"x[index] = value: a value {value.shape} does not fit the indexed part {shape}"
+        ) from None
+
+
+def _as_index(item: Any) -> Any:
+    """Arrays and lists as Tensors; everything else as it is."""
+    if isinstance(item, (np.ndarray, list)):
+        array = np.asarray(item)
+        if array.size == 0 and array.dtype.kind == "f":
+            array = array.astype(np.int64)
+        if array.dtype.kind not in "bi":
+            raise DTypeError(f"an index must be of integers or bools, not {array.dtype}")
+        dtype = bool_ if array.dtype.kind == "b" else int64
+        from . import backends
+
+        data = backends.get("cpu").from_host(array.astype(dtype.np))
+        return Handle.wrap(leaf(data, dtype, "cpu"))
+    if isinstance(item, np.integer):
+        return int(item)
+    return item
+
+
+def _parse(x: Tensor, index: Any) -> _Basic:
+    given = index if isinstance(index, tuple) else (index,)
+    items: list[Any] = []
+    for raw in given:
+        item = _as_index(raw)
+        if isinstance(item, Handle):
+            item = item.to(x.device)  # type: ignore[attr-defined]
+            if item.dtype == bool_:
+                items.extend(_mask_positions(item, x, items))
+                continue
+            if item.dtype.kind != "i":
+                raise DTypeError(f"an index Tensor must be int32, int64 or bool, not {item.dtype}")
+        elif isinstance(item, bool) or not (
+            item is None or item is Ellipsis or isinstance(item, (int, slice))
+        ):
+            raise DTypeError(f"a Tensor cannot be indexed by {item!r}")
+        items.append(item)
+    taken = sum(1 for i in items if i is not None and i is not Ellipsis)
+    dots = sum(1 for i in items if i is Ellipsis)
+    if taken > x.ndim or dots > 1:
+        raise IndexError(f"{taken} indices (and {dots} ellipses) for a Tensor {x.shape}")
+    if not dots:
+        items.append(Ellipsis)
+    at = next(i for i, item in enumerate(items) if item is Ellipsis)
+    items[at : at + 1] = [slice(None)] * (x.ndim - taken)
+
+    ranges: list[Range] = []
+    shape: list[int] = []
+    advanced: dict[int, Tensor] = {}
+    for item in items:
+        if item is None:
+            shape.append(1)
+            continue
+        axis, n = len(ranges), x.shape[len(ranges)]
+        if isinstance(item, int):
+            if not -n <= item < n:
+                raise IndexError(f"index {item} is outside axis {axis} of a Tensor {x.shape}")
+            ranges.append((item % n, item % n + 1, 1))
+            continue
+        if isinstance(item, slice):
+            ranges.append(_range(item, n))
+        else:
+            advanced[len(shape)] = item
+            ranges.append((0, n, 1))
+        shape.append(len(range(*ranges[-1])))
+    return _Basic(tuple(ranges), tuple(shape), advanced)
+
+
+def _range(item: slice, n: int) -> Range:
+    start, stop, step = item.indices(n)
+    if not len(range(start, stop, step)):
+        return (0, 0, 1)
+    return (start, stop, step)
+
+
+def _mask_positions(mask: Any, x: Tensor, before: list[Any]) -> list[Any]:
+    """A mask as one index Tensor for each axis that it covers."""
+    used = sum(1 for i in before if i is not None and i is not Ellipsis)
+    if Ellipsis not in [i for i in before if not isinstance(i, Handle)]:
+        covered = x.shape[used : used + mask.ndim]
+        if covered != mask.shape:
+            raise ShapeError(f"a mask {mask.shape} does not fit the axes {covered} of {x.shape}")
+    places = np.nonzero(mask._value("indexing by a boolean mask"))
+    return [_as_index(p) if p.ndim else p for p in places]
+
+
+def _merge(
+    x: Tensor, advanced: dict[int, Tensor]
+) -> tuple[Tensor, Tensor, tuple[int, ...], int]:
+    """x with the indexed axes merged into one, the one flat index, its shape, and that axis."""
+    axes = sorted(advanced)
+    shape = np.broadcast_shapes(*(advanced[a].shape for a in axes))
+    adjacent = axes == list(range(axes[0], axes[0] + len(axes)))
+    at = axes[0] if adjacent else 0
+    rest = [a for a in range(x.ndim) if a not in advanced]
+    order = [*rest[:at], *axes, *rest[at:]]
+    sizes = [x.shape[a] for a in axes]
+    moved = x.permute(*order)
+    merged = moved.reshape(*moved.shape[:at], prod(sizes), *moved.shape[at + len(axes) :])
+    flat: Any = None
+    for a in axes:
+        one = ops.WRAP_INDEX(advanced[a], size=x.shape[a])
+        flat = one if flat is None else flat * x.shape[a] + one
+    return merged, flat.broadcast_to(shape).reshape(-1), shape, at
+
+
+def _write_advanced(x: Tensor, advanced: dict[int, Tensor], value: Tensor) -> Tensor:
+    axes = sorted(advanced)
+    if len(axes) == 1 and advanced[axes[0]].ndim == 0:
+        axis = axes[0]
+        slot = (*x.shape[:axis], *x.shape[axis + 1 :])
+        value = _fit(value, slot).unsqueeze(axis)
+        updated: Tensor = ops.UPDATE(x, value, advanced[axis], axis=axis)
+        return updated
+    merged, flat, shape, at = _merge(x, advanced)
+    lead, tail = merged.shape[:at], merged.shape[at + 1 :]
+    value = _fit(value, (*lead, *shape, *tail)).reshape(*lead, prod(shape), *tail)
+    put = ops.INDEX_PUT(merged, flat, value, axis=at)
+    rest = [a for a in range(x.ndim) if a not in advanced]
+    order = [*rest[:at], *axes, *rest[at:]]
+    back: Tensor = put.reshape(tuple(x.shape[a] for a in order)).permute(
+        *(order.index(a) for a in range(x.ndim))
+    )
+    return back

@@ -1,0 +1,544 @@
+"""Op, Node, Graph and the current trace: the one record behind autograd tape and compiler graph.
+
+An `Op` says what an operation is; a `Node` is one use of it. `apply` makes Nodes: with an array
+where code runs eagerly, without one while a function is traced. Which of the two is decided by the
+current trace alone. Tensors (floor 3) are mutable handles on Nodes; everything here knows them only
+as `Handle`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+from weakref import ref
+
+import numpy as np
+
+from . import backends
+from .backends import Array
+from .dtypes import DType, as_dtype, result_type, weak_dtype
+from .errors import DeviceError, DTypeError, ShapeError, TraceError
+
+Attrs = Mapping[str, Any]
+
+
+class Spec(NamedTuple):
+    """What is known of a result before it exists."""
+
+    shape: tuple[int, ...]
+    dtype: DType
+
+
+class Op:
+    """One operation.
+
+    name: its registered name; making another Op of that name replaces it.
+    kind: "map" (elementwise with broadcasting), "reduce" (over `axis`, kept as 1), "move",
+        "matmul", "gather", "random", "create", "fused" (has a decomposition) or "opaque".
+    forward: (xp, *arrays, **attrs) -> array, or a tuple of arrays; xp is the device's backend. A
+        map forward uses arithmetic and xp functions only: the compiler runs it on expressions.
+    rule: (op, *nodes, **attrs) -> Spec, or a tuple of them; raises the error that users see. Map and
+        reduce ops have one by default (all inputs of one floating dtype, which the result has).
+    vjp: (g, y, *inputs, **attrs) -> one gradient (or None, or a function that makes it) for each
+        input, written on Tensors; un-broadcasting is not its business. g and y are tuples where
+        there are several outputs.
+    decompose: (*inputs, **attrs) -> the same result by simpler ops, on Tensors: the oracle of a
+        fused op, and its gradient where there is no vjp.
+    promote: which inputs of a map op are brought to a common dtype (all by default).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        kind: str = "opaque",
+        forward: Callable[..., Any],
+        rule: Callable[..., Any] | None = None,
+        vjp: Callable[..., Sequence[Any]] | None = None,
+        decompose: Callable[..., Any] | None = None,
+        promote: tuple[int, ...] | None = None,
+    ) -> None:
+        rule = rule or _DEFAULT_RULES.get(kind)
+        if rule is None:
+            raise ValueError(
+                f'Op "{name}": kind "{kind}" needs rule=, a function (op, *nodes, **attrs) that '
+                "gives tx.Spec(shape, dtype)"
+            )
+        self.name, self.kind, self.forward, self.rule = name, kind, forward, rule
+        self.vjp, self.decompose, self.promote = vjp, decompose, promote
+        OPS[name] = self
+
+    def __repr__(self) -> str:
+        return f"Op({self.name})"
+
+    def __call__(self, *inputs: Any, **attrs: Any) -> Any:
+        """Use the op on Tensors (arrays and scalars are converted). Reductions take `axis` (an
+        int, a tuple or None for all) and `keepdims`."""
+        nodes = _lift(self, inputs)
+        if self.kind == "reduce":
+            keepdims = attrs.pop("keepdims", False)
+            attrs["axis"] = axes(self.name, attrs.get("axis"), len(nodes[0].shape))
+            out = Handle.wrap(apply(self, nodes, attrs))
+            return out if keepdims else out.squeeze(attrs["axis"])
+        node = apply(self, nodes, attrs)
+        if isinstance(node.spec, Spec):
+            return Handle.wrap(node)
+        return tuple(Handle.wrap(apply(ITEM, (node,), {"i": i})) for i in range(len(node.spec)))
+
+
+OPS: dict[str, Op] = {}
+
+
+class Node:
+    """One use of an op: immutable, but that backward() releases what it no longer needs.
+
+    array: the value (a tuple for several outputs); None while traced.
+    requires_grad: whether a gradient may be asked for; only then an eager node keeps its srcs.
+    owner: the Tensor in whose `.grad` a leaf's gradient is accumulated.
+    trace: the trace the node belongs to; None for eager nodes.
+    scope: path of the module in whose call it was made; line: "file:line" (traced nodes only).
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "array",
+        "attrs",
+        "device",
+        "line",
+        "op",
+        "owner",
+        "requires_grad",
+        "scope",
+        "spec",
+        "srcs",
+        "trace",
+    )
+
+    def __init__(
+        self,
+        op: Op,
+        srcs: tuple[Node, ...],
+        attrs: Attrs,
+        spec: Spec | tuple[Spec, ...],
+        device: str,
+        *,
+        array: Any = None,
+        requires_grad: bool = False,
+        trace: Trace | None = None,
+        line: str = "",
+    ) -> None:
+        self.op, self.srcs, self.attrs, self.spec, self.device = op, srcs, attrs, spec, device
+        self.array, self.requires_grad, self.trace, self.line = array, requires_grad, trace, line
+        self.owner: ref[Any] | None = None
+        self.scope = _SCOPE.get()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.spec[0]  # type: ignore[return-value]
+
+    @property
+    def dtype(self) -> DType:
+        return self.spec[1]  # type: ignore[return-value]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.spec[0])
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.op.kind == "leaf"
+
+    def release(self) -> None:
+        """Forget the inputs of an eager node, so that their memory can be reused."""
+        self.op, self.srcs, self.attrs = RELEASED, (), {}
+
+    def __repr__(self) -> str:
+        return f"Node({self.op.name}, {self.spec}, {self.device})"
+
+
+class Graph:
+    """The nodes that `roots` depend on, each after its inputs. `follow(node)` says whether a
+    node's inputs belong to it."""
+
+    def __init__(
+        self, roots: Iterable[Node], follow: Callable[[Node], bool] = lambda node: True
+    ) -> None:
+        self.roots = tuple(roots)
+        self.nodes: list[Node] = []
+        seen: set[Node] = set()
+        stack: list[tuple[Node, bool]] = [(root, False) for root in reversed(self.roots)]
+        while stack:
+            node, done = stack.pop()
+            if done:
+                self.nodes.append(node)
+            elif node not in seen:
+                seen.add(node)
+                stack.append((node, True))
+                if follow(node):
+                    stack.extend((src, False) for src in reversed(node.srcs) if src not in seen)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def users(self) -> dict[Node, list[Node]]:
+        """The nodes that read each node."""
+        found: dict[Node, list[Node]] = {node: [] for node in self.nodes}
+        for node in self.nodes:
+            for src in node.srcs:
+                if src in found:
+                    found[src].append(node)
+        return found
+
+
+class Trace:
+    """What happens instead of computing while a function is traced; see compiler/trace.py.
+
+    A Tensor's node and gradient are asked of the trace, so nothing outside of it changes before
+    the trace is done.
+    """
+
+    def read(self, handle: Any) -> Node:
+        """The node of a Tensor; one made before the trace becomes an input."""
+        raise NotImplementedError
+
+    def write(self, handle: Any, node: Node) -> None:
+        """Point a Tensor at another node."""
+        raise NotImplementedError
+
+    def read_grad(self, handle: Any) -> Any:
+        """A Tensor's `.grad`."""
+        raise NotImplementedError
+
+    def write_grad(self, handle: Any, grad: Any) -> None:
+        """Set a Tensor's `.grad`."""
+        raise NotImplementedError
+
+    def guard(self, owner: Any, attribute: str, value: Any) -> None:
+        """The function read a Python attribute: trace again when it changes."""
+        raise NotImplementedError
+
+    def differentiate(self, roots: tuple[Node, ...]) -> tuple[Node, ...]:
+        """The graph of which gradients are taken: a compiler may lift it first."""
+        return roots
+
+
+_TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
+_GRAD: ContextVar[bool] = ContextVar("grad", default=True)
+_SCOPE: ContextVar[str] = ContextVar("scope", default="")
+
+
+class Handle:
+    """What apply() knows of a Tensor: it has a node, and `wrap` makes one of a node."""
+
+    __slots__ = ()
+    wrap: ClassVar[Callable[[Node], Any]]
+
+    @property
+    def node(self) -> Node:
+        raise NotImplementedError
+
+
+def current_trace() -> Trace | None:
+    return _TRACE.get()
+
+
+def current_scope() -> str:
+    return _SCOPE.get()
+
+
+def grad_enabled() -> bool:
+    return _GRAD.get()
+
+
+@contextmanager
+def tracing(trace: Trace | None) -> Iterator[None]:
+    """Make `trace` the current one (None: compute eagerly)."""
+    token = _TRACE.set(trace)
+    try:
+        yield
+    finally:
+        _TRACE.reset(token)
+
+
+@contextmanager
+def set_grad_enabled(enabled: bool) -> Iterator[None]:
+    """Record, or do not record, what gradients need."""
+    token = _GRAD.set(enabled)
+    try:
+        yield
+    finally:
+        _GRAD.reset(token)
+
+
+@contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Nodes made inside belong to the module path `name`."""
+    token = _SCOPE.set(name)
+    try:
+        yield
+    finally:
+        _SCOPE.reset(token)
+
+
+def guarded(owner: Any, attribute: str) -> Any:
+    """A Python attribute that a traced function may read, noted as a guard of the trace."""
+    value = getattr(owner, attribute)
+    trace = _TRACE.get()
+    if trace is not None:
+        trace.guard(owner, attribute, value)
+    return value
+
+
+# Making nodes ------------------------------------------------------------------------------
+
+
+def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
+    """One use of op: computed now, or recorded where a trace is current.
+
+    Raises what the op's rule raises (ShapeError, DTypeError) and DeviceError for mixed devices.
+    """
+    device = srcs[0].device if srcs else attrs["device"]
+    for src in srcs:
+        if src.device != device:
+            raise DeviceError(
+                f"{op.name}: one input is on {device}, another on {src.device}; "
+                f'move one with .to("{device}")'
+            )
+    spec = op.rule(op, *srcs, **attrs)
+    lands = attrs.get("target", device)
+    needs_grad = (
+        _GRAD.get()
+        and any(src.requires_grad for src in srcs)
+        and (op.vjp is not None or op.decompose is not None)
+        and (not isinstance(spec, Spec) or spec.dtype.kind == "f")
+    )
+    trace = _TRACE.get()
+    if trace is not None:
+        return Node(
+            op, srcs, attrs, spec, lands, requires_grad=needs_grad, trace=trace, line=user_line()
+        )
+    for src in srcs:
+        if src.trace is not None:
+            raise TraceError(
+                "a Tensor made inside a compiled function is used after its trace; "
+                "return it from the function instead"
+            )
+    array = execute(op, device, [src.array for src in srcs], attrs, spec)
+    if needs_grad:
+        return Node(op, srcs, attrs, spec, lands, array=array, requires_grad=True)
+    return Node(LEAF, (), {}, spec, lands, array=array)
+
+
+def execute(
+    op: Op, device: str, arrays: Sequence[Array], attrs: Attrs, spec: Spec | tuple[Spec, ...]
+) -> Any:
+    """Run an op's forward on the device of its inputs and hold it to its rule."""
+    out = backends.get(device).run(op.forward, arrays, attrs)
+    xp = backends.get(attrs.get("target", device))
+    if isinstance(spec, Spec):
+        return _held(op, xp.asarray(out), spec)
+    return tuple(_held(op, xp.asarray(o), s) for o, s in zip(out, spec, strict=True))
+
+
+def _held(op: Op, array: Array, spec: Spec) -> Array:
+    if array.shape != spec.shape or array.dtype != spec.dtype.np:
+        raise ShapeError(
+            f"{op.name}: the forward made {array.dtype} {array.shape}, "
+            f"its rule promises {spec.dtype.name} {spec.shape}"
+        )
+    return array
+
+
+def leaf(array: Array, dtype: DType, device: str, *, requires_grad: bool = False) -> Node:
+    """A node for data. Inside a trace it is a constant of the traced function."""
+    spec = Spec(tuple(array.shape), dtype)
+    return Node(
+        LEAF, (), {}, spec, device, array=array, requires_grad=requires_grad, trace=_TRACE.get()
+    )
+
+
+def rebound(node: Node, *, requires_grad: bool) -> Node:
+    """The same data as a leaf of its own: history ends here."""
+    if node.trace is None:
+        return leaf(node.array, node.dtype, node.device, requires_grad=requires_grad)
+    return Node(
+        REBOUND, (node,), {}, node.spec, node.device, requires_grad=requires_grad, trace=node.trace
+    )
+
+
+def constant(value: Any, dtype: DType, device: str) -> Node:
+    """A scalar as a 0-d node, known to the compiler by its value."""
+    attrs = {"value": value, "dtype": dtype, "device": device}
+    array = None
+    if _TRACE.get() is None:
+        array = backends.get(device).scalar(value, dtype)
+        return Node(LEAF, (), {}, Spec((), dtype), device, array=array)
+    return Node(CONST, (), attrs, Spec((), dtype), device, trace=_TRACE.get())
+
+
+def cast(node: Node, dtype: DType) -> Node:
+    """node in another dtype; itself where nothing changes."""
+    if node.dtype == dtype:
+        return node
+    if node.op is CONST:
+        return constant(node.attrs["value"], dtype, node.device)
+    return apply(CAST, (node,), {"dtype": dtype})
+
+
+def _lift(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
+    """Tensors, arrays and scalars as nodes on one device; a map op's brought to one dtype."""
+    nodes: list[Node | None] = [i.node if isinstance(i, Handle) else None for i in inputs]
+    device = next((n.device for n in nodes if n is not None), None)
+    if device is None:
+        if not inputs:  # an op that creates: its attrs name the device
+            return ()
+        raise DTypeError(f"{op.name}: at least one input must be a Tensor")
+    for i, value in enumerate(inputs):
+        if isinstance(value, (np.ndarray, list, tuple)):
+            array = np.asarray(value)
+            dtype = as_dtype(array.dtype)
+            nodes[i] = leaf(backends.get("cpu").from_host(array), dtype, "cpu")
+    at = range(len(inputs))
+    if op.kind == "map":
+        at = range(len(inputs)) if op.promote is None else op.promote  # type: ignore[assignment]
+        tensors = [(n.dtype, n.ndim) for n in (nodes[i] for i in at) if n is not None]
+        scalars = [weak_dtype(inputs[i]) for i in at if nodes[i] is None]
+        common = result_type(tensors, scalars)
+    for i, value in enumerate(inputs):
+        node = nodes[i]
+        if node is None:
+            weak = common if op.kind == "map" and i in at else weak_dtype(value)
+            value = value.item() if isinstance(value, np.generic) else value
+            nodes[i] = constant(value, weak, device)
+        elif op.kind == "map" and i in at:
+            nodes[i] = cast(node, common)
+    return tuple(n for n in nodes if n is not None)
+
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+def user_line() -> str:
+    """ "file:line" of the innermost caller outside this package (models count as callers)."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_PACKAGE) or name.startswith(f"{_PACKAGE}/models"):
+            return f"{name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+# Rules ---------------------------------------------------------------------------------------
+
+
+def axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """`axis` as a sorted tuple of distinct non-negative ints; ShapeError where it does not fit."""
+    if axis is None:
+        return tuple(range(ndim))
+    given = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    for a in given:
+        if not -ndim <= a < max(ndim, 1):
+            raise ShapeError(f"{name}: axis {a} is outside a Tensor of {ndim} dimensions")
+    found = sorted({int(a) % ndim for a in given} if ndim else set())
+    if ndim and len(found) != len(given):
+        raise ShapeError(f"{name}: axis {given} names a dimension twice")
+    return tuple(found)
+
+
+def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that all shapes broadcast to; ShapeError naming them."""
+    first = shapes[0]
+    if all(shape == first for shape in shapes):
+        return first
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        text = " and ".join(map(str, shapes))
+        raise ShapeError(
+            f"{name}: shapes {text} do not broadcast: counted from the right, sizes must be equal "
+            "or 1; did you mean a reshape or unsqueeze?"
+        ) from None
+
+
+def numeric(op: Op, *nodes: Node, **attrs: Any) -> Spec:
+    """Rule of a map op on any dtype, which the result has."""
+    return Spec(broadcast_shape(op.name, *(n.shape for n in nodes)), nodes[-1].dtype)
+
+
+def floating(op: Op, *nodes: Node, **attrs: Any) -> Spec:
+    """Rule of a map op on floating dtypes only: the default."""
+    require_floating(op, *nodes)
+    return numeric(op, *nodes)
+
+
+def reducing(op: Op, x: Node, *, axis: tuple[int, ...], **attrs: Any) -> Spec:
+    """Rule of a reduction of floating dtypes, whose axes are kept as 1: the default."""
+    require_floating(op, x)
+    return Spec(reduced(x.shape, axis), x.dtype)
+
+
+def reduced(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(1 if i in axis else n for i, n in enumerate(shape))
+
+
+def require_floating(op: Op, *nodes: Node) -> None:
+    for node in nodes:
+        if node.dtype.kind != "f":
+            raise DTypeError(
+                f"{op.name} needs a floating dtype, not {node.dtype.name}: use .float() first"
+            )
+
+
+_DEFAULT_RULES: dict[str, Callable[..., Any]] = {"map": floating, "reduce": reducing}
+
+
+# Structural ops: data, constants, one output of several, a change of dtype ---------------------
+
+
+def _no_forward(xp: Any, *arrays: Array, **attrs: Any) -> Array:
+    raise TraceError("data has no forward")
+
+
+def _fixed_rule(op: Op, *nodes: Node, **attrs: Any) -> Spec:
+    raise TraceError(f"{op.name} is made by the engine, not called")
+
+
+LEAF = Op("leaf", kind="leaf", forward=_no_forward, rule=_fixed_rule)
+INPUT = Op("input", kind="leaf", forward=_no_forward, rule=_fixed_rule)
+REBOUND = Op("rebound", kind="leaf", forward=lambda xp, x: x, rule=_fixed_rule)
+RELEASED = Op("released", kind="released", forward=_no_forward, rule=_fixed_rule)
+CONST = Op(
+    "const",
+    kind="create",
+    forward=lambda xp, value, dtype, device: xp.scalar(value, dtype),
+    rule=lambda op, value, dtype, device: Spec((), dtype),
+)
+ITEM = Op(
+    "item",
+    kind="move",
+    forward=lambda xp, x, i: x[i],
+    rule=lambda op, x, i: x.spec[i],
+    vjp=lambda g, y, x, i: (g,),  # autograd puts g into the i-th place
+)
+MOVE = Op(  # to another device, through the host
+    "move",
+    kind="transfer",
+    forward=lambda xp, x, target: backends.get(target).from_host(xp.to_host(x)),
+    rule=lambda op, x, target: x.spec,
+    vjp=lambda g, y, x, target: (g.to(x.device),),
+)
+CAST = Op(
+    "cast",
+    kind="map",
+    forward=lambda xp, x, dtype: xp.cast(x, dtype),
+    rule=lambda op, x, dtype: Spec(x.shape, dtype),
+    vjp=lambda g, y, x, dtype: (g.to(x.dtype) if x.dtype.is_floating_point else None,),
+)

@@ -1,0 +1,190 @@
+"""Gather and scatter: reads and writes at places that are data, and the orders that make them.
+
+Indices are int32 or int64, may be negative (counted from the end), and are checked against the
+size they choose from before anything is written: IndexError names the first that is outside.
+"""
+
+from __future__ import annotations
+
+from ..dtypes import int64
+from ..errors import DTypeError, ShapeError
+from ..node import Node, Op, Spec
+from .create import ARANGE, zeros_like
+
+
+def _require_index(op: Op, index: Node) -> None:
+    if index.dtype.kind != "i":
+        raise DTypeError(f"{op.name}: indices must be int32 or int64, not {index.dtype.name}")
+
+
+def _take_rule(op: Op, x: Node, index: Node, *, axis: int) -> Spec:
+    _require_index(op, index)
+    return Spec((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), x.dtype)
+
+
+def _take_vjp(g, y, x, index, axis):  # type: ignore[no-untyped-def]
+    flat = (*x.shape[:axis], index.numel(), *x.shape[axis + 1 :])
+    return (INDEX_ADD(zeros_like(x), index.reshape(-1), g.reshape(flat), axis=axis), None)
+
+
+TAKE = Op(  # embedding is TAKE along axis 0
+    "take",
+    kind="gather",
+    rule=_take_rule,
+    forward=lambda xp, x, index, axis: xp.take(x, xp.checked(index, x.shape[axis]), axis),
+    vjp=_take_vjp,
+)
+
+
+def _index_add_rule(op: Op, x: Node, index: Node, value: Node, *, axis: int) -> Spec:
+    _require_index(op, index)
+    fits = (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    if index.ndim != 1 or value.shape != fits or value.dtype != x.dtype:
+        raise ShapeError(
+            f"{op.name}: along axis {axis} of {x.dtype.name} {x.shape} with an index {index.shape} "
+            f"the value must be {x.dtype.name} {fits}, not {value.dtype.name} {value.shape}"
+        )
+    return x.spec  # type: ignore[return-value]
+
+
+INDEX_ADD = Op(
+    "index_add",
+    kind="gather",
+    rule=_index_add_rule,
+    forward=lambda xp, x, index, value, axis: xp.index_add(
+        x, xp.checked(index, x.shape[axis]), value, axis
+    ),
+    vjp=lambda g, y, x, index, value, axis: (g, None, lambda: TAKE(g, index, axis=axis)),
+)
+
+
+INDEX_PUT = Op(  # as INDEX_ADD, but replacing: of duplicates the last one stays
+    "index_put",
+    kind="gather",
+    rule=_index_add_rule,
+    forward=lambda xp, x, index, value, axis: xp.index_put(
+        x, xp.checked(index, x.shape[axis]), value, axis
+    ),
+    vjp=lambda g, y, x, index, value, axis: (
+        lambda: INDEX_PUT(g, index, zeros_like(value), axis=axis),
+        None,
+        lambda: TAKE(g, index, axis=axis),
+    ),
+)
+
+
+def _along(op: Op, x: Node, index: Node, axis: int) -> None:
+    _require_index(op, index)
+    if index.ndim != x.ndim or any(
+        n != m for i, (n, m) in enumerate(zip(index.shape, x.shape, strict=True)) if i != axis
+    ):
+        raise ShapeError(
+            f"{op.name}: an index {index.shape} may differ from {x.shape} along axis {axis} only; "
+            "expand it first"
+        )
+
+
+def _take_along_rule(op: Op, x: Node, index: Node, *, axis: int) -> Spec:
+    _along(op, x, index, axis)
+    return Spec(index.shape, x.dtype)
+
+
+def _scatter_add_rule(
+    op: Op, index: Node, value: Node, *, shape: tuple[int, ...], axis: int
+) -> Spec:
+    _require_index(op, index)
+    if index.shape != value.shape:
+        raise ShapeError(f"scatter_add: index {index.shape} and value {value.shape} differ")
+    return Spec(shape, value.dtype)
+
+
+TAKE_ALONG = Op(
+    "take_along",
+    kind="gather",
+    rule=_take_along_rule,
+    forward=lambda xp, x, index, axis: xp.take_along_axis(
+        x, xp.checked(index, x.shape[axis]), axis
+    ),
+    vjp=lambda g, y, x, index, axis: (SCATTER_ADD(index, g, shape=x.shape, axis=axis), None),
+)
+SCATTER_ADD = Op(
+    "scatter_add",
+    kind="gather",
+    rule=_scatter_add_rule,
+    forward=lambda xp, index, value, shape, axis: xp.scatter_add(
+        shape, xp.checked(index, shape[axis]), value, axis
+    ),
+    vjp=lambda g, y, index, value, shape, axis: (None, TAKE_ALONG(g, index, axis=axis)),
+)
+
+
+def _wrap_rule(op: Op, index: Node, *, size: int) -> Spec:
+    _require_index(op, index)
+    return Spec(index.shape, int64)
+
+
+WRAP_INDEX = Op(  # for x[i, j]: each index is checked before they become one
+    "wrap_index",
+    kind="gather",
+    rule=_wrap_rule,
+    forward=lambda xp, index, size: xp.checked(index, size).astype("int64"),
+)
+
+
+def _update_rule(op: Op, x: Node, value: Node, position: Node, *, axis: int) -> Spec:
+    _require_index(op, position)
+    room = x.shape[axis]
+    fits = value.ndim == x.ndim and all(
+        n == m for i, (n, m) in enumerate(zip(value.shape, x.shape, strict=True)) if i != axis
+    )
+    if position.ndim or not fits or value.shape[axis] > room or value.dtype != x.dtype:
+        raise ShapeError(
+            f"update: {value.dtype.name} {value.shape} at a position {position.shape} does not fit "
+            f"{x.dtype.name} {x.shape} along axis {axis}"
+        )
+    return x.spec  # type: ignore[return-value]
+
+
+def _update_vjp(g, y, x, value, position, axis):  # type: ignore[no-untyped-def]
+    n = value.shape[axis]
+    steps = ARANGE(start=0, step=1, count=n, dtype=int64, device=x.device)
+    places = WRAP_INDEX(position, size=x.shape[axis]) + steps
+    return (
+        lambda: UPDATE(g, zeros_like(value), position, axis=axis),
+        lambda: TAKE(g, places, axis=axis),
+        None,
+    )
+
+
+UPDATE = Op(  # a write of a slice at a 0-d position: what a cache does at each step
+    "update",
+    kind="gather",
+    rule=_update_rule,
+    forward=lambda xp, x, value, position, axis: xp.update(x, value, position, axis),
+    vjp=_update_vjp,
+)
+
+
+def _sort_rule(op: Op, x: Node, *, axis: int, descending: bool) -> Spec:
+    return Spec(x.shape, int64)
+
+
+def _topk_rule(op: Op, x: Node, *, k: int, axis: int) -> Spec:
+    if not x.ndim or not 0 <= k <= x.shape[axis]:
+        raise ShapeError(f"topk: k = {k} does not fit axis {axis} of {x.shape}")
+    return Spec((*x.shape[:axis], k, *x.shape[axis + 1 :]), int64)
+
+
+ARGSORT = Op(
+    "argsort",
+    kind="gather",
+    rule=_sort_rule,
+    forward=lambda xp, x, axis, descending: xp.argsort(x, axis, descending),
+)
+ARGTOPK = Op(
+    "argtopk",
+    kind="gather",
+    rule=_topk_rule,
+    forward=lambda xp, x, k, axis: xp.argtopk(x, k, axis),
+)
+

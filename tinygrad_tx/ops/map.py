@@ -1,0 +1,199 @@
+"""Elementwise ops: inputs broadcast against each other, as in NumPy.
+
+Their forwards use operators and `xp` functions only: the compiler calls the same functions with an
+expression builder as `xp`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..node import Node, Op, Spec, broadcast_shape, numeric, require_floating
+from ..dtypes import bool_
+from ..errors import DTypeError
+
+
+def _compares(op: Op, *nodes: Node) -> Spec:
+    return Spec(broadcast_shape(op.name, *(n.shape for n in nodes)), bool_)
+
+
+def _logical(op: Op, *nodes: Node) -> Spec:
+    for node in nodes:
+        if node.dtype != bool_:
+            raise DTypeError(f"{op.name} needs bool inputs, not {node.dtype.name}: compare first")
+    return _compares(op, *nodes)
+
+
+def _arithmetic(op: Op, *nodes: Node, **attrs: object) -> Spec:
+    if nodes[-1].dtype == bool_:
+        raise DTypeError(f"{op.name} needs numbers, not bool: use .float() or .int() first")
+    return numeric(op, *nodes)
+
+
+def _chooses(op: Op, condition: Node, x: Node, other: Node) -> Spec:
+    if condition.dtype != bool_:
+        raise DTypeError(
+            f"where: the condition must be bool, not {condition.dtype.name}: compare it first"
+        )
+    return numeric(op, condition, x, other)
+
+
+def _tests(op: Op, x: Node) -> Spec:
+    require_floating(op, x)
+    return Spec(x.shape, bool_)
+
+
+# Arithmetic ----------------------------------------------------------------------------------
+# An expensive gradient is given as a function: autograd calls it only where it is wanted.
+
+ADD = Op("add", kind="map", rule=_arithmetic, forward=lambda xp, a, b: a + b,
+         vjp=lambda g, y, a, b: (g, g))  # fmt: skip
+SUB = Op("sub", kind="map", rule=_arithmetic, forward=lambda xp, a, b: a - b,
+         vjp=lambda g, y, a, b: (g, lambda: -g))  # fmt: skip
+MUL = Op("mul", kind="map", rule=_arithmetic, forward=lambda xp, a, b: a * b,
+         vjp=lambda g, y, a, b: (lambda: g * b, lambda: g * a))  # fmt: skip
+DIV = Op("div", kind="map", forward=lambda xp, a, b: a / b,
+         vjp=lambda g, y, a, b: (lambda: g / b, lambda: -g * y / b))  # fmt: skip
+NEG = Op("neg", kind="map", rule=_arithmetic, forward=lambda xp, x: -x,
+         vjp=lambda g, y, x: (-g,))  # fmt: skip
+POW = Op(
+    "pow",
+    kind="map",
+    rule=_arithmetic,
+    forward=lambda xp, x, p: xp.power(x, p),
+    # At x = 0 the derivative by p is 0 (the limit for p > 0), not 0 * log 0.
+    vjp=lambda g, y, x, p: (
+        lambda: g * WHERE(p == 0, 0, p * POW(x, p - 1)),
+        lambda: g * y * WHERE(x == 0, 0, LOG(WHERE(x == 0, 1, x))),
+    ),
+)
+FLOOR_DIV = Op("floor_divide", kind="map", rule=_arithmetic,
+               forward=lambda xp, a, b: xp.floor_divide(a, b))  # fmt: skip
+REMAINDER = Op("remainder", kind="map", rule=_arithmetic,
+               forward=lambda xp, a, b: xp.remainder(a, b),
+               vjp=lambda g, y, a, b: (g, lambda: -g * FLOOR_DIV(a, b)))  # fmt: skip
+COPY = Op("copy", kind="map", rule=numeric, forward=lambda xp, x: x,
+          vjp=lambda g, y, x: (g,))  # fmt: skip
+
+# Exponentials and roots ------------------------------------------------------------------------
+
+EXP = Op("exp", kind="map", forward=lambda xp, x: xp.exp(x), vjp=lambda g, y, x: (g * y,))
+LOG = Op("log", kind="map", forward=lambda xp, x: xp.log(x), vjp=lambda g, y, x: (g / x,))
+LOG1P = Op("log1p", kind="map", forward=lambda xp, x: xp.log1p(x),
+           vjp=lambda g, y, x: (g / (1 + x),))  # fmt: skip
+EXPM1 = Op("expm1", kind="map", forward=lambda xp, x: xp.expm1(x),
+           vjp=lambda g, y, x: (g * (y + 1),))  # fmt: skip
+SQRT = Op("sqrt", kind="map", forward=lambda xp, x: xp.sqrt(x),
+          vjp=lambda g, y, x: (g * 0.5 / y,))  # fmt: skip
+RSQRT = Op("rsqrt", kind="map", forward=lambda xp, x: 1 / xp.sqrt(x),
+           vjp=lambda g, y, x: (g * -0.5 * y / x,))  # fmt: skip
+SIN = Op("sin", kind="map", forward=lambda xp, x: xp.sin(x), vjp=lambda g, y, x: (g * COS(x),))
+COS = Op("cos", kind="map", forward=lambda xp, x: xp.cos(x), vjp=lambda g, y, x: (-g * SIN(x),))
+TANH = Op("tanh", kind="map", forward=lambda xp, x: xp.tanh(x),
+          vjp=lambda g, y, x: (g * (1 - y * y),))  # fmt: skip
+ERF = Op("erf", kind="map", forward=lambda xp, x: xp.erf(x),
+         vjp=lambda g, y, x: (g * (2 / math.sqrt(math.pi)) * EXP(-x * x),))  # fmt: skip
+
+
+def _sigmoid(xp, x):  # type: ignore[no-untyped-def]
+    e = xp.exp(-xp.abs(x))  # at most 1: no overflow, and no cancellation for negative x
+    return xp.where(x >= 0, 1, e) / (1 + e)
+
+
+SIGMOID = Op("sigmoid", kind="map", forward=_sigmoid, vjp=lambda g, y, x: (g * y * (1 - y),))
+
+# Activations -----------------------------------------------------------------------------------
+
+RELU = Op("relu", kind="map", rule=_arithmetic, forward=lambda xp, x: xp.maximum(x, 0),
+          vjp=lambda g, y, x: (WHERE(x > 0, g, 0),))  # fmt: skip
+
+
+def _silu_vjp(g, y, x):  # type: ignore[no-untyped-def]
+    s = SIGMOID(x)
+    return (g * s * (1 + x * (1 - s)),)
+
+
+SILU = Op("silu", kind="map", forward=lambda xp, x: x * _sigmoid(xp, x), vjp=_silu_vjp)
+
+_SQRT_HALF = math.sqrt(0.5)
+_SQRT_2_PI = math.sqrt(2 / math.pi)
+_CUBIC = 0.044715
+
+
+def _gelu_vjp(g, y, x):  # type: ignore[no-untyped-def]
+    density = EXP(-0.5 * x * x) * (_SQRT_2_PI / 2)
+    return (g * (0.5 * (1 + ERF(x * _SQRT_HALF)) + x * density),)
+
+
+def _gelu_tanh_vjp(g, y, x):  # type: ignore[no-untyped-def]
+    t = TANH(_SQRT_2_PI * (x + _CUBIC * x * x * x))
+    slope = _SQRT_2_PI * (1 + 3 * _CUBIC * x * x)
+    return (g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope),)
+
+
+GELU = Op(
+    "gelu",
+    kind="map",
+    forward=lambda xp, x: 0.5 * x * (1 + xp.erf(x * _SQRT_HALF)),
+    vjp=_gelu_vjp,
+)
+GELU_TANH = Op(
+    "gelu_tanh",
+    kind="map",
+    forward=lambda xp, x: 0.5 * x * (1 + xp.tanh(_SQRT_2_PI * (x + _CUBIC * x * x * x))),
+    vjp=_gelu_tanh_vjp,
+)
+
+# Choice and order ------------------------------------------------------------------------------
+
+WHERE = Op("where", kind="map", rule=_chooses, promote=(1, 2),
+           forward=lambda xp, c, x, o: xp.where(c, x, o),
+           vjp=lambda g, y, c, x, o: (
+               None, lambda: WHERE(c, g, 0), lambda: WHERE(c, 0, g)))  # fmt: skip
+ABS = Op("abs", kind="map", rule=_arithmetic, forward=lambda xp, x: xp.abs(x),
+         vjp=lambda g, y, x: (g * SIGN(x),))  # fmt: skip
+SIGN = Op("sign", kind="map", rule=_arithmetic, forward=lambda xp, x: xp.sign(x),
+          vjp=lambda g, y, x: (None,))  # fmt: skip
+FLOOR = Op("floor", kind="map", forward=lambda xp, x: xp.floor(x),
+           vjp=lambda g, y, x: (None,))  # fmt: skip
+
+
+def _wins(a, b):  # type: ignore[no-untyped-def]
+    """1 where a is larger, a half where both are equal: a tie shares the gradient."""
+    return WHERE(a > b, 1.0, WHERE(a == b, 0.5, 0.0)).to(a.dtype)
+
+
+MAXIMUM = Op("maximum", kind="map", rule=numeric, forward=lambda xp, a, b: xp.maximum(a, b),
+             vjp=lambda g, y, a, b: (lambda: g * _wins(a, b), lambda: g * _wins(b, a)))  # fmt: skip
+MINIMUM = Op("minimum", kind="map", rule=numeric, forward=lambda xp, a, b: xp.minimum(a, b),
+             vjp=lambda g, y, a, b: (lambda: g * _wins(b, a), lambda: g * _wins(a, b)))  # fmt: skip
+
+
+def _clip(xp, x, low, high):  # type: ignore[no-untyped-def]
+    x = x if low is None else xp.maximum(x, low)
+    return x if high is None else xp.minimum(x, high)
+
+
+def _clip_vjp(g, y, x, low, high):  # type: ignore[no-untyped-def]
+    if low is not None:
+        g = WHERE(x >= low, g, 0)
+    return (g if high is None else WHERE(x <= high, g, 0),)
+
+
+CLIP = Op("clip", kind="map", rule=_arithmetic, forward=_clip, vjp=_clip_vjp)
+
+# Comparisons and logic -------------------------------------------------------------------------
+
+EQ = Op("eq", kind="map", rule=_compares, forward=lambda xp, a, b: a == b)
+NE = Op("ne", kind="map", rule=_compares, forward=lambda xp, a, b: a != b)
+LT = Op("lt", kind="map", rule=_compares, forward=lambda xp, a, b: a < b)
+LE = Op("le", kind="map", rule=_compares, forward=lambda xp, a, b: a <= b)
+GT = Op("gt", kind="map", rule=_compares, forward=lambda xp, a, b: a > b)
+GE = Op("ge", kind="map", rule=_compares, forward=lambda xp, a, b: a >= b)
+AND = Op("and", kind="map", rule=_logical, forward=lambda xp, a, b: xp.logical_and(a, b))
+OR = Op("or", kind="map", rule=_logical, forward=lambda xp, a, b: xp.logical_or(a, b))
+XOR = Op("xor", kind="map", rule=_logical, forward=lambda xp, a, b: xp.logical_xor(a, b))
+NOT = Op("not", kind="map", rule=_logical, forward=lambda xp, x: xp.logical_not(x))
+ISNAN = Op("isnan", kind="map", rule=_tests, forward=lambda xp, x: xp.isnan(x))
+ISINF = Op("isinf", kind="map", rule=_tests, forward=lambda xp, x: xp.isinf(x))
+ISFINITE = Op("isfinite", kind="map", rule=_tests, forward=lambda xp, x: xp.isfinite(x))

@@ -1,0 +1,36 @@
+"""The matrix product, with broadcasting batches."""
+
+from __future__ import annotations
+
+from ..errors import DTypeError, ShapeError
+from ..node import Node, Op, Spec, broadcast_shape
+
+
+def _rule(op: Op, a: Node, b: Node) -> Spec:
+    if a.ndim < 2 or b.ndim < 2:
+        raise ShapeError(f"matmul: a {a.shape} and b {b.shape} need at least two dimensions each")
+    if a.dtype != b.dtype:
+        raise DTypeError(
+            f"matmul: a is {a.dtype.name}, b is {b.dtype.name}; convert one with .to(dtype)"
+        )
+    if a.shape[-1] != b.shape[-2]:
+        fits = a.shape[-1] == b.shape[-1]
+        hint = "did you mean b.T?" if fits and b.ndim == 2 else "did you mean b.mT?" if fits else (
+            "they must be equal"
+        )
+        raise ShapeError(
+            f"matmul: the last axis of a {a.shape} is {a.shape[-1]}, the second-to-last of b "
+            f"{b.shape} is {b.shape[-2]}; {hint}"
+        )
+    batch = broadcast_shape("matmul (batch axes)", a.shape[:-2], b.shape[:-2])
+    return Spec((*batch, a.shape[-2], b.shape[-1]), a.dtype)
+
+
+def _vjp(g, y, a, b):  # type: ignore[no-untyped-def]
+    if b.ndim == 2 and a.ndim > 2:  # one large product over all rows, not a batch of them summed
+        rows = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
+        return (lambda: MATMUL(g, b.mT), lambda: MATMUL(rows[0].mT, rows[1]))
+    return (lambda: MATMUL(g, b.mT), lambda: MATMUL(a.mT, g))
+
+
+MATMUL = Op("matmul", kind="matmul", rule=_rule, forward=lambda xp, a, b: xp.matmul(a, b), vjp=_vjp)

@@ -1,0 +1,49 @@
+"""Random ops: Philox 4x32-10 words of one stream (Salmon et al. 2011, "Parallel random numbers").
+
+Inputs are the key (the seed) and the stream number, both 0-d int64 Tensors: state, so that a
+compiled step advances them. Element i, row-major, is made of word i % 4 of counter i // 4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..dtypes import DType, bool_
+from ..errors import ShapeError
+from ..node import Node, Op, Spec
+
+
+def _shaped(
+    op: Op, key: Node, stream: Node, *, shape: tuple[int, ...], dtype: DType = bool_, **attrs: Any
+) -> Spec:
+    if any(n < 0 for n in shape):
+        raise ShapeError(f"{op.name}: shape {shape} has a negative size")
+    return Spec(shape, dtype)
+
+
+UNIFORM = Op(
+    "uniform",
+    kind="random",
+    rule=_shaped,
+    forward=lambda xp, key, stream, shape, dtype: xp.uniform(key, stream, shape, dtype),
+)
+NORMAL = Op(
+    "normal",
+    kind="random",
+    rule=_shaped,
+    forward=lambda xp, key, stream, shape, dtype: xp.normal(key, stream, shape, dtype),
+)
+RANDINT = Op(
+    "randint",
+    kind="random",
+    rule=_shaped,
+    forward=lambda xp, key, stream, low, high, shape, dtype: xp.randint(
+        key, stream, low, high, shape, dtype
+    ),
+)
+KEEP = Op(  # the mask of dropout: uniform >= p, without the uniforms
+    "keep",
+    kind="random",
+    rule=_shaped,
+    forward=lambda xp, key, stream, p, shape: xp.keep(key, stream, p, shape),
+)

@@ -1,0 +1,67 @@
+"""Reductions. Inside, the reduced axes are kept as 1, so that gradients broadcast back by
+themselves; calling the op squeezes them unless keepdims is given."""
+
+from __future__ import annotations
+
+from ..dtypes import bool_, int64
+from ..errors import DTypeError, ShapeError
+from ..node import Node, Op, Spec, reduced
+from .movement import BROADCAST, FLIP
+
+
+def _sums(op: Op, x: Node, *, axis: tuple[int, ...]) -> Spec:
+    return Spec(reduced(x.shape, axis), x.dtype if x.dtype.kind == "f" else int64)
+
+
+def _picks(op: Op, x: Node, *, axis: tuple[int, ...]) -> Spec:
+    _not_empty(op, x, axis)
+    return Spec(reduced(x.shape, axis), x.dtype)
+
+
+def _decides(op: Op, x: Node, *, axis: tuple[int, ...]) -> Spec:
+    if x.dtype != bool_:
+        raise DTypeError(f"{op.name} needs a bool Tensor, not {x.dtype.name}: compare first")
+    return Spec(reduced(x.shape, axis), bool_)
+
+
+def _finds(op: Op, x: Node, *, axis: int) -> Spec:
+    _not_empty(op, x, (axis,))
+    return Spec(reduced(x.shape, (axis,)), int64)
+
+
+def _not_empty(op: Op, x: Node, axis: tuple[int, ...]) -> None:
+    for a in axis:
+        if x.ndim and x.shape[a] == 0:
+            raise ShapeError(f"{op.name}: axis {a} of a Tensor {x.shape} is empty: no entry to take")
+
+
+def _extreme_vjp(g, y, x, axis):  # type: ignore[no-untyped-def]
+    ties = (x == y).to(x.dtype)  # all entries that reach the extreme share the gradient
+    return (g * ties / ties.sum(axis, keepdim=True),)
+
+
+SUM = Op("sum", kind="reduce", rule=_sums, forward=lambda xp, x, axis: xp.sum(x, axis),
+         vjp=lambda g, y, x, axis: (BROADCAST(g, shape=x.shape),))  # fmt: skip
+MAX = Op("max", kind="reduce", rule=_picks, forward=lambda xp, x, axis: xp.max(x, axis),
+         vjp=_extreme_vjp)  # fmt: skip
+MIN = Op("min", kind="reduce", rule=_picks, forward=lambda xp, x, axis: xp.min(x, axis),
+         vjp=_extreme_vjp)  # fmt: skip
+ANY = Op("any", kind="reduce", rule=_decides, forward=lambda xp, x, axis: xp.any(x, axis))
+ALL = Op("all", kind="reduce", rule=_decides, forward=lambda xp, x, axis: xp.all(x, axis))
+
+# Along one axis, an int: not of kind "reduce", whose axis is a set.
+ARGMAX = Op("argmax", kind="gather", rule=_finds, forward=lambda xp, x, axis: xp.argmax(x, axis))
+ARGMIN = Op("argmin", kind="gather", rule=_finds, forward=lambda xp, x, axis: xp.argmin(x, axis))
+
+
+def _cumsum_vjp(g, y, x, axis):  # type: ignore[no-untyped-def]
+    return (FLIP(CUMSUM(FLIP(g, axis=(axis,)), axis=axis), axis=(axis,)),)
+
+
+CUMSUM = Op(
+    "cumsum",
+    kind="scan",
+    rule=lambda op, x, axis: Spec(x.shape, x.dtype if x.dtype.kind == "f" else int64),
+    forward=lambda xp, x, axis: xp.cumsum(x, axis),
+    vjp=_cumsum_vjp,
+)
