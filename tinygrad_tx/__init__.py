@@ -42,20 +42,20 @@ from .creation import (
 )
 from .dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, int64
 from .gradcheck import gradcheck
+from .methods import matmul
 from .node import Op, Spec
 from .node import grad_enabled as is_grad_enabled
 from .random import manual_seed
-from .tensor import Tensor, matmul, no_grad
+from .tensor import Tensor, no_grad
 from .version import __version__
 
 if TYPE_CHECKING:
     from . import compiler, data, decoding, models, nn, optim, training, viz
-    from .compiler import compile, set_num_threads
+    from .compiler import compile
     from .serialize import load, save
 
 _LAZY = {
     "compile": "compiler",
-    "set_num_threads": "compiler",
     "save": "serialize",
     "load": "serialize",
 }

@@ -9,6 +9,7 @@ killed process leaves at most a `.NAME.*.tmp` beside it, which nothing reads.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,8 +31,9 @@ def write_with(path: Path | str, writer: Callable[[Path], None]) -> None:
     """Replaces the file at `path` by what `writer` writes to the temporary path that it is given.
 
     The temporary file is in the same directory, exists already (empty), and is gone when this
-    returns or raises. An OSError of the writer or of the rename becomes a UserError that names
-    `path` and the reason; other exceptions pass through. In each case the old file is untouched.
+    returns or raises. An error of the operating system, in the writer or in the rename, becomes a
+    UserError that names `path` and the reason; other exceptions pass through. In each case the old
+    file is untouched.
     """
     path = Path(path)
     # A rename would replace a symbolic link instead of the file that it points to.
@@ -44,8 +46,10 @@ def write_with(path: Path | str, writer: Callable[[Path], None]) -> None:
         writer(temporary)
         _sync(temporary)
         temporary.replace(target)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
         raise UserError(f"cannot write {path}: {reason}; what was there is unchanged") from error
     finally:
         # Gone already after the rename; never there if the directory is not.
@@ -54,6 +58,15 @@ def write_with(path: Path | str, writer: Callable[[Path], None]) -> None:
     # Some file systems cannot sync a directory. The rename is done by then, only not yet durable.
     with suppress(OSError):
         _sync(target.parent)
+
+
+def _reason(error: Exception) -> str | None:
+    """What the operating system refused, or None if the error is of another kind."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    # Writers in Rust (safetensors, tokenizers) raise exceptions of their own, with this text.
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return os.strerror(int(number[1])) if number else None
 
 
 def _sync(path: Path) -> None:

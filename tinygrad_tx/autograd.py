@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from . import tree
 from .errors import GradError
 from .node import (
     ITEM,
@@ -24,7 +25,6 @@ from .node import (
     scope,
     set_grad_enabled,
 )
-from . import tree
 from .ops import ADD, COPY, FULL, RESHAPE, SUM
 
 if TYPE_CHECKING:  # tensor.py imports this file; annotations are all that is wanted back
@@ -64,7 +64,9 @@ def gradients(
             got = slots.pop(node, None)
             if got is None:
                 continue
-            if wanted is None and node.op.kind == "leaf" or wanted is not None and node in wanted:
+            if (wanted is None and node.op.kind == "leaf") or (
+                wanted is not None and node in wanted
+            ):
                 found[node] = _only(got)
                 continue
             if node.op is RELEASED:
@@ -208,7 +210,7 @@ def _by_decomposition(node: Node, g: Any, xs: list[Tensor], reaches: set[Node]) 
 def _fresh(argument: Any, leaves: list[Node]) -> Any:
     """The argument with each floating Tensor replaced by a copy to differentiate by."""
 
-    def copy(x: Tensor) -> Tensor:
+    def copy(x: Any) -> Any:
         if not x.dtype.is_floating_point:
             raise GradError(f"grad: an argument of dtype {x.dtype.name} has no gradient")
         if not x.requires_grad:

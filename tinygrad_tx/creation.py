@@ -57,7 +57,7 @@ def tensor(
         try:
             array = np.asarray(data)
         except ValueError as error:
-            raise ShapeError(f"tensor: the nested lists have rows of unequal length: {error}") from None
+            raise ShapeError(f"tensor: nested lists of unequal length: {error}") from None
         typed = isinstance(data, (np.ndarray, np.generic))
         if dtype is not None:
             wanted = as_dtype(dtype)
@@ -133,7 +133,7 @@ def arange(
     dtype: Any = None,
     device: str | None = None,
 ) -> Tensor:
-    """start, start + step, ... below end; arange(n) counts from 0. int64 unless a float is given."""
+    """start, start + step, ... below end; arange(n) counts from 0. int64, or float32 of floats."""
     if end is None:
         start, end = 0, start
     if step == 0:
@@ -199,9 +199,7 @@ def randint(
         raise ShapeError(f"randint: the range [{low}, {high}) is empty")
     key, stream = random.generator(_device(device)).next()
     shape = (size,) if isinstance(size, int) else tuple(size)
-    out: Tensor = ops.RANDINT(
-        key, stream, low=low, high=high, shape=shape, dtype=as_dtype(dtype)
-    )
+    out: Tensor = ops.RANDINT(key, stream, low=low, high=high, shape=shape, dtype=as_dtype(dtype))
     return out
 
 

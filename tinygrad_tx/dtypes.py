@@ -62,7 +62,8 @@ def _numpy_dtype(name: str) -> np.dtype[Any]:
         raise DTypeError(
             "bfloat16 on the CPU needs the package ml_dtypes: pip install ml_dtypes"
         ) from None
-    return np.dtype(ml_dtypes.bfloat16)
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found
 
 
 def as_dtype(value: Any) -> DType:

@@ -73,9 +73,15 @@ def _check(
 ) -> None:
     devices = [given[i].device for i in where]
 
+    def leaves_at(arrays: list[np.ndarray[Any, Any]]) -> list[Tensor]:
+        pairs = zip(arrays, devices, strict=True)
+        return [tensor(a, device=d, requires_grad=True) for a, d in pairs]
+
     def slope(arrays: list[np.ndarray[Any, Any]], direction: list[Any]) -> Tensor:
         """d f along direction, recorded so that it can be differentiated again."""
-        leaves = [tensor(a, device=d, requires_grad=True) for a, d in zip(arrays, devices, strict=True)]
+        leaves = [
+            tensor(a, device=d, requires_grad=True) for a, d in zip(arrays, devices, strict=True)
+        ]
         return directional(leaves, direction)
 
     def directional(leaves: Sequence[Tensor], direction: list[Any]) -> Tensor:
@@ -104,7 +110,7 @@ def _check(
     _compare("first", slope(points, first).item(), numeric, atol, rtol)
     if order < 2:
         return
-    leaves = [tensor(p, device=d, requires_grad=True) for p, d in zip(points, devices, strict=True)]
+    leaves = leaves_at(points)
     inner = directional(leaves, first)
     second = [rng.standard_normal(p.shape) for p in points]
     analytic = 0.0
@@ -126,5 +132,3 @@ def _compare(which: str, analytic: float, numeric: float, atol: float, rtol: flo
             f"gradcheck: the {which} derivative is {analytic:.10g}, finite differences give "
             f"{numeric:.10g}"
         )
-
-

@@ -46,9 +46,10 @@ def read(x: Tensor, index: Any) -> Tensor:
 
 def write(x: Tensor, index: Any, value: Any) -> Tensor:
     """x with x[index] replaced by value, which is broadcast and converted to x's dtype."""
-    mask = _as_index(index)
+    mask: Any = _as_index(index)
     scalar = not isinstance(value, Handle) and np.ndim(value) == 0
-    if isinstance(mask, Handle) and mask.dtype == bool_ and (scalar or _shape(value) == ()):
+    masked = isinstance(mask, Handle) and mask.node.dtype == bool_
+    if masked and (scalar or _shape(value) == ()):
         if mask.shape != x.shape[: mask.ndim]:
             raise ShapeError(f"a mask {mask.shape} does not fit a Tensor {x.shape}")
         wide = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
@@ -66,7 +67,7 @@ def write(x: Tensor, index: Any, value: Any) -> Tensor:
         value = _fit(value, basic.shape)
     value = value.reshape(piece)
     if piece == x.shape and all(step == 1 for _, _, step in basic.ranges):
-        return value
+        return value  # type: ignore[no-any-return]
     out: Tensor = ops.SLICE_WRITE(x, value, ranges=basic.ranges)
     return out
 
@@ -88,7 +89,7 @@ def leaf_like(value: Any, x: Tensor) -> Any:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    return value.shape if isinstance(value, Handle) else np.shape(value)  # type: ignore[attr-defined, no-any-return]
+    return value.node.shape if isinstance(value, Handle) else np.shape(value)
 
 
 def _slice(x: Tensor, ranges: tuple[Range, ...]) -> Tensor:
@@ -198,9 +199,7 @@ def _mask_positions(mask: Any, x: Tensor, before: list[Any]) -> list[Any]:
     return [_as_index(p) if p.ndim else p for p in places]
 
 
-def _merge(
-    x: Tensor, advanced: dict[int, Tensor]
-) -> tuple[Tensor, Tensor, tuple[int, ...], int]:
+def _merge(x: Tensor, advanced: dict[int, Tensor]) -> tuple[Tensor, Tensor, tuple[int, ...], int]:
     """x with the indexed axes merged into one, the one flat index, its shape, and that axis."""
     axes = sorted(advanced)
     shape = np.broadcast_shapes(*(advanced[a].shape for a in axes))

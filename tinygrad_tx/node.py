@@ -41,8 +41,8 @@ class Op:
         "matmul", "gather", "random", "create", "fused" (has a decomposition) or "opaque".
     forward: (xp, *arrays, **attrs) -> array, or a tuple of arrays; xp is the device's backend. A
         map forward uses arithmetic and xp functions only: the compiler runs it on expressions.
-    rule: (op, *nodes, **attrs) -> Spec, or a tuple of them; raises the error that users see. Map and
-        reduce ops have one by default (all inputs of one floating dtype, which the result has).
+    rule: (op, *nodes, **attrs) -> Spec, or a tuple of them; raises the error that users see. Map
+        and reduce ops have one by default (inputs of one floating dtype, which the result has).
     vjp: (g, y, *inputs, **attrs) -> one gradient (or None, or a function that makes it) for each
         input, written on Tensors; un-broadcasting is not its business. g and y are tuples where
         there are several outputs.
@@ -325,7 +325,7 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
             op, srcs, attrs, spec, lands, requires_grad=needs_grad, trace=trace, line=user_line()
         )
     for src in srcs:
-        if src.trace is not None:
+        if src.array is None:
             raise TraceError(
                 "a Tensor made inside a compiled function is used after its trace; "
                 "return it from the function instead"

@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, bool_, float32, float64, int64
+from ..dtypes import DType
 from . import scalar_math
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the op forwards work on either
 
 # Functions that the array module and `xp` have in common: same name, same meaning.
-_ELEMENTWISE = (
-    "exp log log1p expm1 sqrt tanh sin cos abs sign floor minimum maximum where power floor_divide "
-    "remainder logical_and logical_or logical_xor logical_not isnan isfinite isinf"
-).split()
-_MOVEMENT = (
-    "reshape transpose broadcast_to concatenate flip arange take_along_axis nonzero"
-).split()
+_SHARED = (
+    *("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos", "abs", "sign", "floor"),
+    *("minimum", "maximum", "where", "power", "floor_divide", "remainder"),
+    *("logical_and", "logical_or", "logical_xor", "logical_not", "isnan", "isfinite", "isinf"),
+    *("reshape", "transpose", "broadcast_to", "concatenate", "flip", "arange"),
+    "take_along_axis",
+)
 
 
 class Backend(ABC):
@@ -36,7 +36,7 @@ class Backend(ABC):
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        for name in (*_ELEMENTWISE, *_MOVEMENT):
+        for name in _SHARED:
             setattr(self, name, getattr(module, name))
 
     # Running -------------------------------------------------------------------------------
@@ -210,10 +210,3 @@ class Backend(ABC):
     @abstractmethod
     def keep(self, key: Array, stream: Array, p: float, shape: tuple[int, ...]) -> Array:
         """Booleans: uniform(...) >= p."""
-
-
-def accumulator(dtype: DType) -> DType:
-    """The dtype in which sums over `dtype` are kept."""
-    if dtype == bool_ or dtype.kind == "i":
-        return int64
-    return float64 if dtype == float64 else float32

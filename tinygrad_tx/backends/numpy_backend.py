@@ -127,6 +127,8 @@ def _blas_ready(x: Array) -> Array:
         return x
     row, column = x.strides[-2:]
     size = x.itemsize
-    if (column == size and row >= size * x.shape[-1]) or (row == size and column >= size * x.shape[-2]):
+    if (column == size and row >= size * x.shape[-1]) or (
+        row == size and column >= size * x.shape[-2]
+    ):
         return x
     return np.ascontiguousarray(x)

@@ -1,10 +1,10 @@
 """The built-in corpus: English-Spanish sentence pairs from a small bilingual grammar.
 
-Comes in: a split, a number and a seed. Goes out: that many distinct (English, Spanish) pairs. Called
-by `tinygrad-tx train` when no data are given, by examples and by tests.
+Comes in: a split, a number and a seed. Goes out: that many distinct pairs of sentences. Called by
+`tinygrad-tx train` when no data are given, by examples and by tests.
 
-Both sides are written at once from the same choices, so they are aligned in meaning, but seldom word
-by word: Spanish inflects, puts most adjectives after the noun and object pronouns before the verb,
+Both sides are written at once from the same choices: aligned in meaning, but seldom word by word.
+Spanish inflects, puts most adjectives after the noun and object pronouns before the verb,
 drops pronouns, turns "the boy's dog" and "the boy likes the dog" around, and asks without "do".
 English decides everything: no English sentence has two translations.
 
@@ -17,7 +17,10 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections import Counter
 from collections.abc import Iterable
+from functools import cache
+from itertools import product
 from typing import Literal, get_args
 
 from tinygrad_tx.data import lexicon
@@ -47,7 +50,7 @@ def pairs(split: Split, n: int, seed: int = 0) -> list[tuple[str, str]]:
         if sentence.en in found or split_of(sentence.combinations) != split:
             misses += 1
             if misses > _PATIENCE:
-                raise UserError(f"the built-in corpus has no {n} pairs for {split!r}; ask for fewer")
+                raise UserError(f"the built-in corpus ran out at {len(found)} {split} pairs of {n}")
             continue
         found[sentence.en] = sentence.es
         misses = 0
@@ -55,31 +58,41 @@ def pairs(split: Split, n: int, seed: int = 0) -> list[tuple[str, str]]:
 
 
 def split_of(combinations: Iterable[tuple[str, str]]) -> Split | None:
-    """The split of a sentence with these word combinations; None if they belong to both held-out
-    splits, which no split takes."""
-    reserved = {split for pair in combinations if (split := reserved_for(*pair)) != "train"}
-    if not reserved:
-        return "train"
-    return reserved.pop() if len(reserved) == 1 else None
+    """The split of a sentence with these word combinations; None if it would be held out twice."""
+    return _joint(reserved_for(*pair) for pair in combinations)
 
 
+@cache
 def reserved_for(word: str, noun: str) -> Split:
-    """Where an English (adjective, noun) or (verb, object) pair may occur besides sentences with
-    other reserved pairs: one in twenty each for valid and test."""
+    """The split that an English (adjective, noun) or (verb, object) pair is kept for: one in twenty
+    for valid, one in twenty for test."""
     slot = zlib.crc32(f"{word} {noun}".encode()) % 20
     return "valid" if slot == 0 else "test" if slot == 1 else "train"
 
 
+def _joint(splits: Iterable[Split]) -> Split | None:
+    held_out = set(splits) - {"train"}
+    if len(held_out) > 1:
+        return None
+    return held_out.pop() if held_out else "train"
+
+
 def count(split: Split) -> int:
-    """A lower bound on the distinct pairs of a split: the sentences of the one form "the tall girl
-    bought the red car" (subject, verb and object in the singular, one adjective each)."""
-    subjects = [
-        reserved_for(a.en, noun.en[0]) for noun in OF_KIND["person"] for a in ADJECTIVES["person"]
-    ]
-    total = 0
-    for verb in lexicon.ACTIONS:
-        for noun in OBJECTS[verb]:
-            action = reserved_for(verb.en[0], noun.en[0])
-            for adjective in ADJECTIVES[noun.kind]:
-                total += 1
-    return total
+    """A lower bound on the distinct pairs of a split: how many it has of one form, "the tall girl
+    bought the red car", with the singular, the past and `the` throughout."""
+    subjects = Counter(
+        reserved_for(adjective.en, noun.en[0])
+        for noun in OF_KIND["person"]
+        for adjective in ADJECTIVES["person"]
+    )
+    objects = Counter(
+        split_of([(verb.en[0], noun.en[0]), (adjective.en, noun.en[0])])
+        for verb in lexicon.ACTIONS
+        for noun in OBJECTS[verb]
+        for adjective in ADJECTIVES[noun.kind]
+    )
+    return sum(
+        subjects[one] * objects[other]
+        for one, other in product(subjects, objects)
+        if other and _joint((one, other)) == split
+    )

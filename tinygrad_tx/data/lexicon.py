@@ -8,16 +8,19 @@ English words are chosen so that each has one translation in each construction o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from tinygrad_tx.data import morphology as m
 
-# English[/plural]  Spanish  gender; "el" marks feminine nouns that take the masculine article
-# (el agua fría), "mass" those without a plural here.
+# English[/plural]  Spanish  gender: "el" marks feminine nouns that take the masculine article (el
+# agua fría); "mass" nouns have no plural here; persons and places have owners (my aunt) where "own"
+# says so, other things always.
 _NOUNS = {
     "person": """
         boy niño m, girl niña f, man/men hombre m, woman/women mujer f, king rey m, queen reina f,
-        teacher profesor m, doctor doctora f, friend amigo m, neighbor vecina f, brother hermano m,
-        sister hermana f, grandfather abuelo m, grandmother abuela f, uncle tío m, aunt tía f,
+        teacher profesor m own, doctor doctora f own, friend amigo m own, neighbor vecina f own,
+        brother hermano m own, sister hermana f own, grandfather abuelo m own,
+        grandmother abuela f own, uncle tío m own, aunt tía f own,
         lawyer abogada f, waiter camarero m, waitress camarera f, baker panadero m,
         singer cantante f, farmer granjero m, actress actriz f, soldier soldado m,
         writer escritora f, engineer ingeniera f, painter pintor m, dancer bailarina f""",
@@ -50,11 +53,11 @@ _NOUNS = {
         bus autobús m, plane avión m""",
     "opening": "door puerta f, window ventana f",
     "place": """
-        park parque m, market mercado m, school escuela f, kitchen cocina f, garden jardín m,
-        river río m, beach playa f, city ciudad f, village pueblo m, church iglesia f,
-        station estación f, bridge puente m, library biblioteca f, museum museo m,
-        hospital hospital m, forest bosque m, street calle f, island isla f, hotel hotel m,
-        house casa f, castle castillo m, theater teatro m""",
+        park parque m, market mercado m, school escuela f own, kitchen cocina f own,
+        garden jardín m own, river río m, beach playa f, city ciudad f own, village pueblo m own,
+        church iglesia f, station estación f, bridge puente m, library biblioteca f,
+        museum museo m, hospital hospital m, forest bosque m, street calle f own, island isla f,
+        hotel hotel m, house casa f own, castle castillo m, theater teatro m""",
 }
 
 # English[/comparative]  Spanish  the kinds of noun it describes, under the verb that joins them
@@ -69,21 +72,21 @@ _ADJECTIVES = {
         friendly/friendlier amable person, elegant elegante person clothes,
         old/older viejo person animal clothes text thing instrument vehicle opening place,
         beautiful hermoso person animal clothes text thing instrument vehicle opening place,
-        strange extraño person animal clothes text thing instrument vehicle opening place,
+        strange/stranger extraño person animal clothes text thing instrument vehicle opening place,
         big/bigger grande animal food clothes thing vehicle opening place,
         small/smaller pequeño animal food clothes text thing instrument vehicle opening place,
         ugly/uglier feo animal clothes thing vehicle place,
         expensive caro food drink clothes thing instrument vehicle,
         cheap/cheaper barato food drink clothes thing instrument vehicle,
         heavy/heavier pesado thing instrument, long/longer largo text, short/shorter corto text,
-        interesting interesante text place person, dangerous peligroso animal place vehicle,
+        interesting interesante text place, dangerous peligroso animal place vehicle,
         fast/faster rápido animal vehicle, slow/slower lento animal vehicle,
         modern moderno instrument vehicle opening place, round redondo thing,
         delicious delicioso food drink, sweet/sweeter dulce food drink""",
     "estar": """
         tired cansado person animal, happy contento person animal, sad triste person animal,
         sick enfermo person animal, angry enfadado person animal, busy ocupado person,
-        nervous nervioso person animal, cold frío food drink, hot caliente food drink,
+        nervous nervioso person animal, cold frío drink, hot caliente drink, fresh fresco food,
         dirty sucio clothes thing vehicle opening, broken roto thing instrument vehicle opening,
         empty vacío place vehicle, quiet tranquilo place""",
     "color": """
@@ -93,7 +96,7 @@ _ADJECTIVES = {
 _COLORED = ("clothes", "thing", "instrument", "vehicle", "opening")
 
 # English[/past[/-ing]][+particle]  Spanish  the kinds of its object (of its subject, where there is
-# no object; * for any kind; text.song for this one noun); "stative" verbs are never progressive.
+# no object; * for any kind; text.song for this one noun); "stative" verbs have simple tenses only.
 _TRANSITIVE = """
     eat/ate comer food, drink/drank beber drink, cook cocinar food,
     buy/bought comprar food drink clothes text thing instrument vehicle,
@@ -107,7 +110,8 @@ _TRANSITIVE = """
     lose/lost perder clothes thing animal, carry llevar thing food clothes instrument,
     hide/hid esconder thing food animal, steal/stole robar thing vehicle animal food,
     choose/chose elegir clothes food text thing, need necesitar thing clothes instrument stative,
-    pet/petted/petting acariciar animal, feed/fed alimentar animal, follow seguir person animal vehicle,
+    pet/petted/petting acariciar animal, feed/fed alimentar animal,
+    follow seguir person animal vehicle,
     help ayudar person, call llamar person animal, visit visitar person place,
     see/saw ver * stative,
     hear/heard oír person animal text.song stative, build/built construir place,
@@ -159,8 +163,7 @@ _IRREGULAR = """
     traer past traje trajiste trajo trajimos trajeron, traer gerund trayendo,
     dar present doy das da damos dan, dar past di diste dio dimos dieron,
     ir present voy vas va vamos van, ir past fui fuiste fue fuimos fueron, ir gerund yendo,
-    creer past creí creíste creyó creímos creyeron,
-    decir present digo dices dice decimos dicen, decir past dije dijiste dijo dijimos dijeron,
+    decir present digo dices dice decimos dicen,
     ser present soy eres es somos son, ser imperfect era eras era éramos eran,
     estar present estoy estás está estamos están,
     tener present tengo tienes tiene tenemos tienen,
@@ -185,6 +188,7 @@ class Noun:
     es: tuple[str, str]
     feminine: bool
     takes_el: bool
+    owned: bool
 
 
 @dataclass(frozen=True)
@@ -231,6 +235,7 @@ class Determiner:
 
     en: tuple[str, str]
     es: tuple[str, str, str, str]
+    possessive: bool
 
 
 @dataclass(frozen=True)
@@ -248,11 +253,13 @@ class Pronoun:
     feminine: bool
 
 
+@cache
 def conjugation(infinitive: str, tense: str) -> tuple[str, ...]:
     """The Spanish forms for yo, tú, él, nosotros, ellos."""
     return _FORMS.get((infinitive, tense)) or m.conjugate_es(infinitive, tense)
 
 
+@cache
 def gerund(infinitive: str) -> str:
     """The Spanish gerund."""
     irregular = _FORMS.get((infinitive, "gerund"))
@@ -266,11 +273,21 @@ def _entries(table: str) -> list[list[str]]:
 def _nouns() -> list[Noun]:
     nouns = []
     for kind, table in _NOUNS.items():
-        for english, spanish, gender, *mass in _entries(table):
+        for english, spanish, gender, *marks in _entries(table):
             singular, _, plural = english.partition("/")
-            plurals = ("", "") if mass else (plural or m.plural_en(singular), m.plural_es(spanish))
-            nouns.append(Noun(kind, (singular, plurals[0]), (spanish, plurals[1]),
-                              gender != "m", gender == "el"))  # fmt: skip
+            plurals = (plural or m.plural_en(singular), m.plural_es(spanish))
+            if "mass" in marks:
+                plurals = ("", "")
+            nouns.append(
+                Noun(
+                    kind,
+                    (singular, plurals[0]),
+                    (spanish, plurals[1]),
+                    feminine=gender != "m",
+                    takes_el=gender == "el",
+                    owned="own" in marks or kind not in ("person", "place"),
+                )
+            )
     return nouns
 
 
@@ -309,7 +326,8 @@ def _verbs(table: str) -> list[Verb]:
 
 def _determiner(words: list[str]) -> Determiner:
     singular, plural, *es = ("" if word == "-" else word for word in words)
-    return Determiner((singular, plural), (es[0], es[1], es[2], es[3]))
+    possessive = singular in ("my", "your", "his", "her", "our", "their")
+    return Determiner((singular, plural), (es[0], es[1], es[2], es[3]), possessive)
 
 
 _FORMS = {(verb, tense): tuple(forms) for verb, tense, *forms in _entries(_IRREGULAR)}
@@ -317,11 +335,10 @@ NOUNS = _nouns()
 ADJECTIVES = _adjectives()
 ACTIONS, INTRANSITIVES = _verbs(_TRANSITIVE), _verbs(_INTRANSITIVE)
 MOTIONS, GIFTS = _verbs(_MOTION), _verbs(_DITRANSITIVE)
-SAYING = _verbs("think/thought creer, say/said decir")
+SAYING = _verbs("think/thought creer *, say/said decir *")
 (LIKE,) = _verbs("like gustar *")
 DETERMINERS = [_determiner(words) for words in _entries(_DETERMINERS)]
-NAMES = {"Ana": True, "Elena": True, "Sara": True, "Marta": True,
-         "Pedro": False, "Pablo": False, "David": False, "Daniel": False}  # name: feminine  # fmt: skip
+WOMEN, MEN = ("Ana", "Elena", "Sara", "Marta"), ("Pedro", "Pablo", "David", "Daniel")
 PRONOUNS = [
     Pronoun("I", "me", "", "mí", "me", "me", 0, False),
     Pronoun("you", "you", "", "ti", "te", "te", 1, False),

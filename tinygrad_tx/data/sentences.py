@@ -31,12 +31,18 @@ COLORS = {kind: [a for a in ADJECTIVES[kind] if a.color] for kind in OF_KIND}
 LASTING = {
     kind: [a for a in ADJECTIVES[kind] if a.copula == "ser" and not a.color] for kind in OF_KIND
 }
+GRADED = {a for a in lx.ADJECTIVES if not a.color and a.en not in ("broken", "empty", "delicious")}
 BEFORE = [a for a in lx.ADJECTIVES if a.before]
 
 THE, A, *_ = lx.DETERMINERS
 DETERMINERS = [THE] * 8 + [A] * 4 + lx.DETERMINERS
 INDEFINITE = [A] * 3 + [d for d in lx.DETERMINERS if d.en[1] in ("some", "many", "two", "three")]
-OWNERS = [THE, THE, *(d for d in lx.DETERMINERS if d.en[0] in ("my", "your", "his", "her", "our"))]
+OF_OWNERS = [THE] * 3 + [d for d in lx.DETERMINERS if d.possessive]
+OF_PLACES = [THE] * 6 + [A] + [d for d in lx.DETERMINERS if all(d.en)]
+FREQUENCIES = tuple(lx.FREQUENCIES)
+FEELINGS, QUESTION_WORDS = tuple(lx.FEELINGS.items()), tuple(lx.QUESTION_WORDS.items())
+PREPOSITIONS = (("in", "en"), *lx.PREPOSITIONS.items())
+TIMES = {mode: tuple(times.items()) for mode, times in lx.TIMES.items()}
 ACTION_MODES = (*sx.TENSES, *sx.TENSES, "progressive", *lx.MODALS)
 
 
@@ -53,9 +59,14 @@ class Sentence:
 def compose(rng: random.Random) -> Sentence:
     """A sentence of any kind."""
     composer = _Composer(rng)
-    clause, asks = composer.weighted(_KINDS)(composer)
+    clause, asks = composer.pick(_KINDS)(composer)
     en, es = sx.written(clause, asks)
     return Sentence(en, es, frozenset(composer.combinations))
+
+
+def _fits(determiner: lx.Determiner, noun: lx.Noun, plural: bool) -> bool:
+    countable = bool(noun.en[1]) or all(determiner.en)  # no "every milk"
+    return bool(determiner.en[plural]) and countable and (noun.owned or not determiner.possessive)
 
 
 class _Composer:
@@ -72,24 +83,21 @@ class _Composer:
     def pick(self, options: Sequence[T]) -> T:
         return options[int(self._random() * len(options))]
 
-    def weighted(self, options: Sequence[tuple[int, T]]) -> T:
-        return self.pick([option for weight, option in options for _ in range(weight)])
-
     # Noun phrases
 
     def noun(
         self, nouns: Sequence[lx.Noun], determiners: Sequence[lx.Determiner] = DETERMINERS
     ) -> NounPhrase:
         noun = self.pick(nouns)
-        mass = not noun.en[1]
-        plural = not mass and self.chance(0.35)
-        adjectives = self._adjectives(noun)
-        fitting = [d for d in determiners if d.en[plural] and (all(d.en) or not mass)]
-        determiner, owner = self.pick(fitting), None
-        if adjectives and adjectives[0].before:
-            determiner = THE
-        elif determiners is DETERMINERS and self.chance(0.08):
-            determiner, owner = THE, self._owner()
+        plural = bool(noun.en[1]) and self.chance(0.35)
+        adjectives, owner = self._adjectives(noun), None
+        determiner = THE
+        if noun.owned and self.chance(0.08):
+            owner = self._owner()
+        elif not (adjectives and adjectives[0].before):
+            determiner = self.pick(determiners)
+            while not _fits(determiner, noun, plural):
+                determiner = self.pick(determiners)
         return sx.noun_phrase(noun, plural, determiner, adjectives, owner)
 
     def _adjectives(self, noun: lx.Noun) -> list[lx.Adjective]:
@@ -104,11 +112,13 @@ class _Composer:
     def _owner(self) -> NounPhrase:
         if self.chance(0.4):
             return self._name()
-        return sx.noun_phrase(self.pick(PERSONS), self.chance(0.2), self.pick(OWNERS))
+        noun = self.pick(PERSONS)
+        determiner = self.pick(OF_OWNERS) if noun.owned else THE
+        return sx.noun_phrase(noun, self.chance(0.2), determiner)
 
     def _name(self) -> NounPhrase:
-        name = self.pick(list(lx.NAMES))
-        return NounPhrase(name, name, 2, feminine=lx.NAMES[name])
+        name = self.pick(lx.WOMEN + lx.MEN)
+        return NounPhrase(name, name, 2, feminine=name in lx.WOMEN)
 
     def person(self) -> NounPhrase:
         kind = self._random()
@@ -141,8 +151,8 @@ class _Composer:
     # Complements
 
     def place(self) -> Pair:
-        en, es = self.pick([("in", "en"), *lx.PREPOSITIONS.items()])
-        place = self.noun(PLACES)
+        en, es = self.pick(PREPOSITIONS)
+        place = self.noun(PLACES, OF_PLACES)
         return f"{en} {place.en}", f"{es} {place.es}"
 
     def companion(self, subject: NounPhrase) -> Pair:
@@ -155,7 +165,7 @@ class _Composer:
 
     def _adverb(self, mode: str, form: Form) -> str:
         fits = form == "says" and mode in ("present", "past")
-        return self.pick(list(lx.FREQUENCIES)) if fits and self.chance(0.15) else ""
+        return self.pick(FREQUENCIES) if fits and self.chance(0.15) else ""
 
     def _object(self, verb: lx.Verb) -> NounPhrase:
         thing = self.noun(OBJECTS[verb])
@@ -163,7 +173,10 @@ class _Composer:
         return thing
 
     def _verb(self, verbs: Sequence[lx.Verb], mode: str) -> lx.Verb:
-        return self.pick([v for v in verbs if not (v.stative and mode == "progressive")])
+        verb = self.pick(verbs)
+        while verb.stative and mode not in sx.TENSES:
+            verb = self.pick(verbs)
+        return verb
 
     # Predicates
 
@@ -193,7 +206,7 @@ class _Composer:
             going = False
         group = sx.verb_group(verb, subject.person, mode, form, adverb=self._adverb(mode, form))
         if going:
-            goal = self.noun(PLACES)
+            goal = self.noun(PLACES, OF_PLACES)
             return group.then((f"to {goal.en}", f"a {goal.es}"))
         return group.then(self.place() if self.chance(0.7) else self.companion(subject))
 
@@ -215,9 +228,10 @@ class _Composer:
     def is_tall(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
         """An adjective, which agrees with the subject."""
         adjective = self.pick(ADJECTIVES[subject.kind])
-        group = self._described(subject, adjective, mode, form)
-        very = ("very", "muy") if not adjective.color and self.chance(0.3) else ("", "")
-        return group.then(very, (adjective.en, adjective.agreeing(subject.feminine, subject.plural)))
+        group = replace(self._described(subject, adjective, mode, form), subject_last=True)
+        very = ("very", "muy") if adjective in GRADED and self.chance(0.3) else ("", "")
+        agreeing = adjective.agreeing(subject.feminine, subject.plural)
+        return group.then(very, (adjective.en, agreeing))
 
     def is_taller(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
         """A comparison: es más alto que el rey."""
@@ -246,21 +260,22 @@ class _Composer:
     def feels(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
         """English is hungry, Spanish has hunger."""
         group = sx.state_group("tener", subject.person, mode, form)
-        return replace(group, subject_last=False).then(self.pick(list(lx.FEELINGS.items())))
+        return group.then(self.pick(FEELINGS))
 
     # Whole sentences: a clause, and whether it is a question.
 
-    def _topic(self, form: Form) -> tuple[NounPhrase, Predicate, str]:
-        find_subject, predicate, modes = self.weighted(_TOPICS)
-        subject, mode = find_subject(self), self.pick(modes)
-        return subject, predicate(self, subject, mode, form), mode
+    def _topic(self, form: Form) -> tuple[NounPhrase, Predicate, Sequence[Pair]]:
+        """A subject, what is said of it, and the times when it can be so."""
+        topic = self.pick(_TOPICS)
+        subject, mode = topic.subject(self), self.pick(topic.modes)
+        times = TIMES["modal" if mode in lx.MODALS else mode] if topic.passes else ()
+        return subject, topic.predicate(self, subject, mode, form), times
 
     def states(self) -> tuple[Pair, bool]:
-        subject, predicate, mode = self._topic("denies" if self.chance(0.25) else "says")
+        subject, predicate, times = self._topic("denies" if self.chance(0.25) else "says")
         en, es = sx.statement(subject, predicate)
-        if self.chance(0.25):
-            times = lx.TIMES["modal" if mode in lx.MODALS else mode]
-            when_en, when_es = self.pick(list(times.items()))
+        if times and self.chance(0.25):
+            when_en, when_es = self.pick(times)
             if self.chance(0.3):
                 return (f"{when_en} {en}", f"{when_es} {es}"), False
             return (f"{en} {when_en}", f"{es} {when_es}"), False
@@ -275,7 +290,7 @@ class _Composer:
         self._adjective_rate = 0.2
         subject, mode = self.person(), self.pick(ACTION_MODES)
         predicate = self.pick((self.does, self.helps_her, self.gives))(subject, mode, "asks")
-        return sx.question(subject, predicate, self.pick(list(lx.QUESTION_WORDS.items()))), True
+        return sx.question(subject, predicate, self.pick(QUESTION_WORDS)), True
 
     def asks_what(self) -> tuple[Pair, bool]:
         """What, who or how many, of the object; who, of the subject."""
@@ -331,8 +346,8 @@ class _Composer:
     def thinks(self) -> tuple[Pair, bool]:
         """A clause within a clause: the boy says that it rains."""
         self._adjective_rate = 0.15
-        subject, mode = self.person(), self.pick(("present", "past"))
-        main = sx.verb_group(self.pick(lx.SAYING), subject.person, mode, "says")
+        subject = self.person()
+        main = sx.verb_group(self.pick(lx.SAYING), subject.person, "present", "says")
         en, es = sx.statement(subject, main)
         said, predicate, _ = self._topic("says")
         en_said, es_said = sx.statement(said, predicate)
@@ -341,30 +356,41 @@ class _Composer:
 
 AGAIN = {n.en[0]: [v for v in lx.ACTIONS if v.takes(n)] for n in lx.NOUNS}
 
-_Topic = tuple[
-    Callable[[_Composer], NounPhrase],
-    Callable[[_Composer, NounPhrase, str, Form], Predicate],
-    Sequence[str],
+
+@dataclass(frozen=True)
+class _Topic:
+    """What a clause is about: how often, who, what about them, in which modes, and whether it is so
+    for a time only."""
+
+    weight: int
+    subject: Callable[[_Composer], NounPhrase]
+    predicate: Callable[[_Composer, NounPhrase, str, Form], Predicate]
+    modes: Sequence[str]
+    passes: bool = True
+
+
+_TOPICS = [
+    topic
+    for topic in (
+        _Topic(6, _Composer.person, _Composer.does, ACTION_MODES),
+        _Topic(2, _Composer.person, _Composer.helps_her, ACTION_MODES),
+        _Topic(3, _Composer.person_or_animal, _Composer.acts, ACTION_MODES),
+        _Topic(3, _Composer.person, _Composer.gives, ACTION_MODES),
+        _Topic(2, _Composer.person, _Composer.likes, sx.TENSES, passes=False),
+        _Topic(3, _Composer.anything, _Composer.is_tall, sx.TENSES, passes=False),
+        _Topic(1, _Composer.anything, _Composer.is_taller, sx.TENSES, passes=False),
+        _Topic(1, _Composer.movable, _Composer.is_there, sx.TENSES),
+        _Topic(1, _Composer.person_or_animal, _Composer.feels, sx.TENSES),
+    )
+    for _ in range(topic.weight)
 ]
-# How often, who, does what, in which modes
-_TOPICS: Sequence[tuple[int, _Topic]] = (
-    (6, (_Composer.person, _Composer.does, ACTION_MODES)),
-    (2, (_Composer.person, _Composer.helps_her, ACTION_MODES)),
-    (3, (_Composer.person_or_animal, _Composer.acts, ACTION_MODES)),
-    (3, (_Composer.person, _Composer.gives, ACTION_MODES)),
-    (2, (_Composer.person, _Composer.likes, sx.TENSES)),
-    (3, (_Composer.anything, _Composer.is_tall, sx.TENSES)),
-    (1, (_Composer.anything, _Composer.is_taller, sx.TENSES)),
-    (1, (_Composer.movable, _Composer.is_there, sx.TENSES)),
-    (1, (_Composer.person_or_animal, _Composer.feels, sx.TENSES)),
-)
-_KINDS: Sequence[tuple[int, Callable[[_Composer], tuple[Pair, bool]]]] = (
-    (10, _Composer.states),
-    (3, _Composer.asks_whether),
-    (1, _Composer.asks_where),
-    (1, _Composer.asks_what),
-    (1, _Composer.there_is),
-    (2, _Composer.does_twice),
-    (1, _Composer.who_is_tall),
-    (1, _Composer.thinks),
-)
+_KINDS: list[Callable[[_Composer], tuple[Pair, bool]]] = [
+    *[_Composer.states] * 10,
+    *[_Composer.asks_whether] * 3,
+    _Composer.asks_where,
+    _Composer.asks_what,
+    _Composer.there_is,
+    *[_Composer.does_twice] * 2,
+    _Composer.who_is_tall,
+    _Composer.thinks,
+]

@@ -1,4 +1,4 @@
-"""How phrases are put together, in English and Spanish at once: agreement, order, negation, questions.
+"""How phrases are put together in both languages: agreement, order, negation, questions.
 
 Comes in: words of lexicon.py. Goes out: noun phrases, predicates, statements and questions, each a
 pair of strings or parts of one. Called by sentences.py, which makes the choices; nothing here is
@@ -27,8 +27,9 @@ CONTRACTIONS = {("a", "el"): "al", ("de", "el"): "del", ("con", "mí"): "conmigo
 
 @dataclass(frozen=True)
 class NounPhrase:
-    """Somebody or something. `person` indexes the conjugations (yo, tú, él, nosotros, ellos), `kind`
-    is the noun's ("person" for pronouns and names), `head` the English noun where there is one."""
+    """Somebody or something. `person` indexes the conjugations (yo, tú, él, nosotros, ellos),
+    `kind` is the noun's ("person" for pronouns and names), `head` the English noun, if it has one.
+    """
 
     en: str
     es: str
@@ -78,7 +79,7 @@ class Predicate:
 
 def words(*parts: str) -> str:
     """The parts that are not empty, joined by spaces."""
-    return " ".join(part for part in parts if part)
+    return " ".join(filter(None, parts))
 
 
 def noun_phrase(
@@ -102,7 +103,7 @@ def noun_phrase(
         article_es = determiner.es[0]
     spanish = [article_es, *before, noun.es[plural], *after]
     if owner:
-        article = owner.en + ("'" if owner.en.endswith("s") else "'s")
+        article = owner.en + ("'" if owner.plural and owner.en.endswith("s") else "'s")
         spanish += ["de", owner.es]
     person = 4 if plural else 2
     return NounPhrase(
@@ -144,9 +145,9 @@ def verb_group(
 def state_group(es: str, person: int, mode: str, form: Form) -> Predicate:
     """To be; Spanish ser, estar or tener."""
     negation = "not" if form == "denies" else ""
-    aux, verb = ("will", words(negation, "be")) if mode == "future" else (BE[mode][person], negation)
+    aux, verb = ("will", "be") if mode == "future" else (BE[mode][person], "")
     finite = lx.conjugation(es, STATE_TENSE[mode])[person]
-    return Predicate(aux, verb, words("no" if negation else "", finite), subject_last=True)
+    return Predicate(aux, words(negation, verb), words("no" if negation else "", finite))
 
 
 def likes(subject: NounPhrase, thing: NounPhrase, mode: str, form: Form) -> Predicate:

@@ -76,4 +76,15 @@ from .movement import BROADCAST, CONCAT, FLIP, PAD, PERMUTE, RESHAPE, SLICE, SLI
 from .random import KEEP, NORMAL, RANDINT, UNIFORM
 from .reduce import ALL, ANY, ARGMAX, ARGMIN, CUMSUM, MAX, MIN, SUM
 
-__all__ = [name for name in dir() if name.isupper()]
+__all__ = [
+    "ABS", "ADD", "ALL", "AND", "ANY", "ARANGE", "ARGMAX", "ARGMIN", "ARGSORT", "ARGTOPK",
+    "ATTENTION", "ATTENTION_GRAD", "BROADCAST", "CLIP", "CONCAT", "COPY", "COS", "CROSS_ENTROPY",
+    "CROSS_ENTROPY_GRAD", "CUMSUM", "DIV", "EQ", "ERF", "EXP", "EXPM1", "FLIP", "FLOOR",
+    "FLOOR_DIV", "FULL", "GE", "GELU", "GELU_TANH", "GT", "INDEX_ADD", "INDEX_PUT", "ISFINITE",
+    "ISINF", "ISNAN", "KEEP", "LAYER_NORM", "LAYER_NORM_GRAD", "LE", "LOG", "LOG1P", "LOGSUMEXP",
+    "LOG_SOFTMAX", "LOG_SOFTMAX_GRAD", "LT", "MATMUL", "MAX", "MAXIMUM", "MIN", "MINIMUM", "MUL",
+    "NE", "NEG", "NORMAL", "NOT", "OR", "PAD", "PERMUTE", "POW", "RANDINT", "RELU", "REMAINDER",
+    "RESHAPE", "RSQRT", "SCATTER_ADD", "SIGMOID", "SIGN", "SILU", "SIN", "SLICE", "SLICE_WRITE",
+    "SOFTMAX", "SOFTMAX_GRAD", "SQRT", "SUB", "SUM", "TAKE", "TAKE_ALONG", "TANH", "UNIFORM",
+    "UPDATE", "WHERE", "WRAP_INDEX", "XOR",
+]  # fmt: skip

@@ -56,7 +56,7 @@ SOFTMAX = Op(
     decompose=_softmax_plain,
     vjp=lambda g, y, x, axis: (SOFTMAX_GRAD(g, y, axis=axis),),
 )
-SOFTMAX_GRAD = Op(
+SOFTMAX_GRAD: Op = Op(
     "softmax_grad",
     kind="fused",
     rule=_same,
@@ -87,7 +87,7 @@ LOG_SOFTMAX = Op(
     decompose=_log_softmax_plain,
     vjp=lambda g, y, x, axis: (LOG_SOFTMAX_GRAD(g, y, axis=axis),),
 )
-LOG_SOFTMAX_GRAD = Op(
+LOG_SOFTMAX_GRAD: Op = Op(
     "log_softmax_grad",
     kind="fused",
     rule=_same,
@@ -266,13 +266,11 @@ def _cross_entropy_grad(xp: X, g: X, x: X, t: X, ignore_index: int, label_smooth
     return grad
 
 
-def _cross_entropy_grad_plain(
-    g: X, x: X, t: X, ignore_index: int, label_smoothing: float
-) -> X:
-    counts, V = t != ignore_index, x.shape[-1]
-    classes = ARANGE(start=0, step=1, count=V, dtype=t.dtype, device=x.device)
+def _cross_entropy_grad_plain(g: X, x: X, t: X, ignore_index: int, label_smoothing: float) -> X:
+    counts, n = t != ignore_index, x.shape[-1]
+    classes = ARANGE(start=0, step=1, count=n, dtype=t.dtype, device=x.device)
     wanted = WHERE(t.unsqueeze(-1) == classes, 1 - label_smoothing, 0.0).to(x.dtype)
-    grad = SOFTMAX(x, axis=x.ndim - 1) - (wanted + label_smoothing / V)
+    grad = SOFTMAX(x, axis=x.ndim - 1) - (wanted + label_smoothing / n)
     return grad * WHERE(counts, g, 0).unsqueeze(-1)
 
 
@@ -284,7 +282,7 @@ CROSS_ENTROPY = Op(  # one loss for each row; F.cross_entropy takes the mean or 
     decompose=_cross_entropy_plain,
     vjp=lambda g, y, x, t, **attrs: (CROSS_ENTROPY_GRAD(g, x, t, **attrs), None),
 )
-CROSS_ENTROPY_GRAD = Op(
+CROSS_ENTROPY_GRAD: Op = Op(
     "cross_entropy_grad",
     kind="fused",
     rule=lambda op, g, x, t, **attrs: x.spec,

@@ -6,6 +6,8 @@ size they choose from before anything is written: IndexError names the first tha
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..dtypes import int64
 from ..errors import DTypeError, ShapeError
 from ..node import Node, Op, Spec
@@ -22,7 +24,7 @@ def _take_rule(op: Op, x: Node, index: Node, *, axis: int) -> Spec:
     return Spec((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), x.dtype)
 
 
-def _take_vjp(g, y, x, index, axis):  # type: ignore[no-untyped-def]
+def _take_vjp(g: Any, y: Any, x: Any, index: Any, axis: Any) -> tuple[Any, ...]:
     flat = (*x.shape[:axis], index.numel(), *x.shape[axis + 1 :])
     return (INDEX_ADD(zeros_like(x), index.reshape(-1), g.reshape(flat), axis=axis), None)
 
@@ -58,7 +60,7 @@ INDEX_ADD = Op(
 )
 
 
-INDEX_PUT = Op(  # as INDEX_ADD, but replacing: of duplicates the last one stays
+INDEX_PUT: Op = Op(  # as INDEX_ADD, but replacing: of duplicates the last one stays
     "index_put",
     kind="gather",
     rule=_index_add_rule,
@@ -107,7 +109,7 @@ TAKE_ALONG = Op(
     ),
     vjp=lambda g, y, x, index, axis: (SCATTER_ADD(index, g, shape=x.shape, axis=axis), None),
 )
-SCATTER_ADD = Op(
+SCATTER_ADD: Op = Op(
     "scatter_add",
     kind="gather",
     rule=_scatter_add_rule,
@@ -145,7 +147,7 @@ def _update_rule(op: Op, x: Node, value: Node, position: Node, *, axis: int) -> 
     return x.spec  # type: ignore[return-value]
 
 
-def _update_vjp(g, y, x, value, position, axis):  # type: ignore[no-untyped-def]
+def _update_vjp(g: Any, y: Any, x: Any, value: Any, position: Any, axis: Any) -> tuple[Any, ...]:
     n = value.shape[axis]
     steps = ARANGE(start=0, step=1, count=n, dtype=int64, device=x.device)
     places = WRAP_INDEX(position, size=x.shape[axis]) + steps
@@ -187,4 +189,3 @@ ARGTOPK = Op(
     rule=_topk_rule,
     forward=lambda xp, x, k, axis: xp.argtopk(x, k, axis),
 )
-

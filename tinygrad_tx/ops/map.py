@@ -7,10 +7,11 @@ expression builder as `xp`.
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from ..node import Node, Op, Spec, broadcast_shape, numeric, require_floating
 from ..dtypes import bool_
 from ..errors import DTypeError
+from ..node import Node, Op, Spec, broadcast_shape, numeric, require_floating
 
 
 def _compares(op: Op, *nodes: Node) -> Spec:
@@ -56,7 +57,7 @@ DIV = Op("div", kind="map", forward=lambda xp, a, b: a / b,
          vjp=lambda g, y, a, b: (lambda: g / b, lambda: -g * y / b))  # fmt: skip
 NEG = Op("neg", kind="map", rule=_arithmetic, forward=lambda xp, x: -x,
          vjp=lambda g, y, x: (-g,))  # fmt: skip
-POW = Op(
+POW: Op = Op(
     "pow",
     kind="map",
     rule=_arithmetic,
@@ -78,7 +79,7 @@ COPY = Op("copy", kind="map", rule=numeric, forward=lambda xp, x: x,
 # Exponentials and roots ------------------------------------------------------------------------
 
 EXP = Op("exp", kind="map", forward=lambda xp, x: xp.exp(x), vjp=lambda g, y, x: (g * y,))
-LOG = Op("log", kind="map", forward=lambda xp, x: xp.log(x), vjp=lambda g, y, x: (g / x,))
+LOG: Op = Op("log", kind="map", forward=lambda xp, x: xp.log(x), vjp=lambda g, y, x: (g / x,))
 LOG1P = Op("log1p", kind="map", forward=lambda xp, x: xp.log1p(x),
            vjp=lambda g, y, x: (g / (1 + x),))  # fmt: skip
 EXPM1 = Op("expm1", kind="map", forward=lambda xp, x: xp.expm1(x),
@@ -88,14 +89,14 @@ SQRT = Op("sqrt", kind="map", forward=lambda xp, x: xp.sqrt(x),
 RSQRT = Op("rsqrt", kind="map", forward=lambda xp, x: 1 / xp.sqrt(x),
            vjp=lambda g, y, x: (g * -0.5 * y / x,))  # fmt: skip
 SIN = Op("sin", kind="map", forward=lambda xp, x: xp.sin(x), vjp=lambda g, y, x: (g * COS(x),))
-COS = Op("cos", kind="map", forward=lambda xp, x: xp.cos(x), vjp=lambda g, y, x: (-g * SIN(x),))
+COS: Op = Op("cos", kind="map", forward=lambda xp, x: xp.cos(x), vjp=lambda g, y, x: (-g * SIN(x),))
 TANH = Op("tanh", kind="map", forward=lambda xp, x: xp.tanh(x),
           vjp=lambda g, y, x: (g * (1 - y * y),))  # fmt: skip
 ERF = Op("erf", kind="map", forward=lambda xp, x: xp.erf(x),
          vjp=lambda g, y, x: (g * (2 / math.sqrt(math.pi)) * EXP(-x * x),))  # fmt: skip
 
 
-def _sigmoid(xp, x):  # type: ignore[no-untyped-def]
+def _sigmoid(xp: Any, x: Any) -> Any:
     e = xp.exp(-xp.abs(x))  # at most 1: no overflow, and no cancellation for negative x
     return xp.where(x >= 0, 1, e) / (1 + e)
 
@@ -108,7 +109,7 @@ RELU = Op("relu", kind="map", rule=_arithmetic, forward=lambda xp, x: xp.maximum
           vjp=lambda g, y, x: (WHERE(x > 0, g, 0),))  # fmt: skip
 
 
-def _silu_vjp(g, y, x):  # type: ignore[no-untyped-def]
+def _silu_vjp(g: Any, y: Any, x: Any) -> tuple[Any]:
     s = SIGMOID(x)
     return (g * s * (1 + x * (1 - s)),)
 
@@ -120,12 +121,12 @@ _SQRT_2_PI = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
 
 
-def _gelu_vjp(g, y, x):  # type: ignore[no-untyped-def]
+def _gelu_vjp(g: Any, y: Any, x: Any) -> tuple[Any]:
     density = EXP(-0.5 * x * x) * (_SQRT_2_PI / 2)
     return (g * (0.5 * (1 + ERF(x * _SQRT_HALF)) + x * density),)
 
 
-def _gelu_tanh_vjp(g, y, x):  # type: ignore[no-untyped-def]
+def _gelu_tanh_vjp(g: Any, y: Any, x: Any) -> tuple[Any]:
     t = TANH(_SQRT_2_PI * (x + _CUBIC * x * x * x))
     slope = _SQRT_2_PI * (1 + 3 * _CUBIC * x * x)
     return (g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope),)
@@ -146,19 +147,19 @@ GELU_TANH = Op(
 
 # Choice and order ------------------------------------------------------------------------------
 
-WHERE = Op("where", kind="map", rule=_chooses, promote=(1, 2),
+WHERE: Op = Op("where", kind="map", rule=_chooses, promote=(1, 2),
            forward=lambda xp, c, x, o: xp.where(c, x, o),
            vjp=lambda g, y, c, x, o: (
                None, lambda: WHERE(c, g, 0), lambda: WHERE(c, 0, g)))  # fmt: skip
 ABS = Op("abs", kind="map", rule=_arithmetic, forward=lambda xp, x: xp.abs(x),
          vjp=lambda g, y, x: (g * SIGN(x),))  # fmt: skip
-SIGN = Op("sign", kind="map", rule=_arithmetic, forward=lambda xp, x: xp.sign(x),
+SIGN: Op = Op("sign", kind="map", rule=_arithmetic, forward=lambda xp, x: xp.sign(x),
           vjp=lambda g, y, x: (None,))  # fmt: skip
 FLOOR = Op("floor", kind="map", forward=lambda xp, x: xp.floor(x),
            vjp=lambda g, y, x: (None,))  # fmt: skip
 
 
-def _wins(a, b):  # type: ignore[no-untyped-def]
+def _wins(a: Any, b: Any) -> Any:
     """1 where a is larger, a half where both are equal: a tie shares the gradient."""
     return WHERE(a > b, 1.0, WHERE(a == b, 0.5, 0.0)).to(a.dtype)
 
@@ -169,12 +170,12 @@ MINIMUM = Op("minimum", kind="map", rule=numeric, forward=lambda xp, a, b: xp.mi
              vjp=lambda g, y, a, b: (lambda: g * _wins(b, a), lambda: g * _wins(a, b)))  # fmt: skip
 
 
-def _clip(xp, x, low, high):  # type: ignore[no-untyped-def]
+def _clip(xp: Any, x: Any, low: Any, high: Any) -> Any:
     x = x if low is None else xp.maximum(x, low)
     return x if high is None else xp.minimum(x, high)
 
 
-def _clip_vjp(g, y, x, low, high):  # type: ignore[no-untyped-def]
+def _clip_vjp(g: Any, y: Any, x: Any, low: Any, high: Any) -> tuple[Any]:
     if low is not None:
         g = WHERE(x >= low, g, 0)
     return (g if high is None else WHERE(x <= high, g, 0),)

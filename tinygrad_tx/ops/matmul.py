@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import DTypeError, ShapeError
 from ..node import Node, Op, Spec, broadcast_shape
 
@@ -15,8 +17,12 @@ def _rule(op: Op, a: Node, b: Node) -> Spec:
         )
     if a.shape[-1] != b.shape[-2]:
         fits = a.shape[-1] == b.shape[-1]
-        hint = "did you mean b.T?" if fits and b.ndim == 2 else "did you mean b.mT?" if fits else (
-            "they must be equal"
+        hint = (
+            "did you mean b.T?"
+            if fits and b.ndim == 2
+            else "did you mean b.mT?"
+            if fits
+            else ("they must be equal")
         )
         raise ShapeError(
             f"matmul: the last axis of a {a.shape} is {a.shape[-1]}, the second-to-last of b "
@@ -26,7 +32,7 @@ def _rule(op: Op, a: Node, b: Node) -> Spec:
     return Spec((*batch, a.shape[-2], b.shape[-1]), a.dtype)
 
 
-def _vjp(g, y, a, b):  # type: ignore[no-untyped-def]
+def _vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, ...]:
     if b.ndim == 2 and a.ndim > 2:  # one large product over all rows, not a batch of them summed
         rows = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
         return (lambda: MATMUL(g, b.mT), lambda: MATMUL(rows[0].mT, rows[1]))

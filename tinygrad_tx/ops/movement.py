@@ -36,7 +36,7 @@ def _permute_rule(op: Op, x: Node, *, order: tuple[int, ...]) -> Spec:
     return Spec(tuple(x.shape[i] for i in order), x.dtype)
 
 
-def _permute_vjp(g, y, x, order):  # type: ignore[no-untyped-def]
+def _permute_vjp(g: Any, y: Any, x: Any, order: Any) -> tuple[Any, ...]:
     return (PERMUTE(g, order=tuple(order.index(i) for i in range(len(order)))),)
 
 
@@ -49,7 +49,7 @@ def _index(ranges: tuple[Range, ...]) -> tuple[slice, ...]:
     return tuple(slice(a, None if b < 0 else b, s) for a, b, s in ranges)
 
 
-def _slice_vjp(g, y, x, ranges):  # type: ignore[no-untyped-def]
+def _slice_vjp(g: Any, y: Any, x: Any, ranges: Any) -> tuple[Any, ...]:
     if all(step == 1 for _, _, step in ranges):
         widths = tuple((a, n - b) for (a, b, _), n in zip(ranges, x.shape, strict=True))
         return (PAD(g, widths=widths, value=0.0),)
@@ -69,7 +69,7 @@ def _slice_write_rule(op: Op, x: Node, value: Node, *, ranges: tuple[Range, ...]
     return x.spec  # type: ignore[return-value]
 
 
-def _slice_write_vjp(g, y, x, value, ranges):  # type: ignore[no-untyped-def]
+def _slice_write_vjp(g: Any, y: Any, x: Any, value: Any, ranges: Any) -> tuple[Any, ...]:
     hole = BROADCAST(zeros_like(value), shape=_sliced(ranges))
     return (lambda: SLICE_WRITE(g, hole, ranges=ranges), lambda: SLICE(g, ranges=ranges))
 
@@ -79,7 +79,7 @@ def _pad_rule(op: Op, x: Node, *, widths: tuple[tuple[int, int], ...], value: fl
     return Spec(shape, x.dtype)
 
 
-def _pad_vjp(g, y, x, widths, value):  # type: ignore[no-untyped-def]
+def _pad_vjp(g: Any, y: Any, x: Any, widths: Any, value: Any) -> tuple[Any, ...]:
     ranges = tuple((a, a + n, 1) for (a, _), n in zip(widths, x.shape, strict=True))
     return (SLICE(g, ranges=ranges),)
 
@@ -109,7 +109,7 @@ def _concat_vjp(g: Any, y: Any, *xs: Any, axis: int) -> tuple[Any, ...]:
     return tuple(grads)
 
 
-RESHAPE = Op("reshape", kind="move", rule=_reshape_rule,
+RESHAPE: Op = Op("reshape", kind="move", rule=_reshape_rule,
              forward=lambda xp, x, shape: xp.reshape(x, shape),
              vjp=lambda g, y, x, shape: (RESHAPE(g, shape=x.shape),))  # fmt: skip
 BROADCAST = Op("broadcast", kind="move", rule=_broadcast_rule,
@@ -126,6 +126,6 @@ PAD = Op("pad", kind="move", rule=_pad_rule,
          forward=lambda xp, x, widths, value: xp.pad(x, widths, value), vjp=_pad_vjp)  # fmt: skip
 CONCAT = Op("concat", kind="move", rule=_concat_rule,
             forward=lambda xp, *xs, axis: xp.concatenate(xs, axis), vjp=_concat_vjp)  # fmt: skip
-FLIP = Op("flip", kind="move", rule=lambda op, x, axis: x.spec,
+FLIP: Op = Op("flip", kind="move", rule=lambda op, x, axis: x.spec,
           forward=lambda xp, x, axis: xp.flip(x, axis),
           vjp=lambda g, y, x, axis: (FLIP(g, axis=axis),))  # fmt: skip

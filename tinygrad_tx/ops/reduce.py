@@ -3,6 +3,8 @@ themselves; calling the op squeezes them unless keepdims is given."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..dtypes import bool_, int64
 from ..errors import DTypeError, ShapeError
 from ..node import Node, Op, Spec, reduced
@@ -32,10 +34,10 @@ def _finds(op: Op, x: Node, *, axis: int) -> Spec:
 def _not_empty(op: Op, x: Node, axis: tuple[int, ...]) -> None:
     for a in axis:
         if x.ndim and x.shape[a] == 0:
-            raise ShapeError(f"{op.name}: axis {a} of a Tensor {x.shape} is empty: no entry to take")
+            raise ShapeError(f"{op.name}: axis {a} of {x.shape} is empty: no entry to take")
 
 
-def _extreme_vjp(g, y, x, axis):  # type: ignore[no-untyped-def]
+def _extreme_vjp(g: Any, y: Any, x: Any, axis: Any) -> tuple[Any, ...]:
     ties = (x == y).to(x.dtype)  # all entries that reach the extreme share the gradient
     return (g * ties / ties.sum(axis, keepdim=True),)
 
@@ -54,7 +56,7 @@ ARGMAX = Op("argmax", kind="gather", rule=_finds, forward=lambda xp, x, axis: xp
 ARGMIN = Op("argmin", kind="gather", rule=_finds, forward=lambda xp, x, axis: xp.argmin(x, axis))
 
 
-def _cumsum_vjp(g, y, x, axis):  # type: ignore[no-untyped-def]
+def _cumsum_vjp(g: Any, y: Any, x: Any, axis: Any) -> tuple[Any, ...]:
     return (FLIP(CUMSUM(FLIP(g, axis=(axis,)), axis=axis), axis=(axis,)),)
 
 

@@ -1,0 +1,220 @@
+"""tx.compile: a function that is traced once for each kind of call, then run from its plan.
+
+What comes in: a Python function on Tensors. What goes out: a Compiled, called like it. A call whose
+guards fail traces again and says why (logger "tinygrad_tx.compiler", or TX_DEBUG=1); the number of
+plans kept is bounded, the least recently used one goes first. TX_COMPILE=0 runs every function
+eagerly.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import RLock
+from typing import Any
+
+import numpy as np
+
+from .. import tree
+from ..creation import get_default_device
+from ..errors import TraceError
+from ..node import Graph, Spec, current_trace, grad_enabled
+from ..tensor import Tensor
+from .replay import Replay
+from .trace import Signature, signature, trace
+
+MAX_PLANS = 64
+_log = logging.getLogger("tinygrad_tx.compiler")
+
+
+class Compiled:
+    """A traced function. Made by tx.compile.
+
+    Guards: the argument tree, shapes, dtypes, devices and requires_grad of argument and captured
+    Tensors, whether their grad is None, static (Python) arguments, train/eval, no_grad, the default
+    device. Other Python values that the function reads are constants of its trace. Calls from
+    several threads are serialised.
+    """
+
+    def __init__(self, f: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, f)
+        self._f = f
+        self._lock = RLock()
+        self._plans: OrderedDict[Any, list[Replay]] = OrderedDict()
+        self._last: Replay | None = None
+        self._stats = {"trace_s": 0.0, "rewrite_s": 0.0, "compile_s": 0.0}
+        self._hits = self._traces = 0
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        """As a method: self is one more static argument."""
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if current_trace() is not None or os.environ.get("TX_COMPILE") == "0":
+            return self._f(*args, **kwargs)  # inside another trace it becomes part of that
+        with self._lock:
+            flat = list(tree.leaves((args, kwargs)))
+            key = _key(flat, (args, kwargs))
+            plan = self._find(key, flat)
+            if plan is None:
+                plan = self._make(key, args, kwargs, flat)
+            else:
+                self._hits += 1
+            self._last = plan
+            return plan.run(flat)
+
+    def graph(self) -> Graph:
+        """The graph of the plan that ran last."""
+        return self._plan().graph
+
+    def explain(self) -> str:
+        """The plan that ran last: a line for each op call with its result and its source line."""
+        lines = [f"{self._f.__qualname__}: {len(self._plan().steps)} op calls, nothing fused"]
+        for i, step in enumerate(self._plan().steps):
+            node = step.node
+            specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
+            what = ", ".join(f"{s.dtype.name}{list(s.shape)}" for s in specs)
+            where = "  ".join(x for x in (node.scope, node.line) if x)
+            lines.append(f"{i:5}  {node.op.name:20} {what:40} {where}".rstrip())
+        return "\n".join(lines)
+
+    def stats(self) -> dict[str, Any]:
+        """trace_s, rewrite_s, compile_s (seconds in all), kernels and peak_bytes (of the plan that
+        ran last), cache_hits (calls without a trace), retraces (traces after the first)."""
+        plan = self._last
+        return {
+            **self._stats,
+            "kernels": len(plan.steps) if plan else 0,
+            "peak_bytes": plan.peak_bytes() if plan else 0,
+            "cache_hits": self._hits,
+            "retraces": max(0, self._traces - 1),
+        }
+
+    def _plan(self) -> Replay:
+        if self._last is None:
+            raise TraceError("nothing is known of a compiled function before its first call")
+        return self._last
+
+    def _find(self, key: Any, flat: list[Any]) -> Replay | None:
+        for plan in self._plans.get(key, ()):
+            if _broken(plan, flat) is None:
+                self._plans.move_to_end(key)
+                return plan
+        return None
+
+    def _make(self, key: Any, args: Any, kwargs: Any, flat: list[Any]) -> Replay:
+        if self._traces:
+            self._report(key, flat)
+        start = time.perf_counter()
+        traced = trace(self._f, args, kwargs)
+        middle = time.perf_counter()
+        plan = Replay(traced)
+        self._stats["trace_s"] += middle - start
+        self._stats["compile_s"] += time.perf_counter() - middle
+        self._traces += 1
+        self._plans.setdefault(key, []).append(plan)
+        self._plans.move_to_end(key)
+        while sum(map(len, self._plans.values())) > MAX_PLANS:
+            oldest = next(iter(self._plans))
+            self._plans[oldest].pop(0)
+            if not self._plans[oldest]:
+                del self._plans[oldest]
+        return plan
+
+    def _report(self, key: Any, flat: list[Any]) -> None:
+        """Say why the plans at hand do not serve this call."""
+        near = self._plans.get(key)
+        if near:
+            why = _broken(near[-1], flat)
+        else:
+            why = (
+                _difference(next(reversed(self._plans)), key) if self._plans else "no plan is kept"
+            )
+        message = f"{self._f.__qualname__}: traced again: {why}"
+        _log.info(message)
+        if os.environ.get("TX_DEBUG", "0") >= "1":
+            print(message, file=sys.stderr)
+
+
+def compile(f: Callable[..., Any]) -> Compiled:
+    """Trace f at its first call, and run it from the recorded plan from then on.
+
+    Use it as a decorator or a call. f must be a function of Tensors (and of static Python values)
+    whose Python code does the same at each call; whatever it changes must be a Tensor.
+    """
+    return Compiled(f)
+
+
+def _key(flat: list[Any], structure: Any) -> Any:
+    """What tells calls apart before any plan is looked at."""
+    seen: dict[int, int] = {}
+    parts: list[Any] = []
+    for i, arg in enumerate(flat):
+        if isinstance(arg, Tensor):
+            parts.append((seen.setdefault(id(arg), i), signature(arg)))
+        elif isinstance(arg, np.ndarray):
+            raise TraceError(
+                f"argument {i} of a compiled function is a NumPy array, which would become a "
+                "constant: pass tx.tensor(array)"
+            )
+        else:
+            try:
+                hash(arg)
+            except TypeError:
+                raise TraceError(
+                    f"argument {i} of a compiled function is a {type(arg).__name__}: arguments are "
+                    "Tensors, hashable Python values, and lists, tuples and dicts of them"
+                ) from None
+            parts.append((type(arg), arg))
+    return _shape(structure), tuple(parts), grad_enabled(), get_default_device()
+
+
+def _shape(structure: Any) -> Any:
+    """The nesting of the arguments, hashable."""
+    if isinstance(structure, dict):
+        return (dict, *((k, _shape(v)) for k, v in structure.items()))
+    if isinstance(structure, (list, tuple)):
+        return (type(structure), *map(_shape, structure))
+    return None
+
+
+def _broken(plan: Replay, flat: list[Any]) -> str | None:
+    """The first guard of a plan that does not hold, in words."""
+    for owner, attribute, value in plan.traced.guards:
+        now = getattr(owner, attribute)
+        if now != value:
+            return f"{type(owner).__name__}.{attribute.lstrip('_')} was {value}, is {now}"
+    for i, tensor in plan.traced.identities.items():
+        if flat[i] is not tensor:
+            return f"argument {i} is another Tensor than the captured one it was"
+    for found in plan.traced.inputs:
+        tensor = found.source.find(flat)
+        if tensor is None:
+            return f"{found.source} is gone"
+        now = signature(tensor)
+        if now != found.signature:
+            return f"{found.source} was {_words(found.signature, now)}"
+    return None
+
+
+def _words(old: Signature, new: Signature) -> str:
+    names = [n for n in old._fields if getattr(old, n) != getattr(new, n)]
+    return ", ".join(f"{n} {getattr(old, n)}, is {getattr(new, n)}" for n in names)
+
+
+def _difference(old: Any, new: Any) -> str:
+    if old[0] != new[0]:
+        return "the arguments have another structure"
+    for i, (a, b) in enumerate(zip(old[1], new[1], strict=True)):
+        if a != b:
+            if a[1] == b[1]:
+                return f"argument {i} is the same as another one, or no longer"
+            if isinstance(a[1], Signature) and isinstance(b[1], Signature):
+                return f"argument {i} was {_words(a[1], b[1])}"
+            return f"argument {i} was {a[1]!r}, is {b[1]!r}"
+    return "no_grad or the default device changed"

@@ -1,0 +1,129 @@
+"""replay: run a recorded call op by op, through the same forwards as eager code.
+
+What comes in: a Traced call. What goes out: a Replay, which computes everything first and changes
+state last: an error on the way (a token id out of range, say) leaves all as it was. It is the plan
+where nothing is fused, and the oracle of every other one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from weakref import ref
+
+import numpy as np
+
+from .. import backends, tree
+from ..node import CONST, INPUT, Graph, Node, Spec, execute, leaf, tracing
+from ..tensor import Tensor
+from .trace import Input, Traced
+
+
+class Step(NamedTuple):
+    """One op call: which values it reads, where its result goes, which values end with it."""
+
+    node: Node
+    device: str
+    reads: tuple[int, ...]
+    frees: tuple[int, ...]
+
+
+class Replay:
+    """A recorded call, ready to run."""
+
+    def __init__(self, traced: Traced) -> None:
+        self.traced = traced
+        self.made = _made(traced)
+        ends = [t._node for t in self.made.values()] + [i.node for i in traced.changed]
+        self.graph = Graph(ends)
+        self.slot = {node: i for i, node in enumerate(self.graph)}
+        self.known: list[tuple[int, Any]] = []  # values that are the same at every run
+        self.steps: list[Step] = []
+        last = {src: node for node in self.graph for src in node.srcs}
+        ends_at: dict[Node, list[int]] = {}
+        for value, node in last.items():
+            if value not in set(ends) and value.op is not INPUT:
+                ends_at.setdefault(node, []).append(self.slot[value])
+        for node in self.graph:
+            if node.array is not None:
+                self.known.append((self.slot[node], node.array))
+            elif node.op is CONST:
+                scalar = backends.get(node.device).scalar(node.attrs["value"], node.dtype)
+                self.known.append((self.slot[node], scalar))
+            elif node.op is not INPUT:
+                device = node.srcs[0].device if node.srcs else node.device
+                reads = tuple(self.slot[s] for s in node.srcs)
+                self.steps.append(Step(node, device, reads, tuple(ends_at.get(node, ()))))
+        self.inputs = [
+            (i, self.slot[i.placeholder]) for i in traced.inputs if i.placeholder in self.slot
+        ]
+
+    def run(self, args: list[Any]) -> Any:
+        """The function's result for arguments (as leaves) that pass the guards."""
+        values: list[Any] = [None] * len(self.slot)
+        for slot, value in self.known:
+            values[slot] = value
+        for found, slot in self.inputs:
+            values[slot] = _tensor(found, args)._node.array
+        for node, device, reads, frees in self.steps:
+            arrays = [values[i] for i in reads]
+            values[self.slot[node]] = execute(node.op, device, arrays, node.attrs, node.spec)
+            for i in frees:
+                values[i] = None
+        return self._commit(args, values)
+
+    def _commit(self, args: list[Any], values: list[Any]) -> Any:
+        """Point changed Tensors at their new values, set gradients, and build the result."""
+        traced = self.traced
+        with tracing(None):
+            originals = {i: _tensor(i, args) for i in traced.inputs}
+            made = {h: Tensor(self._leaf(t._node, values)) for h, t in self.made.items()}
+            for found in traced.changed:
+                tensor = originals[found]
+                keep = tensor._node.requires_grad and tensor._node.is_leaf
+                tensor._node = self._leaf(found.node, values, requires_grad=keep)
+                tensor._node.owner = ref(tensor)
+
+            def outside(inside: Any) -> Any:
+                """The Tensor that stands outside for one inside; anything else as it is."""
+                if not isinstance(inside, Tensor):
+                    return inside
+                found = traced.by_handle.get(id(inside))
+                return made[id(inside)] if found is None else originals[found]
+
+            for found, grad in traced.grads:
+                originals[found]._grad = outside(grad)
+            return tree.map_leaves(outside, traced.results)
+
+    def _leaf(self, node: Node, values: list[Any], *, requires_grad: bool = False) -> Node:
+        array = values[self.slot[node]]
+        if isinstance(array, np.generic):
+            array = backends.get(node.device).asarray(array)
+        return leaf(array, node.dtype, node.device, requires_grad=requires_grad)
+
+    def peak_bytes(self) -> int:
+        """The most bytes of intermediate values that are alive at once."""
+        alive = peak = 0
+        sizes = {self.slot[n]: _bytes(n) for n in self.graph}
+        for step in self.steps:
+            alive += sizes[self.slot[step.node]]
+            peak = max(peak, alive)
+            alive -= sum(sizes[i] for i in step.frees)
+        return peak
+
+
+def _made(traced: Traced) -> dict[int, Tensor]:
+    """The Tensors made inside that outlive the call, by id: results and gradients."""
+    found = [*tree.leaves(traced.results), *(grad for _, grad in traced.grads)]
+    tensors = [t for t in found if isinstance(t, Tensor)]
+    return {id(t): t for t in tensors if id(t) not in traced.by_handle}
+
+
+def _tensor(found: Input, args: list[Any]) -> Tensor:
+    tensor = found.source.find(args)
+    assert tensor is not None  # the guards have looked
+    return tensor
+
+
+def _bytes(node: Node) -> int:
+    specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
+    return sum(int(np.prod(s.shape)) * s.dtype.itemsize for s in specs)

@@ -1,0 +1,218 @@
+"""Configurations of runs: the presets, reading, writing and overriding. In: a preset's name, a
+TOML file, `section.key=value` texts. Out: a Config (sections.py says what is in it). Called by the
+command line and, for config.toml in a run directory, by the trainer.
+
+A TOML file need not be complete: what it leaves out is that of the preset it names (`preset =
+"multi30k"` before the first section), or of `tiny`. What `dump` writes is complete.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from tinygrad_tx.atomic import write_bytes
+from tinygrad_tx.errors import UserError
+from tinygrad_tx.training.sections import (
+    Config,
+    DataConfig,
+    DecodeConfig,
+    Kind,
+    ModelConfig,
+    OptimConfig,
+    ScheduleConfig,
+    Section,
+    TokenizerConfig,
+    TrainConfig,
+    kinds,
+)
+
+__all__ = ["PRESETS", "Config", "apply_overrides", "dump", "load", "preset"]
+
+_BASE = Config(
+    preset="base",
+    data=DataConfig(corpus="files", valid_size=3000, max_len=256, max_tokens=5000),
+    tokenizer=TokenizerConfig(vocab_size=37_000),
+    model=ModelConfig(
+        d_model=512, n_heads=8, d_ff=2048, n_encoder_layers=6, n_decoder_layers=6, dropout=0.1
+    ),
+    optim=OptimConfig(clip_norm=0.0, accumulate=5),  # 25,000 tokens a step on either side
+    schedule=ScheduleConfig(warmup_steps=4000),
+    train=TrainConfig(
+        max_steps=100_000,
+        log_every=100,
+        valid_every=2000,
+        checkpoint_every=1000,
+        keep_last=5,
+        average_last=5,
+        valid_sentences=1000,
+    ),
+    decode=DecodeConfig(beam_size=4, length_penalty=0.6),
+)
+
+PRESETS: Mapping[str, Config] = MappingProxyType(
+    {
+        # The built-in corpus: minutes on two cores.
+        "tiny": Config(
+            preset="tiny",
+            data=DataConfig(max_len=40),
+            schedule=ScheduleConfig(warmup_steps=400),
+        ),
+        # 29,000 image captions, German to English or any other direction.
+        "multi30k": Config(
+            preset="multi30k",
+            data=DataConfig(corpus="files", valid_size=1000, max_tokens=4096),
+            tokenizer=TokenizerConfig(vocab_size=8000, min_frequency=2),
+            model=ModelConfig(
+                d_model=256, d_ff=1024, n_encoder_layers=3, n_decoder_layers=3, dropout=0.2
+            ),
+            schedule=ScheduleConfig(warmup_steps=1000),
+            train=TrainConfig(
+                max_steps=6000, keep_last=5, average_last=5, patience=10, valid_every=300
+            ),
+            decode=DecodeConfig(beam_size=4, length_penalty=0.6),
+        ),
+        # 'Attention Is All You Need' (arXiv 1706.03762), table 3 and sections 5 and 6.1.
+        "base": _BASE,
+        "big": replace(
+            _BASE,
+            preset="big",
+            model=replace(_BASE.model, d_model=1024, d_ff=4096, n_heads=16, dropout=0.3),
+            train=replace(_BASE.train, max_steps=300_000, keep_last=20, average_last=20),
+        ),
+    }
+)
+
+
+def preset(name: str) -> Config:
+    """The preset of that name; UserError that lists the names if there is none."""
+    if name not in PRESETS:
+        near = get_close_matches(name, PRESETS, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"unknown preset {name!r}; {hint}The presets are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def load(path: Path | str) -> Config:
+    """The configuration in a TOML file; UserError that says what is wrong with the file."""
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        name = tables.pop("preset", "tiny")
+        if not isinstance(name, str):
+            raise UserError(f"preset is {name!r}; it must be one of {', '.join(PRESETS)}")
+        base = preset(name)
+        changes: dict[str, dict[str, Any]] = {}
+        for section, table in tables.items():
+            if not isinstance(table, dict):
+                _kind_of(section)  # a key outside any section: unknown, with a hint where it goes
+                raise UserError(f"{section} must be a section: write [{section}] and its keys")
+            if section not in _sections(base):
+                raise _unknown_section(section)
+            for key, value in table.items():
+                kind = _kind_of(f"{section}.{key}")
+                changes.setdefault(section, {})[key] = _none_if_meant(value, kind)
+        return _changed(base, changes)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: byte {error.start} is no character") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not TOML: {error}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def dump(config: Config, path: Path | str) -> None:
+    """Writes every field to a TOML file that `load` turns into the same Config again."""
+    import tomli_w
+
+    tables = asdict(config)
+    for section in _sections(config):
+        table = tables[section]
+        tables[section] = {key: "none" if v is None else v for key, v in table.items()}
+    write_bytes(path, tomli_w.dumps(tables).encode())
+
+
+def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
+    """`config` with texts such as `train.max_steps=10` applied, all before anything is checked.
+
+    The field decides what a text means: numbers as Python reads them, true or false, and none
+    where the field may be None. UserError names an unknown key's nearest known one.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        name = name.strip()
+        if not equals:
+            raise UserError(f"{override!r} sets nothing: write section.key=value")
+        kind = _kind_of(name)
+        section, key = name.split(".")
+        changes.setdefault(section, {})[key] = _none_if_meant(_parsed(text.strip(), kind), kind)
+    return _changed(config, changes)
+
+
+def _sections(config: Config) -> dict[str, Section]:
+    found = {f.name: getattr(config, f.name) for f in fields(config)}
+    return {name: value for name, value in found.items() if isinstance(value, Section)}
+
+
+_KINDS = {
+    f"{section}.{key}": kind
+    for section, value in _sections(_BASE).items()
+    for key, kind in kinds(type(value)).items()
+}
+
+
+def _changed(config: Config, changes: Mapping[str, Mapping[str, Any]]) -> Config:
+    sections = _sections(config)
+    return replace(config, **{name: replace(sections[name], **c) for name, c in changes.items()})
+
+
+def _none_if_meant(value: object, kind: Kind) -> object:
+    return None if value == "none" and kind.optional else value
+
+
+def _parsed(text: str, kind: Kind) -> object:
+    """The text as the kind's type; the text itself where it is none, which the check reports."""
+    if kind.type is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        return kind.type(text)
+    except ValueError:
+        return text
+
+
+def _kind_of(name: str) -> Kind:
+    """What the key `section.key` accepts; UserError with the nearest key if there is no such."""
+    if name in _KINDS:
+        return _KINDS[name]
+    sections = _sections(_BASE)
+    section, _, key = name.rpartition(".")
+    if section and section not in sections:
+        raise _unknown_section(section)
+    if name in sections:
+        raise UserError(f"{name} is a section: set one of its keys, {_keys_of(name)}")
+    # The whole name first; then the key alone, which finds a key that lacks its section.
+    by_key = {known.split(".")[1]: known for known in _KINDS}
+    near = get_close_matches(name, _KINDS, 1) if section else []
+    near = near or [by_key[k] for k in get_close_matches(key, by_key, 1)]
+    hint = f"; did you mean {near[0]}?" if near else ""
+    listed = f" The keys of {section} are {_keys_of(section)}" if section else ""
+    raise UserError(f"unknown key {name}{hint or ';' * bool(listed)}{listed}")
+
+
+def _keys_of(section: str) -> str:
+    return ", ".join(known.split(".")[1] for known in _KINDS if known.startswith(f"{section}."))
+
+
+def _unknown_section(name: str) -> UserError:
+    sections = _sections(_BASE)
+    near = get_close_matches(name, sections, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return UserError(f"unknown section {name}; {hint}The sections are {', '.join(sections)}")

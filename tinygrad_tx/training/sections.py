@@ -1,0 +1,286 @@
+"""What describes a run: one frozen dataclass per section of config.toml, and `Config` of them all.
+In: plain values. Out: checked, immutable descriptions. Made by config.py, read by the trainer.
+
+Every field says in its type what it accepts; a section checks its fields when it is made, so no
+object of these classes holds a value that cannot be trained with. In fields that count or measure
+something that can be left out, 0 means off; None (in TOML and on the command line: "none") means
+that there is no such thing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cache
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from tinygrad_tx.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A range of numbers: `holds` decides, `says` completes the sentence 'it must be ...'."""
+
+    says: str
+    holds: Callable[[float], bool]
+
+
+Count = Annotated[int, Rule("at least 1", lambda v: v >= 1)]
+CountOrOff = Annotated[int, Rule("at least 0", lambda v: v >= 0)]
+Positive = Annotated[float, Rule("above 0", lambda v: 0 < v < math.inf)]
+PositiveOrOff = Annotated[float, Rule("at least 0", lambda v: 0 <= v < math.inf)]
+Rate = Annotated[float, Rule("at least 0 and below 1", lambda v: 0 <= v < 1)]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What one field accepts, read off its annotation."""
+
+    type: type
+    optional: bool = False
+    choices: tuple[str, ...] = ()
+    rule: Rule | None = None
+
+    @property
+    def says(self) -> str:
+        """The expected type in words, for error messages."""
+        names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        said = "one of " + ", ".join(self.choices) if self.choices else names[self.type]
+        return f"{said}, or none" if self.optional else said
+
+    def check(self, name: str, value: object) -> object:
+        """`value`, a whole number made a float where one is due; UserError if it does not fit."""
+        if value is None and self.optional:
+            return None
+        if self.type is float and type(value) is int:
+            value = float(value)
+        if type(value) is not self.type or (self.choices and value not in self.choices):
+            shown = "none" if value is None else value
+            raise UserError(f"{name} is {shown!r}; it must be {self.says}")
+        if self.rule is not None and isinstance(value, int | float) and not self.rule.holds(value):
+            raise UserError(f"{name} is {value}; it must be {self.rule.says}")
+        return value
+
+
+def _kind(hint: Any) -> Kind:
+    """Reads an annotation: bool, int, float, str, a Literal of texts or an Annotated one, or any
+    of these `| None`."""
+    arms = [arm for arm in get_args(hint) if arm is not NoneType]
+    if get_origin(hint) is Literal:
+        return Kind(str, choices=tuple(arms))
+    if get_origin(hint) is Annotated:
+        return Kind(arms[0], rule=arms[1])
+    if arms:
+        inner = _kind(arms[0])
+        return Kind(inner.type, True, inner.choices, inner.rule)
+    return Kind(hint)
+
+
+@cache
+def kinds(section: type[Section]) -> dict[str, Kind]:
+    """What each field of a section's class accepts, in the order of the fields."""
+    hints = get_type_hints(section, include_extras=True)
+    return {f.name: _kind(hints[f.name]) for f in fields(section)}
+
+
+@dataclass(frozen=True)
+class Section:
+    """The common part of all sections: the fields are checked against their annotations."""
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__.removesuffix("Config").lower()
+        for key, kind in kinds(type(self)).items():
+            value = kind.check(f"{name}.{key}", getattr(self, key))
+            object.__setattr__(self, key, value)  # the way to set a field while it is being made
+
+
+@dataclass(frozen=True)
+class DataConfig(Section):
+    """The sentence pairs and how they are put into batches. Paths are of text files, one sentence
+    a line, plain or .gz; a .tsv holds both sides of a pair on a line."""
+
+    corpus: Literal["builtin", "files"] = "builtin"
+    corpus_size: Count = 20_000  # built-in corpus: pairs to train on
+    valid_size: Count = 500  # held-out pairs, of the built-in corpus or split off the files
+    src: str | None = None
+    tgt: str | None = None
+    tsv: str | None = None
+    valid_src: str | None = None
+    valid_tgt: str | None = None
+    valid_tsv: str | None = None
+    max_len: Count = 100  # tokens on either side; longer pairs are left out of training
+    max_tokens: Count = 2048  # in a batch, on its longer side, padding included
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for prefix, src, tgt, tsv in (
+            ("", self.src, self.tgt, self.tsv),
+            ("valid_", self.valid_src, self.valid_tgt, self.valid_tsv),
+        ):
+            names = f"data.{prefix}src and data.{prefix}tgt"
+            if (src is None) != (tgt is None):
+                raise UserError(f"{names} go together: give both or neither")
+            if src is not None and tsv is not None:
+                raise UserError(f"{names} and data.{prefix}tsv exclude each other: give one kind")
+            if self.corpus == "builtin" and (src is not None or tsv is not None):
+                raise UserError("data.corpus is builtin, but files are given; set it to files")
+        if self.max_tokens < self.max_len:
+            raise UserError(
+                f"data.max_tokens is {self.max_tokens}, less than one sentence of data.max_len "
+                f"{self.max_len}; raise the one or lower the other"
+            )
+
+
+@dataclass(frozen=True)
+class TokenizerConfig(Section):
+    """The vocabulary, one for both languages, learnt from the training pairs."""
+
+    kind: Literal["bpe", "word", "char"] = "bpe"
+    vocab_size: Count = 2000  # at most
+    lowercase: bool = False
+    min_frequency: Count = 1  # of a word or of a pair that BPE merges
+
+
+@dataclass(frozen=True)
+class ModelConfig(Section):
+    """The Transformer, in the names of TransformerConfig; sizes of vocabularies and special ids
+    are the tokenizer's."""
+
+    d_model: Count = 128
+    n_heads: Count = 4
+    d_ff: Count = 512
+    n_encoder_layers: Count = 2
+    n_decoder_layers: Count = 2
+    dropout: Rate = 0.1
+    attention_dropout: Rate = 0.0
+    activation_dropout: Rate = 0.0
+    norm: Literal["post", "pre"] = "post"
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu"] = "relu"
+    attention_bias: bool = False
+    tie_embeddings: bool = True
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    max_len: Count = 1024  # positions that are learned; sinusoids know no longest length
+    layer_norm_eps: Positive = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d_model % self.n_heads:
+            raise UserError(
+                f"model.d_model is {self.d_model}, which model.n_heads {self.n_heads} does not "
+                "divide; each head takes an equal part"
+            )
+
+
+@dataclass(frozen=True)
+class OptimConfig(Section):
+    """The optimizer's step."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: Positive | None = None  # at the peak of the schedule; none for noam, which knows its own
+    beta1: Rate = 0.9
+    beta2: Rate = 0.98
+    eps: Positive = 1e-9
+    weight_decay: PositiveOrOff = 0.0
+    clip_norm: PositiveOrOff = 1.0  # the gradient's greatest norm
+    accumulate: Count = 1  # batches per step
+    ema_decay: Rate = 0.0  # of the weights' moving average
+    max_bad_steps: Count = 20  # steps in a row with a gradient that is not finite: then it stops
+
+
+@dataclass(frozen=True)
+class ScheduleConfig(Section):
+    """The learning rate over the steps."""
+
+    name: Literal["noam", "inverse_sqrt", "cosine", "linear", "constant"] = "noam"
+    warmup_steps: CountOrOff = 4000
+    scale: Positive = 1.0  # noam: a factor on the paper's rate
+    min_lr: PositiveOrOff = 0.0  # cosine, linear: where they end
+
+
+@dataclass(frozen=True)
+class TrainConfig(Section):
+    """The loop: how long, how often, and what is kept."""
+
+    seed: CountOrOff = 0
+    max_steps: Count | None = 1000
+    max_epochs: Count | None = None
+    label_smoothing: Rate = 0.1
+    log_every: Count = 50  # steps, as are the next two
+    valid_every: Count = 250
+    checkpoint_every: Count = 250
+    keep_last: Count = 3  # checkpoints
+    patience: CountOrOff = 0  # validations without a better score before it stops
+    average_last: CountOrOff = 0  # checkpoints averaged into the final model
+    compile: bool = True
+    valid_bleu: bool = True
+    valid_sentences: Count = 200  # that are translated for BLEU
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_steps is None and self.max_epochs is None:
+            raise UserError("train.max_steps and train.max_epochs are both none; set one of them")
+        if self.average_last > self.keep_last:
+            raise UserError(
+                f"train.average_last is {self.average_last}, but train.keep_last keeps only "
+                f"{self.keep_last} checkpoints; raise train.keep_last"
+            )
+
+
+@dataclass(frozen=True)
+class DecodeConfig(Section):
+    """How `translate` and the final evaluation search, unless told otherwise."""
+
+    beam_size: Count = 1
+    length_penalty: PositiveOrOff = 0.0
+    max_extra_tokens: CountOrOff = 50  # beyond the source's length
+    batch_size: Count = 32  # sentences
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. `preset` is the name of the preset that it began with."""
+
+    preset: str = "tiny"
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+
+    def __post_init__(self) -> None:
+        schedule, lr = self.schedule.name, self.optim.lr
+        if schedule == "noam" and lr is not None:
+            raise UserError(
+                f"optim.lr is {lr}, but schedule.name noam knows its own peak; set schedule.scale "
+                "instead, or choose another schedule"
+            )
+        if schedule != "noam" and lr is None:
+            raise UserError(
+                f"optim.lr is none, but schedule.name {schedule} needs a peak; set optim.lr"
+            )
+        if lr is not None and self.schedule.min_lr > lr:
+            raise UserError(f"schedule.min_lr is {self.schedule.min_lr}, above optim.lr {lr}")
+        if schedule in ("noam", "inverse_sqrt") and self.schedule.warmup_steps == 0:
+            raise UserError(f"schedule.warmup_steps is 0; schedule.name {schedule} needs 1 or more")
+        if schedule in ("cosine", "linear") and self.train.max_steps is None:
+            raise UserError(
+                f"train.max_steps is none, but schedule.name {schedule} must know the last step"
+            )
+        if self.model.positions == "learned" and self.data.max_len > self.model.max_len:
+            raise UserError(
+                f"data.max_len is {self.data.max_len}, but model.max_len has only "
+                f"{self.model.max_len} positions to learn; raise model.max_len"
+            )
+
+    def require_data(self) -> None:
+        """UserError unless there is something to train on: presets for files come without any."""
+        data = self.data
+        if data.corpus == "files" and data.src is None and data.tsv is None:
+            raise UserError(
+                f"preset {self.preset} has no data of its own: give --src FILE --tgt FILE, or "
+                "--tsv FILE"
+            )
