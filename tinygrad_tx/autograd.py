@@ -110,7 +110,12 @@ def backward(root: Node, gradient: Tensor | None, *, create_graph: bool, release
         if owner is None:
             continue
         with set_grad_enabled(create_graph):
-            owner.grad = grad if owner.grad is None else owner.grad + grad
+            if owner.grad is None:
+                owner.grad = Handle.wrap(grad.node)  # its own: vjps may give one Tensor twice
+            elif create_graph:
+                owner.grad = owner.grad + grad
+            else:  # the same Tensor goes on, as in PyTorch
+                owner.grad.assign(owner.grad + grad)
 
 
 def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
@@ -182,6 +187,11 @@ def _vjp(node: Node, got: Slots, reaches: set[Node]) -> list[Tensor | None]:
             grads = op.vjp(g, y, *xs, **node.attrs)
         else:
             grads = _by_decomposition(node, g, xs, reaches)
+        if not isinstance(grads, (tuple, list)) or len(grads) != len(xs):
+            raise GradError(
+                f"{op.name}: the vjp must give a tuple with one gradient for each of its {len(xs)} "
+                "inputs; None says that there is none"
+            )
         return [
             _unbroadcast(node, grad() if callable(grad) else grad, src) if src in reaches else None
             for src, grad in zip(node.srcs, grads, strict=True)
@@ -237,9 +247,22 @@ def _collect(argument: Any, found: dict[Node, Tensor]) -> Any:
 
 def _unbroadcast(node: Node, grad: Tensor | None, src: Node) -> Tensor | None:
     """grad summed over the axes along which node stretched src."""
-    if grad is None or grad.shape == src.shape:
+    if grad is None:
+        return None
+    if not isinstance(grad, Handle) or grad.dtype != src.dtype:
+        kind = grad.dtype.name if isinstance(grad, Handle) else type(grad).__name__
+        raise GradError(
+            f"{node.op.name}: the vjp gave a gradient of type {kind} for a Tensor of "
+            f"{src.dtype.name}; write it with Tensor operations"
+        )
+    if grad.shape == src.shape:
         return grad
     extra = len(grad.shape) - len(src.shape)
+    pairs = zip(grad.shape[extra:], src.shape, strict=True)
+    if extra < 0 or any(m not in (1, n) for n, m in pairs):
+        raise GradError(
+            f"{node.op.name}: the vjp gave a gradient {grad.shape} for an input {src.shape}"
+        )
     stretched = tuple(
         i for i, n in enumerate(grad.shape) if i < extra or (src.shape[i - extra] == 1 and n != 1)
     )

@@ -76,6 +76,8 @@ def as_dtype(value: Any) -> DType:
         name = value if isinstance(value, str) else np.dtype(value).name
     except TypeError:
         name = repr(value)
+    if value is None:  # NumPy takes it for float64
+        name = "None"
     found = ALL.get(name.removeprefix("tx.").removesuffix("_"))
     if found is None:
         near = "int32 or int64" if "int" in name else "one of " + ", ".join(ALL)

@@ -401,10 +401,9 @@ def _lift(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
             return ()
         raise DTypeError(f"{op.name}: at least one input must be a Tensor")
     for i, value in enumerate(inputs):
-        if isinstance(value, (np.ndarray, list, tuple)):
-            array = np.asarray(value)
-            dtype = as_dtype(array.dtype)
-            nodes[i] = leaf(backends.get("cpu").from_host(array), dtype, "cpu")
+        if isinstance(value, np.ndarray):
+            dtype = as_dtype(value.dtype)
+            nodes[i] = leaf(backends.get(device).from_host(value), dtype, device)
     at = range(len(inputs))
     if op.kind == "map":
         at = range(len(inputs)) if op.promote is None else op.promote  # type: ignore[assignment]
@@ -445,7 +444,7 @@ def axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     given = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
     for a in given:
-        if not -ndim <= a < max(ndim, 1):
+        if not -max(ndim, 1) <= a < max(ndim, 1):
             raise ShapeError(f"{name}: axis {a} is outside a Tensor of {ndim} dimensions")
     found = sorted({int(a) % ndim for a in given} if ndim else set())
     if ndim and len(found) != len(given):

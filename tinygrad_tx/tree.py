@@ -5,7 +5,7 @@ Used by autograd for arguments, and by the compiler for arguments and results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 
@@ -18,6 +18,12 @@ def map_leaves(f: Callable[[Any], Any], tree: Any) -> Any:
     if isinstance(tree, (list, tuple)):
         return type(tree)(map_leaves(f, v) for v in tree)
     return f(tree)
+
+
+def replace_leaves(tree: Any, values: Iterable[Any]) -> Any:
+    """The same structure holding other leaves, in order."""
+    rest = iter(values)
+    return map_leaves(lambda _: next(rest), tree)
 
 
 def leaves(tree: Any) -> Iterator[Any]:

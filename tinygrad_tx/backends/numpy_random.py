@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tinygrad_tx.errors import UserError
+from ..errors import UserError
 
 Words = NDArray[np.uint32]
 Longs = NDArray[np.uint64]

@@ -1,6 +1,111 @@
-"""Placeholder until the real one is written (helper 3 overwrites this file)."""
-import math
-import numpy as np
-_erf = np.vectorize(math.erf, otypes=[np.float64])
-def erf(xp, x, double):
-    return _erf(x).astype(x.dtype) if x.size else x
+"""Elementary functions that array libraries lack, written with what they have.
+
+In: the array namespace `xp` of a backend and an array. Out: an array of the same shape and dtype.
+Called by the backends, and by the compiler with a builder of scalar expressions as `xp`, which
+turns the same lines into machine code: so there are only operators and functions of `xp`, never a
+look at a value or a dtype.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+Coefficients = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Erf:
+    """Where erf is computed how; polynomials are listed from the highest power down.
+
+    Fitted for this file: minimax polynomials by Remez's exchange, rational ones by Lawson's
+    reweighting, both against erf's own relative error and before rounding.
+    """
+
+    inner: Coefficients  # erf(x) / x - 1 as a polynomial in x^2, for |x| < 1
+    top: Coefficients  # exp(x^2) erfc(x) as a quotient of two, for x from 1 to `end`
+    bottom: Coefficients
+    end: float  # from here on, erf is 1
+
+
+_DOUBLE = _Erf(
+    inner=(
+        -7.779462971761597e-10,
+        1.3710988704190523e-08,
+        -1.6206318752969208e-07,
+        1.6447132699786621e-06,
+        -1.4924712439534814e-05,
+        0.0001205529358693695,
+        -0.0008548325929766244,
+        0.005223977606130842,
+        -0.026866170643113415,
+        0.112837916709442,
+        -0.3761263890318352,
+        0.12837916709551256,
+    ),
+    top=(
+        0.008913834907853914,
+        0.08423918975505792,
+        0.3732548672375823,
+        0.9489439165824285,
+        1.3901132388287583,
+        0.9999998890407419,
+    ),
+    bottom=(
+        0.015799484336019954,
+        0.1493061476196567,
+        0.669536522989804,
+        1.7560361930238468,
+        2.7907628475983235,
+        2.5184912353397304,
+        1.0,
+    ),
+    end=6.0,
+)
+_SINGLE = _Erf(
+    inner=(
+        7.85385e-05,
+        -0.00080102024,
+        0.0051883305,
+        -0.026853815,
+        0.112835854,
+        -0.37612626,
+        0.12837917,
+    ),
+    top=(
+        0.0033711817,
+        0.41226637,
+        0.9935958,
+    ),
+    bottom=(
+        0.7900315,
+        1.5057766,
+        1.0,
+    ),
+    end=4.0,
+)
+
+
+def erf(xp: Any, x: Any, double: bool) -> Any:
+    """The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x.
+
+    x: any shape, float64 where `double`, else float32. Within 2 units in the last place over all
+    numbers; odd to the bit, 1 at infinity, NaN at NaN provided that xp.minimum hands NaN on.
+    """
+    fit = _DOUBLE if double else _SINGLE
+    x = xp.maximum(xp.minimum(x, fit.end), -fit.end)
+    size = xp.abs(x)
+    square = x * x
+    inner = x + x * _polynomial(fit.inner, square)
+    # Where this counts, erfc is at most 0.16, and with it what the rounding of the square does to
+    # the exponential: erf, unlike erfc, has no need of an exponent in two parts.
+    erfc = xp.exp(-square) * (_polynomial(fit.top, size) / _polynomial(fit.bottom, size))
+    outer = xp.where(x < 0, erfc - 1, 1 - erfc)
+    return xp.where(size < 1, inner, outer)
+
+
+def _polynomial(coefficients: Coefficients, x: Any) -> Any:
+    """Horner's rule, from the highest power down."""
+    highest, *rest = coefficients
+    return reduce(lambda value, coefficient: value * x + coefficient, rest, highest)

@@ -196,9 +196,9 @@ def _broken(plan: Replay, flat: list[Any]) -> str | None:
         tensor = found.source.find(flat)
         if tensor is None:
             return f"{found.source} is gone"
-        now = signature(tensor)
-        if now != found.signature:
-            return f"{found.source} was {_words(found.signature, now)}"
+        fresh = signature(tensor)
+        if fresh != found.signature:
+            return f"{found.source} was {_words(found.signature, fresh)}"
     return None
 
 

@@ -101,7 +101,7 @@ class Input:
         return self.node is not self.placeholder
 
 
-class Aliased(BaseException):  # noqa: N818 - no error: the trace starts anew
+class Aliased(BaseException):
     """Argument i is also reached by another way: trace again with its identity as a guard."""
 
     def __init__(self, i: int) -> None:
@@ -134,7 +134,8 @@ class Tracer(Trace):
         self.identities = identities
         # Tensors that the function sees through a stand-in: id of the original -> argument number.
         self.outside: dict[int, int] = {}
-        self.stand_ins: list[Any] = []
+        self.stand_ins: list[Any] = []  # the arguments as the function sees them
+        self.kept: list[Tensor] = []
         first: dict[int, Tensor] = {}
         for i, arg in enumerate(args):
             if not isinstance(arg, Tensor) or i in identities:
@@ -224,7 +225,7 @@ class Tracer(Trace):
         self.by_handle[id(handle)] = found
         self.inputs.append(found)
         # ids are compared: everything that has one here is kept alive with the trace
-        self.stand_ins.append(handle)
+        self.kept.append(handle)
         return found
 
 
@@ -234,11 +235,13 @@ def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> Traced:
     identities: dict[int, Tensor] = {}
     while True:
         tracer = Tracer(flat, identities)
-        stand_ins = iter(list(tracer.stand_ins))
-        inner_args, inner_kwargs = tree.map_leaves(lambda _, it=stand_ins: next(it), (args, kwargs))
+        inner_args, inner_kwargs = tree.replace_leaves((args, kwargs), tracer.stand_ins)
         try:
             with tracing(tracer):
                 results = f(*inner_args, **inner_kwargs)
+                for returned in tree.leaves(results):
+                    if isinstance(returned, Tensor):
+                        tracer.read(returned)  # one that was only passed on is an input too
         except Aliased as alias:
             identities[alias.i] = flat[alias.i]
             continue

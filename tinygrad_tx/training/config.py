@@ -93,8 +93,7 @@ def preset(name: str) -> Config:
     """The preset of that name; UserError that lists the names if there is none."""
     if name not in PRESETS:
         near = get_close_matches(name, PRESETS, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"unknown preset {name!r}; {hint}The presets are {', '.join(PRESETS)}")
+        raise _unknown(f"preset {name!r}", near, f"the presets are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
@@ -110,8 +109,9 @@ def load(path: Path | str) -> Config:
         changes: dict[str, dict[str, Any]] = {}
         for section, table in tables.items():
             if not isinstance(table, dict):
-                _kind_of(section)  # a key outside any section: unknown, with a hint where it goes
-                raise UserError(f"{section} must be a section: write [{section}] and its keys")
+                _kind_of(section)  # raises, with a hint where the key belongs
+                head = section.split(".")[0]
+                raise UserError(f"{section} must be in a section: write [{head}] above the key")
             if section not in _sections(base):
                 raise _unknown_section(section)
             for key, value in table.items():
@@ -170,8 +170,10 @@ _KINDS = {
 
 
 def _changed(config: Config, changes: Mapping[str, Mapping[str, Any]]) -> Config:
-    sections = _sections(config)
-    return replace(config, **{name: replace(sections[name], **c) for name, c in changes.items()})
+    sections: dict[str, Any] = _sections(config)
+    for name, values in changes.items():
+        sections[name] = replace(sections[name], **values)
+    return replace(config, **sections)
 
 
 def _none_if_meant(value: object, kind: Kind) -> object:
@@ -197,14 +199,14 @@ def _kind_of(name: str) -> Kind:
     if section and section not in sections:
         raise _unknown_section(section)
     if name in sections:
-        raise UserError(f"{name} is a section: set one of its keys, {_keys_of(name)}")
+        raise UserError(f"{name} is a section; set one of its keys: {_keys_of(name)}")
     # The whole name first; then the key alone, which finds a key that lacks its section.
     by_key = {known.split(".")[1]: known for known in _KINDS}
     near = get_close_matches(name, _KINDS, 1) if section else []
     near = near or [by_key[k] for k in get_close_matches(key, by_key, 1)]
-    hint = f"; did you mean {near[0]}?" if near else ""
-    listed = f" The keys of {section} are {_keys_of(section)}" if section else ""
-    raise UserError(f"unknown key {name}{hint or ';' * bool(listed)}{listed}")
+    if section:
+        raise _unknown(f"key {name}", near, f"the keys of {section} are {_keys_of(section)}")
+    raise _unknown(f"key {name!r}", near, "write section.key, such as train.max_steps")
 
 
 def _keys_of(section: str) -> str:
@@ -214,5 +216,9 @@ def _keys_of(section: str) -> str:
 def _unknown_section(name: str) -> UserError:
     sections = _sections(_BASE)
     near = get_close_matches(name, sections, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return UserError(f"unknown section {name}; {hint}The sections are {', '.join(sections)}")
+    return _unknown(f"section {name}", near, f"the sections are {', '.join(sections)}")
+
+
+def _unknown(what: str, near: list[str], known: str) -> UserError:
+    hint = f": did you mean {near[0]}?" if near else ""
+    return UserError(f"unknown {what}{hint} ({known})")

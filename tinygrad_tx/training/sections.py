@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -78,7 +77,6 @@ def _kind(hint: Any) -> Kind:
     return Kind(hint)
 
 
-@cache
 def kinds(section: type[Section]) -> dict[str, Kind]:
     """What each field of a section's class accepts, in the order of the fields."""
     hints = get_type_hints(section, include_extras=True)

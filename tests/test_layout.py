@@ -1,0 +1,183 @@
+"""The house rules that a machine can check: who may import whom, where the heavy libraries are,
+how long a file may be, and what `import tinygrad_tx` loads."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "tinygrad_tx"
+FLOORS = {
+    **dict.fromkeys(("dtypes", "errors", "atomic", "version"), 0),
+    "backends": 1,
+    **dict.fromkeys(("node", "ops"), 2),
+    # 3: every other file beside __init__.py
+    "compiler": 4,
+    **dict.fromkeys(("nn", "optim"), 5),
+    "models": 6,
+    **dict.fromkeys(("data", "training", "decoding"), 7),
+    **dict.fromkeys(("viz", "cli", "__main__"), 8),
+    "__init__": 9,  # where the floors are put together
+}
+PUBLIC = 4  # what `import tinygrad_tx as tx` means: Tensors and tx.compile
+
+
+def floor(parts: list[str]) -> int:
+    """The floor of a dotted name in the package, given as its parts."""
+    name = parts[1] if len(parts) > 1 else ""
+    if name in FLOORS:
+        return FLOORS[name]
+    return 3 if (PACKAGE / f"{name}.py").exists() else PUBLIC
+
+
+class Imports(ast.NodeVisitor):
+    """Collects (line, parts of the dotted name) of all that a file imports, in functions too."""
+
+    def __init__(self, path: Path) -> None:
+        self.parts = [*path.relative_to(ROOT).parts[:-1], path.stem]
+        self.found: list[tuple[int, list[str]]] = []
+        self.aliases = {"tinygrad_tx"}
+        self.visit(ast.parse(path.read_text(encoding="utf-8")))
+
+    def visit_If(self, node: ast.If) -> None:  # noqa: N802
+        # Exempt: an annotation may name a type of a higher floor whose values only pass through
+        # (a vjp is handed Tensors), and nothing is loaded for it.
+        if ast.unparse(node.test) != "TYPE_CHECKING":
+            self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> None:  # noqa: N802
+        self.found += [(node.lineno, name.name.split(".")) for name in node.names]
+        self.aliases |= {n.asname for n in node.names if n.name == "tinygrad_tx" and n.asname}
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:  # noqa: N802
+        base = self.parts[: -node.level] if node.level else []
+        base = base + node.module.split(".") if node.module else base
+        # `from tinygrad_tx import nn` imports nn; deeper down the module alone decides.
+        self.found += [
+            (node.lineno, [*base, name.name] if base == ["tinygrad_tx"] else base)
+            for name in node.names
+        ]
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
+        # After `import tinygrad_tx as tx`, tx.nn is as good as an import of nn.
+        if isinstance(node.value, ast.Name) and node.value.id in self.aliases:
+            self.found.append((node.lineno, ["tinygrad_tx", node.attr]))
+        self.generic_visit(node)
+
+
+def files(*directories: str) -> Iterator[Path]:
+    for directory in directories:
+        yield from sorted((ROOT / directory).rglob("*.py"))
+
+
+def shown(path: Path, line: int = 1) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+def test_floors() -> None:
+    wrong = [
+        f"{shown(path, line)} imports {'.'.join(name)}"
+        for path in files("tinygrad_tx")
+        for imports in [Imports(path)]
+        for line, name in imports.found
+        if name[0] == "tinygrad_tx" and floor(name) > floor(imports.parts)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_floors_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector itself: every spelling of an import counts, TYPE_CHECKING does not."""
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    path = tmp_path / "tinygrad_tx" / "ops" / "map.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "import numpy as np, tinygrad_tx as tx\n"
+        "from .. import nn\n"
+        "from ..node import Op\n"
+        "from . import reduce\n"
+        "from tinygrad_tx import Tensor\n"
+        "if TYPE_CHECKING:\n"
+        "    import tinygrad_tx.cli\n"
+        "def f():\n"
+        "    import tinygrad_tx.optim.adam\n"
+        "    return tx.models.GPT\n"
+    )
+    assert [".".join(name) for _, name in Imports(path).found] == [
+        "numpy",
+        "tinygrad_tx",
+        "tinygrad_tx.nn",
+        "tinygrad_tx.node",
+        "tinygrad_tx.ops",
+        "tinygrad_tx.Tensor",
+        "tinygrad_tx.optim.adam",
+        "tinygrad_tx.models",
+    ]
+
+
+def test_cupy_and_llvmlite_have_one_home_each() -> None:
+    homes: dict[str, set[str]] = {"cupy": set(), "cupyx": set(), "llvmlite": set()}
+    for path in files("tinygrad_tx"):
+        for _, name in Imports(path).found:
+            homes.get(name[0], set()).add(str(path.relative_to(PACKAGE)))
+    strays = [h for h in homes["cupy"] | homes["cupyx"] if not h.startswith("backends/cupy_")]
+    assert not strays, strays
+    assert len(homes["llvmlite"]) <= 1, homes["llvmlite"]
+
+
+def test_only_backends_ask_which_device_it_is() -> None:
+    wrong = [
+        shown(path, node.lineno)
+        for path in files("tinygrad_tx")
+        if path.parent.name != "backends"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+        if isinstance(side, ast.Constant) and side.value in ("cpu", "cuda")
+    ]
+    assert not wrong, wrong
+
+
+def test_files_are_short_and_say_what_they_are() -> None:
+    long, mute = [], []
+    for path in files("tinygrad_tx", "tests", "examples", "benchmarks"):
+        text = path.read_text(encoding="utf-8")
+        if (length := len(text.splitlines())) > 600:
+            long.append(f"{shown(path)} has {length} lines")
+        if not ast.get_docstring(ast.parse(text)):
+            mute.append(shown(path))
+    assert not long, long
+    assert not mute, f"no docstring: {mute}"
+
+
+@pytest.mark.skipif((ROOT / "PKG-INFO").exists(), reason="an sdist has no links")
+def test_links_at_the_top_level() -> None:
+    for name in ("backends", "models"):
+        assert os.readlink(ROOT / name) == f"tinygrad_tx/{name}"
+        assert (ROOT / name / "__init__.py").samefile(PACKAGE / name / "__init__.py")
+
+
+LOADED = """
+import sys
+before = set(sys.modules)
+import tinygrad_tx
+names = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*sorted(names - sys.stdlib_module_names))
+"""
+
+
+def test_import_loads_numpy_and_nothing_else_that_was_installed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["numpy", "tinygrad_tx"]

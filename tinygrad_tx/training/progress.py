@@ -1,0 +1,132 @@
+"""What a user sees while training: a progress bar on a terminal, plain lines elsewhere. In: what
+the trainer tells of each step. Out: text on standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol, TextIO
+
+from tinygrad_tx.training.metrics import Row
+
+
+class Progress(Protocol):
+    """What the trainer tells of its steps."""
+
+    def start(self, step: int, last: int | None) -> None:
+        """Training begins after `step`; it ends at `last`, None if that is not known."""
+
+    def step(self, step: int, loss: float, lr: float, tokens_per_s: float) -> None:
+        """A step is done."""
+
+    def row(self, row: Row) -> None:
+        """A row was written to metrics.jsonl."""
+
+    def say(self, text: str) -> None:
+        """Anything else, one line."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+def for_stream(stream: TextIO | None = None) -> Progress:
+    """The kind that suits the stream (standard error if not given): a bar on a terminal."""
+    stream = stream or sys.stderr
+    return Bar(stream) if stream.isatty() else Lines(stream)
+
+
+class Lines:
+    """A line for every row of metrics.jsonl."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last: int | None = None
+        self._first, self._begun = 0, 0.0
+
+    def start(self, step: int, last: int | None) -> None:
+        self._first, self._last, self._begun = step, last, time.monotonic()
+
+    def step(self, step: int, loss: float, lr: float, tokens_per_s: float) -> None:
+        pass
+
+    def row(self, row: Row) -> None:
+        done, left = row["step"] - self._first, ""
+        if "loss" in row and self._last is not None and done > 0:
+            seconds = (time.monotonic() - self._begun) / done * (self._last - row["step"])
+            left = f"  left {clock(seconds)}"
+        self.say(describe(row) + left)
+
+    def say(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class Bar:
+    """A bar that moves with every step; validations and messages scroll by above it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._bar = RichProgress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+
+    def start(self, step: int, last: int | None) -> None:
+        self._task = self._bar.add_task("", total=last, completed=step)
+        self._bar.start()
+
+    def step(self, step: int, loss: float, lr: float, tokens_per_s: float) -> None:
+        text = f"loss {loss:.3f}  lr {lr:.1e}  {tokens_per_s:,.0f} tokens/s"
+        self._bar.update(self._task, completed=step, description=text)
+
+    def row(self, row: Row) -> None:
+        if "loss" not in row:
+            self.say(describe(row))
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+_SHOWN: dict[str, tuple[str, str]] = {
+    "loss": ("loss", ".4f"),
+    "lr": ("lr", ".2e"),
+    "grad_norm": ("grad norm", ".2f"),
+    "tokens_per_s": ("tokens/s", ",.0f"),
+    "skipped": ("steps skipped", "d"),
+    "valid_loss": ("valid loss", ".4f"),
+    "bleu": ("BLEU", ".2f"),
+    "chrf": ("chrF", ".2f"),
+}
+
+
+def describe(row: Row) -> str:
+    """A row of metrics.jsonl in words."""
+    parts = [f"step {row['step']:>6}"]
+    for key, (name, form) in _SHOWN.items():
+        value: Any = row.get(key)
+        if value is not None and not (key == "skipped" and value == 0):
+            parts.append(f"{name} {value:{form}}")
+    if "of" in row:
+        parts.append(f"({row['of']})")
+    return "  ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """75.3 -> 1:15, 3675 -> 1:01:15."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
