@@ -22,6 +22,7 @@ from .node import (
     apply,
     current_trace,
     grad_enabled,
+    rebound,
     scope,
     set_grad_enabled,
 )
@@ -101,8 +102,11 @@ def backward(root: Node, gradient: Tensor | None, *, create_graph: bool, release
                 ".sum() or .mean(), or pass a Tensor of its shape"
             )
         gradient = _ones(root)
-    elif gradient.shape != root.shape:
-        raise GradError(f"backward(): gradient {gradient.shape} does not fit {root.shape}")
+    elif gradient.shape != root.shape or gradient.dtype != root.dtype:
+        raise GradError(
+            f"backward(): gradient= must be {root.dtype.name} {root.shape} as the Tensor is, not "
+            f"{gradient.dtype.name} {gradient.shape}"
+        )
     (root,) = _differentiable((root,))
     found = gradients([root], [gradient], create_graph=create_graph, release=release)
     for node, grad in found.items():
@@ -129,23 +133,36 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
-    """As grad(), but the function gives (f(...), gradient)."""
+    """As grad(), but the function gives (f(...), gradient).
+
+    Both are recorded only where something outside could be differentiated by: an argument or a
+    Tensor read by f that requires a gradient.
+    """
     single = isinstance(argnums, int)
     numbers = [argnums] if isinstance(argnums, int) else list(argnums)
 
     def run(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        for n in numbers:
+            if not 0 <= n < len(args):
+                raise GradError(f"grad: argnums {n}, but only {len(args)} positional arguments")
+        wanted = {n: _fresh(n, args[n]) for n in numbers}
+        nodes = {n: tree.map_leaves(_node_of, fresh) for n, fresh in wanted.items()}
+        leaves = [node for n in numbers for node in tree.leaves(nodes[n]) if node is not None]
+        outside = any(x.requires_grad for n in numbers for x in _tensors(args[n]))
         keep = grad_enabled()
         with set_grad_enabled(True):
-            leaves: list[Node] = []
-            args = tuple(_fresh(a, leaves) if i in numbers else a for i, a in enumerate(args))
-            value = f(*args, **kwargs)
+            value = f(*(wanted.get(i, a) for i, a in enumerate(args)), **kwargs)
             if not isinstance(value, Handle) or value.node.shape != ():
                 raise GradError(f"grad: the function must give a scalar Tensor, not {value!r}")
+            keep = keep and (outside or _depends_on_more(value.node, leaves))
             found: dict[Node, Tensor] = {}
             if value.node.requires_grad:
                 (root,) = _differentiable((value.node,))
-                found = gradients([root], [_ones(root)], leaves, create_graph=keep)
-        results = [_collect(args[n], found) for n in numbers]
+                found = gradients(
+                    [root], [_ones(root)], leaves, create_graph=keep, release=not keep
+                )
+        results = [tree.map_leaves(lambda n: _or_zeros(found, n), nodes[n]) for n in numbers]
+        value = value if keep else Handle.wrap(rebound(value.node, requires_grad=False))
         return value, results[0] if single else tuple(results)
 
     return run
@@ -217,32 +234,46 @@ def _by_decomposition(node: Node, g: Any, xs: list[Tensor], reaches: set[Node]) 
     return [found.get(x.node) for x in xs]
 
 
-def _fresh(argument: Any, leaves: list[Node]) -> Any:
-    """The argument with each floating Tensor replaced by a copy to differentiate by."""
+def _tensors(argument: Any) -> list[Any]:
+    return [x for x in tree.leaves(argument) if isinstance(x, Handle)]
+
+
+def _node_of(x: Any) -> Node | None:
+    return x.node if isinstance(x, Handle) else None
+
+
+def _fresh(number: int, argument: Any) -> Any:
+    """The argument with each Tensor replaced by a copy to differentiate by."""
 
     def copy(x: Any) -> Any:
-        if not x.dtype.is_floating_point:
-            raise GradError(f"grad: an argument of dtype {x.dtype.name} has no gradient")
-        if not x.requires_grad:
-            x = Handle.wrap(x.node)
-            x.requires_grad = True
-        x = COPY(x)
-        leaves.append(x.node)
-        return x
-
-    return tree.map_leaves(lambda leaf: copy(leaf) if isinstance(leaf, Handle) else leaf, argument)
-
-
-def _collect(argument: Any, found: dict[Node, Tensor]) -> Any:
-    """The gradients in the argument's structure; zeros where f does not depend on a Tensor."""
-
-    def pick(x: Any) -> Any:
         if not isinstance(x, Handle):
-            return None
-        got = found.get(x.node)
-        return _filled(Spec(x.node.shape, x.node.dtype), x.node.device, 0.0) if got is None else got
+            return x
+        node = x.node
+        if not node.dtype.is_floating_point:
+            raise GradError(f"grad: an argument of dtype {node.dtype.name} has no gradient")
+        if not node.requires_grad:
+            node = rebound(node, requires_grad=True)
+        return COPY(Handle.wrap(node))
 
-    return tree.map_leaves(pick, argument)
+    if not _tensors(argument):
+        raise GradError(f"grad: argument {number} holds no Tensor; wrap numbers in tx.tensor(...)")
+    with set_grad_enabled(True):
+        return tree.map_leaves(copy, argument)
+
+
+def _depends_on_more(value: Node, leaves: Sequence[Node]) -> bool:
+    """Whether a gradient of value could be asked for by something else than the leaves."""
+    known = set(leaves)
+    graph = Graph([value], follow=lambda node: node.requires_grad and node not in known)
+    return any(node.requires_grad and node.is_leaf for node in graph)
+
+
+def _or_zeros(found: dict[Node, Tensor], node: Node | None) -> Tensor | None:
+    """The gradient by node; zeros where the function does not depend on it."""
+    if node is None:
+        return None
+    got = found.get(node)
+    return _filled(Spec(node.shape, node.dtype), node.device, 0.0) if got is None else got
 
 
 def _unbroadcast(node: Node, grad: Tensor | None, src: Node) -> Tensor | None:

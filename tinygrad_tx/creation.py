@@ -156,12 +156,12 @@ def eye(n: int, m: int | None = None, dtype: Any = float32, device: str | None =
 
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:
     """x with zeros above the diagonal of its last two axes."""
-    return x.where(_below(x, diagonal), 0)
+    return x.where(_below(x, diagonal), False)  # False: a zero that any dtype outranks
 
 
 def triu(x: Tensor, diagonal: int = 0) -> Tensor:
     """x with zeros below the diagonal of its last two axes."""
-    return x.where(~_below(x, diagonal - 1), 0)
+    return x.where(~_below(x, diagonal - 1), False)
 
 
 def _below(x: Tensor, diagonal: int) -> Tensor:

@@ -17,14 +17,17 @@ from .errors import DTypeError
 Scalar = bool | int | float | np.generic
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DType:
     """One element type: `name`, `kind` ("b" bool, "i" integer, "f" floating) and `itemsize`
-    in bytes."""
+    in bytes. There is one object for each."""
 
     name: str
     kind: str
     itemsize: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_dtype, (self.name,)
 
     def __repr__(self) -> str:
         return f"tx.{self.name}_" if self.kind == "b" else f"tx.{self.name}"

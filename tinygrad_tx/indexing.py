@@ -16,7 +16,7 @@ import numpy as np
 from . import ops
 from .dtypes import bool_, int64
 from .errors import DTypeError, ShapeError
-from .node import Handle, leaf
+from .node import Handle, broadcast_shape, leaf
 from .ops.movement import Range
 
 if TYPE_CHECKING:  # tensor.py imports this file
@@ -35,30 +35,31 @@ class _Basic(NamedTuple):
 def read(x: Tensor, index: Any) -> Tensor:
     basic = _parse(x, index)
     out = _slice(x, basic.ranges).reshape(basic.shape)
-    if not basic.advanced:
+    advanced = basic.advanced
+    for axis in sorted(advanced, reverse=True):
+        if advanced[axis].ndim == 0:  # a position: its axis goes, as with a Python integer
+            out, advanced = _take(out, advanced[axis], axis), _without(advanced, axis)
+    if not advanced:
         return out
-    axes = sorted(basic.advanced)
+    axes = sorted(advanced)
     if len(axes) == 1:
-        return _take(out, basic.advanced[axes[0]], axes[0])
-    merged, flat, shape, at = _merge(out, basic.advanced)
+        return _take(out, advanced[axes[0]], axes[0])
+    merged, flat, shape, at = _merge(out, advanced)
     return _take(merged, flat.reshape(shape), at)
 
 
 def write(x: Tensor, index: Any, value: Any) -> Tensor:
     """x with x[index] replaced by value, which is broadcast and converted to x's dtype."""
     mask: Any = _as_index(index)
-    scalar = not isinstance(value, Handle) and np.ndim(value) == 0
     masked = isinstance(mask, Handle) and mask.node.dtype == bool_
-    if masked and (scalar or _shape(value) == ()):
+    if masked and _shape(value) == ():
         if mask.shape != x.shape[: mask.ndim]:
             raise ShapeError(f"a mask {mask.shape} does not fit a Tensor {x.shape}")
         wide = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
-        written: Tensor = ops.WHERE(wide, value, x).to(x.dtype)
+        written: Tensor = ops.WHERE(wide, converted(value, x), x)
         return written
     basic = _parse(x, index)
-    if not isinstance(value, Handle):
-        value = Handle.wrap(leaf_like(value, x))
-    value = value.to(x.dtype)
+    value = converted(value if isinstance(value, Handle) else Handle.wrap(leaf_like(value, x)), x)
     piece = tuple(len(range(*r)) for r in basic.ranges)
     if basic.advanced:
         inner = _slice(x, basic.ranges).reshape(basic.shape)
@@ -88,13 +89,20 @@ def leaf_like(value: Any, x: Tensor) -> Any:
     return leaf(backends.get(x.device).from_host(array), x.dtype, x.device)
 
 
+def converted(value: Any, x: Any) -> Any:
+    """A Tensor or a scalar in x's dtype, so that x decides the dtype of what both go into."""
+    if isinstance(value, Handle):
+        return value.to(x.dtype)  # type: ignore[attr-defined]
+    return x.dtype.np.type(value).item()
+
+
 def _shape(value: Any) -> tuple[int, ...]:
     return value.node.shape if isinstance(value, Handle) else np.shape(value)
 
 
 def _slice(x: Tensor, ranges: tuple[Range, ...]) -> Tensor:
     if all(r == (0, n, 1) for r, n in zip(ranges, x.shape, strict=True)):
-        return x
+        return x.contiguous()
     out: Tensor = ops.SLICE(x, ranges=ranges)
     return out
 
@@ -134,24 +142,19 @@ def _as_index(item: Any) -> Any:
 
 
 def _parse(x: Tensor, index: Any) -> _Basic:
-    given = index if isinstance(index, tuple) else (index,)
-    items: list[Any] = []
-    for raw in given:
-        item = _as_index(raw)
+    items = [_as_index(item) for item in (index if isinstance(index, tuple) else (index,))]
+    for item in items:
         if isinstance(item, Handle):
-            item = item.to(x.device)  # type: ignore[attr-defined]
-            if item.dtype == bool_:
-                items.extend(_mask_positions(item, x, items))
-                continue
-            if item.dtype.kind != "i":
-                raise DTypeError(f"an index Tensor must be int32, int64 or bool, not {item.dtype}")
+            if item.node.dtype.kind == "f" or (item.node.dtype == bool_ and not item.node.ndim):
+                raise DTypeError(
+                    f"a Tensor cannot be indexed by a {item.node.ndim}-d Tensor of "
+                    f"{item.node.dtype.name}: use int32, int64 or a bool mask"
+                )
         elif isinstance(item, bool) or not (
             item is None or item is Ellipsis or isinstance(item, (int, slice))
         ):
             raise DTypeError(f"a Tensor cannot be indexed by {item!r}")
-        items.append(item)
-    taken = sum(1 for i in items if i is not None and i is not Ellipsis)
-    dots = sum(1 for i in items if i is Ellipsis)
+    taken, dots = sum(map(_axes_taken, items)), sum(1 for item in items if item is Ellipsis)
     if taken > x.ndim or dots > 1:
         raise IndexError(f"{taken} indices (and {dots} ellipses) for a Tensor {x.shape}")
     if not dots:
@@ -163,22 +166,30 @@ def _parse(x: Tensor, index: Any) -> _Basic:
     shape: list[int] = []
     advanced: dict[int, Tensor] = {}
     for item in items:
+        axis = len(ranges)
         if item is None:
             shape.append(1)
-            continue
-        axis, n = len(ranges), x.shape[len(ranges)]
-        if isinstance(item, int):
+        elif isinstance(item, int):
+            n = x.shape[axis]
             if not -n <= item < n:
                 raise IndexError(f"index {item} is outside axis {axis} of a Tensor {x.shape}")
             ranges.append((item % n, item % n + 1, 1))
-            continue
-        if isinstance(item, slice):
-            ranges.append(_range(item, n))
+        elif isinstance(item, slice):
+            ranges.append(_range(item, x.shape[axis]))
+            shape.append(len(range(*ranges[-1])))
         else:
-            advanced[len(shape)] = item
-            ranges.append((0, n, 1))
-        shape.append(len(range(*ranges[-1])))
+            for position in _positions(item, x, axis):
+                advanced[len(shape)] = position
+                ranges.append((0, x.shape[len(ranges)], 1))
+                shape.append(ranges[-1][1])
     return _Basic(tuple(ranges), tuple(shape), advanced)
+
+
+def _axes_taken(item: Any) -> int:
+    if item is None or item is Ellipsis:
+        return 0
+    masks = isinstance(item, Handle) and item.node.dtype == bool_
+    return item.node.ndim if masks else 1
 
 
 def _range(item: slice, n: int) -> Range:
@@ -188,21 +199,26 @@ def _range(item: slice, n: int) -> Range:
     return (start, stop, step)
 
 
-def _mask_positions(mask: Any, x: Tensor, before: list[Any]) -> list[Any]:
-    """A mask as one index Tensor for each axis that it covers."""
-    used = sum(1 for i in before if i is not None and i is not Ellipsis)
-    if Ellipsis not in [i for i in before if not isinstance(i, Handle)]:
-        covered = x.shape[used : used + mask.ndim]
-        if covered != mask.shape:
-            raise ShapeError(f"a mask {mask.shape} does not fit the axes {covered} of {x.shape}")
-    places = np.nonzero(mask._value("indexing by a boolean mask"))
-    return [_as_index(p) if p.ndim else p for p in places]
+def _positions(item: Any, x: Tensor, axis: int) -> list[Any]:
+    """An index Tensor; a mask as one for each axis that it covers, from `axis` on."""
+    if item.dtype != bool_:
+        return [item.to(x.device)]
+    covered = x.shape[axis : axis + item.ndim]
+    if covered != item.shape:
+        raise ShapeError(f"a mask {item.shape} does not fit the axes {covered} of {x.shape}")
+    places = np.nonzero(item._value("indexing by a boolean mask"))
+    return [_as_index(p).to(x.device) for p in places]
+
+
+def _without(advanced: dict[int, Tensor], axis: int) -> dict[int, Tensor]:
+    """What is left to be indexed after `axis` has been taken away."""
+    return {a - (a > axis): index for a, index in advanced.items() if a != axis}
 
 
 def _merge(x: Tensor, advanced: dict[int, Tensor]) -> tuple[Tensor, Tensor, tuple[int, ...], int]:
     """x with the indexed axes merged into one, the one flat index, its shape, and that axis."""
     axes = sorted(advanced)
-    shape = np.broadcast_shapes(*(advanced[a].shape for a in axes))
+    shape = broadcast_shape("indexing", *(advanced[a].shape for a in axes))
     adjacent = axes == list(range(axes[0], axes[0] + len(axes)))
     at = axes[0] if adjacent else 0
     rest = [a for a in range(x.ndim) if a not in advanced]
@@ -218,13 +234,16 @@ def _merge(x: Tensor, advanced: dict[int, Tensor]) -> tuple[Tensor, Tensor, tupl
 
 
 def _write_advanced(x: Tensor, advanced: dict[int, Tensor], value: Tensor) -> Tensor:
-    axes = sorted(advanced)
-    if len(axes) == 1 and advanced[axes[0]].ndim == 0:
-        axis = axes[0]
-        slot = (*x.shape[:axis], *x.shape[axis + 1 :])
-        value = _fit(value, slot).unsqueeze(axis)
-        updated: Tensor = ops.UPDATE(x, value, advanced[axis], axis=axis)
+    position = next((a for a, index in advanced.items() if index.ndim == 0), None)
+    if position is not None:
+        index, others = advanced[position], _without(advanced, position)
+        slab = (*x.shape[:position], *x.shape[position + 1 :])
+        if others:
+            value = _write_advanced(_take(x, index, position), others, value)
+        value = _fit(value, slab).unsqueeze(position)
+        updated: Tensor = ops.UPDATE(x, value, index, axis=position)
         return updated
+    axes = sorted(advanced)
     merged, flat, shape, at = _merge(x, advanced)
     lead, tail = merged.shape[:at], merged.shape[at + 1 :]
     value = _fit(value, (*lead, *shape, *tail)).reshape(*lead, prod(shape), *tail)

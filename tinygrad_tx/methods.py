@@ -75,10 +75,10 @@ class Methods(Handle):
 
     # Elementwise -------------------------------------------------------------------------------
     def __add__(self, other: Any) -> Tensor:
-        return _t(ops.OR(self, other) if _bools(self, other) else ops.ADD(self, other))
+        return _t(ops.OR(self, other) if self._both_bool(other) else ops.ADD(self, other))
 
     def __radd__(self, other: Any) -> Tensor:
-        return _t(ops.ADD(other, self))
+        return _t(self + other)
 
     def __sub__(self, other: Any) -> Tensor:
         return _t(ops.SUB(self, other))
@@ -87,10 +87,10 @@ class Methods(Handle):
         return _t(ops.SUB(other, self))
 
     def __mul__(self, other: Any) -> Tensor:
-        return _t(ops.AND(self, other) if _bools(self, other) else ops.MUL(self, other))
+        return _t(ops.AND(self, other) if self._both_bool(other) else ops.MUL(self, other))
 
     def __rmul__(self, other: Any) -> Tensor:
-        return _t(ops.MUL(other, self))
+        return _t(self * other)
 
     def __truediv__(self, other: Any) -> Tensor:
         return _t(ops.DIV(*_floats(self, other)))
@@ -111,7 +111,7 @@ class Methods(Handle):
         return _t(ops.REMAINDER(other, self))
 
     def __pow__(self, other: Any) -> Tensor:
-        if other == 2 and isinstance(other, (int, float)):  # the commonest power, exact and cheap
+        if isinstance(other, (int, float)) and other == 2:  # the commonest power, exact and cheap
             return self * self
         return _t(ops.POW(self, other))
 
@@ -131,10 +131,10 @@ class Methods(Handle):
         return matmul(other, self)
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return _t(ops.EQ(self, other))
+        return _t(ops.EQ(self, other)) if _comparable(other) else NotImplemented
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return _t(ops.NE(self, other))
+        return _t(ops.NE(self, other)) if _comparable(other) else NotImplemented
 
     def __lt__(self, other: Any) -> Tensor:
         return _t(ops.LT(self, other))
@@ -225,7 +225,7 @@ class Methods(Handle):
 
     def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
         """Values outside [min, max] become the nearer bound; None is no bound."""
-        return _t(ops.CLIP(self, low=min, high=max))
+        return _t(ops.CLIP(self, low=_bound(min), high=_bound(max)))
 
     clamp = clip
 
@@ -241,7 +241,7 @@ class Methods(Handle):
 
     def masked_fill(self, mask: Any, value: Any) -> Tensor:
         """value where mask is True, self elsewhere."""
-        return _t(ops.WHERE(mask, value, self)).to(self.dtype)
+        return _t(ops.WHERE(mask, indexing.converted(value, self), self))
 
     def isnan(self) -> Tensor:
         return _t(ops.ISNAN(self))
@@ -262,19 +262,24 @@ class Methods(Handle):
     def mean(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         if not self.dtype.is_floating_point:
             raise DTypeError(f"mean needs a floating dtype, not {self.dtype.name}: use .float()")
+        if self.dtype.itemsize < 4:  # the sum may be too large for half precision
+            return self.to(float32).mean(dim, keepdim).to(self.dtype)
         return self.sum(dim, keepdim) / self._count(dim)
 
     def var(self, dim: Dims = None, correction: int = 1, keepdim: bool = False) -> Tensor:
         """Mean squared deviation, divided by n - correction (1 as in PyTorch; 0 is biased)."""
+        if self.dtype.kind == "f" and self.dtype.itemsize < 4:
+            return self.to(float32).var(dim, correction, keepdim).to(self.dtype)
         centred = self - self.mean(dim, keepdim=True)
-        left = self._count(dim) - correction
-        return (centred * centred).sum(dim, keepdim) / (left if left > 0 else math.nan)
+        return (centred * centred).sum(dim, keepdim) / max(self._count(dim) - correction, 0)
 
     def std(self, dim: Dims = None, correction: int = 1, keepdim: bool = False) -> Tensor:
         return self.var(dim, correction, keepdim).sqrt()
 
     def norm(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         """The Euclidean norm."""
+        if self.dtype.kind == "f" and self.dtype.itemsize < 4:
+            return self.to(float32).norm(dim, keepdim).to(self.dtype)
         return (self * self).sum(dim, keepdim).sqrt()
 
     def amax(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
@@ -320,6 +325,12 @@ class Methods(Handle):
     def log_softmax(self, dim: int) -> Tensor:
         return _t(ops.LOG_SOFTMAX(self, axis=self._axis(dim)))
 
+    def _both_bool(self, other: Any) -> bool:
+        if self.dtype is not bool_:
+            return False
+        other_is = isinstance(other, Methods) and other.dtype is bool_
+        return other_is or isinstance(other, (bool, np.bool_))
+
     def _count(self, dim: Dims) -> int:
         return math.prod(self.shape[a] for a in axes("mean", dim, self.ndim))
 
@@ -353,15 +364,29 @@ class Methods(Handle):
             if wanted.count(-1) > 1 or rest == 0 or self.numel() % rest:
                 raise ShapeError(f"reshape: {self.shape} cannot become {wanted}")
             wanted = tuple(self.numel() // rest if n == -1 else n for n in wanted)
-        return _t(self) if wanted == self.shape else _t(ops.RESHAPE(self, shape=wanted))
+        return self._again() if wanted == self.shape else _t(ops.RESHAPE(self, shape=wanted))
 
     view = reshape
+
+    def contiguous(self) -> Tensor:
+        """The same values: how an array lies in memory is the backend's business."""
+        return self._again()
+
+    def _again(self) -> Tensor:
+        """The same values under a handle of their own: changing one leaves the other as it is."""
+        node = self.node
+        if node.is_leaf and node.requires_grad:  # such a node belongs to one Tensor
+            return _t(ops.COPY(self))
+        return _t(Handle.wrap(node))
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         if not self.ndim:
             return self.reshape(1)
         start, end = self._axis(start_dim), self._axis(end_dim)
-        return self.reshape(*self.shape[:start], -1, *self.shape[end + 1 :])
+        if start > end:
+            raise ShapeError(f"flatten: axis {start} comes after axis {end}")
+        middle = math.prod(self.shape[start : end + 1])
+        return self.reshape(*self.shape[:start], middle, *self.shape[end + 1 :])
 
     def unsqueeze(self, dim: int) -> Tensor:
         (axis,) = axes("unsqueeze", dim, self.ndim + 1)
@@ -396,6 +421,8 @@ class Methods(Handle):
         """Broadcast to a shape; -1 keeps a size."""
         wanted = _sizes(shape)
         skip = len(wanted) - self.ndim
+        if -1 in wanted[: max(skip, 0)]:
+            raise ShapeError(f"expand: {wanted} of {self.shape}: -1 in a new axis keeps nothing")
         if skip >= 0:
             wanted = tuple(self.shape[i - skip] if n == -1 else n for i, n in enumerate(wanted))
         return self.broadcast_to(wanted)
@@ -417,8 +444,8 @@ class Methods(Handle):
             sizes = [min(split_size, total - s) for s in starts]
         else:
             sizes = list(split_size)
-            if sum(sizes) != total:
-                raise ShapeError(f"split: sizes {sizes} do not add up to {total}, axis {axis}")
+            if sum(sizes) != total or any(n < 0 for n in sizes):
+                raise ShapeError(f"split: sizes {sizes} do not make up {total}, axis {axis}")
         pieces, start = [], 0
         for size in sizes:
             pieces.append(indexing.narrow(_t(self), axis, start, size))
@@ -426,7 +453,10 @@ class Methods(Handle):
         return tuple(pieces)
 
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-        return self.split(-(-self.shape[self._axis(dim)] // chunks), dim)
+        """About equal pieces, at most `chunks` of them."""
+        if chunks <= 0:
+            raise ShapeError(f"chunk: {chunks} pieces; there must be at least one")
+        return self.split(max(1, -(-self.shape[self._axis(dim)] // chunks)), dim)
 
     # Gather, scatter, order ----------------------------------------------------------------------
     def __getitem__(self, index: Any) -> Tensor:
@@ -489,11 +519,16 @@ def _sizes(args: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(int(n) for n in args)
 
 
-def _bools(*operands: Any) -> bool:
-    return all(
-        o.dtype == bool_ if isinstance(o, Methods) else isinstance(o, (bool, np.bool_))
-        for o in operands
-    )
+def _comparable(other: object) -> bool:
+    """Whether == compares elements; with anything else Python compares identities."""
+    return isinstance(other, (Handle, np.ndarray, np.generic, bool, int, float))
+
+
+def _bound(value: Any) -> Any:
+    """A limit of clip() as a Python number."""
+    if isinstance(value, Methods):
+        raise DTypeError("clip: a bound is a number; for Tensors use maximum() and minimum()")
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _truth(x: Any) -> Tensor:

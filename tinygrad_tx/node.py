@@ -340,7 +340,10 @@ def execute(
     op: Op, device: str, arrays: Sequence[Array], attrs: Attrs, spec: Spec | tuple[Spec, ...]
 ) -> Any:
     """Run an op's forward on the device of its inputs and hold it to its rule."""
-    out = backends.get(device).run(op.forward, arrays, attrs)
+    try:
+        out = backends.get(device).run(op.forward, arrays, attrs)
+    except IndexError as error:  # of an index that is data: here the op's name is known
+        raise IndexError(f"{op.name}: {error}") from None
     xp = backends.get(attrs.get("target", device))
     if isinstance(spec, Spec):
         return _held(op, xp.asarray(out), spec)
@@ -394,6 +397,10 @@ def cast(node: Node, dtype: DType) -> Node:
 
 def _lift(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
     """Tensors, arrays and scalars as nodes on one device; a map op's brought to one dtype."""
+    if all(isinstance(i, Handle) for i in inputs):  # by far the commonest case
+        ready = tuple(i.node for i in inputs)
+        if op.kind != "map" or all(n.dtype is ready[-1].dtype for n in ready):
+            return ready
     nodes: list[Node | None] = [i.node if isinstance(i, Handle) else None for i in inputs]
     device = next((n.device for n in nodes if n is not None), None)
     if device is None:

@@ -15,7 +15,7 @@ from weakref import ref
 import numpy as np
 
 from . import autograd, backends, indexing, ops
-from .dtypes import DType, as_dtype, bool_, float16, float32, float64, int32, int64
+from .dtypes import DType, as_dtype, bool_, float16, float32, float64, int32, int64, promote
 from .errors import DTypeError, GradError, ShapeError, TraceError
 from .methods import Methods, as_node
 from .node import (
@@ -23,9 +23,11 @@ from .node import (
     Handle,
     Node,
     apply,
+    broadcast_shape,
     cast,
     current_trace,
     grad_enabled,
+    leaf,
     rebound,
     set_grad_enabled,
 )
@@ -166,6 +168,24 @@ class Tensor(Methods):
             raise TypeError("only a 0-d integer Tensor can be an index")
         return int(self.item())
 
+    def __contains__(self, value: Any) -> builtins.bool:
+        return bool((self == value).any())
+
+    def __format__(self, spec: str) -> str:
+        """A single number by the format spec, as in f"{loss:.3f}"; otherwise the repr."""
+        return format(self.item(), spec) if spec and not self.ndim else repr(self)
+
+    def __reduce__(self) -> Any:
+        """For copy.copy, copy.deepcopy and pickle: values, requires_grad and grad; no history."""
+        if not self.is_leaf:
+            raise GradError(
+                "a Tensor computed from others that require a gradient cannot be copied or pickled "
+                "with its history: .detach() it first"
+            )
+        value = self._value("a copy").copy()
+        state = (self.dtype.name, self.device, self.requires_grad, self.grad)
+        return _restored, (type(self), value, *state)
+
     def __repr__(self) -> str:
         node = self.node
         if node.array is None:
@@ -176,7 +196,7 @@ class Tensor(Methods):
         notes = [text]
         if node.dtype not in (float32, int64, bool_):
             notes.append(f"dtype={node.dtype!r}")
-        if node.device != "cpu":
+        if node.device != backends.devices()[0]:
             notes.append(f'device="{node.device}"')
         if node.requires_grad:
             notes.append("requires_grad=True" if node.is_leaf else f"op={node.op.name}")
@@ -221,6 +241,8 @@ class Tensor(Methods):
             node = _moved(node, old.device)
         node = cast(node, old.dtype)
         if node.shape != old.shape:
+            if broadcast_shape("assign", node.shape, old.shape) != old.shape:
+                raise ShapeError(f"assign: a value {node.shape} does not fit a Tensor {old.shape}")
             node = apply(ops.BROADCAST, (node,), {"shape": old.shape})
         if old.is_leaf and old.requires_grad:
             node = rebound(node, requires_grad=True)
@@ -262,22 +284,27 @@ class Tensor(Methods):
     def clone(self) -> Tensor:
         return ops.COPY(self)  # type: ignore[no-any-return]
 
-    def contiguous(self) -> Tensor:
-        """Itself: how an array lies in memory is the backend's business."""
-        return self
-
     # In place: the handle is pointed elsewhere -----------------------------------------------
     def __iadd__(self: Self, other: Any) -> Self:
-        return self.assign(self + other)
+        return self._become(self + other)
 
     def __isub__(self: Self, other: Any) -> Self:
-        return self.assign(self - other)
+        return self._become(self - other)
 
     def __imul__(self: Self, other: Any) -> Self:
-        return self.assign(self * other)
+        return self._become(self * other)
 
     def __itruediv__(self: Self, other: Any) -> Self:
-        return self.assign(self / other)
+        return self._become(self / other)
+
+    def _become(self: Self, result: Tensor) -> Self:
+        """assign(), but it keeps neither a larger shape nor a higher kind of number quiet."""
+        if promote(self.dtype, result.dtype).kind != self.dtype.kind:
+            raise DTypeError(
+                f"a Tensor of {self.dtype.name} cannot hold this result of {result.dtype.name} in "
+                "place: write x = x + y instead of x += y"
+            )
+        return self.assign(result)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if self.is_leaf and self.requires_grad and grad_enabled():
@@ -303,6 +330,22 @@ class no_grad(ContextDecorator):  # noqa: N801
 
     def _recreate_cm(self) -> no_grad:
         return no_grad()  # a decorated function may call itself
+
+
+def _restored(
+    cls: type[Tensor],
+    value: np.ndarray[Any, Any],
+    dtype: str,
+    device: str,
+    requires_grad: builtins.bool,
+    grad: Tensor | None,
+) -> Tensor:
+    """What a copied or unpickled Tensor is made of."""
+    out = cls.__new__(cls)
+    Tensor.__init__(out, leaf(backends.get(device).from_host(value), as_dtype(dtype), device))
+    out.requires_grad = requires_grad
+    out.grad = grad
+    return out
 
 
 def _moved(node: Node, device: str) -> Node:

@@ -32,7 +32,7 @@ class NumpyBackend(Backend):
         return np.array(array, order="C", copy=True)
 
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
-        view: np.ndarray[Any, Any] = array.view()
+        view: np.ndarray[Any, Any] = np.asarray(array).view()  # constants are NumPy scalars
         view.flags.writeable = False
         return view
 
@@ -93,10 +93,11 @@ class NumpyBackend(Backend):
     def argtopk(self, x: Array, k: int, axis: int) -> Array:
         last = np.moveaxis(x, axis, -1)
         rows = last.reshape(-1, last.shape[-1]) if last.size else last.reshape(0, last.shape[-1])
-        if k * 8 >= rows.shape[1] or np.isnan(rows).any():
+        if k == 0 or k * 8 >= rows.shape[1] or np.isnan(rows).any():
             chosen = self.argsort(rows, 1, descending=True)[:, :k]
         else:  # a partition finds the k-th value; ties with it are taken from the left
-            kth = -np.partition(-rows, k - 1, axis=1)[:, k - 1 : k] if k else rows[:, :0]
+            place = rows.shape[1] - k
+            kth = np.partition(rows, place, axis=1)[:, place : place + 1]
             above, ties = rows > kth, rows == kth
             room = k - above.sum(axis=1, keepdims=True)
             picked = above | (ties & (np.cumsum(ties, axis=1) <= room))

@@ -24,7 +24,7 @@ from ..errors import UserError
 
 Words = NDArray[np.uint32]
 Longs = NDArray[np.uint64]
-Turns = NDArray[np.complex128]
+Complex = NDArray[np.complex128]
 
 
 def _scalar(number: int) -> Longs:
@@ -65,7 +65,7 @@ def uniform(
         np.right_shift(bits, 8, out=bits)
         np.copyto(target, bits.view(np.int32))  # as signed: processors convert no other kind fast
         np.multiply(target, UNIT, out=target)
-        if not exact:
+        if not exact:  # the largest would otherwise be rounded up to 1
             flat[part] = np.minimum(target, below_one(out.dtype), out=target)
     return out
 
@@ -98,7 +98,7 @@ def normal(
     coarse, fine = _turns()
     for part, bits in _chunks(seed, stream, flat.size + flat.size % 2):
         np.right_shift(bits, 8, out=bits)
-        radius, index, value, factor = _scratch.pairs(bits.size // 2)
+        radius, index, value, factor = _scratch.polar(bits.size // 2)
         # exp(2 pi i u2), of which there are 2^24, is the product of two out of 2^12 each.
         np.copyto(index, bits[1::2])
         np.right_shift(index, 12, out=index)
@@ -161,15 +161,15 @@ def check_range(low: int, high: int, dtype: np.dtype[Any]) -> None:
     if not low < high:
         raise UserError(f"randint: high ({high}) must be above low ({low})")
     if high - low > 2**32:
-        raise UserError(f"randint: [{low}, {high}) holds more than 2^32 integers; use a smaller range")
+        raise UserError(f"randint: [{low}, {high}) is wider than 2^32; use a smaller range")
     limits = np.iinfo(dtype)
     if low < limits.min or high - 1 > limits.max:
         raise UserError(f"randint: [{low}, {high}) does not fit {dtype}; use a wider dtype")
 
 
-def below_one(dtype: np.dtype[Any]) -> np.float32:
-    """The largest number below 1 of a dtype narrower than float32, which must not round up to 1."""
-    return np.nextafter(np.ones((), dtype), np.zeros((), dtype)).astype(np.float32)[()]
+def below_one(dtype: np.dtype[Any]) -> float:
+    """The largest number below 1 that a floating dtype has."""
+    return float(np.nextafter(np.ones((), dtype), np.zeros((), dtype)))
 
 
 class _Row(NamedTuple):
@@ -187,10 +187,10 @@ class _Scratch(threading.local):
         self.multiples = np.arange(_BLOCKS, dtype=np.uint64) * np.uint64(_M0)
         self.bits = np.empty(_CHUNK, np.uint32)
         block = np.empty((4, 2 * _BLOCKS + 32), np.uint32)
-        aligned = -block.ctypes.data % 64 // 4  # no vector straddles two cache lines
+        aligned = -block.ctypes.data % 64 // 4  # so that no vector straddles two cache lines
         self._rows = block[:, aligned:]
         self._reals = np.empty(_CHUNK, np.float64)
-        self._turns = np.empty((2, _CHUNK // 2), np.complex128)
+        self._factors = np.empty((2, _CHUNK // 2), np.complex128)
 
     def rows(self, count: int) -> list[_Row]:
         """Four rows of `count` numbers."""
@@ -198,16 +198,19 @@ class _Scratch(threading.local):
         return [_Row(part[:-1].view(np.uint64), part[:-1], part[1:]) for part in parts]
 
     def singles(self, count: int) -> NDArray[np.float32]:
-        """A buffer of `count` float32 numbers, in place of that of longs."""
+        """Where uniform converts."""
         return self._reals.view(np.float32)[:count]
 
     def longs(self, count: int) -> Longs:
-        """A buffer of `count` uint64 numbers, in place of that of singles."""
+        """Where randint multiplies."""
         return self._reals.view(np.uint64)[:count]
 
+    def polar(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.intp], Complex, Complex]:
+        """Where normal works: radius, table index and two complex factors of `count` pairs."""
+        radius, index = self._reals.reshape(2, -1)[:, :count]
+        first, second = self._factors[:, :count]
+        return radius, index.view(np.intp), first, second
 
-    def pairs(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.intp], Turns, Turns]:
-        return self._reals[:count], self._reals[_CHUNK//2:].view(np.intp)[:count], self._turns[0,:count], self._turns[1,:count]
 
 _scratch = _Scratch()
 
@@ -225,9 +228,10 @@ def block_words(seed: int, block: int, stream: int, count: int) -> Words:
 
     The low half of the block number must not wrap on the way.
 
-    A round turns the counter (c0, c1, c2, c3) into (high(p1) ^ c1 ^ k0, low(p1), high(p0) ^ c3 ^ k1,
-    low(p0)), where p0 = M0 c0 and p1 = M1 c2. So c1 and c3 are low halves of products of the round
-    before, and rows of products are all that is kept: `now` and `old`, for p0 and p1.
+    With p0 = M0 c0 and p1 = M1 c2, a round turns the counter (c0, c1, c2, c3) into
+    (high(p1) ^ c1 ^ k0, low(p1), high(p0) ^ c3 ^ k1, low(p0)). So c1 and c3 are low halves of the
+    products of the round before, and products are all that is kept: rows of the last p0 and p1,
+    `now`, and of those before them, `old`.
     """
     key0, key1 = _round_keys(seed)
     base0, base1, base2, base3 = (
@@ -235,9 +239,8 @@ def block_words(seed: int, block: int, stream: int, count: int) -> Words:
     )
     now0, now1, old0, old1 = _scratch.rows(count)
 
-    # Round 1 sees a c0 that counts up, and c1, c2, c3 that are the same in every block; round 2 a
-    # c0 and a c1 that are the same. There the rows that would hold one number over and over are
-    # that number.
+    # Rounds 1 and 2. Only c0 differs from block to block at first, so p1 of round 1 and p0 of
+    # round 2 are one number each.
     first = _M1 * base2
     second = _M0 * (first >> 32 ^ base1 ^ key0.numbers[0])
     np.add(_scratch.multiples[:count], _scalar(_M0 * base0), out=now1.longs)
@@ -252,9 +255,9 @@ def block_words(seed: int, block: int, stream: int, count: int) -> Words:
     np.multiply(now1.longs, _FACTOR1, out=now1.longs)
     old0.longs.fill(second & _LOW_BITS)
 
-    # Rounds 3 to 10. XOR with a row seen one word late brings high halves over low ones without a
-    # shift; what it does to the other halves is masked out. Low halves are used a round later than
-    # high ones, so that the keys of two rounds go in at once.
+    # Rounds 3 to 10. XOR with a row viewed one word late brings its high halves over the low ones
+    # without a shift; what comes over the high ones is masked out. A product's low half is used a
+    # round later than its high half, so that the keys of two rounds go in at once.
     for turn in range(2, 10):
         if turn % 2 == 0:
             np.bitwise_xor(now1.longs, key0.scalars[turn // 2], out=now1.longs)
@@ -278,7 +281,7 @@ class _Keys(NamedTuple):
     """One of the two key words, through the ten rounds."""
 
     numbers: list[int]
-    scalars: list[Longs]  # of two rounds, from the even one on (counted from 0): high half, low half
+    scalars: list[Longs]  # those of rounds 2j + 1 (high half) and 2j + 2 (low half), for j < 5
 
 
 @lru_cache(maxsize=64)

@@ -189,8 +189,8 @@ def _broken(plan: Replay, flat: list[Any]) -> str | None:
         now = getattr(owner, attribute)
         if now != value:
             return f"{type(owner).__name__}.{attribute.lstrip('_')} was {value}, is {now}"
-    for i, tensor in plan.traced.identities.items():
-        if flat[i] is not tensor:
+    for i, same in plan.traced.identities.items():
+        if flat[i] is not same:
             return f"argument {i} is another Tensor than the captured one it was"
     for found in plan.traced.inputs:
         tensor = found.source.find(flat)

@@ -35,11 +35,6 @@ def past_en(verb: str) -> str:
     return verb + "ed"
 
 
-def gerund_en(verb: str) -> str:
-    """close -> closing, see -> seeing, help -> helping."""
-    return (verb[:-1] if verb.endswith("e") and not verb.endswith("ee") else verb) + "ing"
-
-
 def plural_es(word: str) -> str:
     """casa -> casas, flor -> flores, lápiz -> lápices, camión -> camiones."""
     if word[-1] in "aeioué":
@@ -79,7 +74,6 @@ ENDINGS = {
     },
 }
 FUTURE = ("é", "ás", "á", "emos", "án")
-GERUND = {"a": "ando", "e": "iendo", "i": "iendo"}
 
 
 def conjugate_es(infinitive: str, tense: str) -> tuple[str, ...]:
@@ -94,8 +88,3 @@ def conjugate_es(infinitive: str, tense: str) -> tuple[str, ...]:
             if stem.endswith(written):
                 forms[0] = stem[:-1] + before_e + "é"
     return tuple(forms)
-
-
-def gerund_es(infinitive: str) -> str:
-    """comprar -> comprando, vender -> vendiendo."""
-    return infinitive[:-2] + GERUND[infinitive[-2].translate(ACUTE)]

@@ -20,7 +20,7 @@ T = TypeVar("T")
 OF_KIND = {kind: [n for n in lx.NOUNS if n.kind == kind] for kind in {n.kind for n in lx.NOUNS}}
 PERSONS, ANIMALS, PLACES = OF_KIND["person"], OF_KIND["animal"], OF_KIND["place"]
 MOVABLE = [n for n in lx.NOUNS if n.en[1] and n.kind not in ("person", "place", "opening")]
-SUPPORTS = [n for n in lx.NOUNS if n.en[0] in ("table", "chair", "box", "basket")]
+SUPPORTS = [n for n in lx.NOUNS if n.en[0] in ("table", "chair", "box")]
 OBJECTS = {
     verb: [n for n in lx.NOUNS if verb.takes(n)] for verb in (*lx.ACTIONS, *lx.GIFTS, lx.LIKE)
 }
@@ -31,7 +31,7 @@ COLORS = {kind: [a for a in ADJECTIVES[kind] if a.color] for kind in OF_KIND}
 LASTING = {
     kind: [a for a in ADJECTIVES[kind] if a.copula == "ser" and not a.color] for kind in OF_KIND
 }
-GRADED = {a for a in lx.ADJECTIVES if not a.color and a.en not in ("broken", "empty", "delicious")}
+GRADED = [a for a in lx.ADJECTIVES if not a.color and a.en not in ("broken", "delicious")]
 BEFORE = [a for a in lx.ADJECTIVES if a.before]
 
 THE, A, *_ = lx.DETERMINERS
@@ -43,7 +43,8 @@ FREQUENCIES = tuple(lx.FREQUENCIES)
 FEELINGS, QUESTION_WORDS = tuple(lx.FEELINGS.items()), tuple(lx.QUESTION_WORDS.items())
 PREPOSITIONS = (("in", "en"), *lx.PREPOSITIONS.items())
 TIMES = {mode: tuple(times.items()) for mode, times in lx.TIMES.items()}
-ACTION_MODES = (*sx.TENSES, *sx.TENSES, "progressive", *lx.MODALS)
+MAX_WORDS = 12
+ACTION_MODES = (*sx.TENSES, *sx.TENSES, *lx.MODALS)
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,13 @@ class Sentence:
 
 
 def compose(rng: random.Random) -> Sentence:
-    """A sentence of any kind."""
-    composer = _Composer(rng)
-    clause, asks = composer.pick(_KINDS)(composer)
-    en, es = sx.written(clause, asks)
-    return Sentence(en, es, frozenset(composer.combinations))
+    """A sentence of any kind, of at most MAX_WORDS English words."""
+    while True:
+        composer = _Composer(rng)
+        clause, asks = composer.pick(_KINDS)(composer)
+        if clause[0].count(" ") < MAX_WORDS:
+            en, es = sx.written(clause, asks)
+            return Sentence(en, es, frozenset(composer.combinations))
 
 
 def _fits(determiner: lx.Determiner, noun: lx.Noun, plural: bool) -> bool:
@@ -90,9 +93,9 @@ class _Composer:
     ) -> NounPhrase:
         noun = self.pick(nouns)
         plural = bool(noun.en[1]) and self.chance(0.35)
-        adjectives, owner = self._adjectives(noun), None
-        determiner = THE
-        if noun.owned and self.chance(0.08):
+        definite = THE in determiners
+        adjectives, determiner, owner = self._adjectives(noun, definite), THE, None
+        if definite and noun.owned and self.chance(0.08):
             owner = self._owner()
         elif not (adjectives and adjectives[0].before):
             determiner = self.pick(determiners)
@@ -100,10 +103,10 @@ class _Composer:
                 determiner = self.pick(determiners)
         return sx.noun_phrase(noun, plural, determiner, adjectives, owner)
 
-    def _adjectives(self, noun: lx.Noun) -> list[lx.Adjective]:
+    def _adjectives(self, noun: lx.Noun, definite: bool) -> list[lx.Adjective]:
         if not self.chance(self._adjective_rate):
             return []
-        found = [self.pick(BEFORE if self.chance(0.08) else ADJECTIVES[noun.kind])]
+        found = [self.pick(BEFORE if definite and self.chance(0.08) else ADJECTIVES[noun.kind])]
         if COLORS[noun.kind] and not found[0].color and self.chance(0.15):
             found.append(self.pick(COLORS[noun.kind]))
         self.combinations.update((a.en, noun.en[0]) for a in found)
@@ -122,12 +125,12 @@ class _Composer:
 
     def person(self) -> NounPhrase:
         kind = self._random()
-        if kind < 0.15:
+        if kind < 0.12:
             return self._name()
-        if kind < 0.40:
+        if kind < 0.45:
             p = self.pick(lx.PRONOUNS)
             return NounPhrase(p.en, p.es, p.person, p.feminine)
-        if kind < 0.92:
+        if kind < 0.93:
             return self.noun(PERSONS)
         self._adjective_rate = 0.1  # two persons make a long sentence
         one, two = self._name() if self.chance(0.3) else self.noun(PERSONS), self.noun(PERSONS)
@@ -172,17 +175,11 @@ class _Composer:
         self.combinations.add((verb.en[0], thing.head))
         return thing
 
-    def _verb(self, verbs: Sequence[lx.Verb], mode: str) -> lx.Verb:
-        verb = self.pick(verbs)
-        while verb.stative and mode not in sx.TENSES:
-            verb = self.pick(verbs)
-        return verb
-
     # Predicates
 
     def does(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
         """Buys the red car."""
-        verb = self._verb(lx.ACTIONS, mode)
+        verb = self.pick(lx.ACTIONS)
         group = sx.verb_group(verb, subject.person, mode, form, adverb=self._adverb(mode, form))
         group = group.then(self._object(verb).as_object)
         if self.chance(0.8):
@@ -191,7 +188,7 @@ class _Composer:
 
     def helps_her(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
         """The object is a pronoun: before the verb in Spanish."""
-        verb, pronoun = self._verb(ON_PERSONS, mode), self._other_pronoun(subject)
+        verb, pronoun = self.pick(ON_PERSONS), self._other_pronoun(subject)
         adverb = self._adverb(mode, form)
         group = sx.verb_group(verb, subject.person, mode, form, pronoun.direct, adverb)
         group = group.then((pronoun.en_object, ""))
@@ -200,9 +197,9 @@ class _Composer:
     def acts(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
         """Sleeps in the garden, goes to the market."""
         going = self.chance(0.3)
-        verb = self._verb(lx.MOTIONS if going else lx.INTRANSITIVES, mode)
+        verb = self.pick(lx.MOTIONS if going else lx.INTRANSITIVES)
         if subject.kind not in verb.kinds:
-            verb = self._verb([v for v in lx.INTRANSITIVES if subject.kind in v.kinds], mode)
+            verb = self.pick([v for v in lx.INTRANSITIVES if subject.kind in v.kinds])
             going = False
         group = sx.verb_group(verb, subject.person, mode, form, adverb=self._adverb(mode, form))
         if going:
@@ -299,7 +296,7 @@ class _Composer:
         if asked == "subject":
             who = NounPhrase("who", "quién", 2, feminine=False)
             return sx.statement(who, self.does(who, mode, "says")), True
-        subject, verb = self.person(), self._verb(ON_PERSONS if asked == "who" else ON_THINGS, mode)
+        subject, verb = self.person(), self.pick(ON_PERSONS if asked == "who" else ON_THINGS)
         asking = ("who", "a quién") if asked == "who" else ("what", "qué")
         if asked == "how many" and (countable := [n for n in OBJECTS[verb] if n.en[1]]):
             noun = self.pick(countable)
@@ -310,7 +307,7 @@ class _Composer:
 
     def there_is(self) -> tuple[Pair, bool]:
         """There are two dogs in the garden: hay dos perros en el jardín."""
-        thing, mode, asks = self.noun(MOVABLE + PERSONS, INDEFINITE), self.pick(sx.TENSES), False
+        thing, mode = self.noun(MOVABLE + PERSONS, INDEFINITE), self.pick(sx.TENSES)
         be = ("will", "be") if mode == "future" else (sx.BE[mode][thing.person], "")
         place = self.place()
         asks = self.chance(0.3)
@@ -327,9 +324,10 @@ class _Composer:
         self.combinations.add((second.en[0], thing.head))
         once = sx.verb_group(first, subject.person, mode, "says").then(thing.as_object)
         en, es = sx.statement(subject, once)
-        link, form = self.pick(((("and", "y"), "says"), (("but", "pero"), "denies")))
+        denies = self.chance(0.5)
+        link = ("but", "pero") if denies else ("and", "y")
         pronoun, clitic = thing.object_pronoun
-        again = sx.verb_group(second, subject.person, mode, form, clitic)
+        again = sx.verb_group(second, subject.person, mode, "denies" if denies else "says", clitic)
         en_again = sx.words(en, link[0], again.aux, again.verb, pronoun)
         return (en_again, sx.words(es, link[1], again.es_verb)), False
 
@@ -344,7 +342,7 @@ class _Composer:
         return sx.statement(subject, main(subject, self.pick(sx.TENSES), "says")), False
 
     def thinks(self) -> tuple[Pair, bool]:
-        """A clause within a clause: the boy says that it rains."""
+        """A clause within a clause: the boy says that the king is tired."""
         self._adjective_rate = 0.15
         subject = self.person()
         main = sx.verb_group(self.pick(lx.SAYING), subject.person, "present", "says")

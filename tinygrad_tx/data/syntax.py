@@ -114,15 +114,12 @@ def noun_phrase(
 def verb_group(
     verb: lx.Verb, person: int, mode: str, form: Form, clitic: str = "", adverb: str = ""
 ) -> Predicate:
-    """A conjugated verb in a mode: a tense, "progressive", or one of MODALS. `adverb` is one of
-    FREQUENCIES, and only for form "says"."""
-    base, third, past, ing = verb.en
+    """A conjugated verb in a mode: a tense or one of MODALS. `adverb` is one of FREQUENCIES, and
+    only for form "says"."""
+    base, third, past = verb.en
     do = {"present": "does" if person == 2 else "do", "past": "did"}
     rest = ""
-    if mode == "progressive":
-        aux, main = BE["present"][person], ing
-        finite, rest = lx.conjugation("estar", "present")[person], lx.gerund(verb.es)
-    elif mode in lx.MODALS:
+    if mode in lx.MODALS:
         aux, main = mode, base
         finite, rest = lx.conjugation(lx.MODALS[mode], "present")[person], verb.es
     else:

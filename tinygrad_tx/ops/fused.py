@@ -6,6 +6,7 @@ on Tensors. A `*_grad` op has no vjp of its own: autograd differentiates its dec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..dtypes import bool_, int64
@@ -21,9 +22,25 @@ from .reduce import ANY, MAX, SUM
 X = Any
 
 
-def _same(op: Op, *nodes: Node, **attrs: Any) -> Spec:
+def _same(op: Op, *nodes: Node, axis: int) -> Spec:
     require_floating(op, *nodes)
+    if nodes[-1].shape[axis] == 0:
+        raise ShapeError(f"{op.name}: axis {axis} of {nodes[-1].shape} is empty")
     return nodes[-1].spec  # type: ignore[return-value]
+
+
+def _wide(forward: Callable[..., X]) -> Callable[..., X]:
+    """The forward with half precision computed in float32: its sums would overflow."""
+
+    def run(xp: X, *arrays: X, **attrs: Any) -> X:
+        dtype = arrays[0].dtype
+        if dtype.itemsize >= 4:
+            return forward(xp, *arrays, **attrs)
+        wide = (a.astype("float32") if a.dtype == dtype else a for a in arrays)
+        out = forward(xp, *wide, **attrs)
+        return tuple(o.astype(dtype) for o in out) if isinstance(out, tuple) else out.astype(dtype)
+
+    return run
 
 
 # softmax -----------------------------------------------------------------------------------------
@@ -52,7 +69,7 @@ SOFTMAX = Op(
     "softmax",
     kind="fused",
     rule=_same,
-    forward=_softmax,
+    forward=_wide(_softmax),
     decompose=_softmax_plain,
     vjp=lambda g, y, x, axis: (SOFTMAX_GRAD(g, y, axis=axis),),
 )
@@ -60,7 +77,7 @@ SOFTMAX_GRAD: Op = Op(
     "softmax_grad",
     kind="fused",
     rule=_same,
-    forward=lambda xp, g, y, axis: y * (g - xp.sum(g * y, (axis,))),
+    forward=_wide(lambda xp, g, y, axis: y * (g - xp.sum(g * y, (axis,)))),
     decompose=_softmax_grad_plain,
 )
 
@@ -83,7 +100,7 @@ LOG_SOFTMAX = Op(
     "log_softmax",
     kind="fused",
     rule=_same,
-    forward=_log_softmax,
+    forward=_wide(_log_softmax),
     decompose=_log_softmax_plain,
     vjp=lambda g, y, x, axis: (LOG_SOFTMAX_GRAD(g, y, axis=axis),),
 )
@@ -91,7 +108,7 @@ LOG_SOFTMAX_GRAD: Op = Op(
     "log_softmax_grad",
     kind="fused",
     rule=_same,
-    forward=lambda xp, g, y, axis: g - xp.exp(y) * xp.sum(g, (axis,)),
+    forward=_wide(lambda xp, g, y, axis: g - xp.exp(y) * xp.sum(g, (axis,))),
     decompose=_log_softmax_grad_plain,
 )
 
@@ -119,7 +136,7 @@ LOGSUMEXP = Op(
     "logsumexp",
     kind="reduce",
     rule=_logsumexp_rule,
-    forward=_logsumexp,
+    forward=_wide(_logsumexp),
     decompose=_logsumexp_plain,
     vjp=lambda g, y, x, axis: (g * EXP(x - WHERE(ISFINITE(y), y, 0)),),
 )
@@ -149,8 +166,10 @@ def _affine(y: X, weight: X, bias: X) -> X:
 
 def _layer_norm_rule(op: Op, x: Node, *affine: Node, eps: float) -> Spec:
     require_floating(op, x)
+    if not x.ndim:
+        raise ShapeError("layer_norm: a 0-d Tensor has no last axis to normalise; use .reshape(1)")
     for p in affine:
-        if not x.ndim or p.shape != x.shape[-1:] or p.dtype != x.dtype:
+        if p.shape != x.shape[-1:] or p.dtype != x.dtype:
             raise ShapeError(
                 f"layer_norm: weight and bias must be {x.dtype.name} {x.shape[-1:]} for an input "
                 f"{x.shape}, not {p.dtype.name} {p.shape}"
@@ -197,8 +216,10 @@ LAYER_NORM = Op(
     "layer_norm",
     kind="fused",
     rule=_layer_norm_rule,
-    forward=lambda xp, x, weight=None, bias=None, *, eps: _affine(
-        _normalised(xp, x, eps)[0], weight, bias
+    forward=_wide(
+        lambda xp, x, weight=None, bias=None, *, eps: _affine(
+            _normalised(xp, x, eps)[0], weight, bias
+        )
     ),
     decompose=lambda x, weight=None, bias=None, *, eps: _affine(
         _normalised_plain(x, eps)[0], weight, bias
@@ -209,7 +230,7 @@ LAYER_NORM_GRAD = Op(
     "layer_norm_grad",
     kind="fused",
     rule=_layer_norm_grad_rule,
-    forward=_layer_norm_grad,
+    forward=_wide(_layer_norm_grad),
     decompose=_layer_norm_grad_plain,
 )
 
@@ -220,7 +241,7 @@ def _cross_entropy_rule(op: Op, logits: Node, targets: Node, **attrs: Any) -> Sp
     require_floating(op, logits)
     if targets.dtype.kind != "i":
         raise DTypeError(f"cross_entropy: targets must be int32 or int64, not {targets.dtype.name}")
-    if not logits.ndim or targets.shape != logits.shape[:-1]:
+    if not logits.ndim or not logits.shape[-1] or targets.shape != logits.shape[:-1]:
         raise ShapeError(
             f"cross_entropy: logits {logits.shape} want targets {logits.shape[:-1]}, "
             f"not {targets.shape}"
@@ -278,7 +299,7 @@ CROSS_ENTROPY = Op(  # one loss for each row; F.cross_entropy takes the mean or 
     "cross_entropy",
     kind="fused",
     rule=_cross_entropy_rule,
-    forward=_cross_entropy,
+    forward=_wide(_cross_entropy),
     decompose=_cross_entropy_plain,
     vjp=lambda g, y, x, t, **attrs: (CROSS_ENTROPY_GRAD(g, x, t, **attrs), None),
 )
@@ -286,7 +307,7 @@ CROSS_ENTROPY_GRAD: Op = Op(
     "cross_entropy_grad",
     kind="fused",
     rule=lambda op, g, x, t, **attrs: x.spec,
-    forward=_cross_entropy_grad,
+    forward=_wide(_cross_entropy_grad),
     decompose=_cross_entropy_grad_plain,
 )
 
@@ -297,8 +318,16 @@ def _attention_rule(
     op: Op, q: Node, k: Node, v: Node, *mask: Node, scale: float, causal: bool
 ) -> Spec:
     require_floating(op, q, k, v)
-    if min(q.ndim, k.ndim, v.ndim) < 2:
-        raise ShapeError("attention: q, k and v need (..., length, width)")
+    if not q.dtype == k.dtype == v.dtype:
+        raise DTypeError(
+            f"attention: q, k and v are {q.dtype.name}, {k.dtype.name} and {v.dtype.name}; convert "
+            "them with .to(dtype)"
+        )
+    if min(q.ndim, k.ndim, v.ndim) < 2 or not k.shape[-2]:
+        raise ShapeError(
+            f"attention: q {q.shape}, k {k.shape} and v {v.shape} must each be (..., length, "
+            "width), with at least one key"
+        )
     if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ShapeError(
             f"attention: q {q.shape}, k {k.shape} and v {v.shape} do not fit: q and k share the "
@@ -400,7 +429,7 @@ def _attention_grad_plain(
     g: X, q: X, k: X, v: X, mask: X = None, *, scale: float, causal: bool
 ) -> tuple[X, ...]:
     p = _weights_plain(q, k, mask, scale, causal)
-    ds = SOFTMAX_GRAD(MATMUL(g, v.mT), p, axis=p.ndim - 1)
+    ds = _softmax_grad_plain(MATMUL(g, v.mT), p, axis=-1)
     grads = MATMUL(ds, k) * scale, MATMUL(ds.mT, q * scale), MATMUL(p.mT, g)
     return grads if mask is None or mask.dtype == bool_ else (*grads, ds)
 
@@ -409,8 +438,10 @@ ATTENTION = Op(  # inputs q, k, v and perhaps a mask
     "attention",
     kind="fused",
     rule=_attention_rule,
-    forward=lambda xp, q, k, v, mask=None, *, scale, causal: xp.matmul(
-        _weights(xp, q, k, mask, scale, causal), v
+    forward=_wide(
+        lambda xp, q, k, v, mask=None, *, scale, causal: xp.matmul(
+            _weights(xp, q, k, mask, scale, causal), v
+        )
     ),
     decompose=lambda q, k, v, mask=None, *, scale, causal: MATMUL(
         _weights_plain(q, k, mask, scale, causal), v
@@ -421,6 +452,6 @@ ATTENTION_GRAD = Op(
     "attention_grad",
     kind="fused",
     rule=_attention_grad_rule,
-    forward=_attention_grad,
+    forward=_wide(_attention_grad),
     decompose=_attention_grad_plain,
 )

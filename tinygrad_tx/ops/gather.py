@@ -11,7 +11,8 @@ from typing import Any
 from ..dtypes import int64
 from ..errors import DTypeError, ShapeError
 from ..node import Node, Op, Spec
-from .create import ARANGE, zeros_like
+from .create import ARANGE, FULL, zeros_like
+from .map import WHERE
 
 
 def _require_index(op: Op, index: Node) -> None:
@@ -60,6 +61,21 @@ INDEX_ADD = Op(
 )
 
 
+def _index_put_vjp(
+    g: Any, y: Any, x: Any, index: Any, value: Any, axis: int
+) -> tuple[Any, ...]:
+    def by_value() -> Any:
+        # Where an index comes twice, only the slice that stays has an influence.
+        size, n = x.shape[axis], index.shape[0]
+        order = ARANGE(start=0, step=1, count=n, dtype=int64, device=x.device)
+        none = FULL(shape=(size,), value=-1, dtype=int64, device=x.device)
+        stays = TAKE(INDEX_PUT(none, index, order, axis=0), index, axis=0) == order
+        wide = stays.reshape((n,) + (1,) * (x.ndim - 1 - axis))
+        return WHERE(wide, TAKE(g, index, axis=axis), 0)
+
+    return (lambda: INDEX_PUT(g, index, zeros_like(value), axis=axis), None, by_value)
+
+
 INDEX_PUT: Op = Op(  # as INDEX_ADD, but replacing: of duplicates the last one stays
     "index_put",
     kind="gather",
@@ -67,11 +83,7 @@ INDEX_PUT: Op = Op(  # as INDEX_ADD, but replacing: of duplicates the last one s
     forward=lambda xp, x, index, value, axis: xp.index_put(
         x, xp.checked(index, x.shape[axis]), value, axis
     ),
-    vjp=lambda g, y, x, index, value, axis: (
-        lambda: INDEX_PUT(g, index, zeros_like(value), axis=axis),
-        None,
-        lambda: TAKE(g, index, axis=axis),
-    ),
+    vjp=_index_put_vjp,
 )
 
 

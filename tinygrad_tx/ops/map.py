@@ -12,6 +12,7 @@ from typing import Any
 from ..dtypes import bool_
 from ..errors import DTypeError
 from ..node import Node, Op, Spec, broadcast_shape, numeric, require_floating
+from .create import zeros_like
 
 
 def _compares(op: Op, *nodes: Node) -> Spec:
@@ -154,9 +155,9 @@ WHERE: Op = Op("where", kind="map", rule=_chooses, promote=(1, 2),
 ABS = Op("abs", kind="map", rule=_arithmetic, forward=lambda xp, x: xp.abs(x),
          vjp=lambda g, y, x: (g * SIGN(x),))  # fmt: skip
 SIGN: Op = Op("sign", kind="map", rule=_arithmetic, forward=lambda xp, x: xp.sign(x),
-          vjp=lambda g, y, x: (None,))  # fmt: skip
+          vjp=lambda g, y, x: (lambda: zeros_like(x),))  # fmt: skip
 FLOOR = Op("floor", kind="map", forward=lambda xp, x: xp.floor(x),
-           vjp=lambda g, y, x: (None,))  # fmt: skip
+           vjp=lambda g, y, x: (lambda: zeros_like(x),))  # fmt: skip
 
 
 def _wins(a: Any, b: Any) -> Any:
@@ -170,6 +171,13 @@ MINIMUM = Op("minimum", kind="map", rule=numeric, forward=lambda xp, a, b: xp.mi
              vjp=lambda g, y, a, b: (lambda: g * _wins(b, a), lambda: g * _wins(a, b)))  # fmt: skip
 
 
+def _clips(op: Op, x: Node, low: Any, high: Any) -> Spec:
+    for bound in (low, high):
+        if isinstance(bound, float) and x.dtype.kind != "f":
+            raise DTypeError(f"clip: the bound {bound} for a Tensor of {x.dtype.name}; use an int")
+    return _arithmetic(op, x)
+
+
 def _clip(xp: Any, x: Any, low: Any, high: Any) -> Any:
     x = x if low is None else xp.maximum(x, low)
     return x if high is None else xp.minimum(x, high)
@@ -181,7 +189,7 @@ def _clip_vjp(g: Any, y: Any, x: Any, low: Any, high: Any) -> tuple[Any]:
     return (g if high is None else WHERE(x <= high, g, 0),)
 
 
-CLIP = Op("clip", kind="map", rule=_arithmetic, forward=_clip, vjp=_clip_vjp)
+CLIP = Op("clip", kind="map", rule=_clips, forward=_clip, vjp=_clip_vjp)
 
 # Comparisons and logic -------------------------------------------------------------------------
 

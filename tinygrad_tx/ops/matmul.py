@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
+from ..dtypes import bool_
 from ..errors import DTypeError, ShapeError
 from ..node import Node, Op, Spec, broadcast_shape
 
@@ -15,6 +17,8 @@ def _rule(op: Op, a: Node, b: Node) -> Spec:
         raise DTypeError(
             f"matmul: a is {a.dtype.name}, b is {b.dtype.name}; convert one with .to(dtype)"
         )
+    if a.dtype == bool_:
+        raise DTypeError("matmul needs numbers, not bool: use .float() first")
     if a.shape[-1] != b.shape[-2]:
         fits = a.shape[-1] == b.shape[-1]
         hint = (
@@ -34,8 +38,11 @@ def _rule(op: Op, a: Node, b: Node) -> Spec:
 
 def _vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, ...]:
     if b.ndim == 2 and a.ndim > 2:  # one large product over all rows, not a batch of them summed
-        rows = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
-        return (lambda: MATMUL(g, b.mT), lambda: MATMUL(rows[0].mT, rows[1]))
+        n = prod(a.shape[:-1])
+        return (
+            lambda: MATMUL(g, b.mT),
+            lambda: MATMUL(a.reshape(n, a.shape[-1]).mT, g.reshape(n, g.shape[-1])),
+        )
     return (lambda: MATMUL(g, b.mT), lambda: MATMUL(a.mT, g))
 
 

@@ -75,6 +75,8 @@ def _slice_write_vjp(g: Any, y: Any, x: Any, value: Any, ranges: Any) -> tuple[A
 
 
 def _pad_rule(op: Op, x: Node, *, widths: tuple[tuple[int, int], ...], value: float) -> Spec:
+    if len(widths) != x.ndim or any(w < 0 for pair in widths for w in pair):
+        raise ShapeError(f"pad: widths {widths} of {x.shape}: one pair from 0 up for each axis")
     shape = tuple(a + n + b for n, (a, b) in zip(x.shape, widths, strict=True))
     return Spec(shape, x.dtype)
 

@@ -11,7 +11,7 @@ from typing import Self
 _NOTE = b"\nstopping after this step; once more to quit at once, without saving\n"
 
 
-class Stopped(Exception):  # noqa: N818 - no error: what was asked for
+class Stopped(KeyboardInterrupt):
     """Training was interrupted and everything is saved; the message says how to go on."""
 
 

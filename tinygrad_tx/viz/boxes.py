@@ -6,11 +6,11 @@ and the edges between them, never in a circle. Called by graph.py, which draws i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-from ..node import CONST, ITEM, Graph, Node
+from ..node import CONST, INPUT, ITEM, Graph, Node
 
 Path = tuple[str, ...]
 
@@ -50,68 +50,74 @@ class Box:
 
 
 class Layout:
-    """The boxes of a graph, each after those it reads, and for each edge the nodes it carries."""
+    """The boxes of a graph, each after those it reads, and the tensors on each edge.
 
-    def __init__(self, graph: Graph, depth: int) -> None:
+    depth: how many levels of modules are opened. closed: further modules that are not.
+    shared: the parameters that more than one box reads.
+    """
+
+    def __init__(self, graph: Graph, depth: int, closed: Container[Path] = ()) -> None:
         self.boxes: list[Box] = []
         self.edges: dict[tuple[Box, Box], dict[Node, None]] = {}
-        self._data: dict[Node, Box] = {}
-        homes = {n: _home(n, depth) for n in graph if not is_data(n)}
+        self.shared: set[Node] = set()
         self._box: dict[Node, Box] = {}
-        for nodes in _without_circles(_connected(homes)):
-            path = module_path(nodes[0])
-            title = path[depth] if len(path) > depth else ""
-            box = Box(path[:depth], title, nodes)
+        self._data: dict[tuple[Node, Path], Box] = {}
+        self._reader: dict[Node, Box] = {}
+        homes: dict[Node, Path] = {}
+        for node in graph:
+            if not is_data(node):
+                path = module_path(node)
+                homes[node] = path[: depth + 1] if len(path) > depth or path in closed else ()
+        for nodes in _without_circles(_connected(homes), homes):
+            home = homes[nodes[0]]
+            box = Box(home[:-1] if home else module_path(nodes[0]), home[-1] if home else "", nodes)
             self._box.update(dict.fromkeys(nodes, box))
-            self._read(box)
+            for node in nodes:
+                for src in node.srcs:
+                    self._read(src, box)
             self.boxes.append(box)
         for root in graph.roots:
             if is_data(root):
                 self._draw_data(root, ())
 
-    def _read(self, box: Box) -> None:
-        """The edges into a box."""
-        for node in box.nodes:
-            for src in node.srcs:
-                source = self._box.get(src)
-                if source is box:
-                    continue
-                if source is None:
-                    if _folds(src, box):
-                        box.folded[src] = None
-                        continue
-                    source = self._draw_data(src, box.path)
-                self.edges.setdefault((source, box), {})[src] = None
+    def _read(self, src: Node, box: Box) -> None:
+        """Note that a node of `box` reads src: by an edge, or inside the box."""
+        if src.requires_grad and is_data(src) and self._reader.setdefault(src, box) is not box:
+            self.shared.add(src)
+        if is_data(src) and _folds(src, box):
+            box.folded[src] = None
+            return
+        source = self._draw_data(src, box.path) if is_data(src) else self._box[src]
+        if source is not box:
+            self.edges.setdefault((source, box), {})[src] = None
 
     def _draw_data(self, node: Node, path: Path) -> Box:
-        """The box of a parameter or other data, inside the frames that all its readers share."""
-        box = self._data.get(node)
-        if box is None:
-            box = self._data[node] = Box(path, "", [node])
-            self.boxes.append(box)
-        shared = 0
-        while shared < min(len(box.path), len(path)) and box.path[shared] == path[shared]:
-            shared += 1
-        box.path = box.path[:shared]
-        return box
+        """The box of data in a frame: each frame that reads it has its own, near at hand."""
+        if (node, path) not in self._data:
+            self._data[node, path] = Box(path, "", [node])
+            self.boxes.append(self._data[node, path])
+        return self._data[node, path]
+
+
+def small_modules(graph: Graph, ops: int = 3) -> set[Path]:
+    """The modules inside others that hold no module themselves, and few ops in each call."""
+    paths = {node: module_path(node) for node in graph if not is_data(node)}
+    outer = {path[:i] for path in set(paths.values()) for i in range(len(path))}
+    groups = _connected({n: () if p in outer else p for n, p in paths.items()})
+    large = {paths[nodes[0]] for nodes in groups if len(nodes) > ops}
+    return {path for path in set(paths.values()) - outer - large if len(path) > 1}
 
 
 def _folds(data: Node, box: Box) -> bool:
-    """Whether data is part of the box that reads it: constants are, and what a collapsed module
-    owns (its parameters) or has made (its masks)."""
-    if not data.shape and not data.requires_grad:
+    """Whether data is drawn as a part of the box that reads it: known scalars are, and what a
+    collapsed module learns (its parameters) or has made itself (its masks)."""
+    if data.shape == () and not data.requires_grad and data.op is not INPUT:
         return True
-    inside = module_path(data)[: len(box.path) + 1] == (*box.path, box.title)
-    return bool(box.title) and (data.requires_grad or inside)
+    home = (*box.path, box.title)
+    return bool(box.title) and (data.requires_grad or module_path(data)[: len(home)] == home)
 
 
-def _home(node: Node, depth: int) -> Path | None:
-    """The collapsed module that a node belongs to; None where it stands for itself."""
-    path = module_path(node)
-    return path[: depth + 1] if len(path) > depth else None
-
-
-def _connected(homes: dict[Node, Path | None]) -> list[list[Node]]:
+def _connected(homes: dict[Node, Path]) -> list[list[Node]]:
     """The nodes of one module that hang together: two calls of a module are two groups."""
     leader: dict[Node, Node] = {node: node for node in homes}
 
@@ -122,7 +128,7 @@ def _connected(homes: dict[Node, Path | None]) -> list[list[Node]]:
 
     for node, home in homes.items():
         for src in node.srcs:
-            if src in homes and (node.op is ITEM or home is not None and homes[src] == home):
+            if src in homes and (node.op is ITEM or (home and homes[src] == home)):
                 leader[find(node)] = find(src)
     groups: dict[Node, list[Node]] = {}
     for node in homes:
@@ -130,28 +136,48 @@ def _connected(homes: dict[Node, Path | None]) -> list[list[Node]]:
     return list(groups.values())
 
 
-def _without_circles(groups: list[list[Node]]) -> Iterable[list[Node]]:
-    """The groups in an order in which each follows those it reads. Where groups read each other,
-    one of them is cut: what can be computed by then comes first, the rest later."""
+def _without_circles(groups: list[list[Node]], order: Iterable[Node]) -> Iterator[list[Node]]:
+    """The groups, each after those it reads. Where groups read each other (a module called twice
+    in a row, a forward pass with its backward), one is cut: what can be computed by then comes
+    first, the rest later."""
     owner = {node: i for i, nodes in enumerate(groups) for node in nodes}
     done: set[Node] = set()
 
     def missing(i: int) -> set[int]:
-        srcs = {s for n in groups[i] for s in n.srcs if s in owner and s not in done}
-        return {owner[s] for s in srcs} - {i}
+        return {owner[s] for n in groups[i] for s in n.srcs if s in owner and s not in done} - {i}
 
     needs = [missing(i) for i in range(len(groups))]
     users: list[set[int]] = [set() for _ in groups]
     for i, need in enumerate(needs):
         for j in need:
             users[j].add(i)
-    ready = [i for i, need in enumerate(needs) if not need]  # sorted: a heap
-    left = set(range(len(groups)))
-    while left:
+    ready = [i for i, need in enumerate(needs) if not need]  # in order, so it is a heap
+    later = iter(order)
+    while len(done) < len(owner):
         if ready:
             i = heappop(ready)
             part = groups[i]
-            left.discard(i)
         else:
-            ...
+            i = owner[next(node for node in later if node not in done)]
+            part = _computable(groups[i], owner, done)
         yield part
+        done.update(part)
+        groups[i] = [node for node in groups[i] if node not in done]
+        for j in {*users[i], i}:
+            if not needs[j]:
+                continue
+            if groups[i]:
+                needs[j] = missing(j)
+            else:
+                needs[j].discard(i)
+            if groups[j] and not needs[j]:
+                heappush(ready, j)
+
+
+def _computable(nodes: list[Node], known: Container[Node], done: set[Node]) -> list[Node]:
+    """Those of a group's nodes that depend on nothing but what is done."""
+    part: dict[Node, None] = {}
+    for node in nodes:
+        if all(s in done or s in part or s not in known for s in node.srcs):
+            part[node] = None
+    return list(part)

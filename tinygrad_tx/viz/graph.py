@@ -2,24 +2,24 @@
 
 What comes in: a Tensor, several of them, or the Graph of a compiled function. What goes out: a
 `Drawing`, which is saved as .dot, .svg or .png, or shown by a notebook. Called by users and by
-`tinygrad-tx graph`. Which nodes share a box is decided in boxes.py; here they are drawn.
+`tinygrad-tx graph`. Which nodes share a box is decided in boxes.py; here the boxes are drawn.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+import pathlib
+from collections import Counter
+from collections.abc import Sequence
 from html import escape
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import atomic
+from .. import atomic, backends
 from ..dtypes import float32
 from ..errors import GradError, UserError
-from ..node import RELEASED, Graph, Node, Spec
+from ..node import CONST, ITEM, RELEASED, Graph, Node, Spec
 from ..tensor import Tensor
-from .boxes import Box, Layout, module_path
+from .boxes import Box, Layout, Path, module_path, small_modules
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -37,36 +37,38 @@ class Drawing:
     def __init__(self, dot: str) -> None:
         self.dot = dot
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | pathlib.Path) -> pathlib.Path:
         """Write .dot, .svg, .png or .pdf, told apart by the suffix of path, and give path back.
 
         All but .dot need the program `dot`; UserError that names its package where it is missing.
         """
-        path = Path(path)
+        path = pathlib.Path(path)
         if path.suffix == ".dot":
             atomic.write_bytes(path, self.dot.encode())
         elif path.suffix in _FORMATS:
-            atomic.write_bytes(path, self._render(path.suffix[1:]))
+            atomic.write_bytes(path, self.render(path.suffix[1:]))
         else:
             known = ", ".join((".dot", *_FORMATS))
             raise UserError(f'cannot draw "{path}": its name must end in one of {known}')
         return path
 
-    def _render(self, form: str) -> bytes:
+    def render(self, form: str) -> bytes:
+        """The picture as "svg", "png" or "pdf"; UserError without the program `dot`."""
         import graphviz
 
         try:
-            return graphviz.Source(self.dot).pipe(format=form)
+            picture: bytes = graphviz.Source(self.dot).pipe(format=form)
         except graphviz.ExecutableNotFound:
             raise UserError(
-                f"drawing .{form} needs the program dot of Graphviz: apt install graphviz (Debian, "
+                f"a .{form} needs the program dot of Graphviz: apt install graphviz (Debian, "
                 "Ubuntu), dnf install graphviz (Fedora), brew install graphviz (macOS) or winget "
-                "install graphviz (Windows); .dot files can be written without it"
+                "install graphviz (Windows); a .dot file is written without it"
             ) from None
+        return picture
 
     def _repr_svg_(self) -> str | None:
         try:
-            return self._render("svg").decode()
+            return self.render("svg").decode()
         except UserError:
             return None
 
@@ -80,7 +82,8 @@ def graph(of: Tensor | Sequence[Tensor] | Graph, depth: int | None = None) -> Dr
 
     of: a Tensor, several, or a Graph such as compiled.graph(); draw a loss before its backward(),
         which releases the graph. depth: how many levels of modules are opened; by default as many
-        as leave the picture readable. GradError for a released graph.
+        as leave the picture readable, and modules of a few ops stay closed. GradError for a
+        released graph.
     """
     if not isinstance(of, Graph):
         tensors = [of] if isinstance(of, Tensor) else list(of)
@@ -91,22 +94,25 @@ def graph(of: Tensor | Sequence[Tensor] | Graph, depth: int | None = None) -> Dr
             "backward(retain_graph=True)"
         )
     if depth is not None and depth < 0:
-        raise UserError(f"viz.graph: depth is a number of module levels, not {depth}")
+        raise UserError(f"viz.graph: depth counts the module levels to open; {depth} is negative")
     layout = _readable(of) if depth is None else Layout(of, depth)
     return Drawing(_render(layout, set(of.roots)))
 
 
 def _readable(graph: Graph) -> Layout:
-    """The deepest layout of few enough boxes; the shallowest where none is."""
+    """The deepest layout of few enough boxes, or the shallowest there is."""
     depth = max((len(module_path(node)) for node in graph), default=0)
-    while depth and len((layout := Layout(graph, depth)).boxes) > READABLE:
+    closed = small_modules(graph)
+    layout = Layout(graph, depth, closed)
+    while depth and len(layout.boxes) > READABLE:
         depth -= 1
-    return layout if depth else Layout(graph, 0)
+        layout = Layout(graph, depth, closed)
+    return layout
 
 
 # DOT ---------------------------------------------------------------------------------------------
 
-_COLOURS = {  # by kind of op; a module has the colour of the first of these kinds that is in it
+_COLOURS = {  # by op or its kind; a module has the colour of the first of these that is in it
     "attention": "#f9d5a7",
     "matmul": "#fbe7c6",
     "fused": "#d8ead3",
@@ -117,6 +123,7 @@ _COLOURS = {  # by kind of op; a module has the colour of the first of these kin
     "map": "#f4f4f4",
 }
 _PLAIN = "#ffffff"
+_HEAVY = ("matmul", "fused", "gather", "opaque")
 _SYMBOLS = {"add": "+", "sub": "−", "mul": "×", "div": "÷", "neg": "−"}
 _FONT = "Helvetica,Arial,sans-serif"
 
@@ -125,15 +132,113 @@ def _render(layout: Layout, roots: set[Node]) -> str:
     from graphviz import Digraph
 
     dot = Digraph("graph")
-    dot.attr(rankdir="TB", nodesep="0.25", ranksep="0.35", fontname=_FONT, fontsize="11")
+    dot.attr(rankdir="TB", nodesep="0.2", ranksep="0.15", fontname=_FONT)
     dot.attr("node", fontname=_FONT, fontsize="11", shape="box", style="rounded,filled",
-             margin="0.12,0.06", height="0.3", color="#707070", fillcolor=_PLAIN)  # fmt: skip
-    dot.attr("edge", fontname=_FONT, fontsize="8", fontcolor="#606060", color="#707070",
-             arrowsize="0.6")  # fmt: skip
+             margin="0.1,0.05", width="0", height="0.25", color="#808080")  # fmt: skip
+    dot.attr("edge", fontname=_FONT, fontsize="8", fontcolor="#606060", color="#808080",
+             arrowsize="0.5")  # fmt: skip
     names = {box: f"n{i}" for i, box in enumerate(layout.boxes)}
-    _frame(dot, (), layout, names, roots)
-    for (source, target), specs in layout.edges.items():
-        label = "\n".join(dict.fromkeys(map(_spec, specs)))
-        dashed = "dashed" if source.is_data else ""
-        dot.edge(names[source], names[target], label=f" {label} ", style=dashed)
+    _draw_frame(dot, (), names, layout.shared, roots)
+    labelled: set[Node] = set()
+    for (source, target), nodes in layout.edges.items():
+        ends = names[source], names[target]
+        if source.is_data:
+            dot.edge(*ends, style="dashed", arrowhead="none")
+        elif labelled.issuperset(nodes):  # a further reader, of a residual connection for instance
+            dot.edge(*ends)
+        else:  # a shape is written once; weight keeps the trunk straight
+            shapes = dict.fromkeys(f" {_spec(node)} " for node in nodes if node not in labelled)
+            labelled.update(nodes)
+            dot.edge(*ends, label="\\n".join(shapes), weight="8")
     return str(dot.source)
+
+
+def _draw_frame(
+    dot: Digraph, path: Path, names: dict[Box, str], shared: set[Node], roots: set[Node]
+) -> None:
+    """Write the boxes inside the module at `path`, and the frames of the modules in it."""
+    inner: dict[Path, None] = {}
+    for box, name in names.items():
+        if box.path == path:
+            dot.node(name, **_appearance(box, shared, roots))
+        elif box.path[: len(path)] == path:
+            inner[box.path[: len(path) + 1]] = None
+    for child in inner:
+        with dot.subgraph(name="cluster_" + ".".join(child)) as frame:
+            frame.attr(label=child[-1], labeljust="l", fontname=_FONT, fontsize="12",
+                       style="rounded", color="#b0b0b0", tooltip=".".join(child))  # fmt: skip
+            _draw_frame(frame, child, names, shared, roots)
+
+
+def _appearance(box: Box, shared: set[Node], roots: set[Node]) -> dict[str, str]:
+    """The attributes of a box's DOT node."""
+    node = box.nodes[0]
+    look = {"tooltip": " ".join(filter(None, (node.scope, node.line))) or node.op.name}
+    if box.is_data:
+        what = "parameter" if node.requires_grad else "data"
+        what = f"shared {what}" if node in shared else what
+        look |= {"shape": "plain", "style": "", "label": _label(what, _spec(node), bold=False)}
+    elif box.title:
+        look |= {"label": _label(box.title, *_contents(box, shared)), "fillcolor": _colour(box)}
+    elif node.op.name in _SYMBOLS and not box.folded:
+        look |= {"shape": "circle", "margin": "0.02", "label": _SYMBOLS[node.op.name]}
+        look["fillcolor"] = _colour(box)
+    else:
+        look |= {"label": _label(_op(box), bold=False), "fillcolor": _colour(box)}
+    if not roots.isdisjoint(box.nodes):
+        look |= {"penwidth": "2", "color": "#303030"}
+    return look
+
+
+def _label(head: str, *lines: str, bold: bool = True) -> str:
+    """An HTML-like label: a head, and small lines under it."""
+    head = f"<b>{escape(head)}</b>" if bold else escape(head)
+    small = (f'<font point-size="9" color="#505050">{escape(line)}</font>' for line in lines)
+    return f"<{'<br/>'.join((head, *small))}>"
+
+
+def _contents(box: Box, shared: set[Node]) -> list[str]:
+    """What a collapsed module holds: its ops, the heavy ones by name, and its parameters."""
+    counts = Counter(n.op.name for n in box.nodes if n.op is not ITEM)
+    heavy = {n.op.name for n in box.nodes if n.op.kind in _HEAVY}
+    named = [f"{n} {op}" if n > 1 else op for op, n in counts.items() if op in heavy]
+    ops = _plural(counts.total(), "op")
+    lines = [f"{ops}: {', '.join(named)}" if named else ops]
+    parameters = [n for n in box.folded if n.requires_grad]
+    if parameters:
+        numbers = sum(prod(n.shape) for n in parameters)
+        line = f"{_plural(len(parameters), 'parameter')}, {numbers:,} numbers"
+        lines.append(line if shared.isdisjoint(parameters) else f"{line}, shared")
+    return lines
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _op(box: Box) -> str:
+    """A single op in words: its name, constants and attributes."""
+    node = box.nodes[0]
+    words = [_SYMBOLS.get(node.op.name, node.op.name)]
+    words += [_number(n) for n in box.folded]
+    words += [f"{k}={v}" for k, v in node.attrs.items() if k in ("axis", "order", "causal")]
+    return " ".join(words)
+
+
+def _number(node: Node) -> str:
+    if node.op is CONST:
+        return f"{node.attrs['value']:.4g}"
+    return f"{backends.get(node.device).to_host(node.array).item():.4g}"
+
+
+def _colour(box: Box) -> str:
+    kinds = {word for n in box.nodes for word in (n.op.name, n.op.kind)}
+    return next((colour for kind, colour in _COLOURS.items() if kind in kinds), _PLAIN)
+
+
+def _spec(node: Node) -> str:
+    """A node's shape, and its dtype where it is not float32."""
+    specs = [node.spec] if isinstance(node.spec, Spec) else node.spec
+    return ", ".join(
+        f"{s.shape}" if s.dtype == float32 else f"{s.dtype.name} {s.shape}" for s in specs
+    )

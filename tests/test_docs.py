@@ -1,0 +1,80 @@
+"""What README, docs/ and examples/ show is run: each file's ```python blocks, one after another in
+one namespace, and each example as a program. ```python no-run marks a block that only shows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.exists()]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def program(page: str) -> str:
+    """The lines of a page's ```python blocks, the others left blank: line numbers stay true."""
+    lines, language = [], ""
+    for number, line in enumerate(page.splitlines(), 1):
+        fence, kept = line.strip().startswith("```"), ""
+        if fence and not language:
+            language = line.strip()[3:] or "text"
+            known = ("python", "python no-run")
+            assert language in known or not language.lower().startswith(("py", " ")), (
+                f"line {number}: write ```python or ```python no-run, not ```{language}"
+            )
+        elif fence:
+            language = ""
+        elif language == "python":
+            kept = line
+        lines.append(kept)
+    assert not language, "a block is not closed"
+    return "\n".join(lines)
+
+
+def run(script: Path, directory: Path) -> None:
+    """Runs a program in an empty directory; examples take TX_SMALL=1 as a wish to be quick."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TX_SMALL": "1", "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_page(page: Path, tmp_path: Path) -> None:
+    code = program(page.read_text(encoding="utf-8"))
+    if not code.strip():
+        return  # a page may be prose alone; its fences have been read
+    script = tmp_path / f"{page.stem}.py"
+    script.write_text(code, encoding="utf-8")
+    (tmp_path / "cwd").mkdir()
+    run(script, tmp_path / "cwd")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=name)
+def test_example(example: Path, tmp_path: Path) -> None:
+    run(example, tmp_path)
+
+
+def test_blocks_are_found_with_their_line_numbers() -> None:
+    page = "# T\n```python\nx = 1\n```\ntext\n```python no-run\nboom\n```\n```\nboom\n```\n"
+    assert program(page + "```python\nprint(x)\n```").splitlines()[2::10] == ["x = 1", "print(x)"]
+    assert "boom" not in program(page)
+    for wrong in ("``` python\n```", "```py\n```", "```python\nx"):
+        with pytest.raises(AssertionError):
+            program(wrong)

@@ -1,0 +1,106 @@
+"""`tinygrad-tx doctor`: what this machine has, a line for each thing, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from tinygrad_tx.cli.command import Command
+from tinygrad_tx.errors import DeviceError
+
+_NEEDED = ("numpy", "safetensors", "tokenizers", "sacrebleu", "rich", "graphviz")
+_OPTIONAL = {
+    "matplotlib": "pictures of attention",
+    "ml-dtypes": "bfloat16 on the CPU",
+}
+_CPU_FEATURES = ("avx512f", "avx512_bf16", "amx_tile", "avx2", "fma", "asimd", "neon", "sve")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    del parser  # takes none
+
+
+def _run(args: Namespace) -> None:
+    for name, what in _findings():
+        print(f"{name:<14}{what}")
+
+
+def _findings() -> Iterator[tuple[str, str]]:
+    import tinygrad_tx as tx
+    from tinygrad_tx import backends
+
+    yield "tinygrad_tx", tx.__version__
+    yield "python", f"{platform.python_version()} at {sys.executable}"
+    yield "system", f"{platform.system()} {platform.release()} {platform.machine()}"
+    yield "processor", _processor()
+    for package in _NEEDED:
+        yield package, _version(package) or f"missing: pip install {package}"
+    yield "BLAS", _blas()
+    for device in backends.devices():
+        try:
+            yield f"device {device}", f"ready ({type(backends.get(device)).__name__})"
+        except DeviceError as error:
+            yield f"device {device}", f"not available: {error}"
+    yield "dot", _dot()
+    for package, use in _OPTIONAL.items():
+        yield package, _version(package) or f"not installed; for {use}: pip install {package}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """Its name, cores that this process may use, and the vector instructions it has."""
+    facts: dict[str, str] = {}
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - Linux only
+            for line in file:
+                key, _, value = line.partition(":")
+                facts.setdefault(key.strip(), value.strip())
+    except OSError:
+        facts["model name"] = platform.processor() or "unknown"
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count()
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    vectors = [name for name in _CPU_FEATURES if name in flags]
+    name = facts.get("model name", platform.machine())
+    return f"{name}, {cores} cores, {' '.join(vectors) or 'vector instructions unknown'}"
+
+
+def _blas() -> str:
+    """What NumPy multiplies matrices with, and what limits its threads."""
+    import numpy as np
+
+    config = np.show_config(mode="dicts")
+    found = config["Build Dependencies"]["blas"] if config else {}
+    limits = [f"{name}={os.environ[name]}" for name in _THREADS if name in os.environ]
+    name = f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()
+    return f"{name}, threads: {' '.join(limits) or 'as many as there are cores'}"
+
+
+def _dot() -> str:
+    program = shutil.which("dot")
+    if program is None:
+        return "not installed; for .svg and .png of graphs: apt install graphviz or the like"
+    said = subprocess.run([program, "-V"], capture_output=True, text=True, check=False)
+    return (said.stderr or said.stdout).strip()
+
+
+COMMAND = Command(
+    "doctor",
+    "show what is installed and which devices there are",
+    (("doctor", "versions, processor, BLAS, devices, optional packages"),),
+    _arguments,
+    _run,
+)

@@ -1,0 +1,123 @@
+"""`tinygrad-tx train`: flags to a Config, the run, and what it came to."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinygrad_tx.cli.command import Command, count
+from tinygrad_tx.errors import UserError
+
+if TYPE_CHECKING:
+    from tinygrad_tx.training.report import Report
+    from tinygrad_tx.training.sections import Config
+
+_FILES = ("src", "tgt", "tsv", "valid_src", "valid_tgt", "valid_tsv")
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "config", nargs="?", metavar="CONFIG.toml", help="what config.toml of a run looks like"
+    )
+    parser.add_argument("--preset", metavar="NAME", help="tiny (default), multi30k, base or big")
+    files = parser.add_argument_group(
+        "sentence pairs", "text files, one sentence a line, plain or .gz; by default a built-in "
+        "English-Spanish corpus"
+    )  # fmt: skip
+    files.add_argument("--src", metavar="FILE", help="sentences to translate from")
+    files.add_argument("--tgt", metavar="FILE", help="their translations, line by line")
+    files.add_argument("--tsv", metavar="FILE", help="both, with a tab between")
+    files.add_argument("--valid-src", metavar="FILE", help="the same, to validate with; by default")
+    files.add_argument("--valid-tgt", metavar="FILE", help="some training pairs are held out")
+    files.add_argument("--valid-tsv", metavar="FILE")
+    run = parser.add_argument_group("the run")
+    run.add_argument("--out", metavar="DIR", help="where to write; default: runs/PRESET-DATE")
+    run.add_argument("--max-steps", type=count, metavar="N", help="steps of the optimizer")
+    run.add_argument("--epochs", type=count, metavar="N", help="passes over the data")
+    run.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    run.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE",
+        help="any value of config.toml, such as model.d_model=256",
+    )  # fmt: skip
+
+
+def _run(args: Namespace) -> None:
+    from tinygrad_tx import training
+    from tinygrad_tx.training import config as configs
+    from tinygrad_tx.training import progress, run
+
+    if args.config and args.preset:
+        raise UserError(f"--preset {args.preset} and {args.config} exclude each other")
+    if args.resume:
+        if not args.out:
+            raise UserError("--resume needs --out DIR, the run to go on with")
+        directory = run.RunDirectory(Path(args.out))
+        base = configs.load(args.config) if args.config else directory.config()
+        if args.preset and args.preset != base.preset:
+            raise UserError(f"{args.out} was begun with preset {base.preset}, not {args.preset}")
+    else:
+        base = configs.load(args.config) if args.config else configs.preset(args.preset or "tiny")
+    config = _with_flags(base, args)
+    date = time.strftime("%Y%m%d-%H%M%S")
+    out = Path(args.out or f"runs/{config.preset}-{date}")
+    show = progress.for_stream()
+    try:
+        report = training.train(config, out, resume=args.resume, progress=show)
+    finally:
+        show.close()
+    _print(report, out)
+
+
+def _with_flags(config: Config, args: Namespace) -> Config:
+    """The configuration with what the flags say about it."""
+    from tinygrad_tx.training.config import apply_overrides
+
+    given = {name: getattr(args, name) for name in _FILES}
+    for prefix in ("", "valid_"):
+        flag = "--" + prefix.replace("_", "-")
+        src, tgt, tsv = (given[prefix + name] for name in ("src", "tgt", "tsv"))
+        if (src or tgt) and tsv:
+            raise UserError(f"{flag}tsv and {flag}src, {flag}tgt exclude each other: give one kind")
+        if bool(src) != bool(tgt):
+            raise UserError(f"{flag}src and {flag}tgt go together: give both")
+    changes = [f"data.{name}={path}" for name, path in given.items() if path]
+    if given["src"] or given["tsv"]:
+        changes.append("data.corpus=files")
+        # What a configuration file says in the other form is replaced.
+        other = ("src", "tgt") if given["tsv"] else ("tsv",)
+        changes += [f"data.{name}=none" for name in other]
+    if args.epochs is not None:
+        changes += [f"train.max_epochs={args.epochs}", "train.max_steps=none"]
+    if args.max_steps is not None:
+        changes.append(f"train.max_steps={args.max_steps}")
+    if args.seed is not None:
+        changes.append(f"train.seed={args.seed}")
+    config = apply_overrides(config, changes + args.set)
+    # Absolute, for the run to go on from wherever it is resumed.
+    paths = {name: getattr(config.data, name) for name in _FILES}
+    found = {name: str(Path(path).resolve()) for name, path in paths.items() if path}
+    return replace(config, data=replace(config.data, **found))
+
+
+def _print(report: Report, out: Path) -> None:
+    print(f"\n{report.text()}\n")
+    print(f"The run is in {out}. Translate with\n")
+    print(f"  tinygrad-tx translate --model {shlex.quote(str(out))}")
+
+
+COMMAND = Command(
+    "train",
+    "train a model to translate",
+    (
+        ("train", "the preset tiny on the built-in English-Spanish corpus"),
+        ("train --preset multi30k --src train.de --tgt train.en --out runs/de-en", "your files"),
+        ("train --resume --out runs/de-en --max-steps 9000", "go on with a run, for longer"),
+        ("train --set model.d_model=64 train.seed=7", "change anything in config.toml"),
+    ),
+    _arguments,
+    _run,
+)

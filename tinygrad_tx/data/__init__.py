@@ -1,0 +1,24 @@
+"""Text in, batches out: corpora, tokenizers and batches.
+
+Read sentence pairs from files (`read_pairs`, `read_tsv`) or from the built-in grammar
+(`grammar.pairs`), train or load a `Tokenizer`, make a `Dataset` of both and iterate over `Batches`.
+"""
+
+from tinygrad_tx.data import grammar
+from tinygrad_tx.data.batches import Batch, Batches, Dataset, Shape, by_length, pad
+from tinygrad_tx.data.files import read_lines, read_pairs, read_tsv
+from tinygrad_tx.data.tokenizer import Tokenizer
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "Dataset",
+    "Shape",
+    "Tokenizer",
+    "by_length",
+    "grammar",
+    "pad",
+    "read_lines",
+    "read_pairs",
+    "read_tsv",
+]

@@ -1,0 +1,300 @@
+"""Token ids in batches of few shapes: from sentence pairs to what a training step takes.
+
+Comes in: (source, target) pairs of text and a tokenizer. Goes out: a `Dataset`, tokenised once and
+indexed, and from it `Batch`es of NumPy arrays. Called by the training loop, by validation, and
+(`by_length`, `pad`) by translation.
+
+A compiler makes one plan per shape, so shapes are few and do not depend on the seed: a dozen
+buckets, each one (rows, source length, target length), chosen to pad the fewest tokens. An example
+goes to the smallest bucket that it fits; rows that do not fill a batch go on to the next larger
+bucket, so only the last batch of an epoch has rows of padding.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_tx.data.tokenizer import BOS, EOS, PAD, Tokenizer
+from tinygrad_tx.errors import UserError
+
+Ints = NDArray[np.int32]
+Indices = NDArray[np.int64]
+N = TypeVar("N", int, Indices)
+
+_CHUNK = 4096  # pairs tokenised at once
+_EVEN = 2  # bucket lengths are multiples of this
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Many lists of ids in one array: list i is `ids[offsets[i]:offsets[i + 1]]`."""
+
+    ids: Ints
+    offsets: Indices
+
+    def __getitem__(self, i: int) -> Ints:
+        return self.ids[self.offsets[i] : self.offsets[i + 1]]
+
+    @property
+    def lengths(self) -> Indices:
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Tokenised pairs, without start and end tokens, and the number of pairs left out."""
+
+    source: Ragged
+    target: Ragged
+    blank: int
+    too_long: int
+
+    def __len__(self) -> int:
+        return len(self.source.offsets) - 1
+
+    @classmethod
+    def from_pairs(
+        cls, pairs: Iterable[tuple[str, str]], tokenizer: Tokenizer, max_len: int = 256
+    ) -> Self:
+        """Tokenise pairs as they come. Those with a blank side, or a side of more than `max_len`
+        tokens with its end token, are left out and counted. Raises UserError if none is left.
+        """
+        flat, ends = (array("i"), array("i")), (array("q", [0]), array("q", [0]))
+        blank = too_long = 0
+        stream = iter(pairs)
+        while chunk := list(islice(stream, _CHUNK)):
+            full = [pair for pair in chunk if pair[0].strip() and pair[1].strip()]
+            blank += len(chunk) - len(full)
+            sides = [tokenizer.encode_batch([pair[side] for pair in full]) for side in (0, 1)]
+            for pair in zip(*sides, strict=True):
+                if max(map(len, pair)) >= max_len:
+                    too_long += 1
+                    continue
+                for ids, side, end in zip(pair, flat, ends, strict=True):
+                    side.extend(ids)
+                    end.append(len(side))
+        if len(ends[0]) == 1:
+            raise UserError(
+                f"no sentence pairs to learn from: {blank} blank, {too_long} longer than "
+                f"{max_len} tokens"
+            )
+        source, target = (
+            Ragged(np.asarray(side, dtype=np.int32), np.asarray(end, dtype=np.int64))
+            for side, end in zip(flat, ends, strict=True)
+        )
+        return cls(source, target, blank, too_long)
+
+    def summary(self) -> str:
+        """One line: how many pairs there are, and how many were left out and why."""
+        left_out = f"{self.blank:,} blank and {self.too_long:,} overlong left out"
+        tokens = len(self.source.ids) + len(self.target.ids)
+        return f"{len(self):,} pairs, {tokens:,} tokens; {left_out}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples of similar length, padded with PAD. All arrays are int32.
+
+    `src` (B, S) ends with EOS, `tgt_in` (B, T) starts with BOS, `tgt_out` (B, T) ends with EOS and
+    has `n_tokens` tokens. `indices` says which examples the first rows are; rows after them are
+    padding, of a lone EOS and BOS (no attention row is empty) and nothing in `tgt_out`.
+    """
+
+    src: Ints
+    tgt_in: Ints
+    tgt_out: Ints
+    n_tokens: int
+    indices: Indices
+
+
+class Shape(NamedTuple):
+    """The shape of a batch: src is (rows, source), tgt_in and tgt_out are (rows, target)."""
+
+    rows: int
+    source: int
+    target: int
+
+
+class Batches:
+    """An endless stream of batches, epoch after epoch, that can be taken up anywhere.
+
+    The order of an epoch follows from the seed and the epoch alone, so `state()`, the epoch and the
+    position in it, is all it takes to go on.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        max_tokens: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        max_shapes: int = 12,
+        shapes: Sequence[Shape] = (),
+    ) -> None:
+        """Batches of at most `max_tokens` source and `max_tokens` target tokens, padding included.
+
+        Without shuffle every epoch goes from the shortest examples to the longest. `shapes` takes
+        over another stream's, with one more if an example exceeds them all; otherwise up to
+        `max_shapes` are chosen. Raises UserError if the longest example exceeds max_tokens.
+        """
+        if seed < 0:
+            raise UserError(f"the seed must be 0 or more, not {seed}")
+        self.dataset, self.seed, self.shuffle = dataset, seed, shuffle
+        source, target = dataset.source.lengths + 1, dataset.target.lengths + 1  # with end tokens
+        self.shapes = list(shapes) or _shapes(source, target, max_tokens, max_shapes)
+        _, width, height = self.shapes[-1]
+        if source.max() > width or target.max() > height:
+            self.shapes += _shapes(source, target, max_tokens, 1)
+        widths = [shape.source for shape in self.shapes]
+        heights = [shape.target for shape in self.shapes]
+        self._bucket = np.maximum(np.searchsorted(widths, source), np.searchsorted(heights, target))
+        self._by_length = np.lexsort((target, source))
+        self._epoch, self._position = 0, 0
+        self._planned, self._plan = 0, self._order(0)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """The same in every epoch."""
+        return len(self._plan)
+
+    def state(self) -> dict[str, int]:
+        """Where the next batch is."""
+        return {"epoch": self._epoch, "position": self._position}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Go on from a `state()` of a stream over the same data; raises UserError if it cannot be
+        one."""
+        epoch, position = state["epoch"], state["position"]
+        if epoch < 0 or not 0 <= position < self.batches_per_epoch:
+            raise UserError(
+                f"cannot go on from batch {position} of epoch {epoch}: an epoch has "
+                f"{self.batches_per_epoch}; the data or max_tokens have changed"
+            )
+        self._epoch, self._position = epoch, position
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._planned != self._epoch:
+            self._planned, self._plan = self._epoch, self._order(self._epoch)
+        batch = self._batch(*self._plan[self._position])
+        self._position += 1
+        if self._position == len(self._plan):
+            self._epoch, self._position = self._epoch + 1, 0
+        return batch
+
+    def once(self) -> Iterator[Batch]:
+        """Every example once, in the order of the first epoch; the stream stays where it is."""
+        for shape, indices in self._order(0):
+            yield self._batch(shape, indices)
+
+    def _order(self, epoch: int) -> list[tuple[Shape, Indices]]:
+        """The batches of an epoch, as shapes and the examples in them."""
+        order = self._by_length
+        bits = np.random.Philox(np.random.SeedSequence([self.seed, epoch]))
+        if self.shuffle:
+            order = _shuffled(len(order), bits)
+        batches: list[tuple[Shape, Indices]] = []
+        rest = order[:0]
+        for number, shape in enumerate(self.shapes):
+            pool = np.concatenate([rest, order[self._bucket[order] == number]])
+            full = len(pool) - len(pool) % shape.rows
+            batches += [(shape, pool[i : i + shape.rows]) for i in range(0, full, shape.rows)]
+            rest = pool[full:]
+        if len(rest):
+            batches.append((self.shapes[-1], rest))
+        return [batches[i] for i in _shuffled(len(batches), bits)] if self.shuffle else batches
+
+    def _batch(self, shape: Shape, indices: Indices) -> Batch:
+        rows, width, height = shape
+        src = np.full((rows, width), PAD, dtype=np.int32)
+        tgt_in = np.full((rows, height), PAD, dtype=np.int32)
+        tgt_out = tgt_in.copy()
+        src[len(indices) :, 0] = EOS
+        tgt_in[:, 0] = BOS
+        for row, i in enumerate(indices):
+            source, target = self.dataset.source[i], self.dataset.target[i]
+            src[row, : len(source)] = source
+            src[row, len(source)] = EOS
+            tgt_in[row, 1 : len(target) + 1] = target
+            tgt_out[row, : len(target)] = target
+            tgt_out[row, len(target)] = EOS
+        return Batch(src, tgt_in, tgt_out, int((tgt_out != PAD).sum()), indices)
+
+
+def by_length(lengths: Sequence[int], max_tokens: int) -> list[Indices]:
+    """Groups of examples in the order of their lengths, the longest first, each of at most
+    `max_tokens` when padded (or of one example). Each group holds indices into `lengths`: write
+    results to `out[group]` to restore the order."""
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    groups, start = [], 0
+    while start < len(order):
+        rows = max(1, max_tokens // max(1, lengths[order[start]]))
+        groups.append(order[start : start + rows])
+        start += rows
+    return groups
+
+
+def pad(rows: Sequence[Sequence[int]]) -> Ints:
+    """Lists of ids as one int32 array (len(rows), longest), padded with PAD at the end."""
+    padded = np.full((len(rows), max(map(len, rows), default=0)), PAD, dtype=np.int32)
+    for row, ids in zip(padded, rows, strict=True):
+        row[: len(ids)] = ids
+    return padded
+
+
+def _shuffled(n: int, bits: np.random.Philox) -> Indices:
+    """A permutation made of raw random bits, which NumPy promises never to change."""
+    return np.argsort(bits.random_raw(n), kind="stable")
+
+
+def _shapes(source: Indices, target: Indices, max_tokens: int, max_shapes: int) -> list[Shape]:
+    """Up to `max_shapes` shapes for examples of these lengths, each larger than the one before."""
+    longest = Shape(0, _round_up(int(source.max())), _round_up(int(target.max())))
+    if max_tokens < max(longest):
+        raise UserError(
+            f"max_tokens is {max_tokens}, but the longest example takes {max(longest)}; "
+            "raise max_tokens or lower max_len"
+        )
+    ratio = target.sum() / source.sum()  # one language may be longer throughout
+    sizes = np.maximum(source, np.ceil(target / ratio).astype(np.int64))
+    shapes = []
+    for edge in _edges(sizes, max_shapes):
+        width = min(edge, longest.source)
+        height = min(_round_up(int(np.ceil(edge * ratio))), longest.target)
+        rows = min(max_tokens // max(width, height), len(source))
+        shapes.append(Shape(rows, width, height))
+    return shapes
+
+
+def _edges(sizes: Indices, n: int) -> list[int]:
+    """At most n even lengths, the last not below any size, such that rounding every size up to one
+    of them adds least in sum. Exact, by dynamic programming over the distinct sizes."""
+    values, counts = np.unique(_round_up(sizes), return_counts=True)
+    up_to = np.concatenate([[0], np.cumsum(counts)])  # up_to[j]: how many are of the first j values
+    # together[i, j]: the sum if values i to j - 1 are all rounded up to the last of them
+    together = np.concatenate([[0], values]) * (up_to - up_to[:, None])
+    best = np.where(up_to > 0, np.inf, 0.0)  # best[j]: the least sum for the first j values
+    starts = []  # starts[k][j]: where the last of k + 1 groups of the first j values starts
+    for _ in range(min(n, len(values))):
+        sums = np.where(together < 0, np.inf, best[:, None] + together)
+        starts.append(sums.argmin(axis=0))
+        best = sums.min(axis=0)
+    edges, j = [], len(values)
+    for start in reversed(starts):
+        if start[j] < j:
+            edges.append(int(values[j - 1]))
+        j = start[j]
+    return edges[::-1]
+
+
+def _round_up(length: N) -> N:
+    return -(-length // _EVEN) * _EVEN

@@ -1,0 +1,178 @@
+"""Sampling: tokens drawn from the model's distribution, sharpened, flattened or cut.
+
+Comes in: log-probabilities, inside the compiled step. Goes out: one token for each row with its
+log-probability, and at the end the hypotheses. loop.py drives it as it does the beam search.
+
+Random numbers are Philox words under the seed of tx.manual_seed, in streams that nothing else uses:
+every row of every call takes the next one. So sampling disturbs neither dropout nor data order, and
+what is drawn for a row depends on its place in line, not on its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import random
+from ..backends import numpy_random
+from ..creation import arange, tensor
+from ..dtypes import float64
+from ..node import Node
+from ..tensor import Tensor
+from .hypothesis import Hypothesis, penalties
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The choice that runs inside the compiled step: one token of each row, by its probability.
+
+    top_k: only the k most probable tokens take part; 0 is all.
+    nucleus: only the smallest set of most probable tokens that reaches top_p takes part.
+    """
+
+    top_k: int
+    nucleus: bool
+    eos_id: int
+
+    def __call__(
+        self,
+        log_probs: Tensor,
+        uniform: Tensor,
+        temperature: Tensor,
+        top_p: Tensor,
+        may_end: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """(N, V) with uniforms (N,) and 0-d settings -> log-probabilities and ids (N, 1).
+
+        The log-probabilities given back are the model's own, before temperature and cuts.
+        """
+        size = log_probs.shape[-1]
+        every = arange(size, device=log_probs.device)
+        banned = (every == self.eos_id) & ~may_end
+        weights = log_probs.double().masked_fill(banned, -np.inf)
+        if self.top_k or self.nucleus:
+            weights, ids = weights.topk(min(self.top_k or size, size))
+        else:  # without a cut the order is of no account
+            ids = every.unsqueeze(0).expand(*log_probs.shape)
+        # The largest is taken off first: however small the temperature, it stays 0.
+        weights = (weights - weights.amax(-1, keepdim=True)) / temperature
+        probs = weights.softmax(-1)
+        reached = probs.cumsum(-1)
+        if self.nucleus:
+            reached = reached * (reached - probs < top_p)  # what came before fell short of top_p
+        total = reached.amax(-1, keepdim=True)
+        # The first place whose cumulated probability exceeds the uniform's share of the whole.
+        passed = reached > uniform.unsqueeze(-1) * total
+        token = ids.take_along_dim(passed.long().argmax(-1, keepdim=True), -1)
+        return log_probs.take_along_dim(token, -1), token
+
+
+class Sampling:
+    """The state of sampling over some rows, each with `width` independent continuations."""
+
+    reorders = False
+
+    def __init__(
+        self,
+        limits: Sequence[int],
+        *,
+        eos_id: int,
+        samples: int,
+        min_new_tokens: int,
+        length_penalty: float,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        device: str,
+    ) -> None:
+        """limits: the most new tokens of each row, the end token included. eos_id -1: none."""
+        self.width = samples
+        self.choice = Draw(top_k, top_p < 1, eos_id)
+        self.done = np.zeros(len(limits), np.bool_)
+        self.parents = np.tile(np.arange(samples), (len(limits), 1))
+        self._settings = [tensor(x, float64, device) for x in (temperature, top_p)]
+        self._eos_id, self._min_new_tokens, self._device = eos_id, min_new_tokens, device
+        self._penalties = penalties(max(limits), length_penalty)
+        self._limits = np.array(limits, np.int64)
+        self._rows = np.arange(len(limits))  # which row a slot works on
+        self._uniforms = _uniforms(limits, samples)
+        # By row: the tokens drawn, the sum of their log-probabilities, how many there are.
+        self._tokens = np.zeros((len(limits), samples, max(limits)), np.int64)
+        self._totals = np.zeros((len(limits), samples))
+        self._lengths = np.zeros((len(limits), samples), np.int64)
+        self._open = np.ones((len(limits), samples), np.bool_)
+        self._n = 0  # tokens so far
+
+    @property
+    def tokens(self) -> Ints:
+        """The newest token of each continuation (slots, width)."""
+        return self._tokens[self._rows, :, self._n - 1]
+
+    def inputs(self) -> tuple[Any, ...]:
+        """What `Draw` needs at this step besides log-probabilities."""
+        uniform = self._uniforms[self._rows, self._n].reshape(-1)
+        may_end = self._n >= self._min_new_tokens
+        return (
+            tensor(uniform, float64, self._device),
+            *self._settings,
+            tensor(may_end, device=self._device),
+        )
+
+    def select(self, slots: Ints, done: NDArray[np.bool_]) -> None:
+        """Go on with these slots only; `done` marks those that stand there to fill the shape."""
+        self.done, self.parents = done, self.parents[slots]
+        self._rows = self._rows[slots]
+
+    def advance(self, log_probs: Floats, ids: Ints) -> None:
+        """One step: (slots, width, 1) log-probabilities and ids of what was drawn."""
+        slots = np.flatnonzero(~self.done)
+        rows = self._rows[slots]
+        self._tokens[rows, :, self._n] = ids[slots, :, 0]
+        self._totals[rows] += np.where(self._open[rows], log_probs[slots, :, 0], 0.0)
+        self._lengths[rows] += self._open[rows]
+        self._n += 1
+        self._open[rows] &= ids[slots, :, 0] != self._eos_id
+        self.done[slots] = ~self._open[rows].any(axis=1) | (self._limits[rows] == self._n)
+
+    def results(self, n: int) -> list[list[Hypothesis]]:
+        """The continuations of each row, the best score first; n is `width`."""
+        return [self._row(row)[:n] for row in range(len(self._limits))]
+
+    def _row(self, row: int) -> list[Hypothesis]:
+        found = []
+        for tokens, total, length, unfinished in zip(
+            self._tokens[row], self._totals[row], self._lengths[row], self._open[row], strict=True
+        ):
+            text = tokens[: length if unfinished else length - 1]
+            found.append(Hypothesis(text.tolist(), float(total / self._penalties[length])))
+        return sorted(found, key=lambda h: -h.score)
+
+
+class _Line:
+    """How many streams have been handed out since the random numbers were last started anew."""
+
+    seeding: Node | None = None
+    taken = 0
+
+
+_FIRST_STREAM = 1 << 62  # dropout and tx.rand count up from 0
+
+
+def _uniforms(limits: Sequence[int], samples: int) -> Floats:
+    """(rows, longest, samples) numbers in [0, 1): each row has a stream, each step its words."""
+    key = random.generator("cpu").key
+    if _Line.seeding is not key.node:  # seeding, or going on from a checkpoint, makes a new key
+        _Line.seeding, _Line.taken = key.node, 0
+    first = _FIRST_STREAM + _Line.taken
+    _Line.taken += len(limits)
+    shape = (max(limits), samples)
+    seed = key.item()
+    rows = [numpy_random.uniform(seed, first + i, shape, np.float64) for i in range(len(limits))]
+    return np.stack(rows)

@@ -1,0 +1,393 @@
+"""The encoder-decoder Transformer of 'Attention Is All You Need' (arXiv 1706.03762).
+
+In: source ids (B, S) and target ids (B, T), int32 or int64, padded on the right with pad_id. Out:
+logits (B, T, V), or a loss. Called by training and decoding, and by users. Sizes in the comments:
+B sentences, S source and T target positions, D = d_model, H heads, N rows in decoding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .. import nn
+from ..creation import arange, full, stack, tensor
+from ..dtypes import DType, float64, int64
+from ..errors import ShapeError, UserError
+from ..nn import KVCache
+from ..nn import functional as F  # noqa: N812
+from ..tensor import Tensor, no_grad
+from .stepwise import Start, rows_of
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The shape of a Transformer; the defaults are the paper's base model.
+
+    dropout: on embedding + position and on every sub-layer's output; attention_dropout on the
+        attention weights; activation_dropout between the two maps of the feed-forward.
+    norm: "post" (the paper's) or "pre", each before its sub-layer, and one after each stack.
+    tie_embeddings: source, target and output share one matrix.
+    max_len: how many positions there are, where they are "learned"; "sinusoidal" ones have no end.
+    """
+
+    vocab_size: int
+    src_vocab_size: int | None = None
+    d_model: int = 512
+    n_heads: int = 8
+    d_ff: int = 2048
+    n_encoder_layers: int = 6
+    n_decoder_layers: int = 6
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    norm: str = "post"
+    activation: str = "relu"
+    attention_bias: bool = False
+    tie_embeddings: bool = True
+    max_len: int = 1024
+    positions: str = "sinusoidal"
+    layer_norm_eps: float = 1e-5
+    pad_id: int = 0
+    bos_id: int = 1
+    eos_id: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "d_model", "n_heads", "d_ff", "max_len"):
+            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
+        for name in ("n_encoder_layers", "n_decoder_layers"):
+            check(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        for name in ("dropout", "attention_dropout", "activation_dropout"):
+            check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "from 0 to below 1")
+        for name in ("pad_id", "bos_id", "eos_id"):
+            fits = 0 <= getattr(self, name) < self.vocab_size
+            check(name, getattr(self, name), fits, f"an id below vocab_size, {self.vocab_size}")
+        fits = self.d_model % self.n_heads == 0
+        check("d_model", self.d_model, fits, f"a multiple of n_heads, {self.n_heads}")
+        check("norm", self.norm, self.norm in ("post", "pre"), '"post" or "pre"')
+        known = self.positions in ("sinusoidal", "learned")
+        check("positions", self.positions, known, '"sinusoidal" or "learned"')
+        F.activation(self.activation)
+        one = self.src_vocab_size in (None, self.vocab_size)
+        wanted = f"vocab_size, {self.vocab_size}, where tie_embeddings is set"
+        check("src_vocab_size", self.src_vocab_size, one or not self.tie_embeddings, wanted)
+
+
+def check(name: str, value: object, holds: bool, wanted: str) -> None:
+    """Raise UserError where a configuration's value makes no sense."""
+    if not holds:
+        raise UserError(f"{name} = {value!r} must be {wanted}")
+
+
+# Positions -------------------------------------------------------------------------------------
+
+
+class Sinusoids(nn.Module):
+    """PE(pos, 2i) = sin(pos / 10000^(2i / D)), PE(pos, 2i + 1) = cos of the same: section 3.5.
+    Computed when asked for, so there is no longest length."""
+
+    def __init__(self, d_model: int) -> None:
+        self.d_model = d_model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table(x.shape[-2], x.dtype, x.device)
+
+    def table(self, length: int, dtype: DType, device: str) -> Tensor:
+        """(length, D)."""
+        pos = arange(length, dtype=float64, device=device).unsqueeze(1)  # (length, 1)
+        pair = arange(0, self.d_model, 2, dtype=float64, device=device)  # 2i
+        angle = pos * (pair * (-math.log(10000) / self.d_model)).exp()  # (length, D / 2)
+        both = stack([angle.sin(), angle.cos()], -1).reshape(length, -1)
+        return both[:, : self.d_model].to(dtype)
+
+
+class LearnedPositions(nn.Embedding):
+    """A learned vector for each of max_len positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table(x.shape[-2], x.dtype, x.device)
+
+    def table(self, length: int, dtype: DType, device: str) -> Tensor:
+        """(length, D)."""
+        if length > self.num_embeddings:
+            raise ShapeError(
+                f"a sequence of {length} positions: this model has learned {self.num_embeddings} "
+                '(max_len); shorten it, or use positions="sinusoidal"'
+            )
+        return self.weight[:length]
+
+
+def _positions(config: TransformerConfig) -> Sinusoids | LearnedPositions:
+    if config.positions == "sinusoidal":
+        return Sinusoids(config.d_model)
+    return LearnedPositions(config.max_len, config.d_model)
+
+
+# Layers ----------------------------------------------------------------------------------------
+
+
+class FeedForward(nn.Module):
+    """D -> d_ff -> D with an activation between, at each position by itself: section 3.3."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        self.activation = F.activation(config.activation)
+        self.linear1 = nn.Linear(config.d_model, config.d_ff)
+        self.linear2 = nn.Linear(config.d_ff, config.d_model)
+        self.dropout = nn.Dropout(config.activation_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear2(self.dropout(self.activation(self.linear1(x))))
+        return y
+
+
+class Layer(nn.Module):
+    """What the two kinds of layer share: how a sub-layer is wrapped."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        self.pre = config.norm == "pre"
+        self.dropout = nn.Dropout(config.dropout)
+
+    def around(self, sublayer: Callable[[Tensor], Tensor], norm: nn.LayerNorm, x: Tensor) -> Tensor:
+        """norm(x + dropout(sublayer(x))), or for "pre" x + dropout(sublayer(norm(x)))."""
+        if self.pre:
+            y: Tensor = x + self.dropout(sublayer(norm(x)))
+        else:
+            y = norm(x + self.dropout(sublayer(x)))
+        return y
+
+
+def _attention(config: TransformerConfig) -> nn.MultiHeadAttention:
+    return nn.MultiHeadAttention(
+        config.d_model, config.n_heads, config.attention_dropout, config.attention_bias
+    )
+
+
+def _norm(config: TransformerConfig) -> nn.LayerNorm:
+    return nn.LayerNorm(config.d_model, config.layer_norm_eps)
+
+
+class EncoderLayer(Layer):
+    """Self-attention, feed-forward."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config)
+        self.self_attn, self.norm1 = _attention(config), _norm(config)
+        self.ffn, self.norm2 = FeedForward(config), _norm(config)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = self.around(lambda y: self.self_attn(y, y, y, mask), self.norm1, x)
+        return self.around(self.ffn, self.norm2, x)
+
+
+class DecoderLayer(Layer):
+    """Masked self-attention, cross-attention (queries from here, keys and values from the encoder),
+    feed-forward."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config)
+        self.self_attn, self.norm1 = _attention(config), _norm(config)
+        self.cross_attn, self.norm2 = _attention(config), _norm(config)
+        self.ffn, self.norm3 = FeedForward(config), _norm(config)
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        x = self.around(lambda y: self.self_attn(y, y, y, is_causal=True), self.norm1, x)
+        x = self.around(lambda y: self.cross_attn(y, memory, memory, mask), self.norm2, x)
+        return self.around(self.ffn, self.norm3, x)
+
+    @nn.scoped
+    def step(
+        self, x: Tensor, own: KVCache, memory: KVCache, mask: Tensor, position: Tensor
+    ) -> Tensor:
+        """The same for the one position x (N, 1, D), which sees what `own` holds of those before;
+        `memory` holds the encoder's keys and values (B, H, S, d_k)."""
+
+        def cross(y: Tensor) -> Tensor:  # a sentence's hypotheses are queries of one attention
+            together = y.reshape(memory.k.shape[0], -1, y.shape[-1])  # (B, beam, D)
+            return self.cross_attn.attend(together, memory, mask).reshape(y.shape)
+
+        x = self.around(lambda y: self.self_attn.step(y, own, position), self.norm1, x)
+        x = self.around(cross, self.norm2, x)
+        return self.around(self.ffn, self.norm3, x)
+
+
+# Stacks ----------------------------------------------------------------------------------------
+
+
+class Encoder(nn.Module):
+    """Positions, dropout, layers."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        self.positions = _positions(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_encoder_layers))
+        self.norm = _norm(config) if config.norm == "pre" else None
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = self.dropout(self.positions(x))
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x if self.norm is None else self.norm(x)
+
+
+class Decoder(nn.Module):
+    """Positions, dropout, layers; every layer reads the encoder's last output."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        self.positions = _positions(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.n_decoder_layers))
+        self.norm = _norm(config) if config.norm == "pre" else None
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        x = self.dropout(self.positions(x))
+        for layer in self.layers:
+            x = layer(x, memory, mask)
+        return x if self.norm is None else self.norm(x)
+
+    @nn.scoped
+    def step(self, x: Tensor, state: DecoderState, position: Tensor) -> Tensor:
+        """x (N, 1, D) at a 0-d position, after the positions that the state has seen."""
+        x = self.dropout(x + state.positions[position])
+        for layer, own, memory in zip(self.layers, state.own, state.memory, strict=True):
+            x = layer.step(x, own, memory, state.mask, position)
+        return x if self.norm is None else self.norm(x)
+
+
+class DecoderState(NamedTuple):
+    """What decoding remembers of N = B * beam rows; see stepwise.py."""
+
+    own: tuple[KVCache, ...]  # of each layer's self-attention: (N, H, max_new_tokens, d_k)
+    memory: tuple[KVCache, ...]  # of each layer's cross-attention: (B, H, S, d_k)
+    mask: Tensor  # (B, 1, 1, S): which source positions take part
+    positions: Tensor  # (max_new_tokens, D)
+
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i go on from what row rows[i] has, in place; rows (N,) stay in their sentences,
+        whose memory is shared."""
+        for cache in self.own:
+            cache.reorder(rows)
+
+    def keep(self, sentences: Tensor) -> DecoderState:
+        """A new state of these sentences (B',) alone."""
+        rows = sentences
+        if self.own:
+            rows = rows_of(sentences, self.own[0].k.shape[0] // self.mask.shape[0])
+        return DecoderState(
+            tuple(cache.select(rows) for cache in self.own),
+            tuple(cache.select(sentences) for cache in self.memory),
+            self.mask.index_select(0, sentences),
+            self.positions,
+        )
+
+
+# The model -------------------------------------------------------------------------------------
+
+
+class Transformer(nn.Module):
+    """model(src, tgt_in) -> logits. Matrices start Xavier uniform, embeddings normal with standard
+    deviation D^-0.5."""
+
+    padding_side = "right"
+
+    def __init__(self, config: TransformerConfig) -> None:
+        self.config = config
+        d = config.d_model
+        self.lm_head: nn.Linear | None = None
+        if config.tie_embeddings:
+            self.embedding = nn.Embedding(config.vocab_size, d)
+        else:
+            self.src_embedding = nn.Embedding(config.src_vocab_size or config.vocab_size, d)
+            self.tgt_embedding = nn.Embedding(config.vocab_size, d)
+            self.lm_head = nn.Linear(d, config.vocab_size, bias=False)
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=d**-0.5)
+            elif isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
+        """src int (B, S), tgt_in int (B, T), beginning with bos_id -> logits (B, T, V): at t, of
+        the target word that follows tgt_in[:, : t + 1]."""
+        mask = self.source_mask(src)
+        return self.decode(tgt_in, self.encode(src, mask), mask)
+
+    def loss(
+        self, src: Tensor, tgt_in: Tensor, tgt_out: Tensor, label_smoothing: float = 0.0
+    ) -> Tensor:
+        """The mean cross-entropy, in nats, of the target tokens (B, T) that are no padding; 0 where
+        all are."""
+        logits = self(src, tgt_in)  # (B, T, V)
+        V, pad = logits.shape[-1], self.config.pad_id  # noqa: N806
+        rows, wanted = logits.reshape(-1, V), tgt_out.reshape(-1)
+        total = F.cross_entropy(rows, wanted, pad, label_smoothing, reduction="sum")
+        return total / (wanted != pad).sum().clip(min=1)
+
+    def source_mask(self, src: Tensor) -> Tensor:
+        """(B, 1, 1, S): True where there is a word. It hides padding as keys, from every head and
+        every query; what padding asks as a query nobody looks at."""
+        if src.ndim != 2:
+            raise ShapeError(f"Transformer: source ids must be (batch, length), not {src.shape}")
+        return (src != self.config.pad_id).unsqueeze(1).unsqueeze(1)
+
+    @nn.scoped
+    def encode(self, src: Tensor, mask: Tensor | None = None) -> Tensor:
+        """src (B, S) -> memory (B, S, D)."""
+        embedding = self.embedding if self.config.tie_embeddings else self.src_embedding
+        x = embedding(src) * math.sqrt(self.config.d_model)
+        memory: Tensor = self.encoder(x, self.source_mask(src) if mask is None else mask)
+        return memory
+
+    @nn.scoped
+    def decode(self, tgt_in: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """tgt_in (B, T), memory (B, S, D), its mask (B, 1, 1, S) -> logits (B, T, V)."""
+        if tgt_in.ndim != 2 or tgt_in.shape[0] != memory.shape[0]:
+            raise ShapeError(
+                f"Transformer: target ids {tgt_in.shape} must be (batch, length), with as many "
+                f"rows as the source has, {memory.shape[0]}"
+            )
+        return self._logits(self.decoder(self._embed_target(tgt_in), memory, mask))
+
+    # One token at a time; see stepwise.py
+    @no_grad()
+    @nn.scoped
+    def start(
+        self, ids: Tensor, lengths: Tensor | None = None, *, max_new_tokens: int, beam: int = 1
+    ) -> Start:
+        """Encode sources (B, S) for up to max_new_tokens steps of `beam` hypotheses each."""
+        mask = self.source_mask(ids)
+        if lengths is not None:
+            places = arange(ids.shape[1], device=ids.device)
+            mask = (places < lengths.unsqueeze(1)).unsqueeze(1).unsqueeze(1)
+        memory = self.encode(ids, mask)
+        rows, layers = ids.shape[0] * beam, self.decoder.layers
+        state = DecoderState(
+            tuple(layer.self_attn.empty_cache(rows, max_new_tokens) for layer in layers),
+            tuple(layer.cross_attn.project(memory, memory) for layer in layers),
+            mask,
+            self.decoder.positions.table(max_new_tokens, memory.dtype, memory.device),
+        )
+        first = full(rows, self.config.bos_id, dtype=int64, device=ids.device)
+        return Start(state, first, tensor(0, device=ids.device))
+
+    @no_grad()
+    @nn.scoped
+    def step(self, state: DecoderState, ids: Tensor, position: Tensor) -> Tensor:
+        """The logits (N, V) of what follows ids (N,) at a 0-d position."""
+        x = self._embed_target(ids.unsqueeze(1))  # (N, 1, D)
+        return self._logits(self.decoder.step(x, state, position)).squeeze(1)
+
+    def _embed_target(self, ids: Tensor) -> Tensor:
+        embedding = self.embedding if self.config.tie_embeddings else self.tgt_embedding
+        x: Tensor = embedding(ids) * math.sqrt(self.config.d_model)
+        return x
+
+    def _logits(self, x: Tensor) -> Tensor:
+        if self.lm_head is None:
+            return F.linear(x, self.embedding.weight)
+        logits: Tensor = self.lm_head(x)
+        return logits

@@ -1,0 +1,57 @@
+"""EMA: an exponential moving average of parameters, to evaluate with.
+
+In: parameters after each step. Out: their average, swapped in for a while. Called by the trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from ..nn.module import State, load_state
+from ..tensor import Tensor, no_grad
+from .optimizer import require
+
+
+class EMA:
+    """average = decay * average + (1 - decay) * parameter at each update(); starts as the
+    parameters are."""
+
+    def __init__(self, parameters: Iterable[Tensor], decay: float = 0.999) -> None:
+        require("EMA: decay", decay, 0 <= decay < 1, "at least 0 and below 1")
+        self.decay = decay
+        self.parameters = list(parameters)
+        self.averages = [p.detach() for p in self.parameters]
+
+    @no_grad()
+    def update(self) -> None:
+        """Take the parameters' values of now into the average: call it after optimizer.step()."""
+        for average, p in zip(self.averages, self.parameters, strict=True):
+            average.assign(average + (1 - self.decay) * (p - average))
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Inside, the parameters are the averages; after it, they are exactly as before."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @no_grad()
+    def _swap(self) -> None:
+        for average, p in zip(self.averages, self.parameters, strict=True):
+            value = p.detach()
+            p.assign(average)
+            average.assign(value)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages as "average.{parameter number}"."""
+        return {name: t.detach() for name, t in self._state().items()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a state_dict; UserError naming what does not fit."""
+        load_state("EMA", self._state(), state, strict=True)
+
+    def _state(self) -> dict[str, Tensor]:
+        return {f"average.{i}": average for i, average in enumerate(self.averages)}

@@ -1,0 +1,2 @@
+"""Shim while data/tokenizer.py moves here."""
+from tinygrad_tx.data.tokenizer import *  # noqa

@@ -1,0 +1,35 @@
+"""BLEU and chrF, by sacreBLEU. In: translations and their references. Out: Scores. Called by
+validation and by `evaluate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Both from 0 to 100, with the signatures that say how they were computed."""
+
+    bleu: float
+    chrf: float
+    bleu_signature: str
+    chrf_signature: str
+
+
+def score(
+    translations: Sequence[str], references: Sequence[str], lowercase: bool = False
+) -> Scores:
+    """Corpus BLEU (Papineni et al. 2002, tokenized as 13a) and chrF2 (Popović 2015)."""
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    bleu, chrf = BLEU(lowercase=lowercase), CHRF(lowercase=lowercase)
+    # Its warnings about tokenized text are of no use for texts that a program has made.
+    bleu.force = True
+    bleu_score = bleu.corpus_score(translations, [references]).score
+    chrf_score = chrf.corpus_score(translations, [references]).score
+    return Scores(
+        bleu_score, chrf_score, str(bleu.get_signature()), str(chrf.get_signature())
+    )

@@ -1,0 +1,85 @@
+"""One step of training. In: a model, its configuration, and batches. Out: the model a step further,
+and what the step showed. Called by the trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tinygrad_tx import nn, optim
+from tinygrad_tx.compiler import compile
+from tinygrad_tx.creation import tensor
+from tinygrad_tx.data import Batch
+from tinygrad_tx.models import Transformer
+from tinygrad_tx.optim import lr_scheduler
+from tinygrad_tx.tensor import Tensor
+from tinygrad_tx.training.sections import Config
+
+
+class Outcome(NamedTuple):
+    """loss: the mean over the batches' tokens, before the step. norm: of the gradient, unclipped.
+    lr: that the step was taken with. finite: whether it was taken at all."""
+
+    loss: float
+    norm: float
+    lr: float
+    finite: bool
+
+
+class Trainable:
+    """A model with all that changes in a step: optimizer, schedule, moving average.
+
+    Calling it takes a step on one or several batches, which together weigh as one batch of all
+    their tokens would. train.compile decides whether a step runs from a plan.
+    """
+
+    def __init__(self, model: Transformer, config: Config) -> None:
+        self.model = model
+        self.optimizer = _optimizer(model, config)
+        self.schedule = _schedule(self.optimizer, config)
+        decay = config.optim.ema_decay
+        self.ema = optim.EMA(model.parameters(), decay) if decay else None
+        self._smoothing = config.train.label_smoothing
+        self._clip = config.optim.clip_norm or float("inf")
+        self._skipped = 0
+        compiled = compile if config.train.compile else _as_it_is
+        self._step, self._add, self._update = map(compiled, (self._step, self._add, self._update))
+
+    def __call__(self, batches: Sequence[Batch]) -> Outcome:
+        """One step on all of the batches."""
+        lr = self.optimizer.param_groups[0]["lr"].item()
+        if len(batches) == 1:
+            found, norm = self._step(*tensors(batches[0]))
+            loss = found.item()
+        else:
+            n_tokens = sum(batch.n_tokens for batch in batches)
+            loss = 0.0
+            for batch in batches:
+                share = batch.n_tokens / n_tokens
+                weight = tensor(share, dtype=self.optimizer.parameters[0].dtype)
+                loss += share * self._add(*tensors(batch), weight).item()
+            norm = self._update()
+        before, self._skipped = self._skipped, self.optimizer.skipped.item()
+        return Outcome(loss, norm.item(), lr, before == self._skipped)
+
+    def _step(self, src: Tensor, tgt_in: Tensor, tgt_out: Tensor) -> tuple[Tensor, Tensor]:
+        loss = self.model.loss(src, tgt_in, tgt_out, label_smoothing=self._smoothing)
+        loss.backward()
+        return loss, self._update()
+
+    def _add(self, src: Tensor, tgt_in: Tensor, tgt_out: Tensor, weight: Tensor) -> Tensor:
+        """Add a batch's share to the gradient."""
+        loss = self.model.loss(src, tgt_in, tgt_out, label_smoothing=self._smoothing)
+        (loss * weight).backward()
+        return loss
+
+    def _update(self) -> Tensor:
+        """Take the step that the gradient asks for; its norm."""
+        norm = optim.clip_grad_norm_(self.model.parameters(), self._clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        if self.ema is not None:
+            self.ema.update()
+        return norm
