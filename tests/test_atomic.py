@@ -110,7 +110,7 @@ def test_full_disk_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": root},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
     line = f"cannot write {path}: File too large; what was there is unchanged"
     assert done.stdout.splitlines() == [line] * 3, done.stderr

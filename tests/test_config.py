@@ -3,14 +3,15 @@ way to get one wrong is answered by one line that names the field."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
 
 from tinygrad_tx.errors import UserError
+from tinygrad_tx.models import TransformerConfig
 from tinygrad_tx.training.config import PRESETS, Config, apply_overrides, dump, load, preset
-from tinygrad_tx.training.sections import DataConfig, ModelConfig
+from tinygrad_tx.training.sections import DataConfig, ModelConfig, kinds
 
 TINY = preset("tiny")
 
@@ -41,6 +42,19 @@ def test_presets_of_the_paper() -> None:
         assert (config.decode.beam_size, config.decode.length_penalty) == (4, 0.6)
         assert config.data.max_tokens * o.accumulate == 25_000
         assert config.tokenizer.vocab_size == 37_000
+
+
+def test_the_model_section_is_the_models_configuration() -> None:
+    """All of it but what the tokenizer knows, so that the trainer can hand the section over."""
+    mine, its = ({f.name for f in fields(c)} for c in (ModelConfig, TransformerConfig))
+    assert its - mine == {"vocab_size", "src_vocab_size", "pad_id", "bos_id", "eos_id"}
+    assert mine - its == set()
+    sections = [config.model for config in PRESETS.values()]
+    for name in kinds(ModelConfig)["activation"].choices:
+        sections.append(apply_overrides(TINY, [f"model.activation={name}"]).model)
+    for section in sections:
+        made = TransformerConfig(vocab_size=100, **asdict(section))
+        assert (made.d_model, made.activation) == (section.d_model, section.activation)
 
 
 def test_only_tiny_has_data_of_its_own() -> None:

@@ -55,7 +55,7 @@ def run(script: Path, directory: Path) -> None:
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [pytest.param(p, id=name(p)) for p in PAGES])
 def test_page(page: Path, tmp_path: Path) -> None:
     code = program(page.read_text(encoding="utf-8"))
     if not code.strip():
@@ -66,7 +66,7 @@ def test_page(page: Path, tmp_path: Path) -> None:
     run(script, tmp_path / "cwd")
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=name)
+@pytest.mark.parametrize("example", [pytest.param(p, id=name(p)) for p in EXAMPLES])
 def test_example(example: Path, tmp_path: Path) -> None:
     run(example, tmp_path)
 

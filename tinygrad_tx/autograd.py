@@ -306,7 +306,8 @@ def _accumulate(slots: dict[Node, Slots], node: Node, i: int, grad: Tensor) -> N
     got = slots.setdefault(node, [])
     got.extend([None] * (i + 1 - len(got)))
     old = got[i]
-    got[i] = grad if old is None else ADD(old, grad)
+    with scope(node.scope):  # the sum belongs to the module whose output it is the gradient of
+        got[i] = grad if old is None else ADD(old, grad)
 
 
 def _only(got: Slots) -> Tensor:

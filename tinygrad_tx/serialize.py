@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from . import atomic
 from .creation import tensor
 from .dtypes import as_dtype
 from .errors import DTypeError, UserError
-from .nn.module import State
 from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from .nn.module import State
 
 
 def save(state: State, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:

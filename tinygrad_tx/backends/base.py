@@ -127,7 +127,7 @@ class Backend(ABC):
 
     # Movement ------------------------------------------------------------------------------
     def pad(self, x: Array, widths: Sequence[tuple[int, int]], value: float) -> Array:
-        return self.module.pad(x, widths, constant_values=value)
+        return self.module.pad(x, widths, constant_values=value) if x.ndim else x
 
     def slice_write(self, x: Array, value: Array, index: tuple[slice, ...]) -> Array:
         """A copy of x with x[index] replaced by value, broadcast."""

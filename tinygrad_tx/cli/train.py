@@ -46,17 +46,16 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> None:
-    from tinygrad_tx import training
     from tinygrad_tx.training import config as configs
-    from tinygrad_tx.training import progress, run
+    from tinygrad_tx.training.run import RunDirectory
+    from tinygrad_tx.training.trainer import train
 
     if args.config and args.preset:
         raise UserError(f"--preset {args.preset} and {args.config} exclude each other")
     if args.resume:
         if not args.out:
             raise UserError("--resume needs --out DIR, the run to go on with")
-        directory = run.RunDirectory(Path(args.out))
-        base = configs.load(args.config) if args.config else directory.config()
+        base = configs.load(args.config) if args.config else RunDirectory(Path(args.out)).config()
         if args.preset and args.preset != base.preset:
             raise UserError(f"{args.out} was begun with preset {base.preset}, not {args.preset}")
     else:
@@ -64,12 +63,7 @@ def _run(args: Namespace) -> None:
     config = _with_flags(base, args)
     date = time.strftime("%Y%m%d-%H%M%S")
     out = Path(args.out or f"runs/{config.preset}-{date}")
-    show = progress.for_stream()
-    try:
-        report = training.train(config, out, resume=args.resume, progress=show)
-    finally:
-        show.close()
-    _print(report, out)
+    _print(train(config, out, resume=args.resume), out)
 
 
 def _with_flags(config: Config, args: Namespace) -> Config:

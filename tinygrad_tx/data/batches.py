@@ -272,7 +272,7 @@ def _shapes(source: Indices, target: Indices, max_tokens: int, max_shapes: int) 
         height = min(_round_up(int(np.ceil(edge * ratio))), longest.target)
         rows = min(max_tokens // max(width, height), len(source))
         shapes.append(Shape(rows, width, height))
-    return shapes
+    return list(dict.fromkeys(shapes))  # the last ones can coincide at the longest lengths
 
 
 def _edges(sizes: Indices, n: int) -> list[int]:

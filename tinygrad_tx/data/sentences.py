@@ -93,7 +93,7 @@ class _Composer:
     ) -> NounPhrase:
         noun = self.pick(nouns)
         plural = bool(noun.en[1]) and self.chance(0.35)
-        definite = THE in determiners
+        definite = determiners is not INDEFINITE
         adjectives, determiner, owner = self._adjectives(noun, definite), THE, None
         if definite and noun.owned and self.chance(0.08):
             owner = self._owner()

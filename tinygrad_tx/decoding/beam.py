@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from .hypothesis import Finished, Hypothesis, penalties
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class BeamSearch:
         self._length_penalty = length_penalty
         self._penalties = penalties(max(limits), length_penalty)
         self._finished = [Finished(beam_size) for _ in limits]
-        self._rows = np.arange(len(limits))  # which row a slot works on
+        self.rows = np.arange(len(limits))
         self._scores = np.full((len(limits), beam_size), -np.inf)
         self._scores[:, 0] = 0.0
         self._tokens = np.zeros((len(limits), beam_size, max(limits)), np.int64)
@@ -76,14 +76,14 @@ class BeamSearch:
         """The newest token of each hypothesis (slots, width)."""
         return self._tokens[:, :, self._n - 1]
 
-    def inputs(self) -> tuple[Any, ...]:
+    def inputs(self) -> tuple[Tensor, ...]:
         """What the choice needs besides log-probabilities: nothing."""
         return ()
 
-    def select(self, slots: Ints, done: NDArray[np.bool_]) -> None:
+    def select(self, slots: Ints, done: Bools) -> None:
         """Go on with these slots only; `done` marks those that stand there to fill the shape."""
-        self.done, self.parents = done, self.parents[slots]
-        self._limits, self._rows = self._limits[slots], self._rows[slots]
+        self.done, self.parents, self.rows = done, self.parents[slots], self.rows[slots]
+        self._limits = self._limits[slots]
         self._scores, self._tokens = self._scores[slots], self._tokens[slots]
 
     def advance(self, log_probs: Floats, ids: Ints) -> None:
@@ -113,7 +113,7 @@ class BeamSearch:
         )
         self._n += 1
         for slot in np.flatnonzero(~self.done):
-            self.done[slot] = self._ends(slot)
+            self.done[slot] = self._ends(int(slot))
 
     def results(self, n: int) -> list[list[Hypothesis]]:
         """The n best hypotheses of each row, best first."""
@@ -122,7 +122,7 @@ class BeamSearch:
     def _finish(self, slot: int, tokens: Ints, total: float, n: int) -> None:
         """n: the length that the score is divided by, the end token included."""
         score = float(total / self._penalties[n])
-        self._finished[self._rows[slot]].add(tokens.tolist(), score)
+        self._finished[self.rows[slot]].add(tokens.tolist(), score)
 
     def _ends(self, slot: int) -> bool:
         """Whether a row is done; at its limit the live hypotheses enter as they are."""
@@ -136,4 +136,4 @@ class BeamSearch:
         # at the length that divides it by most: the limit, or the next one if short is favoured.
         reach = limit if self._length_penalty > 0 else self._n + 1
         bound = best / self._penalties[reach]
-        return not np.isfinite(best) or self._finished[self._rows[slot]].beats(bound)
+        return not np.isfinite(best) or self._finished[self.rows[slot]].beats(bound)

@@ -1,105 +1,176 @@
 """The decoding loop: a model's compiled steps, driven by a search.
 
-Comes in: a model that can be decoded, the ids to start from, a search. Goes out: nothing; the
-search holds what was found. Called by generate.py.
+Comes in: a model that can be decoded, padded ids, a search. Goes out: nothing; the search holds
+what was found. Called by generate.py.
 
-A step (embed the newest tokens, update the caches, choose candidates) is traced once for each
-shape; position and settings are 0-d Tensors, and only candidates leave it. Shapes are rounded up to
-a small set, so there are few.
+A step (feed the newest tokens, update the caches, choose candidates) is traced once for each shape:
+position and settings are 0-d Tensors, and only the candidates leave it. Shapes are rounded up to a
+small set, so there are few.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, Self
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import tree
-from ..compiler import Compiled, compile
+from ..compiler import compile
 from ..creation import tensor
 from ..dtypes import float32
 from ..errors import UserError
+from ..models.stepwise import Start, State, Stepwise
+from ..nn import Module
 from ..tensor import Tensor
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
-class State(Protocol):
-    """What a model remembers of the rows it decodes: containers of Tensors, rows first."""
+class Model(Stepwise, Protocol):
+    """A module that can be decoded. config: has eos_id and pad_id."""
 
-    def select(self, rows: Tensor) -> Self:
-        """The rows (N',) as a new state."""
-        ...
-
-    def reorder(self, rows: Tensor) -> None:
-        """Let row i go on from what row rows[i] has, in place; both are of the same sentence."""
-        ...
+    @property
+    def config(self) -> Any: ...
+    def modules(self) -> Iterator[Module]: ...
+    def parameters(self) -> Iterator[Tensor]: ...
 
 
-class Decodable(Protocol):
-    """A model that can be decoded."""
-
-    def start(self, ids: Tensor, max_len: int) -> Any:
-        """The state before the first step for ids (B, S)."""
-        ...
-
-    def step(self, state: Any, tokens: Tensor, position: Tensor) -> Tensor:
-        """Logits (N, V) after the tokens (N,) at a 0-d position, which the state now knows."""
-        ...
+# What a step does with its log-probabilities (N, V) and the search's inputs: log-probabilities and
+# ids (N, k) of candidates. Hashable: a step is traced for each choice.
+Choice = Callable[..., tuple[Tensor, Tensor]]
 
 
 class Search(Protocol):
-    """What drives a decoding: BeamSearch or Sampling. A slot is a row that is being worked on."""
+    """What drives a decoding: BeamSearch or Sampling. It works on slots; each has one row."""
 
     width: int  # hypotheses of a row
-    choice: Callable[..., tuple[Tensor, Tensor]]  # hashable; runs inside the step
-    reorders: bool  # whether hypotheses change places
-    done: NDArray[np.bool_]  # (slots,)
-    parents: Ints  # (slots, width): which hypothesis each one continues
+    reorders: bool  # whether a hypothesis may continue another one than its own
+    rows: Ints  # (slots,): the row that a slot works on
+    done: Bools  # (slots,)
+    parents: Ints  # (slots, width): the hypothesis of its row that each one continues
 
     @property
-    def tokens(self) -> Ints: ...
-    def inputs(self) -> tuple[Any, ...]: ...
-    def select(self, slots: Ints, done: NDArray[np.bool_]) -> None: ...
-    def advance(self, log_probs: NDArray[np.float64], ids: Ints) -> None: ...
+    def choice(self) -> Choice:
+        """What runs inside the step."""
 
+    @property
+    def tokens(self) -> Ints:
+        """The newest token of each hypothesis (slots, width)."""
 
-def round_up(n: int, least: int = 1) -> int:
-    """n, at least `least`, as the next of 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: 2^i or 3 2^i."""
-    n = max(n, least)
-    power = 1 << (n - 1).bit_length()
-    return power * 3 // 4 if n <= power * 3 // 4 else power
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the choice gets at the next step."""
+
+    def select(self, slots: Ints, done: Bools) -> None:
+        """Go on with these slots only; `done` marks those that are there to fill the shape."""
+
+    def advance(self, log_probs: Floats, ids: Ints) -> None:
+        """Take a step's candidates (slots, width, k)."""
 
 
 class Steps:
-    """A model's compiled functions. They live as long as the model, in an attribute of it."""
+    """A model's compiled functions, kept in an attribute of it: they live as long as it does."""
 
-    def __init__(self, model: Decodable) -> None:
-        def start(ids: Tensor, max_len: int) -> Any:
-            return model.start(ids, max_len)
+    def __init__(self, model: Model) -> None:
+        self.model = owner = ref(model)
+
+        def start(ids: Tensor, lengths: Tensor | None, max_new_tokens: int, beam: int) -> Start:
+            return _alive(owner).start(ids, lengths, max_new_tokens=max_new_tokens, beam=beam)
 
         def step(
-            choice: Callable[..., tuple[Tensor, Tensor]],
-            state: Any,
+            choice: Choice,
+            state: State,
             rows: Tensor | None,
-            tokens: Tensor,
+            ids: Tensor,
             position: Tensor,
-            inputs: tuple[Any, ...],
+            inputs: tuple[Tensor, ...],
         ) -> tuple[Tensor, Tensor]:
             if rows is not None:
                 state.reorder(rows)
-            logits = model.step(state, tokens, position)
+            logits = _alive(owner).step(state, ids, position)
             if logits.dtype.itemsize < 4:
                 logits = logits.to(float32)
             return choice(logits.log_softmax(-1), *inputs)
 
-        self.start: Compiled = compile(start)
-        self.step: Compiled = compile(step)
+        self.start, self.step = compile(start), compile(step)
 
     @classmethod
-    def of(cls, model: Any) -> Steps:
+    def of(cls, model: Model) -> Steps:
         """The model's own, made at first use."""
-        found: Steps = vars(model).setdefault("_decoding_steps", cls(model))
+        attributes = vars(model)
+        found = attributes.get("_decoding_steps")
+        if not isinstance(found, Steps) or found.model() is not model:
+            found = attributes["_decoding_steps"] = Steps(model)
         return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # a copy of the model makes its own
+
+
+def _alive(owner: Any) -> Model:
+    model: Model | None = owner()
+    assert model is not None  # only calls of its own reach this
+    return model
+
+
+def round_up(n: int) -> int:
+    """n as the next of 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: 2^i or 3 2^i."""
+    power: int = 1 << (n - 1).bit_length()
+    return power * 3 // 4 if power > 2 and n <= power * 3 // 4 else power
+
+
+def decode(
+    model: Model, ids: Ints, lengths: Ints | None, max_new_tokens: int, search: Search
+) -> None:
+    """Run a search on a model from ids (B, S) until every row is done.
+
+    Raises UserError where the model's logits are no numbers.
+    """
+    steps = Steps.of(model)
+    device = next(model.parameters()).device
+
+    def on_device(array: NDArray[Any]) -> Tensor:
+        return tensor(array, device=device)
+
+    search.select(*_filled(np.arange(len(ids))))
+    counts = None if lengths is None else on_device(lengths[search.rows])
+    start = steps.start(on_device(ids[search.rows]), counts, max_new_tokens, search.width)
+    state, newest, position = start.state, start.ids, start.position.item()
+    while True:
+        slots, width = search.parents.shape
+        rows = None
+        if search.reorders:
+            rows = on_device((np.arange(slots)[:, None] * width + search.parents).reshape(-1))
+        at = on_device(np.array(position))
+        found = steps.step(search.choice, state, rows, newest, at, search.inputs())
+        log_probs, chosen = (x.numpy().reshape(slots, width, -1) for x in found)
+        _require_numbers(search, log_probs)
+        search.advance(log_probs.astype(np.float64), chosen)
+        active = np.flatnonzero(~search.done)
+        if not active.size:
+            return
+        kept, filling = _filled(active)
+        if len(kept) <= slots // 2:
+            search.select(kept, filling)
+            state = state.keep(on_device(kept))
+        newest = on_device(search.tokens.reshape(-1))
+        position += 1
+
+
+def _filled(slots: Ints) -> tuple[Ints, Bools]:
+    """Slots in a rounded number, and which of them (the first one, repeated) only fill it."""
+    size = round_up(len(slots))
+    return np.resize(slots, size), np.arange(size) >= len(slots)
+
+
+def _require_numbers(search: Search, log_probs: NDArray[Any]) -> None:
+    # A logit that is NaN or +inf makes NaN of its whole row, and NaN comes first among candidates.
+    bad = np.isnan(log_probs[:, :, 0]).any(axis=1) & ~search.done
+    if bad.any():
+        raise UserError(
+            f"row {search.rows[bad][0]}: the model's logits are not finite; its weights are "
+            "damaged, or its training has diverged"
+        )

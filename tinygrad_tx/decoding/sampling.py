@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from .hypothesis import Hypothesis, penalties
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Sampling:
         self._eos_id, self._min_new_tokens, self._device = eos_id, min_new_tokens, device
         self._penalties = penalties(max(limits), length_penalty)
         self._limits = np.array(limits, np.int64)
-        self._rows = np.arange(len(limits))  # which row a slot works on
+        self.rows = np.arange(len(limits))
         self._uniforms = _uniforms(limits, samples)
         # By row: the tokens drawn, the sum of their log-probabilities, how many there are.
         self._tokens = np.zeros((len(limits), samples, max(limits)), np.int64)
@@ -113,11 +113,11 @@ class Sampling:
     @property
     def tokens(self) -> Ints:
         """The newest token of each continuation (slots, width)."""
-        return self._tokens[self._rows, :, self._n - 1]
+        return self._tokens[self.rows, :, self._n - 1]
 
-    def inputs(self) -> tuple[Any, ...]:
+    def inputs(self) -> tuple[Tensor, ...]:
         """What `Draw` needs at this step besides log-probabilities."""
-        uniform = self._uniforms[self._rows, self._n].reshape(-1)
+        uniform = self._uniforms[self.rows, self._n].reshape(-1)
         may_end = self._n >= self._min_new_tokens
         return (
             tensor(uniform, float64, self._device),
@@ -125,15 +125,14 @@ class Sampling:
             tensor(may_end, device=self._device),
         )
 
-    def select(self, slots: Ints, done: NDArray[np.bool_]) -> None:
+    def select(self, slots: Ints, done: Bools) -> None:
         """Go on with these slots only; `done` marks those that stand there to fill the shape."""
-        self.done, self.parents = done, self.parents[slots]
-        self._rows = self._rows[slots]
+        self.done, self.parents, self.rows = done, self.parents[slots], self.rows[slots]
 
     def advance(self, log_probs: Floats, ids: Ints) -> None:
         """One step: (slots, width, 1) log-probabilities and ids of what was drawn."""
         slots = np.flatnonzero(~self.done)
-        rows = self._rows[slots]
+        rows = self.rows[slots]
         self._tokens[rows, :, self._n] = ids[slots, :, 0]
         self._totals[rows] += np.where(self._open[rows], log_probs[slots, :, 0], 0.0)
         self._lengths[rows] += self._open[rows]

@@ -189,6 +189,10 @@ class GPT(nn.Module):
         return total / (wanted != -100).sum().clip(min=1)
 
     # One token at a time; see stepwise.py
+    def room(self, length: int) -> int | None:
+        """How many new tokens may follow a prompt of that length; the last is never read."""
+        return self.config.block_size - length + 1
+
     @no_grad()
     @nn.scoped
     def start(
@@ -200,7 +204,8 @@ class GPT(nn.Module):
         if not P:
             raise ShapeError("GPT: a prompt needs at least one token")
         length = P - 1 + max_new_tokens
-        self._require_room(length)
+        if lengths is None:  # where they are known, what is padded takes no room
+            self._require_room(length)
         if lengths is not None:
             begin = P - lengths
         elif self.config.pad_id is not None:
@@ -230,7 +235,9 @@ class GPT(nn.Module):
         (N, T), L = ids.shape, state.caches[0].k.shape[2]  # noqa: N806
         columns = position + arange(T, device=ids.device)  # (T,)
         begin = repeated(state.begin, N // state.begin.shape[0]).unsqueeze(1)  # (N, 1)
-        x = self.wte(ids) + self.wpe((columns - begin).clip(min=0))  # (N, T, D)
+        # Padding, and rows that have come to their end, are anywhere: nobody looks at them.
+        positions = (columns - begin).clip(0, self.config.block_size - 1)  # (N, T)
+        x = self.wte(ids) + self.wpe(positions)  # (N, T, D)
         x = self.dropout(x)
         slots = arange(L, device=ids.device)
         past = slots <= columns.unsqueeze(1)  # (T, L)

@@ -17,7 +17,7 @@ caller's business: model.eval() first.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..creation import arange
 from ..tensor import Tensor
@@ -47,14 +47,18 @@ class Stepwise(Protocol):
 
     padding_side: str  # "right" or "left": where the rows of ids that start() takes are padded
 
+    def room(self, length: int) -> int | None:
+        """How many new tokens may follow a source or prompt of that length, 0 or less where it is
+        too long by itself; None: any number."""
+
     def start(
         self, ids: Tensor, lengths: Tensor | None = None, *, max_new_tokens: int, beam: int = 1
     ) -> Start:
         """Read sources or prompts. ids: int (B, S); lengths: int (B,), the tokens of each row that
         are no padding."""
 
-    def step(self, state: State, ids: Tensor, position: Tensor) -> Tensor:
-        """The logits (N, V) of what follows ids (N,) at a 0-d position."""
+    def step(self, state: Any, ids: Tensor, position: Tensor) -> Tensor:
+        """The logits (N, V) of what follows ids (N,) at a 0-d position. state: of its start()."""
 
 
 def repeated(x: Tensor, times: int) -> Tensor:

@@ -353,6 +353,12 @@ class Transformer(nn.Module):
         return self._logits(self.decoder(self._embed_target(tgt_in), memory, mask))
 
     # One token at a time; see stepwise.py
+    def room(self, length: int) -> int | None:
+        """How many new tokens may follow a source of that length; None: any number."""
+        if self.config.positions == "sinusoidal":
+            return None
+        return self.config.max_len if length <= self.config.max_len else 0
+
     @no_grad()
     @nn.scoped
     def start(

@@ -290,7 +290,7 @@ def _cross_entropy_grad(xp: X, g: X, x: X, t: X, ignore_index: int, label_smooth
 def _cross_entropy_grad_plain(g: X, x: X, t: X, ignore_index: int, label_smoothing: float) -> X:
     counts, n = t != ignore_index, x.shape[-1]
     classes = ARANGE(start=0, step=1, count=n, dtype=t.dtype, device=x.device)
-    wanted = WHERE(t.unsqueeze(-1) == classes, 1 - label_smoothing, 0.0).to(x.dtype)
+    wanted = (t.unsqueeze(-1) == classes).to(x.dtype) * (1 - label_smoothing)
     grad = SOFTMAX(x, axis=x.ndim - 1) - (wanted + label_smoothing / n)
     return grad * WHERE(counts, g, 0).unsqueeze(-1)
 
@@ -350,7 +350,6 @@ def _weights(xp: X, q: X, k: X, mask: X, scale: float, causal: bool) -> X:
     """softmax(scale q k^T + mask) over keys. Where a boolean mask leaves a row no key, the row is
     zero; where an additive one does, it is NaN, as softmax says."""
     s = xp.matmul(q * scale, k.swapaxes(-1, -2))
-    last = (s.ndim - 1,)
     additive = mask is not None and mask.dtype.kind != "b"
     if additive:
         s = s + mask
@@ -358,6 +357,7 @@ def _weights(xp: X, q: X, k: X, mask: X, scale: float, causal: bool) -> X:
         s = xp.where(mask, s, xp.cast_like(-float("inf"), s))
     if causal:
         s = xp.where(_lower(xp, s.shape), s, xp.cast_like(-float("inf"), s))
+    last = (s.ndim - 1,)
     top = xp.max(s, last)
     if not additive:
         top = xp.where(top == -float("inf"), xp.cast_like(0, s), top)

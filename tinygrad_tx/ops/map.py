@@ -172,10 +172,11 @@ MINIMUM = Op("minimum", kind="map", rule=numeric, forward=lambda xp, a, b: xp.mi
 
 
 def _clips(op: Op, x: Node, low: Any, high: Any) -> Spec:
+    spec = _arithmetic(op, x)
     for bound in (low, high):
         if isinstance(bound, float) and x.dtype.kind != "f":
             raise DTypeError(f"clip: the bound {bound} for a Tensor of {x.dtype.name}; use an int")
-    return _arithmetic(op, x)
+    return spec
 
 
 def _clip(xp: Any, x: Any, low: Any, high: Any) -> Any:

@@ -71,11 +71,15 @@ class Optimizer(ABC):
         taken = finite.to(float64)
         remembered = iter(self.moments)
         for group in self.param_groups:
-            scalars = self._scalars(group, taken)
+            exact = self._scalars(group, taken)
+            scalars = {
+                dtype: {name: x.to(dtype) for name, x in exact.items()}
+                for dtype in dict.fromkeys(p.dtype for p in group["params"])
+            }
             for p in group["params"]:
                 moments = next(remembered)
                 if p.grad is not None:
-                    self._update(p, p.grad.where(finite, 0), moments, group, scalars)
+                    self._update(p, p.grad.where(finite, 0), moments, group, scalars[p.dtype])
         self.step_count.assign(self.step_count + finite.to(int64))
         self.skipped.assign(self.skipped + (~finite).to(int64))
 
@@ -116,7 +120,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
-        """The 0-d float64 Tensors that the updates of all of a group share. `taken` is 1, or 0
+        """The 0-d Tensors, in float64, that the updates of all of a group share. `taken` is 1, or 0
         where the step is skipped: then they must be such that nothing changes."""
 
     @abstractmethod

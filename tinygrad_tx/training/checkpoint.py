@@ -35,6 +35,8 @@ class Window:
     tokens: int = 0
     loss: float = 0.0  # summed over tokens
     skipped: int = 0  # steps with a gradient that was not finite
+    lr: float = 0.0  # of the last step, as is the next
+    norm: float = 0.0
 
 
 @dataclass

@@ -14,7 +14,7 @@ from tinygrad_tx.training.sections import Config
 # What may differ when a run goes on; anything else would make it another run.
 _FREE = {
     *("max_steps", "max_epochs", "log_every", "valid_every", "checkpoint_every", "keep_last"),
-    *("patience", "average_last", "compile", "valid_bleu", "valid_sentences"),
+    *("patience", "average_last", "compile"),
 }
 
 

@@ -4,10 +4,10 @@ and what the step showed. Called by the trainer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from tinygrad_tx import nn, optim
+from tinygrad_tx import optim
 from tinygrad_tx.compiler import compile
 from tinygrad_tx.creation import tensor
 from tinygrad_tx.data import Batch
@@ -15,6 +15,9 @@ from tinygrad_tx.models import Transformer
 from tinygrad_tx.optim import lr_scheduler
 from tinygrad_tx.tensor import Tensor
 from tinygrad_tx.training.sections import Config
+
+
+Run = Callable[..., Any]
 
 
 class Outcome(NamedTuple):
@@ -42,15 +45,15 @@ class Trainable:
         self.ema = optim.EMA(model.parameters(), decay) if decay else None
         self._smoothing = config.train.label_smoothing
         self._clip = config.optim.clip_norm or float("inf")
-        self._skipped = 0
-        compiled = compile if config.train.compile else _as_it_is
-        self._step, self._add, self._update = map(compiled, (self._step, self._add, self._update))
+        compiled: Callable[[Run], Run] = compile if config.train.compile else lambda run: run
+        self._whole, self._part, self._end = map(compiled, (self._step, self._add, self._update))
 
     def __call__(self, batches: Sequence[Batch]) -> Outcome:
         """One step on all of the batches."""
         lr = self.optimizer.param_groups[0]["lr"].item()
+        skipped = self.optimizer.skipped.item()
         if len(batches) == 1:
-            found, norm = self._step(*tensors(batches[0]))
+            found, norm = self._whole(*tensors(batches[0]))
             loss = found.item()
         else:
             n_tokens = sum(batch.n_tokens for batch in batches)
@@ -58,10 +61,9 @@ class Trainable:
             for batch in batches:
                 share = batch.n_tokens / n_tokens
                 weight = tensor(share, dtype=self.optimizer.parameters[0].dtype)
-                loss += share * self._add(*tensors(batch), weight).item()
-            norm = self._update()
-        before, self._skipped = self._skipped, self.optimizer.skipped.item()
-        return Outcome(loss, norm.item(), lr, before == self._skipped)
+                loss += share * self._part(*tensors(batch), weight).item()
+            norm = self._end()
+        return Outcome(loss, norm.item(), lr, skipped == self.optimizer.skipped.item())
 
     def _step(self, src: Tensor, tgt_in: Tensor, tgt_out: Tensor) -> tuple[Tensor, Tensor]:
         loss = self.model.loss(src, tgt_in, tgt_out, label_smoothing=self._smoothing)
@@ -83,3 +85,28 @@ class Trainable:
         if self.ema is not None:
             self.ema.update()
         return norm
+
+
+def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """src, tgt_in and tgt_out of a batch, on the default device."""
+    return tensor(batch.src), tensor(batch.tgt_in), tensor(batch.tgt_out)
+
+
+def _optimizer(model: Transformer, config: Config) -> optim.Adam:
+    c = config.optim
+    kind = {"adam": optim.Adam, "adamw": optim.AdamW}[c.name]
+    lr = 0.0 if c.lr is None else c.lr  # noam sets its own
+    return kind(model.parameters(), lr, (c.beta1, c.beta2), c.eps, c.weight_decay)
+
+
+def _schedule(optimizer: optim.Adam, config: Config) -> lr_scheduler.Schedule:
+    c = config.schedule
+    if c.name == "noam":
+        return lr_scheduler.Noam(optimizer, config.model.d_model, c.warmup_steps, c.scale)
+    if c.name == "inverse_sqrt":
+        return lr_scheduler.InverseSqrt(optimizer, c.warmup_steps)
+    if c.name == "constant":
+        return lr_scheduler.Constant(optimizer, c.warmup_steps)
+    assert config.train.max_steps is not None  # a Config sees to it
+    falling = {"linear": lr_scheduler.Linear, "cosine": lr_scheduler.Cosine}[c.name]
+    return falling(optimizer, config.train.max_steps, c.warmup_steps, c.min_lr)

@@ -141,43 +141,31 @@ def _without_circles(groups: list[list[Node]], order: Iterable[Node]) -> Iterato
     in a row, a forward pass with its backward), one is cut: what can be computed by then comes
     first, the rest later."""
     owner = {node: i for i, nodes in enumerate(groups) for node in nodes}
-    done: set[Node] = set()
-
-    def missing(i: int) -> set[int]:
-        return {owner[s] for n in groups[i] for s in n.srcs if s in owner and s not in done} - {i}
-
-    needs = [missing(i) for i in range(len(groups))]
-    users: list[set[int]] = [set() for _ in groups]
-    for i, need in enumerate(needs):
-        for j in need:
-            users[j].add(i)
-    ready = [i for i, need in enumerate(needs) if not need]  # in order, so it is a heap
+    users: dict[Node, list[Node]] = {node: [] for node in owner}
+    waiting: dict[Node, int] = {}  # how many of its inputs are to come
+    awaited = [0] * len(groups)  # the same of a group, of those from other groups
+    for node in owner:
+        srcs = {src for src in node.srcs if src in owner}
+        waiting[node] = len(srcs)
+        awaited[owner[node]] += sum(owner[src] != owner[node] for src in srcs)
+        for src in srcs:
+            users[src].append(node)
+    computable = [[node for node in nodes if not waiting[node]] for nodes in groups]
+    ready = [i for i, count in enumerate(awaited) if not count]  # a heap, for it is sorted
     later = iter(order)
+    done: set[Node] = set()
     while len(done) < len(owner):
-        if ready:
-            i = heappop(ready)
-            part = groups[i]
-        else:
-            i = owner[next(node for node in later if node not in done)]
-            part = _computable(groups[i], owner, done)
-        yield part
+        i = heappop(ready) if ready else owner[next(node for node in later if node not in done)]
+        part, computable[i] = computable[i], []
+        for node in part:  # which grows meanwhile
+            for user in users[node]:
+                j = owner[user]
+                waiting[user] -= 1
+                if not waiting[user]:
+                    (part if j == i else computable[j]).append(user)
+                if j != i:
+                    awaited[j] -= 1
+                    if not awaited[j]:
+                        heappush(ready, j)
         done.update(part)
-        groups[i] = [node for node in groups[i] if node not in done]
-        for j in {*users[i], i}:
-            if not needs[j]:
-                continue
-            if groups[i]:
-                needs[j] = missing(j)
-            else:
-                needs[j].discard(i)
-            if groups[j] and not needs[j]:
-                heappush(ready, j)
-
-
-def _computable(nodes: list[Node], known: Container[Node], done: set[Node]) -> list[Node]:
-    """Those of a group's nodes that depend on nothing but what is done."""
-    part: dict[Node, None] = {}
-    for node in nodes:
-        if all(s in done or s in part or s not in known for s in node.srcs):
-            part[node] = None
-    return list(part)
+        yield part

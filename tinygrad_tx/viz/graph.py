@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .. import atomic, backends
 from ..dtypes import float32
 from ..errors import GradError, UserError
-from ..node import CONST, ITEM, RELEASED, Graph, Node, Spec
+from ..node import CONST, INPUT, ITEM, RELEASED, Graph, Node, Spec
 from ..tensor import Tensor
 from .boxes import Box, Layout, Path, module_path, small_modules
 
@@ -114,6 +114,7 @@ def _readable(graph: Graph) -> Layout:
 
 _COLOURS = {  # by op or its kind; a module has the colour of the first of these that is in it
     "attention": "#f9d5a7",
+    "attention_grad": "#f9d5a7",
     "matmul": "#fbe7c6",
     "fused": "#d8ead3",
     "gather": "#d3e6f5",
@@ -138,7 +139,8 @@ def _render(layout: Layout, roots: set[Node]) -> str:
     dot.attr("edge", fontname=_FONT, fontsize="8", fontcolor="#606060", color="#808080",
              arrowsize="0.5")  # fmt: skip
     names = {box: f"n{i}" for i, box in enumerate(layout.boxes)}
-    _draw_frame(dot, (), names, layout.shared, roots)
+    looks = {box: _look(box, layout.shared, roots) | {"name": names[box]} for box in names}
+    _draw_frame(dot, (), looks)
     labelled: set[Node] = set()
     for (source, target), nodes in layout.edges.items():
         ends = names[source], names[target]
@@ -147,35 +149,36 @@ def _render(layout: Layout, roots: set[Node]) -> str:
         elif labelled.issuperset(nodes):  # a further reader, of a residual connection for instance
             dot.edge(*ends)
         else:  # a shape is written once; weight keeps the trunk straight
-            shapes = dict.fromkeys(f" {_spec(node)} " for node in nodes if node not in labelled)
+            shapes = [*dict.fromkeys(f" {_spec(n)} " for n in nodes if n not in labelled)]
             labelled.update(nodes)
+            if len(shapes) > 3:  # what a backward pass reads of its forward pass
+                shapes[2:] = [f" and {len(shapes) - 2} more "]
             dot.edge(*ends, label="\\n".join(shapes), weight="8")
     return str(dot.source)
 
 
-def _draw_frame(
-    dot: Digraph, path: Path, names: dict[Box, str], shared: set[Node], roots: set[Node]
-) -> None:
+def _draw_frame(dot: Digraph, path: Path, looks: dict[Box, dict[str, str]]) -> None:
     """Write the boxes inside the module at `path`, and the frames of the modules in it."""
-    inner: dict[Path, None] = {}
-    for box, name in names.items():
+    inner: dict[Path, dict[Box, dict[str, str]]] = {}
+    for box, look in looks.items():
         if box.path == path:
-            dot.node(name, **_appearance(box, shared, roots))
-        elif box.path[: len(path)] == path:
-            inner[box.path[: len(path) + 1]] = None
-    for child in inner:
+            dot.node(**look)
+        else:
+            inner.setdefault(box.path[: len(path) + 1], {})[box] = look
+    for child, looks_inside in inner.items():
         with dot.subgraph(name="cluster_" + ".".join(child)) as frame:
             frame.attr(label=child[-1], labeljust="l", fontname=_FONT, fontsize="12",
                        style="rounded", color="#b0b0b0", tooltip=".".join(child))  # fmt: skip
-            _draw_frame(frame, child, names, shared, roots)
+            _draw_frame(frame, child, looks_inside)
 
 
-def _appearance(box: Box, shared: set[Node], roots: set[Node]) -> dict[str, str]:
+def _look(box: Box, shared: set[Node], roots: set[Node]) -> dict[str, str]:
     """The attributes of a box's DOT node."""
     node = box.nodes[0]
-    look = {"tooltip": " ".join(filter(None, (node.scope, node.line))) or node.op.name}
+    where = " ".join(filter(None, (node.scope, node.line.replace("\\", "/"))))
+    look = {"tooltip": where or node.op.name}
     if box.is_data:
-        what = "parameter" if node.requires_grad else "data"
+        what = "parameter" if node.requires_grad else "input" if node.op is INPUT else "data"
         what = f"shared {what}" if node in shared else what
         look |= {"shape": "plain", "style": "", "label": _label(what, _spec(node), bold=False)}
     elif box.title:
@@ -219,8 +222,9 @@ def _plural(count: int, noun: str) -> str:
 def _op(box: Box) -> str:
     """A single op in words: its name, constants and attributes."""
     node = box.nodes[0]
-    words = [_SYMBOLS.get(node.op.name, node.op.name)]
-    words += [_number(n) for n in box.folded]
+    numbers = [_number(src) if src in box.folded else "" for src in node.srcs] or [""]
+    first = numbers.pop(0) if len(numbers) > 1 else ""  # 2 - x, not x - 2
+    words = [*filter(None, (first, _SYMBOLS.get(node.op.name, node.op.name), *numbers))]
     words += [f"{k}={v}" for k, v in node.attrs.items() if k in ("axis", "order", "causal")]
     return " ".join(words)
 

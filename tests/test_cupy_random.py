@@ -1,0 +1,164 @@
+"""The CUDA kernels of Philox give NumPy's bits: run on the CPU here, and on a GPU where one is.
+
+Without a GPU the unchanged kernel source is compiled as C++ and called once for each thread, under
+a stand-in for the few functions of CuPy that launch it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinygrad_tx import backends
+from tinygrad_tx.backends import numpy_random
+from tinygrad_tx.errors import UserError
+
+SHAPES = [(), (0,), (1,), (4,), (3, 2), (2, 0), (1021,), (5, 3, 70)]
+PRELUDE = """
+#include <cmath>
+#define __global__
+#define __device__
+static struct { unsigned x; } blockIdx, threadIdx, blockDim;
+static void sincospi(double x, double* s, double* c) { sincos(M_PI * x, s, c); }
+static unsigned __umulhi(unsigned a, unsigned b) { return (unsigned long long)a * b >> 32; }
+extern "C" void place(unsigned block, unsigned thread, unsigned threads) {
+    blockIdx.x = block, threadIdx.x = thread, blockDim.x = threads;
+}
+"""
+
+
+class SimulatedModule:
+    """cupy.RawModule for kernels whose threads need nothing of each other."""
+
+    folder: Path  # for the compiled library
+
+    def __init__(self, code: str, options: tuple[str, ...]) -> None:
+        source, library = self.folder / "kernels.cpp", self.folder / "kernels.so"
+        source.write_text(PRELUDE + code)
+        command = ["g++", "-O1", "-shared", "-fPIC", *options, str(source), "-o", str(library)]
+        subprocess.run(command, check=True)
+        self.library = ctypes.CDLL(str(library))
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        function = getattr(self.library, name)
+
+        def kernel(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
+            raw = [
+                ctypes.c_void_p(a.ctypes.data)
+                if isinstance(a, np.ndarray)
+                else {4: ctypes.c_uint32, 8: ctypes.c_uint64}[a.itemsize](int(a))
+                for a in args
+            ]
+            for thread in range(grid[0] * block[0]):
+                self.library.place(*divmod(thread, block[0]), block[0])
+                function(*raw)
+
+        return kernel
+
+
+@pytest.fixture(scope="module", params=["simulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+def rng(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ModuleType]:
+    """cupy_random, over the stand-in or the real CuPy."""
+    if request.param == "simulated":
+        if not shutil.which("g++"):
+            pytest.skip("needs g++ to run CUDA kernels on the CPU")
+        SimulatedModule.folder = tmp_path_factory.mktemp("kernels")
+        same = {name: getattr(np, name) for name in ("asarray", "empty", "minimum", "ndarray")}
+        cupy: Any = SimpleNamespace(**same, RawModule=SimulatedModule, asnumpy=np.asarray)
+    else:
+        cupy = pytest.importorskip("cupy")
+        try:
+            cupy.cuda.runtime.getDeviceCount()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            pytest.skip(f"no GPU: {error}")
+    path = Path(backends.__path__[0]) / "cupy_random.py"
+    spec = importlib.util.spec_from_file_location("tinygrad_tx.backends._under_test", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", cupy)
+        spec.loader.exec_module(module)
+        yield module
+
+
+def assert_same(rng: ModuleType, out: Any, expected: np.ndarray[Any, Any]) -> None:
+    host = rng.cupy.asnumpy(out)
+    assert (host.shape, host.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_array_equal(host, expected)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 4, 5, 1023, 1024, 1025])
+@pytest.mark.parametrize(("seed", "stream"), [(0, 0), (2**64 - 1, 2**63), (-5, -6), (7, 1 << 40)])
+def test_words(rng: ModuleType, n: int, seed: int, stream: int) -> None:
+    assert_same(rng, rng.words(seed, stream, n), numpy_random.words(seed, stream, n))
+
+
+def test_seed_and_stream_on_the_device(rng: ModuleType) -> None:
+    seed, stream = (rng.cupy.asarray(np.array(number, np.int64)) for number in (2**62 + 1, -3))
+    assert_same(rng, rng.words(seed, stream, 9), numpy_random.words(2**62 + 1, -3, 9))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_uniform(rng: ModuleType, shape: tuple[int, ...], dtype: type) -> None:
+    expected = numpy_random.uniform(3, 4, shape, dtype)
+    assert_same(rng, rng.uniform(3, 4, shape, dtype), expected)
+
+
+def test_uniform_stays_below_one(rng: ModuleType) -> None:
+    expected = numpy_random.uniform(1, 2, (1 << 15,), np.float16)
+    assert expected.max() == 1 - 2**-11
+    assert_same(rng, rng.uniform(1, 2, (1 << 15,), np.float16), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("p", [0.0, 5e-324, 0.1, 0.5, 1 - 2**-24, 1.0])
+def test_keep(rng: ModuleType, shape: tuple[int, ...], p: float) -> None:
+    expected = numpy_random.bernoulli_keep(5, 6, p, shape)
+    assert_same(rng, rng.bernoulli_keep(5, 6, p, shape), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_normal(rng: ModuleType, shape: tuple[int, ...]) -> None:
+    for dtype, tolerance in ((np.float64, 1e-14), (np.float32, 1e-6), (np.float16, 1e-2)):
+        out = rng.cupy.asnumpy(rng.normal(7, 8, shape, dtype))
+        expected = numpy_random.normal(7, 8, shape, dtype)
+        assert (out.shape, out.dtype) == (shape, dtype)
+        np.testing.assert_allclose(out, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [
+        (0, 1, np.int64),
+        (-5, 1000, np.int32),
+        (-(2**31), 2**31, np.int32),
+        (2**63 - 10, 2**63, np.int64),
+        (0, 2**32, np.int64),
+    ],
+)
+def test_randint(rng: ModuleType, shape: tuple[int, ...], low: int, high: int, dtype: type) -> None:
+    expected = numpy_random.randint(9, 10, low, high, shape, dtype)
+    assert_same(rng, rng.randint(9, 10, low, high, shape, dtype), expected)
+
+
+def test_bad_arguments(rng: ModuleType) -> None:
+    with pytest.raises(UserError, match="between 0 and 1"):
+        rng.bernoulli_keep(1, 2, math.nan, (3,))
+    with pytest.raises(UserError, match="must be above"):
+        rng.randint(1, 2, 3, 3, (3,))

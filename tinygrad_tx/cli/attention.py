@@ -1,0 +1,47 @@
+"""`tinygrad-tx attention`: a picture of what every head looks at while a sentence is translated."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from tinygrad_tx.cli.command import Command, add_model
+from tinygrad_tx.errors import UserError
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("sentence", help="to translate")
+    parser.add_argument("--png", required=True, metavar="FILE", help="picture; also .svg or .pdf")
+
+
+def _run(args: Namespace) -> None:
+    from tinygrad_tx import models, viz
+    from tinygrad_tx.decoding import generate
+    from tinygrad_tx.training.corpus import check_length
+
+    model, tokenizer = models.load(args.model)
+    check_length("the sentence", 1, args.sentence)
+    ids = tokenizer.encode(args.sentence)
+    if not ids:
+        raise UserError("the sentence is blank; there is nothing to attend to")
+    source = [*ids, tokenizer.eos_id]
+    [[found]] = generate(model, [source], max_new_tokens=len(source) + 50)
+    target = [tokenizer.bos_id, *found.tokens]
+    maps = viz.attention_maps(model, source, target)
+    path = viz.draw_attention(maps, tokenizer.tokens(source), tokenizer.tokens(target), args.png)
+    print(tokenizer.decode(found.tokens))
+    print(f"{len(maps)} layers of heads are drawn in {path}")
+
+
+COMMAND = Command(
+    "attention",
+    "draw what every head of a model looks at",
+    (
+        (
+            'attention --model runs/tiny "the red house is old" --png heads.png',
+            "rows ask, columns are looked at",
+        ),
+    ),
+    _arguments,
+    _run,
+)

@@ -1,0 +1,43 @@
+"""`tinygrad-tx average`: the mean of the last checkpoints' weights."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from tinygrad_tx.cli.command import Command, count
+from tinygrad_tx.errors import UserError
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="a run directory")
+    parser.add_argument("--last", type=count, required=True, metavar="N", help="checkpoints")
+
+
+def _run(args: Namespace) -> None:
+    from tinygrad_tx import serialize
+    from tinygrad_tx.training.checkpoint import average
+    from tinygrad_tx.training.run import RunDirectory
+
+    run = RunDirectory(Path(args.directory))
+    run.config()  # it is a run
+    found = run.checkpoints()
+    if args.last > len(found):
+        raise UserError(
+            f"{run.root} holds {len(found)} checkpoints, not {args.last}: lower --last "
+            "(train.keep_last says how many a run keeps)"
+        )
+    last = found[-args.last :]
+    serialize.save(average(last), run.averaged, {"of": " ".join(path.name for path in last)})
+    print(f"the average of {args.last} checkpoints is in {run.averaged}. Translate with\n")
+    print(f"  tinygrad-tx translate --model {shlex.quote(str(run.averaged))}")
+
+
+COMMAND = Command(
+    "average",
+    "average the weights of a run's last checkpoints",
+    (("average runs/de-en --last 5", "writes runs/de-en/averaged.safetensors"),),
+    _arguments,
+    _run,
+)

@@ -1,0 +1,56 @@
+"""`tinygrad-tx graph`: a picture of the computation from a batch to the training loss."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from tinygrad_tx.cli.command import Command, count_or_none
+
+_VOCABULARY = 100  # of a preset's model, which has no tokenizer; the picture is the same for any
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    of = parser.add_mutually_exclusive_group()
+    of.add_argument("--preset", metavar="NAME", help="of a preset's model; default: tiny")
+    of.add_argument("--model", metavar="DIR", help="of the model in a run directory")
+    parser.add_argument(
+        "--out", default="graph.svg", metavar="FILE",
+        help=".svg, .png, .pdf or .dot; default: graph.svg",
+    )  # fmt: skip
+    parser.add_argument(
+        "--depth", type=count_or_none, metavar="N",
+        help="levels of modules to open; by default as many as stay readable",
+    )  # fmt: skip
+
+
+def _run(args: Namespace) -> None:
+    from dataclasses import asdict
+
+    from tinygrad_tx import models, viz
+    from tinygrad_tx.creation import tensor
+    from tinygrad_tx.training import preset
+
+    if args.model:
+        model, _ = models.load(args.model)
+    else:
+        section = asdict(preset(args.preset or "tiny").model)
+        model = models.Transformer(models.TransformerConfig(_VOCABULARY, **section))
+    config = model.config
+    word = config.vocab_size - 1
+    source = tensor([[word, word, config.eos_id]])
+    target_in, target_out = tensor([[config.bos_id, word]]), tensor([[word, config.eos_id]])
+    loss = model.train().loss(source, target_in, target_out)
+    print(f"drawn in {viz.graph(loss, depth=args.depth).save(Path(args.out))}")
+
+
+COMMAND = Command(
+    "graph",
+    "draw the computation from a batch to the training loss",
+    (
+        ("graph --preset tiny --out graph.svg", "a preset's model, each module as a frame"),
+        ("graph --model runs/de-en --depth 2 --out graph.dot", "a trained one, less of it"),
+    ),
+    _arguments,
+    _run,
+)

@@ -1,0 +1,83 @@
+"""`tinygrad-tx info`: what a run is, how far it got, and how good it was."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinygrad_tx.cli.command import Command
+
+if TYPE_CHECKING:
+    from tinygrad_tx.training.run import RunDirectory
+    from tinygrad_tx.training.sections import Config
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="a run directory")
+
+
+def _run(args: Namespace) -> None:
+    from tinygrad_tx.training.run import RunDirectory
+
+    run = RunDirectory(Path(args.directory))
+    for name, what in (*_described(run.config()), *_weights(run), *_history(run)):
+        print(f"{name:<13}{what}")
+
+
+def _described(config: Config) -> Iterator[tuple[str, str]]:
+    data, m, o, s, t = config.data, config.model, config.optim, config.schedule, config.train
+    source = data.tsv or data.src
+    yield "preset", config.preset
+    if source is None:
+        yield "data", f"built-in corpus, {data.corpus_size:,} pairs"
+    else:
+        yield "data", source if data.tgt is None else f"{source} -> {data.tgt}"
+    yield "tokenizer", f"{config.tokenizer.kind}, at most {config.tokenizer.vocab_size:,} pieces"
+    yield (
+        "model",
+        f"d_model {m.d_model}, {m.n_heads} heads, d_ff {m.d_ff}, {m.n_encoder_layers} + "
+        f"{m.n_decoder_layers} layers, dropout {m.dropout}, {m.norm}-norm",
+    )
+    rate = f"scale {s.scale}" if o.lr is None else f"lr {o.lr}"
+    yield "optimizer", f"{o.name}, {s.name}, {rate}, warmup {s.warmup_steps}"
+    limits = {"steps": t.max_steps, "epochs": t.max_epochs}
+    yield "until", " or ".join(f"{n:,} {what}" for what, n in limits.items() if n is not None)
+
+
+def _weights(run: RunDirectory) -> Iterator[tuple[str, str]]:
+    from tinygrad_tx.models.loading import weights
+
+    for path in (run.model, run.averaged):
+        if path.exists():
+            n = sum(tensor.numel() for tensor in weights(path).values())
+            yield path.stem, f"{n:,} parameters"
+    steps = [str(int(path.stem.removeprefix("step-"))) for path in run.checkpoints()]
+    yield "checkpoints", f"steps {', '.join(steps)}" if steps else "none yet"
+
+
+def _history(run: RunDirectory) -> Iterator[tuple[str, str]]:
+    from tinygrad_tx.training.metrics import read
+    from tinygrad_tx.training.progress import describe
+
+    rows = read(run.metrics)
+    trained = [row for row in rows if "loss" in row]
+    validated = [row for row in rows if "valid_loss" in row]
+    if trained:
+        yield "trained", describe(trained[-1])
+    if validated:
+        yield "best loss", describe(min(validated, key=lambda row: row["valid_loss"] or 1e9))
+    if bleu := [row for row in validated if "bleu" in row]:
+        yield "best BLEU", describe(max(bleu, key=lambda row: row["bleu"]))
+    if final := [row for row in rows if "beam" in row]:
+        yield "final", describe(final[-1])
+
+
+COMMAND = Command(
+    "info",
+    "show what a run is and how far it got",
+    (("info runs/de-en", "configuration, parameters, checkpoints, best scores"),),
+    _arguments,
+    _run,
+)

@@ -1,0 +1,202 @@
+"""generate: from a model and source ids (or prompts) to the best continuations.
+
+Comes in: ids and how to search. Goes out: Hypothesis lists. Called by translate.py, the command
+line and users.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..tensor import Tensor, no_grad
+from .beam import BeamSearch
+from .hypothesis import Hypothesis
+from .loop import Ints, Model, Search, decode, round_up
+from .sampling import Sampling
+
+
+def generate(
+    model: Model,
+    ids: Tensor | np.ndarray[Any, Any] | Sequence[Sequence[int]],
+    *,
+    beam_size: int = 1,
+    max_new_tokens: int | Sequence[int] = 64,
+    min_new_tokens: int = 0,
+    length_penalty: float = 0.0,
+    num_return_sequences: int = 1,
+    do_sample: bool = False,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> list[list[Hypothesis]]:
+    """For each row the num_return_sequences best hypotheses found, best first.
+
+    ids: (B, S), a Transformer's sources padded with pad_id, or a GPT's prompts; or a list of lists
+        of any length, which are taken as they are.
+    beam_size: how many hypotheses a row pursues; 1 is greedy search.
+    max_new_tokens: the most tokens, the end token included; may be a list, one for each row.
+    min_new_tokens: no end token before that many others.
+    length_penalty: the exponent that scores are divided by, see Hypothesis; above 0 favours long
+        output.
+    do_sample: draw num_return_sequences continuations at random instead, from the distribution
+        sharpened by a temperature below 1 or flattened by one above it, cut to the top_k most
+        probable tokens (0: all), then to the smallest set of them that reaches top_p.
+
+    Everything runs in evaluation mode and without gradients; the model's modes are as before
+    afterwards. Raises UserError for settings that make no sense, for rows that the model has no
+    room for, and where logits are not finite.
+    """
+    _check(beam_size, num_return_sequences, do_sample, temperature, top_k, top_p, length_penalty)
+    rows = _rows(ids, model)
+    limits = _limits(max_new_tokens, min_new_tokens, len(rows))
+    if not rows:
+        return []
+    _check_room(model, rows, limits)
+    eos_id = -1 if model.config.eos_id is None else model.config.eos_id
+    search: BeamSearch | Sampling
+    if do_sample:
+        search = Sampling(
+            limits,
+            eos_id=eos_id,
+            samples=num_return_sequences,
+            min_new_tokens=min_new_tokens,
+            length_penalty=length_penalty,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            device=next(model.parameters()).device,
+        )
+    else:
+        search = BeamSearch(
+            limits,
+            eos_id=eos_id,
+            beam_size=beam_size,
+            min_new_tokens=min_new_tokens,
+            length_penalty=length_penalty,
+        )
+    with evaluating(model), no_grad():
+        _run(model, rows, max(limits), search)
+    return search.results(num_return_sequences)
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """The model in evaluation mode; each of its modules is in the mode it was in afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    modes[0][0].eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:  # parents come before their children
+            module.train(mode)
+
+
+def _run(model: Model, rows: list[list[int]], most: int, search: Search) -> None:
+    """Pad the rows, round the shapes up as far as the model has room, and decode."""
+    width = max(1, *map(len, rows))
+    room = model.room(round_up(width))
+    if room is None or room >= most:
+        width = round_up(width)
+    else:
+        room = model.room(width)
+    most = round_up(most) if room is None else max(most, min(round_up(most), room))
+    pad = model.config.pad_id or 0
+    ids = np.full((len(rows), width), pad, np.int64)
+    left = model.padding_side == "left"
+    for line, row in zip(ids, rows, strict=True):
+        line[width - len(row) if left else 0 :][: len(row)] = row
+    # On the right padding is told by pad_id, as in training; on the left it may be any id.
+    lengths = np.array([len(row) for row in rows]) if left else None
+    decode(model, ids, lengths, most, search)
+
+
+def _check(
+    beam_size: int,
+    num_return_sequences: int,
+    do_sample: bool,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    length_penalty: float,
+) -> None:
+    for name, value in (("beam_size", beam_size), ("num_return_sequences", num_return_sequences)):
+        if value < 1:
+            raise UserError(f"{name} = {value} must be 1 or more")
+    if do_sample and beam_size > 1:
+        raise UserError(f"sampling knows no beam: beam_size = {beam_size} must be 1 with do_sample")
+    if not do_sample and num_return_sequences > beam_size:
+        raise UserError(
+            f"num_return_sequences = {num_return_sequences} needs a beam_size that large, "
+            f"not {beam_size}; or do_sample"
+        )
+    if not 0 < temperature < math.inf:
+        raise UserError(
+            f"temperature = {temperature} must be above 0; for the most probable tokens leave out "
+            "do_sample"
+        )
+    if top_k < 0:
+        raise UserError(f"top_k = {top_k} must be 1 or more, or 0 for all tokens")
+    if not 0 < top_p <= 1:
+        raise UserError(f"top_p = {top_p} must be above 0 and at most 1")
+    if not math.isfinite(length_penalty):
+        raise UserError(f"length_penalty = {length_penalty} must be a finite number")
+
+
+def _rows(ids: Any, model: Model) -> list[list[int]]:
+    """Each row's ids. An array's padding goes, for it may be of another width than ours."""
+    if not isinstance(ids, (Tensor, np.ndarray)):
+        return [_whole(row).tolist() for row in ids]
+    array = _whole(ids, ndim=2)
+    pad = model.config.pad_id
+    rows: list[list[int]] = array.tolist()
+    if pad is None:
+        return rows
+    for row in rows:
+        while row and row[-1] == pad:
+            row.pop()
+        if model.padding_side == "left":
+            del row[: next((i for i, token in enumerate(row) if token != pad), 0)]
+    return rows
+
+
+def _whole(ids: Any, ndim: int = 1) -> Ints:
+    array = np.asarray(ids)
+    if array.ndim != ndim or (array.size and array.dtype.kind not in "iu"):
+        raise UserError(
+            f"ids: {array.dtype} {array.shape}, but they must be integers (batch, length), or a "
+            "list of lists of integers"
+        )
+    return array.astype(np.int64)
+
+
+def _limits(max_new_tokens: int | Sequence[int], min_new_tokens: int, rows: int) -> list[int]:
+    if isinstance(max_new_tokens, (int, np.integer)):
+        limits = [int(max_new_tokens)] * rows
+    else:
+        limits = [int(n) for n in max_new_tokens]
+    if len(limits) != rows:
+        raise UserError(f"max_new_tokens has {len(limits)} numbers for {rows} rows")
+    for n in limits:
+        if n < 1:
+            raise UserError(f"max_new_tokens = {n} must be 1 or more")
+        if not 0 <= min_new_tokens <= n:
+            raise UserError(f"min_new_tokens = {min_new_tokens} must be from 0 to max_new_tokens")
+    return limits
+
+
+def _check_room(model: Model, rows: list[list[int]], limits: list[int]) -> None:
+    for i, (row, limit) in enumerate(zip(rows, limits, strict=True)):
+        if model.padding_side == "left" and not row:
+            raise UserError(f"row {i}: an empty prompt; give at least one token")
+        room = model.room(len(row))
+        if room is not None and room < limit:
+            raise UserError(
+                f"row {i}: {len(row)} tokens leave room for {max(room, 0)} new ones in this model, "
+                f"not {limit}; shorten the row or max_new_tokens"
+            )

@@ -1,0 +1,283 @@
+"""The training loop. In: a Config and a directory. Out: a run directory, and a Report. Called by
+`tinygrad-tx train` and by users (tx.training.train).
+
+A run is a function of its configuration and its data: killed at any moment and resumed from the
+last checkpoint, it ends with the same weights and the same metrics as one that ran through, apart
+from the times in them. So all that a later step depends on is in State or in a part that a
+checkpoint keeps, and whatever falls due at a step is done before the next one begins, by a rule
+that reads the state alone.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from tinygrad_tx import random, serialize
+from tinygrad_tx.atomic import write_bytes
+from tinygrad_tx.data import Batches, Dataset
+from tinygrad_tx.errors import UserError
+from tinygrad_tx.models.loading import PART, build, weights
+from tinygrad_tx.tokenizer import Tokenizer
+from tinygrad_tx.training import checkpoint
+from tinygrad_tx.training.corpus import Corpus, Pair, open_corpus
+from tinygrad_tx.training.interrupt import Interrupts, Stopped
+from tinygrad_tx.training.metrics import Metrics, Row
+from tinygrad_tx.training.progress import Progress, for_stream
+from tinygrad_tx.training.report import SHOWN, Example, Report
+from tinygrad_tx.training.run import RunDirectory
+from tinygrad_tx.training.sections import Config
+from tinygrad_tx.training.step import Trainable
+from tinygrad_tx.training.validation import Validation
+
+
+def train(
+    config: Config, out: Path | str, resume: bool = False, progress: Progress | None = None
+) -> Report:
+    """Train as `config` says, in the directory `out`; with resume, go on with the run that is
+    there.
+
+    UserError for what is wrong with the data or the directory, or when training diverges. Stopped
+    (a KeyboardInterrupt) after Ctrl-C or SIGTERM, with everything saved.
+    """
+    config.require_data()
+    run = RunDirectory(Path(out))
+    show = progress or for_stream()
+    if resume:
+        run.go_on(config)
+    else:
+        run.begin(config)
+    try:
+        with Interrupts() as interrupts:
+            return Trainer(config, run, resume, show, interrupts).train()
+    finally:
+        show.close()
+
+
+class Trainer:
+    """One run while it lasts."""
+
+    def __init__(
+        self, config: Config, run: RunDirectory, resume: bool, show: Progress, asked: Interrupts
+    ) -> None:
+        self.config, self.run, self.show, self.asked = config, run, show, asked
+        random.manual_seed(config.train.seed)
+        corpus = open_corpus(config.data, config.train.seed)
+        self.tokenizer = _tokenizer(config, run, corpus)
+        data = Dataset.from_pairs(corpus.train(), self.tokenizer, config.data.max_len)
+        show.say(data.summary())
+        self.batches = Batches(data, config.data.max_tokens, config.train.seed)
+        self.model = build(asdict(config.model), self.tokenizer)
+        self.trainable = Trainable(self.model, config)
+        self.parts: dict[str, checkpoint.Stateful] = {
+            PART: self.model,
+            "optimizer": self.trainable.optimizer,
+            "schedule": self.trainable.schedule,
+        }
+        if self.trainable.ema is not None:
+            self.parts["ema"] = self.trainable.ema
+        self.corpus = corpus
+        self.valid = self._validation(corpus.valid)
+        self.state = checkpoint.State()
+        if resume and (found := run.checkpoints()):
+            self.state = checkpoint.restore(found[-1], self.parts, self.batches)
+            show.say(f"going on from {found[-1]}")
+        self.saved = self.state.step
+        self.metrics = Metrics(run.metrics, keep=self.state.rows)
+        self.seconds = 0.0  # of steps since the last row
+
+    def train(self) -> Report:
+        """Every step that is left, then the report."""
+        self.show.start(self.state.step, self._last_step())
+        try:
+            while True:
+                self._whatever_is_due()
+                if self._over():
+                    return self._finish()
+                self._pause()
+                self._step()
+        except _Asked:
+            if self.saved < self.state.step:
+                self._save()
+            raise Stopped(
+                f"step {self.state.step} is saved; go on by: tinygrad-tx train --resume --out "
+                f"{shlex.quote(str(self.run.root))}"
+            ) from None
+
+    def _pause(self) -> None:
+        """Called where training may be left off."""
+        if self.asked.requested:
+            raise _Asked
+
+    # One step ------------------------------------------------------------------------------------
+    def _step(self) -> None:
+        start = time.perf_counter()
+        batches = [next(self.batches) for _ in range(self.config.optim.accumulate)]
+        n_tokens = sum(batch.n_tokens for batch in batches)
+        outcome = self.trainable(batches)
+        state, window = self.state, self.state.window
+        state.step += 1
+        state.tokens += n_tokens
+        state.bad_steps = 0 if outcome.finite else state.bad_steps + 1
+        window.steps += 1
+        if outcome.finite:
+            window.tokens += n_tokens
+            window.loss += outcome.loss * n_tokens
+        else:
+            window.skipped += 1
+            self.show.say(
+                f"step {state.step}: the gradient is not finite (norm {outcome.norm}); skipped"
+            )
+        window.lr, window.norm = outcome.lr, outcome.norm
+        seconds = time.perf_counter() - start
+        self.seconds += seconds
+        self.show.step(state.step, outcome.loss, outcome.lr, n_tokens / seconds)
+        if state.bad_steps == self.config.optim.max_bad_steps:
+            self._save()
+            raise UserError(
+                f"the last {state.bad_steps} gradients were not finite, up to step {state.step}: "
+                "lower the learning rate or raise the warmup; everything is saved"
+            )
+
+    # What falls due ------------------------------------------------------------------------------
+    def _whatever_is_due(self) -> None:
+        state, every = self.state, self.config.train
+        if state.window.steps and (self._over() or state.step % every.log_every == 0):
+            self._log()
+        if state.validated < state.step and (self._over() or state.step % every.valid_every == 0):
+            self._validate()
+        if self.saved < state.step and (self._over() or state.step % every.checkpoint_every == 0):
+            self._save()
+
+    def _over(self) -> bool:
+        """Whether there is no step left."""
+        t, state = self.config.train, self.state
+        return (
+            (t.max_steps is not None and state.step >= t.max_steps)
+            or (t.max_epochs is not None and self.batches.state()["epoch"] >= t.max_epochs)
+            or (t.patience > 0 and state.worse >= t.patience)
+        )
+
+    def _last_step(self) -> int:
+        """The last step, unless patience ends before."""
+        t = self.config.train
+        ends = [t.max_steps] if t.max_steps is not None else []
+        if t.max_epochs is not None:
+            per_epoch = self.batches.batches_per_epoch
+            ends.append(-(-t.max_epochs * per_epoch // self.config.optim.accumulate))
+        return min(ends)
+
+    def _log(self) -> None:
+        state, window = self.state, self.state.window
+        self._write(
+            {
+                "step": state.step,
+                "epoch": self.batches.state()["epoch"],
+                "tokens": state.tokens,
+                "loss": window.loss / window.tokens if window.tokens else float("nan"),
+                "lr": window.lr,
+                "grad_norm": window.norm,
+                "skipped": window.skipped,
+                "tokens_per_s": window.tokens / self.seconds if self.seconds else float("nan"),
+            }
+        )
+        state.window, self.seconds = checkpoint.Window(), 0.0
+
+    def _validate(self) -> None:
+        state = self.state
+        with self._averages():
+            row = self._measure()
+            better = _score(row) > state.best
+            if better:
+                self._save_model()
+        if better:
+            state.best, state.best_step, state.worse = _score(row), state.step, 0
+        else:
+            state.worse += 1
+        state.validated = state.step
+        self._write({"step": state.step, **row})
+
+    def _save(self) -> None:
+        self.metrics.sync()
+        path = self.run.checkpoint(self.state.step)
+        checkpoint.save(path, self.state, self.parts, self.batches)
+        self.saved = self.state.step
+        checkpoint.prune(self.run.checkpoints(), self.config.train.keep_last)
+
+    def _save_model(self) -> None:
+        serialize.save(self.model.state_dict(), self.run.model, {"step": str(self.state.step)})
+
+    def _write(self, row: Row) -> None:
+        self.metrics.write(row)
+        self.state.rows = self.metrics.rows
+        self.show.row(row)
+
+    # Measuring -----------------------------------------------------------------------------------
+    def _validation(self, pairs: Sequence[Pair]) -> Validation:
+        return Validation(pairs, self.tokenizer, self.model, self.batches, self._pause)
+
+    def _averages(self) -> AbstractContextManager[None]:
+        """The model's weights are their moving averages inside, if the run keeps those."""
+        ema = self.trainable.ema
+        return nullcontext() if ema is None else ema.swapped()
+
+    def _measure(self) -> dict[str, float]:
+        """The loss and, by greedy search, BLEU and chrF of the model as it is."""
+        train, decode = self.config.train, self.config.decode
+        row = {"valid_loss": self.valid.loss()}
+        if train.valid_bleu:
+            greedy = replace(decode, beam_size=1, length_penalty=0.0)
+            _, scores = self.valid.translate(train.valid_sentences, greedy)
+            row |= {"bleu": scores.bleu, "chrf": scores.chrf}
+        return row
+
+    # The end -------------------------------------------------------------------------------------
+    def _finish(self) -> Report:
+        """Choose the final weights, translate held-out sentences with them, and report."""
+        if self.config.train.average_last:
+            self._average()
+        state = self.state
+        self.model.load_state_dict(weights(self.run.model))
+        held_out = self.corpus.held_out[: self.config.train.valid_sentences]
+        outputs, scores = self._validation(held_out).translate(len(held_out), self.config.decode)
+        row = {"step": state.step, "of": "held-out sentences", "beam": self.config.decode.beam_size}
+        self._write({**row, "bleu": scores.bleu, "chrf": scores.chrf})
+        shown = zip(held_out[:SHOWN], outputs, strict=False)
+        examples = [Example(source, target, output) for (source, target), output in shown]
+        report = Report(state.step, state.best_step, len(held_out), scores, examples)
+        write_bytes(self.run.translations, f"{report.text()}\n".encode())
+        return report
+
+    def _average(self) -> None:
+        """Keep the average of the last checkpoints' weights, if it is better than the best."""
+        last = self.run.checkpoints()[-self.config.train.average_last :]
+        self.model.load_state_dict(checkpoint.average(last))
+        row = self._measure()
+        self._write({"step": self.state.step, "of": f"average of {len(last)} checkpoints", **row})
+        if _score(row) > self.state.best:
+            self.state.best, self.state.best_step = _score(row), self.state.step
+            self._save_model()
+
+
+class _Asked(Exception):  # noqa: N818 - no error
+    """The user has asked to stop."""
+
+
+def _score(row: Mapping[str, float]) -> list[float]:
+    """What validations are compared by, greater is better: BLEU, if measured, then the loss."""
+    return [row["bleu"]] * ("bleu" in row) + [-row["valid_loss"]]
+
+
+def _tokenizer(config: Config, run: RunDirectory, corpus: Corpus) -> Tokenizer:
+    """The run's own, or if it has none yet, one that is learnt from the training pairs."""
+    if run.tokenizer.exists():
+        return Tokenizer.load(run.tokenizer)
+    c = config.tokenizer
+    texts = (text for pair in corpus.train() for text in pair)
+    found = Tokenizer.train(texts, c.kind, c.vocab_size, c.lowercase, c.min_frequency)
+    found.save(run.tokenizer)
+    return found

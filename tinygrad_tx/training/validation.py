@@ -1,0 +1,75 @@
+"""How good a model is: its loss on held-out pairs, and BLEU and chrF of its translations. In: a
+model, in either mode. Out: numbers. Called by the trainer; nothing of the training's state,
+random numbers included, is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tinygrad_tx import compiler
+from tinygrad_tx.data import Batches, Dataset
+from tinygrad_tx.decoding import translate
+from tinygrad_tx.decoding.generate import evaluating
+from tinygrad_tx.models import Transformer
+from tinygrad_tx.tensor import Tensor, no_grad
+from tinygrad_tx.tokenizer import Tokenizer
+from tinygrad_tx.training.corpus import Pair
+from tinygrad_tx.training.scores import Scores, score
+from tinygrad_tx.training.sections import DecodeConfig
+from tinygrad_tx.training.step import tensors
+
+_CHUNK = 256  # sentences translated between two pauses
+
+
+class Validation:
+    """Pairs to measure a model with, tokenized once.
+
+    pause: called between batches; what it raises ends a measurement.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        tokenizer: Tokenizer,
+        model: Transformer,
+        batches: Batches,
+        pause: Callable[[], None],
+    ) -> None:
+        size = max(shape.rows * max(shape[1:]) for shape in batches.shapes)
+        dataset = Dataset.from_pairs(pairs, tokenizer, max_len=size)
+        self._batches = Batches(dataset, size, shuffle=False, shapes=batches.shapes)
+        self._pairs, self._model, self._tokenizer = pairs, model, tokenizer
+        self._pause = pause
+        self._loss = compiler.compile(self._eager_loss)
+
+    @no_grad()
+    def loss(self) -> float:
+        """The mean over all target tokens, in nats, without label smoothing."""
+        total = n_tokens = 0.0
+        with evaluating(self._model):
+            for batch in self._batches.once():
+                self._pause()
+                total += self._loss(*tensors(batch)).item() * batch.n_tokens
+                n_tokens += batch.n_tokens
+        return total / n_tokens
+
+    def translate(self, n: int, decode: DecodeConfig) -> tuple[list[str], Scores]:
+        """The first n sources, by the search that `decode` asks for, and how good that is."""
+        found: list[str] = []
+        sources, references = zip(*self._pairs[:n], strict=True)
+        for i in range(0, len(sources), _CHUNK):
+            self._pause()
+            found += translate(
+                self._model,
+                self._tokenizer,
+                sources[i : i + _CHUNK],
+                beam_size=decode.beam_size,
+                length_penalty=decode.length_penalty,
+                max_extra_tokens=decode.max_extra_tokens,
+                batch_size=decode.batch_size,
+            )
+        return found, score(found, references)
+
+    def _eager_loss(self, src: Tensor, tgt_in: Tensor, tgt_out: Tensor) -> Tensor:
+        return self._model.loss(src, tgt_in, tgt_out)

@@ -1,0 +1,125 @@
+"""What a model's heads look at: attention weights out of a run, and their picture.
+
+What comes in: a model with the token ids of one sentence; the weights with the tokens as text. What
+goes out: the weights by module; a file. Called by users and by `tinygrad-tx attention`. Attention
+is one op that keeps no weights, so they are computed again from the recorded queries and keys.
+"""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+
+from .. import atomic, nn
+from ..creation import tensor
+from ..errors import UserError
+from ..nn import functional as F  # noqa: N812
+from ..node import Graph, Node, set_grad_enabled
+from ..ops import ATTENTION
+from ..tensor import Tensor
+
+Weights = np.ndarray[Any, np.dtype[Any]]
+_FORMATS = (".png", ".svg", ".pdf")
+
+
+def attention_maps(model: nn.Module, *ids: Sequence[int]) -> dict[str, Weights]:
+    """The attention weights of a run of the model in evaluation mode, by the module's name.
+
+    ids: the token ids of one sentence, as the model takes them: source and decoder input for a
+        Transformer, one sequence for a GPT. Each result is (heads, queries, keys); its rows add up
+        to 1, and are 0 at masked keys. UserError where the model records no attention.
+    """
+    device = next(model.parameters()).device
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with set_grad_enabled(True):  # recorded nodes keep their inputs
+            out: Tensor = model(*(tensor([list(row)], device=device) for row in ids))
+    finally:
+        for module, mode in modes:  # parents first, so that each has its own in the end
+            module.train(mode)
+    found: dict[str, Weights] = {}
+    for node in Graph([out.node]):
+        if node.op is ATTENTION:
+            name = node.scope.partition(".")[2] or node.scope  # without the model's own name
+            calls = sum(known.partition("#")[0] == name for known in found)
+            found[f"{name}#{calls + 1}" if calls else name] = _weights(node)
+    if not found:
+        raise UserError(
+            f"no attention is recorded in a run of {type(model).__name__}: it has none, or all of "
+            "its parameters are frozen (model.requires_grad_() makes them learn)"
+        )
+    place = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    order = sorted(found, key=lambda name: place.get(name.partition("#")[0], len(place)))
+    return {name: found[name] for name in order}
+
+
+def _weights(node: Node) -> Weights:
+    """softmax(scale q k^T + mask) of an attention node: (heads, queries, keys)."""
+    q, k, _, *mask = map(Tensor, node.srcs)
+    q = q.detach() * (node.attrs["scale"] * math.sqrt(q.shape[-1]))  # F scales by 1 / sqrt(d_k)
+    weights = F.attention_weights(q, k.detach(), mask[0] if mask else None, node.attrs["causal"])
+    return weights.reshape(-1, *weights.shape[-2:]).detach().numpy()
+
+
+def draw_attention(
+    weights: Mapping[str, Weights],
+    src_tokens: Sequence[str],
+    tgt_tokens: Sequence[str],
+    path: str | pathlib.Path,
+) -> pathlib.Path:
+    """Draw every head of every layer: a row for each layer, queries downwards, keys to the right.
+
+    weights: what attention_maps gives. tgt_tokens: the decoder's input; a decoder-only model has
+        no source. path: a .png, .svg or .pdf, which is given back. UserError for another suffix,
+        where tokens and weights differ in number, and without matplotlib.
+    """
+    path = pathlib.Path(path)
+    if path.suffix not in _FORMATS:
+        raise UserError(f'cannot draw "{path}": its name must end in one of {", ".join(_FORMATS)}')
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError("pictures of attention need matplotlib: pip install matplotlib") from None
+    rows = [(name, w, *_axes(name, w, src_tokens, tgt_tokens)) for name, w in weights.items()]
+    heads = max(len(w) for w in weights.values())
+    longest = max(len(src_tokens), len(tgt_tokens))
+    cell = max(1.8, 0.17 * longest + 0.4)  # inches: a token needs a line of small print
+    figure = Figure(figsize=(heads * cell + 2.0, len(rows) * (cell + 0.6)), layout="constrained")
+    grid = figure.subplots(len(rows), heads, squeeze=False)
+    for row, (name, w, queries, keys) in zip(grid, rows, strict=True):
+        for head, axis in enumerate(row):
+            if head >= len(w):
+                axis.set_axis_off()
+                continue
+            image = axis.imshow(w[head], vmin=0, vmax=1, cmap="Blues")
+            axis.set_title(f"head {head + 1}", fontsize=8)
+            axis.set_xticks(range(len(keys)), keys, rotation=90, fontsize=7, parse_math=False)
+            axis.set_yticks(range(len(queries)), queries, fontsize=7, parse_math=False)
+            axis.tick_params(length=0, labelleft=head == 0)
+        row[0].set_ylabel(name, fontsize=9, fontweight="bold")
+    figure.colorbar(image, ax=grid, shrink=min(1.0, 2.5 / len(rows)), aspect=30, label="weight")
+    buffer = BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:], dpi=120)
+    atomic.write_bytes(path, buffer.getvalue())
+    return path
+
+
+def _axes(
+    name: str, weights: Weights, src: Sequence[str], tgt: Sequence[str]
+) -> tuple[Sequence[str], Sequence[str]]:
+    """The tokens that ask and those that are looked at in a module of that name."""
+    parts = name.partition("#")[0].split(".")
+    queries = src if parts[0] == "encoder" else tgt
+    keys = src if parts[0] == "encoder" or parts[-1] == "cross_attn" else tgt
+    if weights.shape[1:] != (len(queries), len(keys)):
+        raise UserError(
+            f"attention of {name}: {weights.shape[1]} queries and {weights.shape[2]} keys, but "
+            f"{len(queries)} and {len(keys)} tokens to name them"
+        )
+    return queries, keys
