@@ -1,6 +1,6 @@
 """Two ops of one's own, differentiated twice, on every device there is. docs/extending.md explains.
 
-    python examples/custom_op.py
+Run it: python examples/custom_op.py
 """
 
 import math

@@ -1,4 +1,4 @@
-"""data/tokenizer.py: round trips, special tokens, files."""
+"""tokenizer.py: round trips, special tokens, files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygrad_tx.data import Tokenizer, grammar
-from tinygrad_tx.data.tokenizer import SPECIALS, Kind
+from tinygrad_tx.tokenizer import SPECIALS, Kind
 from tinygrad_tx.errors import UserError
 
 KINDS: tuple[Kind, ...] = ("bpe", "word", "char")

@@ -54,6 +54,16 @@ if TYPE_CHECKING:
     from .compiler import compile
     from .serialize import load, save
 
+__all__ = [
+    "DType", "Op", "Spec", "Tensor", "__version__", "arange", "bfloat16", "bool_", "cat", "compile",
+    "compiler", "data", "decoding", "empty", "errors", "eye", "float16", "float32", "float64",
+    "from_dlpack", "full", "full_like", "get_default_device", "grad", "gradcheck", "int32", "int64",
+    "is_grad_enabled", "load", "manual_seed", "matmul", "maximum", "minimum", "models", "nn",
+    "no_grad", "ones", "ones_like", "optim", "rand", "randint", "randn", "save",
+    "set_default_device", "split", "stack", "tensor", "training", "tril", "triu", "value_and_grad",
+    "viz", "where", "zeros", "zeros_like",
+]  # fmt: skip
+
 _LAZY = {
     "compile": "compiler",
     "save": "serialize",

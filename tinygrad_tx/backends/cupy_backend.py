@@ -150,15 +150,15 @@ class CupyBackend(Backend):
         return order[(slice(None),) * axis + (slice(0, k),)]
 
     def uniform(self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType) -> Array:
-        return cupy_random.uniform(int(key), int(stream), shape, dtype.np)
+        return cupy_random.uniform(key, stream, shape, dtype.np)
 
     def normal(self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType) -> Array:
-        return cupy_random.normal(int(key), int(stream), shape, dtype.np)
+        return cupy_random.normal(key, stream, shape, dtype.np)
 
     def randint(
         self, key: Array, stream: Array, low: int, high: int, shape: tuple[int, ...], dtype: DType
     ) -> Array:
-        return cupy_random.randint(int(key), int(stream), low, high, shape, dtype.np)
+        return cupy_random.randint(key, stream, low, high, shape, dtype.np)
 
     def keep(self, key: Array, stream: Array, p: float, shape: tuple[int, ...]) -> Array:
-        return cupy_random.bernoulli_keep(int(key), int(stream), p, shape)
+        return cupy_random.bernoulli_keep(key, stream, p, shape)

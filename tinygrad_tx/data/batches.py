@@ -21,7 +21,7 @@ from typing import NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_tx.data.tokenizer import BOS, EOS, PAD, Tokenizer
+from tinygrad_tx.tokenizer import BOS, EOS, PAD, Tokenizer
 from tinygrad_tx.errors import UserError
 
 Ints = NDArray[np.int32]

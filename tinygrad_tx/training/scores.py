@@ -30,6 +30,4 @@ def score(
     bleu.force = True
     bleu_score = bleu.corpus_score(translations, [references]).score
     chrf_score = chrf.corpus_score(translations, [references]).score
-    return Scores(
-        bleu_score, chrf_score, str(bleu.get_signature()), str(chrf.get_signature())
-    )
+    return Scores(bleu_score, chrf_score, str(bleu.get_signature()), str(chrf.get_signature()))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from tinygrad_tx import compiler
 from tinygrad_tx.data import Batches, Dataset
-from tinygrad_tx.decoding import translate
+from tinygrad_tx.decoding import Translator
 from tinygrad_tx.decoding.generate import evaluating
 from tinygrad_tx.models import Transformer
 from tinygrad_tx.tensor import Tensor, no_grad
@@ -18,8 +18,6 @@ from tinygrad_tx.training.corpus import Pair
 from tinygrad_tx.training.scores import Scores, score
 from tinygrad_tx.training.sections import DecodeConfig
 from tinygrad_tx.training.step import tensors
-
-_CHUNK = 256  # sentences translated between two pauses
 
 
 class Validation:
@@ -39,7 +37,9 @@ class Validation:
         size = max(shape.rows * max(shape[1:]) for shape in batches.shapes)
         dataset = Dataset.from_pairs(pairs, tokenizer, max_len=size)
         self._batches = Batches(dataset, size, shuffle=False, shapes=batches.shapes)
-        self._pairs, self._model, self._tokenizer = pairs, model, tokenizer
+        self._model, self._tokenizer = model, tokenizer
+        longest = model.config.max_len - 1  # and its end token
+        self._pairs = [p for p in pairs if len(tokenizer.encode(p[0])) <= longest]
         self._pause = pause
         self._loss = compiler.compile(self._eager_loss)
 
@@ -56,19 +56,18 @@ class Validation:
 
     def translate(self, n: int, decode: DecodeConfig) -> tuple[list[str], Scores]:
         """The first n sources, by the search that `decode` asks for, and how good that is."""
-        found: list[str] = []
         sources, references = zip(*self._pairs[:n], strict=True)
-        for i in range(0, len(sources), _CHUNK):
-            self._pause()
-            found += translate(
-                self._model,
-                self._tokenizer,
-                sources[i : i + _CHUNK],
-                beam_size=decode.beam_size,
-                length_penalty=decode.length_penalty,
-                max_extra_tokens=decode.max_extra_tokens,
-                batch_size=decode.batch_size,
-            )
+        translator = Translator(
+            self._model,
+            self._tokenizer,
+            decode.beam_size,
+            decode.length_penalty,
+            decode.max_extra_tokens,
+            decode.batch_size,
+        )
+        found = [
+            best[0].text for best in translator.n_best(sources, progress=lambda _: self._pause())
+        ]
         return found, score(found, references)
 
     def _eager_loss(self, src: Tensor, tgt_in: Tensor, tgt_out: Tensor) -> Tensor:
