@@ -38,7 +38,7 @@ STRUCTURAL = {
     "const": "a scalar known to the compiler; made by node.constant",
     "item": "one output of an op with several; every such op's row goes through it",
     "rebound": "a traced detach(); made by node.rebound",
-    "move": "needs two devices; test_errors.py and test_ops_gpu.py move Tensors",
+    "move": "needs two devices; test_devices.py and test_ops_gpu.py move Tensors",
 }
 
 

@@ -101,15 +101,15 @@ def test_unequal_line_counts(write: Write, one: int, other: int) -> None:
 
 def test_empty_files(write: Write) -> None:
     full, empty = write("full.txt", b"x\n"), write("empty.txt", b"")
-    for read in (
-        lambda: read_pairs(full, empty),
-        lambda: read_pairs(empty, full),
-        lambda: read_pairs(empty, empty),
-        lambda: read_tsv(empty),
-        lambda: read_tsv(write("empty.gz", b"")),
+    for pairs in (
+        read_pairs(full, empty),
+        read_pairs(empty, full),
+        read_pairs(empty, empty),
+        read_tsv(empty),
+        read_tsv(write("empty.gz", b"")),
     ):
         with pytest.raises(UserError) as error:
-            list(read())
+            list(pairs)
         assert "is empty" in message(error)
         assert "empty." in message(error)
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygrad_tx.data import Tokenizer, grammar
-from tinygrad_tx.tokenizer import SPECIALS, Kind
 from tinygrad_tx.errors import UserError
+from tinygrad_tx.tokenizer import SPECIALS, Kind
 
 KINDS: tuple[Kind, ...] = ("bpe", "word", "char")
 TEXTS = [side for pair in grammar.pairs("train", 1500) for side in pair]

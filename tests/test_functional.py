@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinygrad_tx as tx
-import tinygrad_tx.nn.functional as F
+import tinygrad_tx.nn.functional as F  # noqa: N812
 from tinygrad_tx.errors import DTypeError, ShapeError, UserError
 
 rng = np.random.default_rng(0)
@@ -27,44 +27,44 @@ def softmax(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 # Against PyTorch: the same call, values and gradients, in float64 ---------------------------------
 
 CASES: dict[str, tuple[Callable[..., Any], list[np.ndarray[Any, Any]]]] = {
-    "softmax": (lambda F, x: F.softmax(x, 1), [normal(3, 4, 5)]),
-    "log_softmax": (lambda F, x: F.log_softmax(x, -1), [normal(3, 4)]),
-    "relu": (lambda F, x: F.relu(x), [normal(3, 4)]),
-    "gelu": (lambda F, x: F.gelu(x), [normal(3, 4)]),
-    "gelu_tanh": (lambda F, x: F.gelu(x, approximate="tanh"), [normal(3, 4)]),
-    "silu": (lambda F, x: F.silu(x), [normal(3, 4)]),
-    "tanh": (lambda F, x: F.tanh(x), [normal(3, 4)]),
-    "sigmoid": (lambda F, x: F.sigmoid(x), [normal(3, 4)]),
-    "linear": (lambda F, x, w, b: F.linear(x, w, b), [normal(2, 3, 4), normal(5, 4), normal(5)]),
-    "linear_no_bias": (lambda F, x, w: F.linear(x, w), [normal(4), normal(5, 4)]),
+    "softmax": (lambda f, x: f.softmax(x, 1), [normal(3, 4, 5)]),
+    "log_softmax": (lambda f, x: f.log_softmax(x, -1), [normal(3, 4)]),
+    "relu": (lambda f, x: f.relu(x), [normal(3, 4)]),
+    "gelu": (lambda f, x: f.gelu(x), [normal(3, 4)]),
+    "gelu_tanh": (lambda f, x: f.gelu(x, approximate="tanh"), [normal(3, 4)]),
+    "silu": (lambda f, x: f.silu(x), [normal(3, 4)]),
+    "tanh": (lambda f, x: f.tanh(x), [normal(3, 4)]),
+    "sigmoid": (lambda f, x: f.sigmoid(x), [normal(3, 4)]),
+    "linear": (lambda f, x, w, b: f.linear(x, w, b), [normal(2, 3, 4), normal(5, 4), normal(5)]),
+    "linear_no_bias": (lambda f, x, w: f.linear(x, w), [normal(4), normal(5, 4)]),
     "layer_norm": (
-        lambda F, x, w, b: F.layer_norm(x, (5,), w, b, 1e-6),
+        lambda f, x, w, b: f.layer_norm(x, (5,), w, b, 1e-6),
         [normal(3, 4, 5), normal(5), normal(5)],
     ),
     "layer_norm_two_axes": (
-        lambda F, x, w, b: F.layer_norm(x, (4, 5), w, b),
+        lambda f, x, w, b: f.layer_norm(x, (4, 5), w, b),
         [normal(3, 4, 5), normal(4, 5), normal(4, 5)],
     ),
-    "layer_norm_plain": (lambda F, x: F.layer_norm(x, (5,)), [normal(3, 5)]),
+    "layer_norm_plain": (lambda f, x: f.layer_norm(x, (5,)), [normal(3, 5)]),
     "layer_norm_bias": (
-        lambda F, x, b: F.layer_norm(x, (5,), bias=b),
+        lambda f, x, b: f.layer_norm(x, (5,), bias=b),
         [normal(3, 5), normal(5)],
     ),
-    "rms_norm": (lambda F, x, w: F.rms_norm(x, (5,), w, 1e-6), [normal(3, 4, 5), normal(5)]),
-    "rms_norm_plain": (lambda F, x: F.rms_norm(x, (4, 5)), [normal(3, 4, 5)]),
-    "pad": (lambda F, x: F.pad(x, (1, 2, 0, 3), value=2.5), [normal(2, 3, 4)]),
-    "mse_loss": (lambda F, x, y: F.mse_loss(x, y), [normal(3, 4), normal(3, 4)]),
-    "mse_loss_sum": (lambda F, x, y: F.mse_loss(x, y, reduction="sum"), [normal(3), normal(3)]),
+    "rms_norm": (lambda f, x, w: f.rms_norm(x, (5,), w, 1e-6), [normal(3, 4, 5), normal(5)]),
+    "rms_norm_plain": (lambda f, x: f.rms_norm(x, (4, 5)), [normal(3, 4, 5)]),
+    "pad": (lambda f, x: f.pad(x, (1, 2, 0, 3), value=2.5), [normal(2, 3, 4)]),
+    "mse_loss": (lambda f, x, y: f.mse_loss(x, y), [normal(3, 4), normal(3, 4)]),
+    "mse_loss_sum": (lambda f, x, y: f.mse_loss(x, y, reduction="sum"), [normal(3), normal(3)]),
     "attention": (
-        lambda F, q, k, v: F.scaled_dot_product_attention(q, k, v),
+        lambda f, q, k, v: f.scaled_dot_product_attention(q, k, v),
         [normal(2, 3, 4, 8), normal(2, 3, 5, 8), normal(2, 3, 5, 6)],
     ),
     "attention_causal": (
-        lambda F, q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+        lambda f, q, k, v: f.scaled_dot_product_attention(q, k, v, is_causal=True),
         [normal(2, 4, 8), normal(2, 6, 8), normal(2, 6, 8)],
     ),
     "attention_additive": (
-        lambda F, q, k, v, m: F.scaled_dot_product_attention(q, k, v, attn_mask=m),
+        lambda f, q, k, v, m: f.scaled_dot_product_attention(q, k, v, attn_mask=m),
         [normal(2, 3, 4, 8), normal(2, 3, 5, 8), normal(2, 3, 5, 8), normal(2, 1, 4, 5)],
     ),
 }
@@ -105,7 +105,7 @@ def test_cross_entropy_as_torch(layout: str, smoothing: float, reduction: str) -
     if targets.ndim:
         targets.ravel()[::3] = 3
     same_as_torch(
-        lambda F, x, t: F.cross_entropy(
+        lambda f, x, t: f.cross_entropy(
             x, t, ignore_index=3, label_smoothing=smoothing, reduction=reduction
         ),
         [normal(*shape)],
@@ -120,7 +120,7 @@ def test_boolean_masks_as_torch(causal: bool) -> None:
     if causal:
         mask &= np.tril(np.ones((4, 5), bool))
     same_as_torch(
-        lambda F, q, k, v, m: F.scaled_dot_product_attention(q, k, v, attn_mask=m),
+        lambda f, q, k, v, m: f.scaled_dot_product_attention(q, k, v, attn_mask=m),
         [normal(2, 3, 4, 8), normal(2, 3, 5, 8), normal(2, 3, 5, 8)],
         (mask,),
     )

@@ -98,13 +98,13 @@ def zeros(
     *size: Any, dtype: Any = float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A Tensor of zeros; sizes one by one or as one sequence."""
-    return full(_shape(size), 0, dtype, device, requires_grad)
+    return full(_shape(size), 0.0, dtype, device, requires_grad)
 
 
 def ones(
     *size: Any, dtype: Any = float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
-    return full(_shape(size), 1, dtype, device, requires_grad)
+    return full(_shape(size), 1.0, dtype, device, requires_grad)
 
 
 def empty(

@@ -260,7 +260,11 @@ class Tensor(Methods):
         node = self.node
         if isinstance(target, str) and target in backends.devices():
             return self if node.device == target else Tensor(_moved(node, target))
-        dtype = as_dtype(target)
+        try:
+            dtype = as_dtype(target)
+        except DTypeError:
+            known = ", ".join(backends.devices())
+            raise DTypeError(f"to({target!r}): neither a device ({known}) nor a dtype") from None
         return self if node.dtype == dtype else Tensor(cast(node, dtype))
 
     def float(self) -> Tensor:

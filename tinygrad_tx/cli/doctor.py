@@ -33,10 +33,10 @@ def _run(args: Namespace) -> None:
 
 
 def _findings() -> Iterator[tuple[str, str]]:
-    import tinygrad_tx as tx
     from tinygrad_tx import backends
+    from tinygrad_tx.version import __version__
 
-    yield "tinygrad_tx", tx.__version__
+    yield "tinygrad_tx", __version__
     yield "python", f"{platform.python_version()} at {sys.executable}"
     yield "system", f"{platform.system()} {platform.release()} {platform.machine()}"
     yield "processor", _processor()

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 
 from tinygrad_tx.cli import attention, average, doctor, evaluate, graph, info, train, translate
 from tinygrad_tx.cli.command import Command, count_or_none
+from tinygrad_tx.creation import set_default_device
 from tinygrad_tx.errors import DeviceError, UserError
+from tinygrad_tx.random import manual_seed
 from tinygrad_tx.version import __version__
 
 COMMANDS: tuple[Command, ...] = (
@@ -58,11 +60,9 @@ def _told(interrupt: KeyboardInterrupt) -> str:
 
 
 def _prepare(device: str, seed: int | None) -> None:
-    import tinygrad_tx as tx
-
-    tx.set_default_device(device)
+    set_default_device(device)
     if seed is not None:
-        tx.manual_seed(seed)
+        manual_seed(seed)
 
 
 def _parser() -> ArgumentParser:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import time
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,8 +92,8 @@ def _with_flags(config: Config, args: Namespace) -> Config:
     config = apply_overrides(config, changes + args.set)
     # Absolute, for the run to go on from wherever it is resumed.
     paths = {name: getattr(config.data, name) for name in _FILES}
-    found = {name: str(Path(path).resolve()) for name, path in paths.items() if path}
-    return replace(config, data=replace(config.data, **found))
+    absolute = [f"data.{name}={Path(path).resolve()}" for name, path in paths.items() if path]
+    return apply_overrides(config, absolute)
 
 
 def _print(report: Report, out: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from itertools import islice
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinygrad_tx.cli.command import Command, add_model, count, count_or_none, number, positive
 from tinygrad_tx.errors import UserError
 
-_TOGETHER = 16  # batches' worth of lines that are sorted by length before they are cut into batches
+if TYPE_CHECKING:
+    from tinygrad_tx.decoding import Translator
+
+_TOGETHER = 512  # lines are read and sorted by length before they are cut into batches
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -40,9 +45,59 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> None:
-    from tinygrad_tx import models
     from tinygrad_tx.data import read_lines
-    from tinygrad_tx.decoding import translate
+    from tinygrad_tx.training.corpus import check_length
+
+    if not args.sample and (args.top_k or args.top_p or args.temperature):
+        raise UserError("--top-k, --top-p and --temperature go with --sample")
+    if args.sample and args.beam:
+        raise UserError("--sample and --beam exclude each other")
+    translator = replace(
+        translator_of(args.model, args.beam, args.length_penalty),
+        num_return_sequences=args.n_best,
+        do_sample=args.sample,
+        temperature=args.temperature or 1.0,
+        top_k=args.top_k or 0,
+        top_p=args.top_p or 1.0,
+    )
+    if not args.sample and args.n_best > translator.beam_size:
+        translator = replace(translator, beam_size=args.n_best)
+    name = "standard input" if args.file == "-" else args.file
+    lines = enumerate(read_lines(args.file), 1)
+    texts = (check_length(name, number, line) for number, line in lines)
+    # At a terminal each line is answered at once.
+    waiting = args.file == "-" and sys.stdin.isatty()
+    found = translator.stream(texts, chunk_size=1 if waiting else _TOGETHER)
+    for at, translations in enumerate(found, 1):
+        for text, score in translations:
+            print(text if args.n_best == 1 else f"{at}\t{score:.4f}\t{text}")
+
+
+def translator_of(model: str, beam: int | None, length_penalty: float | None) -> Translator:
+    """A run's model, to search as its configuration says unless told otherwise."""
+    from tinygrad_tx import models
+    from tinygrad_tx.decoding import Translator
     from tinygrad_tx.models.loading import directory_of
-    from tinygrad_tx.training import config
-    from tinygrad_tx.training.corpus import checked
+    from tinygrad_tx.training.run import RunDirectory
+
+    decode = RunDirectory(directory_of(Path(model))).config().decode
+    return Translator(
+        *models.load(model),
+        beam or decode.beam_size,
+        decode.length_penalty if length_penalty is None else length_penalty,
+        decode.max_extra_tokens,
+        decode.batch_size,
+    )
+
+
+COMMAND = Command(
+    "translate",
+    "translate text, line by line",
+    (
+        ("translate --model runs/de-en input.txt > output.txt", "a file"),
+        ("translate --model runs/de-en --beam 4 --n-best 3 < input.txt", "the three best of each"),
+        ("translate --model runs/de-en --sample --top-p 0.9", "what you type, with some variety"),
+    ),
+    _arguments,
+    _run,
+)

@@ -5,7 +5,7 @@ Read sentence pairs from files (`read_pairs`, `read_tsv`) or from the built-in g
 """
 
 from tinygrad_tx.data import grammar
-from tinygrad_tx.data.batches import Batch, Batches, Dataset, Shape, by_length, pad
+from tinygrad_tx.data.batches import Batch, Batches, Dataset, Shape, by_length
 from tinygrad_tx.data.files import read_lines, read_pairs, read_tsv
 from tinygrad_tx.tokenizer import Tokenizer
 
@@ -17,7 +17,6 @@ __all__ = [
     "Tokenizer",
     "by_length",
     "grammar",
-    "pad",
     "read_lines",
     "read_pairs",
     "read_tsv",

@@ -2,7 +2,7 @@
 
 Comes in: (source, target) pairs of text and a tokenizer. Goes out: a `Dataset`, tokenised once and
 indexed, and from it `Batch`es of NumPy arrays. Called by the training loop, by validation, and
-(`by_length`, `pad`) by translation.
+(`by_length`) by translation.
 
 A compiler makes one plan per shape, so shapes are few and do not depend on the seed: a dozen
 buckets, each one (rows, source length, target length), chosen to pad the fewest tokens. An example
@@ -21,8 +21,8 @@ from typing import NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_tx.tokenizer import BOS, EOS, PAD, Tokenizer
 from tinygrad_tx.errors import UserError
+from tinygrad_tx.tokenizer import BOS, EOS, PAD, Tokenizer
 
 Ints = NDArray[np.int32]
 Indices = NDArray[np.int64]
@@ -241,14 +241,6 @@ def by_length(lengths: Sequence[int], max_tokens: int) -> list[Indices]:
         groups.append(order[start : start + rows])
         start += rows
     return groups
-
-
-def pad(rows: Sequence[Sequence[int]]) -> Ints:
-    """Lists of ids as one int32 array (len(rows), longest), padded with PAD at the end."""
-    padded = np.full((len(rows), max(map(len, rows), default=0)), PAD, dtype=np.int32)
-    for row, ids in zip(padded, rows, strict=True):
-        row[: len(ids)] = ids
-    return padded
 
 
 def _shuffled(n: int, bits: np.random.Philox) -> Indices:

@@ -92,19 +92,24 @@ _DITRANSITIVE = """
 
 # infinitive  tense  its forms; all that the patterns of morphology.py get wrong.
 _IRREGULAR = """
-    ver present veo ves ve vemos ven, ver past vi viste vio vimos vieron, cerrar present cierro
-    cierras cierra cerramos cierran, encontrar present encuentro encuentras encuentra
-    encontramos encuentran, mostrar present muestro muestras muestra mostramos muestran, perder
-    present pierdo pierdes pierde perdemos pierden, volver present vuelvo vuelves vuelve
-    volvemos vuelven, poder present puedo puedes puede podemos pueden, querer present quiero
-    quieres quiere queremos quieren, dormir present duermo duermes duerme dormimos duermen,
-    dormir past dormí dormiste durmió dormimos durmieron, enviar present envío envías envía
-    enviamos envían, traer present traigo traes trae traemos traen, traer past traje trajiste
-    trajo trajimos trajeron, dar present doy das da damos dan, dar past di diste dio dimos
-    dieron, ir present voy vas va vamos van, ir past fui fuiste fue fuimos fueron, decir present
-    digo dices dice decimos dicen, ser present soy eres es somos son, ser imperfect era eras era
-    éramos eran, estar present estoy estás está estamos están, tener present tengo tienes tiene
-    tenemos tienen, tener future tendré tendrás tendrá tendremos tendrán"""
+    ver present veo ves ve vemos ven, ver past vi viste vio vimos vieron,
+    cerrar present cierro cierras cierra cerramos cierran,
+    encontrar present encuentro encuentras encuentra encontramos encuentran,
+    mostrar present muestro muestras muestra mostramos muestran,
+    perder present pierdo pierdes pierde perdemos pierden,
+    volver present vuelvo vuelves vuelve volvemos vuelven,
+    poder present puedo puedes puede podemos pueden,
+    querer present quiero quieres quiere queremos quieren,
+    dormir present duermo duermes duerme dormimos duermen,
+    dormir past dormí dormiste durmió dormimos durmieron,
+    enviar present envío envías envía enviamos envían,
+    traer present traigo traes trae traemos traen,
+    traer past traje trajiste trajo trajimos trajeron, dar present doy das da damos dan,
+    dar past di diste dio dimos dieron, ir present voy vas va vamos van,
+    ir past fui fuiste fue fuimos fueron, decir present digo dices dice decimos dicen,
+    ser present soy eres es somos son, ser imperfect era eras era éramos eran,
+    estar present estoy estás está estamos están, tener present tengo tienes tiene tenemos tienen,
+    tener future tendré tendrás tendrá tendremos tendrán"""
 
 # English singular, plural (- for none)  Spanish masculine, feminine, and both in the plural
 _DETERMINERS = """

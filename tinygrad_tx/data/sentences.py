@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tinygrad_tx.data import lexicon as lx
@@ -41,7 +41,7 @@ OF_OWNERS = [THE] * 3 + [d for d in lx.DETERMINERS if d.possessive]
 OF_PLACES = [THE] * 6 + [A] + [d for d in lx.DETERMINERS if all(d.en)]
 FREQUENCIES = tuple(lx.FREQUENCIES)
 FEELINGS, QUESTION_WORDS = tuple(lx.FEELINGS.items()), tuple(lx.QUESTION_WORDS.items())
-PREPOSITIONS = (("in", "en"), *lx.PREPOSITIONS.items())
+PREPOSITIONS = (("in", "en"), *lx.PREPOSITIONS.items())  # "in" twice as often
 TIMES = {mode: tuple(times.items()) for mode, times in lx.TIMES.items()}
 MAX_WORDS = 12
 ACTION_MODES = (*sx.TENSES, *sx.TENSES, *lx.MODALS)
@@ -225,7 +225,7 @@ class _Composer:
     def is_tall(self, subject: NounPhrase, mode: str, form: Form) -> Predicate:
         """An adjective, which agrees with the subject."""
         adjective = self.pick(ADJECTIVES[subject.kind])
-        group = replace(self._described(subject, adjective, mode, form), subject_last=True)
+        group = self._described(subject, adjective, mode, form)._replace(subject_last=True)
         very = ("very", "muy") if adjective in GRADED and self.chance(0.3) else ("", "")
         agreeing = adjective.agreeing(subject.feminine, subject.plural)
         return group.then(very, (adjective.en, agreeing))
@@ -320,7 +320,7 @@ class _Composer:
         self._adjective_rate = 0.25
         subject, mode, first = self.person(), self.pick(sx.TENSES), self.pick(lx.ACTIONS)
         thing = self._object(first)
-        second = self.pick([v for v in AGAIN[thing.head] if v != first])
+        second = self.pick([v for v in AGAIN[thing.head] if v is not first])
         self.combinations.add((second.en[0], thing.head))
         once = sx.verb_group(first, subject.person, mode, "says").then(thing.as_object)
         en, es = sx.statement(subject, once)
@@ -336,8 +336,8 @@ class _Composer:
         self._adjective_rate = 0.15
         person = self.noun(PERSONS)
         relative = self.pick((self.does, self.helps_her))(person, self.pick(sx.TENSES), "says")
-        en, es = sx.statement(replace(person, en="who", es="que"), relative)
-        subject = replace(person, en=f"{person.en} {en}", es=f"{person.es} {es}")
+        en, es = sx.statement(person._replace(en="who", es="que"), relative)
+        subject = person._replace(en=f"{person.en} {en}", es=f"{person.es} {es}")
         main = self.pick((self.is_tall, self.is_tall, self.feels))
         return sx.statement(subject, main(subject, self.pick(sx.TENSES), "says")), False
 

@@ -8,8 +8,7 @@ random.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tinygrad_tx.data import lexicon as lx
 
@@ -25,8 +24,7 @@ CONTRACTIONS = {("a", "el"): "al", ("de", "el"): "del", ("con", "mí"): "conmigo
                 ("con", "ti"): "contigo"}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class NounPhrase:
+class NounPhrase(NamedTuple):
     """Somebody or something. `person` indexes the conjugations (yo, tú, él, nosotros, ellos),
     `kind` is the noun's ("person" for pronouns and names), `head` the English noun, if it has one.
     """
@@ -56,8 +54,7 @@ class NounPhrase:
         return "her" if self.feminine else "him", clitic
 
 
-@dataclass(frozen=True)
-class Predicate:
+class Predicate(NamedTuple):
     """What is said of a subject, in parts, for a question puts the subject between them: English
     `aux`, subject, `verb`, `tail`; Spanish `es_verb`, subject, `es_rest`, `es_tail`, or the subject
     after all of it (`subject_last`). The subject of gustar is a dative."""
@@ -74,7 +71,7 @@ class Predicate:
     def then(self, *tails: Pair) -> Predicate:
         """With these complements."""
         en, es = (words(*side) for side in zip(*tails, strict=True))
-        return replace(self, tail=words(self.tail, en), es_tail=words(self.es_tail, es))
+        return self._replace(tail=words(self.tail, en), es_tail=words(self.es_tail, es))
 
 
 def words(*parts: str) -> str:
@@ -151,7 +148,7 @@ def likes(subject: NounPhrase, thing: NounPhrase, mode: str, form: Form) -> Pred
     """What is liked is the Spanish subject: al niño le gustan las manzanas."""
     english = verb_group(lx.LIKE, subject.person, mode, form)
     spanish = verb_group(lx.LIKE, thing.person, mode, form, INDIRECT[subject.person])
-    group = replace(english, es_verb=spanish.es_verb, subject_last=True, dative=True)
+    group = english._replace(es_verb=spanish.es_verb, subject_last=True, dative=True)
     return group.then((thing.en, thing.es))
 
 
@@ -180,7 +177,10 @@ def question(subject: NounPhrase, p: Predicate, asking: Pair = ("", "")) -> Pair
 
 
 def _subject(subject: NounPhrase, p: Predicate) -> str:
-    return words("a", subject.es) if p.dative and subject.es else subject.es
+    """The Spanish subject, which as a dative has an `a` before each of two persons."""
+    if p.dative and subject.es:
+        return "a " + subject.es.replace(" y ", " y a ")
+    return subject.es
 
 
 def written(clause: Pair, asks: bool) -> Pair:

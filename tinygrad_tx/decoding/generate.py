@@ -35,7 +35,8 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
 ) -> list[list[Hypothesis]]:
-    """For each row the num_return_sequences best hypotheses found, best first.
+    """For each row the num_return_sequences best hypotheses found (fewer where there are no more),
+    best first.
 
     ids: (B, S), a Transformer's sources padded with pad_id, or a GPT's prompts; or a list of lists
         of any length, which are taken as they are.
@@ -82,7 +83,11 @@ def generate(
         )
     with evaluating(model), no_grad():
         _run(model, rows, max(limits), search)
-    return search.results(num_return_sequences)
+    found = search.results(num_return_sequences)
+    for i, row in enumerate(found):
+        if not row:
+            raise UserError(f"row {i}: the model gives every continuation allowed probability 0")
+    return found
 
 
 @contextmanager

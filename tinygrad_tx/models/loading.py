@@ -66,8 +66,14 @@ def build(section: Mapping[str, Any], tokenizer: Tokenizer) -> Transformer:
     known = {field.name for field in fields(TransformerConfig)}
     if unknown := [key for key in section if key not in known]:
         raise UserError(f"model.{unknown[0]} is unknown to this version")
-    ids = {"pad_id": Tokenizer.pad_id, "bos_id": Tokenizer.bos_id, "eos_id": Tokenizer.eos_id}
-    return Transformer(TransformerConfig(vocab_size=tokenizer.vocab_size, **ids, **section))
+    config = TransformerConfig(
+        vocab_size=tokenizer.vocab_size,
+        pad_id=tokenizer.pad_id,
+        bos_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
+        **section,
+    )
+    return Transformer(config)
 
 
 def _section(file: Path) -> dict[str, Any]:

@@ -41,10 +41,5 @@ class Report:
 
     def text(self) -> str:
         """The whole report."""
-        scores = self.scores
-        return (
-            f"{self.translations()}\n\n"
-            f"{self.n_sentences} held-out sentences, weights of step {self.best_step}:\n"
-            f"BLEU {scores.bleu:.2f}  {scores.bleu_signature}\n"
-            f"chrF {scores.chrf:.2f}  {scores.chrf_signature}"
-        )
+        of = f"{self.n_sentences} held-out sentences, weights of step {self.best_step}:"
+        return f"{self.translations()}\n\n{of}\n{self.scores}"

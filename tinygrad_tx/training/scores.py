@@ -17,6 +17,12 @@ class Scores:
     bleu_signature: str
     chrf_signature: str
 
+    def __str__(self) -> str:
+        return (
+            f"BLEU {self.bleu:.2f}  {self.bleu_signature}\n"
+            f"chrF {self.chrf:.2f}  {self.chrf_signature}"
+        )
+
 
 def score(
     translations: Sequence[str], references: Sequence[str], lowercase: bool = False
@@ -25,9 +31,7 @@ def score(
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
-    bleu, chrf = BLEU(lowercase=lowercase), CHRF(lowercase=lowercase)
-    # Its warnings about tokenized text are of no use for texts that a program has made.
-    bleu.force = True
+    bleu, chrf = BLEU(lowercase=lowercase, force=True), CHRF(lowercase=lowercase)
     bleu_score = bleu.corpus_score(translations, [references]).score
     chrf_score = chrf.corpus_score(translations, [references]).score
     return Scores(bleu_score, chrf_score, str(bleu.get_signature()), str(chrf.get_signature()))

@@ -16,7 +16,6 @@ from tinygrad_tx.optim import lr_scheduler
 from tinygrad_tx.tensor import Tensor
 from tinygrad_tx.training.sections import Config
 
-
 Run = Callable[..., Any]
 
 
@@ -45,8 +44,9 @@ class Trainable:
         self.ema = optim.EMA(model.parameters(), decay) if decay else None
         self._smoothing = config.train.label_smoothing
         self._clip = config.optim.clip_norm or float("inf")
-        compiled: Callable[[Run], Run] = compile if config.train.compile else lambda run: run
-        self._whole, self._part, self._end = map(compiled, (self._step, self._add, self._update))
+        planned: Callable[[Run], Run] = compile if config.train.compile else lambda run: run
+        self._whole = planned(self._step)
+        self._part, self._end = planned(self._add), planned(self._update)
 
     def __call__(self, batches: Sequence[Batch]) -> Outcome:
         """One step on all of the batches."""

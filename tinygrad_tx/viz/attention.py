@@ -11,7 +11,7 @@ import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,10 @@ from ..nn import functional as F  # noqa: N812
 from ..node import Graph, Node, set_grad_enabled
 from ..ops import ATTENTION
 from ..tensor import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 Weights = np.ndarray[Any, np.dtype[Any]]
 _FORMATS = (".png", ".svg", ".pdf")
@@ -86,31 +90,56 @@ def draw_attention(
         from matplotlib.figure import Figure
     except ImportError:
         raise UserError("pictures of attention need matplotlib: pip install matplotlib") from None
-    rows = [(name, w, *_axes(name, w, src_tokens, tgt_tokens)) for name, w in weights.items()]
-    heads = max(len(w) for w in weights.values())
-    longest = max(len(src_tokens), len(tgt_tokens))
-    cell = max(1.8, 0.17 * longest + 0.4)  # inches: a token needs a line of small print
-    figure = Figure(figsize=(heads * cell + 2.0, len(rows) * (cell + 0.6)), layout="constrained")
-    grid = figure.subplots(len(rows), heads, squeeze=False)
-    for row, (name, w, queries, keys) in zip(grid, rows, strict=True):
-        for head, axis in enumerate(row):
-            if head >= len(w):
-                axis.set_axis_off()
-                continue
-            image = axis.imshow(w[head], vmin=0, vmax=1, cmap="Blues")
-            axis.set_title(f"head {head + 1}", fontsize=8)
-            axis.set_xticks(range(len(keys)), keys, rotation=90, fontsize=7, parse_math=False)
-            axis.set_yticks(range(len(queries)), queries, fontsize=7, parse_math=False)
-            axis.tick_params(length=0, labelleft=head == 0)
-        row[0].set_ylabel(name, fontsize=9, fontweight="bold")
+    rows = [(name, w, *_tokens(name, w, src_tokens, tgt_tokens)) for name, w in weights.items()]
+    columns = max(len(w) * (w.shape[2] + 1) for w in weights.values())
+    cell = 0.17  # inches: a line of small print
+    height = sum(w.shape[1] * cell + 1.0 for w in weights.values())
+    figure = Figure(figsize=(columns * cell + 2.0, height), layout="constrained")
+    grid = figure.subplots(
+        len(rows), squeeze=False, gridspec_kw={"height_ratios": [w.shape[1] for _, w, *_ in rows]}
+    )[:, 0]
+    for axis, row in zip(grid, rows, strict=True):
+        image = _draw_layer(axis, *row)
+        axis.set_xlim(-0.6, columns - 1.4)
     figure.colorbar(image, ax=grid, shrink=min(1.0, 2.5 / len(rows)), aspect=30, label="weight")
     buffer = BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:], dpi=120)
+    width, height = figure.get_size_inches()
+    dpi = min(120, 60_000 / max(width, height), math.sqrt(1e8 / (width * height)))  # Agg's limits
+    figure.savefig(buffer, format=path.suffix[1:], dpi=dpi)
     atomic.write_bytes(path, buffer.getvalue())
     return path
 
 
-def _axes(
+def _draw_layer(
+    axis: Axes, name: str, weights: Weights, queries: Sequence[str], keys: Sequence[str]
+) -> AxesImage:
+    """All heads of a layer beside each other: one plot, for each plot costs much of the time."""
+    heads, height, width = weights.shape
+    strip = np.full((height, heads, width + 1), np.nan)
+    strip[:, :, :-1] = weights.swapaxes(0, 1)
+    image = axis.imshow(strip.reshape(height, -1), vmin=0, vmax=1, cmap="Blues")
+    places: list[int] = []
+    for head in range(heads):
+        left = head * (width + 1)
+        places += range(left, left + width)
+        axis.plot(
+            np.array([0, 0, width, width, 0]) + left - 0.5,
+            np.array([0, height, height, 0, 0]) - 0.5,
+            color="black",
+            linewidth=0.8,
+            clip_on=False,
+        )
+        middle = left + (width - 1) / 2
+        axis.text(middle, -0.8, f"head {head + 1}", fontsize=8, ha="center", va="bottom")
+    axis.set_xticks(places, [*keys] * heads, rotation=90, fontsize=7, parse_math=False)
+    axis.set_yticks(range(height), queries, fontsize=7, parse_math=False)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.set_ylabel(name, fontsize=9, fontweight="bold")
+    return image
+
+
+def _tokens(
     name: str, weights: Weights, src: Sequence[str], tgt: Sequence[str]
 ) -> tuple[Sequence[str], Sequence[str]]:
     """The tokens that ask and those that are looked at in a module of that name."""

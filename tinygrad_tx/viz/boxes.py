@@ -16,10 +16,11 @@ Path = tuple[str, ...]
 
 
 def module_path(node: Node) -> Path:
-    """The modules in whose calls a node was made, outermost first; `layers.0` counts as one."""
+    """The modules in whose calls a node was made, outermost first; `layers.0` in a model is one,
+    for a list of modules is not called itself."""
     parts: list[str] = []
     for part in filter(None, node.scope.split(".")):
-        if part.isdigit() and parts:
+        if part.isdigit() and len(parts) > 1 and "." not in parts[-1]:
             parts[-1] += "." + part
         else:
             parts.append(part)

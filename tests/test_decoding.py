@@ -1,0 +1,681 @@
+"""Decoding: greedy and beam search against brute force and against a search without caches, on a
+recurrent toy, on random Transformers and GPTs, and on a Transformer that has learned to reverse."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import itertools
+import weakref
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import tinygrad_tx as tx
+from tinygrad_tx.data import Tokenizer
+from tinygrad_tx.decoding import Hypothesis, Translation, Translator, generate, translate
+from tinygrad_tx.decoding.loop import Steps, round_up
+from tinygrad_tx.errors import UserError
+from tinygrad_tx.models.stepwise import Start, repeated, rows_of
+
+PAD, BOS, EOS = 0, 1, 2
+LETTERS = "abcdef"
+
+# Models --------------------------------------------------------------------------------------
+
+
+class Memory(NamedTuple):
+    """The state of a Recurrent: one vector for each row."""
+
+    h: tx.Tensor  # (N, D)
+    beams: tx.Tensor  # (beam,), for its shape
+
+    def reorder(self, rows: tx.Tensor) -> None:
+        self.h.assign(self.h.index_select(0, rows))
+
+    def keep(self, sentences: tx.Tensor) -> Memory:
+        rows = rows_of(sentences, self.beams.shape[0])
+        return Memory(self.h.index_select(0, rows), self.beams)
+
+
+class Recurrent(tx.nn.Module):
+    """h = tanh(h A + E[token]), logits = h W: small, but every token so far matters."""
+
+    padding_side = "right"
+
+    def __init__(self, vocab_size: int, scale: float = 3.0) -> None:
+        self.config = SimpleNamespace(eos_id=vocab_size - 1, pad_id=0)
+        self.mix = tx.nn.Parameter(tx.randn(6, 6, dtype=tx.float64))
+        self.words = tx.nn.Parameter(tx.randn(vocab_size, 6, dtype=tx.float64))
+        self.out = tx.nn.Parameter(tx.randn(6, vocab_size, dtype=tx.float64) * scale)
+
+    def room(self, length: int) -> int | None:
+        return None
+
+    def start(
+        self,
+        ids: tx.Tensor,
+        lengths: tx.Tensor | None = None,
+        *,
+        max_new_tokens: int,
+        beam: int = 1,
+    ) -> Start:
+        known = (ids != self.config.pad_id).unsqueeze(-1)
+        h = repeated(self.words.index_select(0, ids.reshape(-1)).reshape(*ids.shape, 6), 1)
+        h = repeated((h * known).sum(1).tanh(), beam)
+        first = tx.zeros(h.shape[0], dtype=tx.int64)
+        return Start(Memory(h, tx.zeros(beam)), first, tx.tensor(0))
+
+    def step(self, state: Memory, ids: tx.Tensor, position: tx.Tensor) -> tx.Tensor:
+        h = (state.h @ self.mix + self.words.index_select(0, ids)).tanh()
+        state.h.assign(h)
+        return h @ self.out
+
+    def log_probs(self, source: list[int]) -> Callable[[list[int]], np.ndarray[Any, Any]]:
+        """The same without a state, in NumPy."""
+        mix, words, out = (p.detach().numpy() for p in (self.mix, self.words, self.out))
+        begin = np.tanh(words[[token for token in source if token]].sum(0))
+
+        def of(prefix: list[int]) -> np.ndarray[Any, Any]:
+            h = begin
+            for token in [0, *prefix]:
+                h = np.tanh(h @ mix + words[token])
+            logits = h @ out
+            return logits - np.log(np.exp(logits).sum())
+
+        return of
+
+
+class Chain(Recurrent):
+    """Given probabilities: of the token after each token (row 0: of the first)."""
+
+    def __init__(self, probs: list[list[float]]) -> None:
+        super().__init__(len(probs))
+        table = np.log(np.maximum(np.array(probs), 1e-300))
+        self.table = tx.nn.Parameter(tx.tensor(table))
+
+    def step(self, state: Memory, ids: tx.Tensor, position: tx.Tensor) -> tx.Tensor:
+        return self.table.index_select(0, ids)
+
+
+def transformer(**options: Any) -> tx.models.Transformer:
+    """A small one with random weights in float64, where ties are out of the question."""
+    sizes = {"vocab_size": 11, "d_model": 16, "n_heads": 2, "d_ff": 24}
+    settings = {**sizes, "n_encoder_layers": 2, "n_decoder_layers": 2}
+    model = tx.models.Transformer(tx.models.TransformerConfig(**{**settings, **options}))
+    for parameter in model.parameters():
+        with tx.no_grad():
+            parameter.assign(parameter * 2)  # far from uniform
+    return model.to(tx.float64)
+
+
+def gpt(**options: Any) -> tx.models.GPT:
+    settings = {"vocab_size": 11, "n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 24}
+    model = tx.models.GPT(tx.models.GPTConfig(**{**settings, "eos_id": EOS, **options}))
+    for parameter in model.parameters():
+        with tx.no_grad():
+            parameter.assign(parameter * 8 if parameter.ndim == 2 else parameter)
+    return model.to(tx.float64)
+
+
+# References ----------------------------------------------------------------------------------
+
+
+def penalty(n: int, alpha: float) -> float:
+    return float(((5 + n) / 6) ** alpha)
+
+
+def reference(
+    log_probs: Callable[[list[int]], np.ndarray[Any, Any]],
+    eos: int,
+    *,
+    limit: int,
+    beam: int = 1,
+    alpha: float = 0.0,
+    min_new: int = 0,
+) -> tuple[list[Hypothesis], float]:
+    """Beam search on whole prefixes that never stops early, and the smallest distance between two
+    candidates that it had to choose between."""
+    live: list[tuple[list[int], float]] = [([], 0.0)]
+    finished: list[Hypothesis] = []
+    margin = np.inf
+    for n in range(1, limit + 1):
+        candidates = [
+            (total + float(value), prefix, token)
+            for prefix, total in live
+            for token, value in enumerate(log_probs(prefix))
+            if token != eos or n > min_new
+        ]
+        candidates.sort(key=lambda c: -c[0])
+        sums = np.array([c[0] for c in candidates[: 2 * beam + 1]])
+        margin = min(margin, *-np.diff(sums))
+        live = []
+        for rank, (total, prefix, token) in enumerate(candidates):
+            if token == eos:
+                if rank < beam:
+                    finished.append(Hypothesis(prefix, total / penalty(n, alpha)))
+            elif len(live) < beam:
+                live.append(([*prefix, token], total))
+    finished += [Hypothesis(prefix, total / penalty(limit, alpha)) for prefix, total in live]
+    finished.sort(key=lambda h: -h.score)
+    scores = np.array([h.score for h in finished])
+    return finished[:beam], min(margin, *-np.diff(scores), np.inf)
+
+
+def whole_prefixes(
+    model: tx.models.Transformer | tx.models.GPT, source: list[int]
+) -> Callable[[list[int]], np.ndarray[Any, Any]]:
+    """The model's log-probabilities by a full forward pass over the prefix: no cache, no batch."""
+
+    @tx.no_grad()
+    def of(prefix: list[int]) -> np.ndarray[Any, Any]:
+        if isinstance(model, tx.models.GPT):
+            logits = model(tx.tensor([[*source, *prefix]]))
+        else:
+            logits = model(tx.tensor([source]), tx.tensor([[BOS, *prefix]]))
+        return logits[0, -1].log_softmax(-1).numpy()
+
+    return of
+
+
+def same(found: list[Hypothesis], wanted: list[Hypothesis], tolerance: float = 1e-9) -> None:
+    assert [h.tokens for h in found] == [h.tokens for h in wanted]
+    np.testing.assert_allclose([h.score for h in found], [h.score for h in wanted], tolerance)
+
+
+SOURCES = [[3, 4, 5], [7], [9, 8, 7, 6, 5, 4, 3], [10, 10], [6, 5, 4, 3]]
+SEARCHES = [(1, 0.0), (1, 0.8), (3, 0.0), (3, 0.6), (4, 2.0), (3, -1.0)]
+
+# What a search finds ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0, -0.7])
+@pytest.mark.parametrize("min_new", [0, 2])
+def test_a_beam_as_wide_as_everything_finds_the_true_best(alpha: float, min_new: int) -> None:
+    tx.manual_seed(3)
+    vocab, limit = 4, 4
+    model = Recurrent(vocab)
+    eos = model.config.eos_id
+    found = generate(
+        model,
+        [[1, 2], [2]],
+        beam_size=vocab**limit,
+        max_new_tokens=limit,
+        min_new_tokens=min_new,
+        length_penalty=alpha,
+        num_return_sequences=20,
+    )
+    for source, row in zip([[1, 2], [2]], found, strict=True):
+        log_probs = model.log_probs(source)
+        every = []
+        for n in range(limit + 1):
+            for tokens in itertools.product(range(vocab - 1), repeat=n):
+                prefix = list(tokens)
+                total = sum(log_probs(prefix[:i])[token] for i, token in enumerate(prefix))
+                if n == limit:
+                    every.append(Hypothesis(prefix, total / penalty(n, alpha)))
+                elif n >= min_new:
+                    total += log_probs(prefix)[eos]
+                    every.append(Hypothesis(prefix, total / penalty(n + 1, alpha)))
+        same(row, sorted(every, key=lambda h: -h.score)[:20])
+
+
+@pytest.mark.parametrize(("beam", "alpha"), SEARCHES)
+def test_stopping_early_changes_nothing(beam: int, alpha: float) -> None:
+    early = 0
+    for seed in range(12):
+        tx.manual_seed(seed)
+        model = Recurrent(5, scale=1.5 * (1 + seed % 4))
+        sources = [[1], [2, 3], [3, 1, 2]]
+        found = generate(
+            model,
+            sources,
+            beam_size=beam,
+            max_new_tokens=9,
+            length_penalty=alpha,
+            num_return_sequences=beam,
+        )
+        stats = Steps.of(model).step.stats()
+        early += 1 + stats["retraces"] + stats["cache_hits"] < 9
+        for source, row in zip(sources, found, strict=True):
+            wanted, _ = reference(
+                model.log_probs(source), model.config.eos_id, limit=9, beam=beam, alpha=alpha
+            )
+            same(row, wanted)
+    assert early, "no search stopped early: nothing has been tested"
+
+
+def test_decoding_ends_when_the_end_token_is_chosen() -> None:
+    model = Chain([[0, 0.6, 0.3, 0.1], [0, 0.1, 0.3, 0.6], [0, 0.5, 0.2, 0.3], [1, 0, 0, 0]])
+    ((greedy,),) = generate(model, [[1]])
+    assert greedy.tokens == [1]
+    assert greedy.score == pytest.approx(np.log(0.6 * 0.6))  # the end token's included
+
+
+def test_a_beam_sees_what_greedy_search_misses() -> None:
+    model = Chain([[0, 0.6, 0.4, 0], [0, 0.4, 0.3, 0.3], [0, 0.05, 0.05, 0.9], [1, 0, 0, 0]])
+    ((greedy,),) = generate(model, [[1]], max_new_tokens=2)
+    ((best, second),) = generate(
+        model, [[1]], beam_size=2, max_new_tokens=2, num_return_sequences=2
+    )
+    assert greedy.tokens == [1, 1] and greedy.score == pytest.approx(np.log(0.24))
+    assert best.tokens == [2] and best.score == pytest.approx(np.log(0.36))
+    assert second.tokens == [1, 1]
+
+
+def test_finished_hypotheses_stay_in_the_race() -> None:
+    """One that ends at once with 0.4 is better than all that go on, which are live much longer."""
+    model = Chain([[0, 0.3, 0.3, 0.4], [0, 0.5, 0.4, 0.1], [0, 0.4, 0.5, 0.1], [1, 0, 0, 0]])
+    ((best,),) = generate(model, [[1]], beam_size=2, max_new_tokens=6)
+    assert best == Hypothesis([], pytest.approx(np.log(0.4)))
+    # With a length penalty a longer one wins, so it must not have stopped.
+    ((best,),) = generate(model, [[1]], beam_size=2, max_new_tokens=6, length_penalty=6.0)
+    assert len(best.tokens) == 6
+
+
+def test_the_score_is_divided_by_the_length_penalty() -> None:
+    model = Chain([[0, 0.9, 0.1], [0, 0.2, 0.8], [1, 0, 0]])
+    ((best,),) = generate(model, [[1]], length_penalty=0.6)
+    assert best.tokens == [1]
+    assert best.score == pytest.approx(np.log(0.9 * 0.8) / (7 / 6) ** 0.6)  # n = 2
+
+
+def test_live_hypotheses_enter_unfinished_at_the_limit() -> None:
+    model = Chain([[0, 0.9, 0.1], [0, 0.9, 0.1], [1, 0, 0]])
+    ((best,),) = generate(model, [[1]], max_new_tokens=3, length_penalty=1.0)
+    assert best.tokens == [1, 1, 1]
+    assert best.score == pytest.approx(3 * np.log(0.9) / (8 / 6))
+
+
+def test_no_end_before_min_new_tokens() -> None:
+    model = Chain([[0, 0.1, 0.9], [0, 0.2, 0.8], [1, 0, 0]])
+    for least in range(4):
+        ((best,),) = generate(model, [[1]], min_new_tokens=least, max_new_tokens=8)
+        assert len(best.tokens) == least
+
+
+def test_each_row_has_its_limit() -> None:
+    model = Chain([[0, 0.9, 0.1], [0, 0.9, 0.1], [1, 0, 0]])
+    for beam in (1, 2):
+        found = generate(model, [[1]] * 5, max_new_tokens=[3, 1, 7, 2, 1], beam_size=beam)
+        alone = [generate(model, [[1]], max_new_tokens=n, beam_size=beam)[0] for n in (3, 1, 7, 2)]
+        assert [len(row[0].tokens) for row in found] == [3, 1, 7, 2, 1]
+        assert found[:4] == alone
+
+
+def test_fewer_hypotheses_where_there_are_fewer() -> None:
+    model = Chain([[0, 0.5, 0.5], [0, 0, 1], [1, 0, 0]])
+    (row,) = generate(model, [[1]], beam_size=5, num_return_sequences=5, max_new_tokens=3)
+    assert sorted(h.tokens for h in row) == [[], [1]]
+    with pytest.raises(UserError, match=r"row 0: .*probability 0"):
+        generate(model, [[1]], beam_size=2, min_new_tokens=2)
+
+
+# Models: caches, batches, padding ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("beam", "alpha"), SEARCHES)
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_a_transformer_decodes_as_without_caches(norm: str, beam: int, alpha: float) -> None:
+    tx.manual_seed(beam)
+    model = transformer(norm=norm).eval()
+    found = generate(
+        model,
+        SOURCES,
+        beam_size=beam,
+        max_new_tokens=8,
+        length_penalty=alpha,
+        num_return_sequences=beam,
+    )
+    for source, row in zip(SOURCES, found, strict=True):
+        wanted, margin = reference(
+            whole_prefixes(model, source), EOS, limit=8, beam=beam, alpha=alpha
+        )
+        assert margin > 1e-7
+        same(row, wanted)
+
+
+@pytest.mark.parametrize(("beam", "alpha"), [(1, 0.0), (3, 0.6)])
+def test_a_gpt_decodes_as_without_caches(beam: int, alpha: float) -> None:
+    """Prompts of unequal length, padded on the left inside; without pad_id and with one."""
+    tx.manual_seed(1)
+    model = gpt().eval()
+    found = generate(
+        model,
+        SOURCES,
+        beam_size=beam,
+        max_new_tokens=8,
+        length_penalty=alpha,
+        num_return_sequences=beam,
+    )
+    for prompt, row in zip(SOURCES, found, strict=True):
+        wanted, margin = reference(
+            whole_prefixes(model, prompt), EOS, limit=8, beam=beam, alpha=alpha
+        )
+        assert margin > 1e-7
+        same(row, wanted)
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32"])
+@pytest.mark.parametrize("beam", [1, 4])
+def test_random_weights_give_the_same_whatever_the_batch(kind: str, beam: int) -> None:
+    """Eager matmuls round differently for other shapes: rows where float32 leaves two scores within
+    1e-4 do not count."""
+    tx.manual_seed(7)
+    model = transformer().eval()
+    rng = np.random.default_rng(0)
+    sources = [rng.integers(3, 11, n).tolist() for n in rng.integers(1, 12, 20)]
+    clear = sources
+    if kind == "float32":
+        model.to(tx.float32)
+        clear = [
+            source
+            for source in sources
+            if reference(whole_prefixes(model, source), EOS, limit=10, beam=beam)[1] > 1e-4
+        ]
+    assert len(clear) >= len(sources) // 2
+    settings: dict[str, Any] = {"beam_size": beam, "max_new_tokens": 10}
+    settings["num_return_sequences"] = min(beam, 2)
+    alone = [generate(model, [source], **settings)[0] for source in clear]
+    for found in (
+        generate(model, clear, **settings),
+        generate(model, padded(clear, 30), **settings),
+        generate(model, tx.tensor(padded(clear, 12)), **settings),
+        [
+            row
+            for i in range(0, len(clear), 7)
+            for row in generate(model, clear[i : i + 7], **settings)
+        ],
+    ):
+        for row, wanted in zip(found, alone, strict=True):
+            same(row, wanted, 1e-9 if kind == "float64" else 1e-4)
+
+
+def padded(rows: list[list[int]], width: int, left: bool = False) -> np.ndarray[Any, Any]:
+    out = np.zeros((len(rows), width), np.int32)
+    for line, row in zip(out, rows, strict=True):
+        line[width - len(row) if left else 0 :][: len(row)] = row
+    return out
+
+
+def test_prompts_may_be_padded_on_either_side() -> None:
+    tx.manual_seed(2)
+    model = gpt(pad_id=PAD).eval()
+    wanted = generate(model, SOURCES, max_new_tokens=6)
+    for left in (True, False):
+        found = generate(model, padded(SOURCES, 9, left), max_new_tokens=6)
+        assert [row[0].tokens for row in found] == [row[0].tokens for row in wanted]
+
+
+def test_a_gpt_fills_its_block_and_no_more() -> None:
+    tx.manual_seed(2)
+    model = gpt(block_size=10, eos_id=None).eval()
+    rows, limits = [[3, 4, 5, 6, 7, 8, 9, 10], [4]], [3, 10]
+    found = generate(model, rows, max_new_tokens=limits)
+    for row, limit, best in zip(rows, limits, found, strict=True):
+        assert len(best[0].tokens) == limit  # no end token: up to the limit
+        same(best, reference(whole_prefixes(model, row), -1, limit=limit)[0])
+    with pytest.raises(UserError, match="row 1: 4 tokens leave room for 7 new ones"):
+        generate(model, [[3], [3, 4, 5, 6]], max_new_tokens=8)
+
+
+def test_learned_positions_bound_source_and_output() -> None:
+    tx.manual_seed(2)
+    model = transformer(positions="learned", max_len=9).eval()
+    source = [3, 4, 5, 6, 7, 8, 9, 10, 3]
+    (row,) = generate(model, [source], max_new_tokens=9)  # shapes are rounded to what there is
+    same(row, reference(whole_prefixes(model, source), EOS, limit=9)[0])
+    with pytest.raises(UserError, match="row 0: 10 tokens leave room for 0"):
+        generate(model, [[*source, 3]], max_new_tokens=1)
+    with pytest.raises(UserError, match="room for 9 new ones in this model, not 10"):
+        generate(model, [[3]], max_new_tokens=10)
+
+
+# Running it --------------------------------------------------------------------------------------
+
+
+def test_a_step_is_traced_once_for_each_shape() -> None:
+    model = transformer(vocab_size=30).eval()
+    step = Steps.of(model).step
+    generate(model, [[5, 6, 7]], beam_size=2, max_new_tokens=24, min_new_tokens=23)
+    assert step.stats()["retraces"] == 0
+    assert step.stats()["cache_hits"] == 23
+    for source, limit in (([8, 9, 10], 20), ([8, 9, 10], 17)):  # rounded up to 24
+        generate(model, [source], beam_size=2, max_new_tokens=limit, min_new_tokens=16)
+    assert step.stats()["retraces"] == 0
+    generate(model, [[8, 9, 10]], max_new_tokens=24)
+    assert step.stats()["retraces"] == 1
+
+
+def test_shapes_are_few() -> None:
+    sizes = [round_up(n) for n in range(1, 1025)]
+    assert all(n <= size <= 1.5 * n for n, size in enumerate(sizes, 1))
+    assert len(set(sizes)) == 20
+
+
+def test_modes_are_as_they_were() -> None:
+    model = transformer(dropout=0.5).train()
+    model.encoder.eval()
+    modes = [module.training for module in model.modules()]
+    found = generate(model, SOURCES, max_new_tokens=5)
+    assert [module.training for module in model.modules()] == modes
+    assert found == generate(model, SOURCES, max_new_tokens=5)  # no dropout
+    with pytest.raises(IndexError):
+        generate(model, [[99]])
+    assert [module.training for module in model.modules()] == modes
+    assert tx.is_grad_enabled()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"do_sample": True}])
+def test_logits_that_are_no_numbers_are_reported(value: float, options: dict[str, Any]) -> None:
+    model = Recurrent(5)
+    with tx.no_grad():
+        model.words[3] = value  # the second row's source alone has it
+        model.words[3, 0] = np.nan
+    generate(model, [[1]], max_new_tokens=1, **options)
+    with pytest.raises(UserError, match="row 1: the model's logits are not finite"):
+        generate(model, [[1], [3]], **options)
+
+
+def test_a_model_can_be_forgotten_and_copied() -> None:
+    model = transformer()
+    wanted = generate(model, SOURCES, max_new_tokens=4)
+    twin = copy.copy(model)
+    assert generate(twin, SOURCES, max_new_tokens=4) == wanted
+    assert Steps.of(twin) is not Steps.of(model)
+    assert copy.deepcopy(Steps.of(model)) is None
+    gone = weakref.ref(model)
+    del model, twin
+    gc.collect()
+    assert gone() is None
+
+
+def test_the_newest_weights_count() -> None:
+    model = Chain([[0, 0.9, 0.1], [0, 0.2, 0.8], [1, 0, 0]])
+    assert generate(model, [[1]])[0][0].tokens == [1]
+    with tx.no_grad():
+        model.table.assign(np.log(np.array([[1e-9, 0.1, 0.9], [0.1, 0.2, 0.7], [1, 1, 1]])))
+    assert generate(model, [[1]])[0][0].tokens == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "options", "message"),
+    [
+        ([[3]], {"beam_size": 0}, "beam_size = 0 must be 1 or more"),
+        ([[3]], {"num_return_sequences": 2}, "needs a beam_size that large, not 1"),
+        ([[3]], {"do_sample": True, "beam_size": 2}, "beam_size = 2 must be 1 with do_sample"),
+        ([[3]], {"max_new_tokens": 0}, "max_new_tokens = 0 must be 1 or more"),
+        ([[3]], {"max_new_tokens": [3, 4]}, "max_new_tokens has 2 numbers for 1 rows"),
+        ([[3]], {"max_new_tokens": 3, "min_new_tokens": 4}, "min_new_tokens = 4"),
+        ([[3]], {"length_penalty": float("nan")}, "length_penalty = nan"),
+        ([[3]], {"length_penalty": 1e5}, "length_penalty 100000.0 is out of range"),
+        ([3, 4], {}, "a list of lists"),
+        (np.zeros((1, 2)), {}, "ids: float64"),
+        (np.zeros(2, np.int64), {}, r"ids: int64 \(2,\)"),
+    ],
+)
+def test_bad_settings_get_one_line(ids: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        generate(Recurrent(5), ids, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_rows_and_empty_rows() -> None:
+    assert generate(transformer(), []) == []
+    assert len(generate(transformer(), [[], [3]], max_new_tokens=2)) == 2  # nothing to look at
+    with pytest.raises(UserError, match="row 1: an empty prompt"):
+        generate(gpt(), [[3], []])
+
+
+# A trained model: lines of text ------------------------------------------------------------------
+
+
+class Trained(NamedTuple):
+    model: tx.models.Transformer
+    tokenizer: Tokenizer
+
+
+def words(rng: np.random.Generator, count: int, longest: int = 6) -> list[str]:
+    return ["".join(rng.choice(list(LETTERS), rng.integers(1, longest + 1))) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    """A Transformer that reverses words, after some seconds."""
+    tx.manual_seed(0)
+    rng = np.random.default_rng(0)
+    tokenizer = Tokenizer.train([LETTERS] * 3, kind="char", vocab_size=20)
+    config = tx.models.TransformerConfig(
+        tokenizer.vocab_size,
+        d_model=32,
+        n_heads=4,
+        d_ff=64,
+        n_encoder_layers=1,
+        n_decoder_layers=1,
+        dropout=0.0,
+        norm="pre",
+    )
+    model = tx.models.Transformer(config)
+    optimizer = tx.optim.Adam(model.parameters(), lr=8e-3)
+
+    @tx.compile
+    def step(src: tx.Tensor, tgt_in: tx.Tensor, tgt_out: tx.Tensor) -> tx.Tensor:
+        loss = model.loss(src, tgt_in, tgt_out)
+        loss.backward()
+        tx.optim.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    for _ in range(250):
+        batch = words(rng, 32)
+        sources = [[*ids, EOS] for ids in tokenizer.encode_batch(batch)]
+        targets = [ids[-2::-1] for ids in sources]
+        step(
+            tx.tensor(padded(sources, 7)),
+            tx.tensor(padded([[BOS, *ids] for ids in targets], 7)),
+            tx.tensor(padded([[*ids, EOS] for ids in targets], 7)),
+        )
+    return Trained(model, tokenizer)
+
+
+def test_a_trained_model_gives_the_same_whatever_batch_padding_or_cache(trained: Trained) -> None:
+    lines = words(np.random.default_rng(1), 40)
+    sources = [[*ids, EOS] for ids in trained.tokenizer.encode_batch(lines)]
+    right = 0
+    for beam, alpha in ((1, 0.0), (4, 0.6)):
+        settings: dict[str, Any] = {"beam_size": beam, "length_penalty": alpha}
+        settings["max_new_tokens"] = [len(source) + 6 for source in sources]
+        together = generate(trained.model, sources, **settings)
+        wide = generate(trained.model, padded(sources, 20), **settings)
+        for i, (line, source) in enumerate(zip(lines, sources, strict=True)):
+            limit = len(source) + 6
+            (alone,) = generate(
+                trained.model,
+                [source],
+                beam_size=beam,
+                length_penalty=alpha,
+                max_new_tokens=limit,
+            )
+            assert together[i][0].tokens == wide[i][0].tokens == alone[0].tokens
+            if i % 4 == 0:
+                slow, _ = reference(
+                    whole_prefixes(trained.model, source),
+                    EOS,
+                    limit=limit,
+                    beam=beam,
+                    alpha=alpha,
+                )
+                same(alone, slow[:1], 1e-4)
+            right += trained.tokenizer.decode(alone[0].tokens) == line[::-1]
+    assert right >= 60, f"{right} of 80: it has not learned to reverse, so this shows little"
+
+
+def test_lines_are_translated_in_their_order(trained: Trained) -> None:
+    lines = ["abc", "", "fedcb", "   ", *words(np.random.default_rng(2), 30), "a"]
+    told: list[int] = []
+    translator = Translator(*trained, batch_size=3)
+    found = translator.n_best(lines, progress=told.append)
+    assert sum(told) == len(lines) and len(told) > 8
+    assert [best[0].text for best in found] == translate(*trained, lines)
+    assert [len(best) for best in found] == [1] * len(lines)
+    assert found[1] == found[3] == [Translation("", 0.0)]
+    right = sum(best[0].text == line[::-1] for line, best in zip(lines, found, strict=True))
+    assert right >= 0.7 * len(lines)
+    small = translate(*trained, lines, beam_size=4, batch_size=1)
+    assert small == [best[0].text for best in found]
+
+
+def test_a_stream_is_read_and_answered_in_chunks(trained: Trained) -> None:
+    taken = 0
+
+    def lines() -> Any:
+        nonlocal taken
+        for line in ("ab", "cd", "", "ef", "fa"):
+            taken += 1
+            yield line
+
+    translator = Translator(*trained, beam_size=2, num_return_sequences=2)
+    found = translator.stream(lines(), chunk_size=2)
+    assert len(next(found)) == 2 and taken == 2
+    assert [best[0].text for best in found] == translate(
+        *trained, ["cd", "", "ef", "fa"], beam_size=2
+    )
+    assert list(translator.stream([])) == []
+
+
+def test_a_translation_is_one_line_and_a_source_has_a_limit(trained: Trained) -> None:
+    class Breaking:
+        """A tokenizer whose every token is another way to end a line."""
+
+        eos_id = EOS
+
+        def encode_batch(self, texts: list[str]) -> list[list[int]]:
+            return trained.tokenizer.encode_batch(texts)
+
+        def decode(self, ids: list[int]) -> str:
+            return "x\r\ny\u2028z\x0b\x85" * len(ids)
+
+    found = translate(trained.model, Breaking(), ["ab", "cd"])  # type: ignore[arg-type]
+    assert all(len(text.splitlines()) == 1 and "\n" not in text for text in found)
+    translator = Translator(*trained)
+    with pytest.raises(UserError, match="line 3 has 1025 tokens, of which the model takes 1024"):
+        list(translator.stream(["ab", "cd", "a" * 1024, "ef"], chunk_size=2))
+
+
+def test_output_is_at_most_the_source_and_so_many_tokens(trained: Trained) -> None:
+    with tx.no_grad():
+        kept = trained.model.embedding.weight.clone()
+        trained.model.embedding.weight[EOS] = 0.0  # the end token is never the best
+        trained.model.embedding.weight[4] = trained.model.embedding.weight[4] * 30
+    try:
+        (text,) = translate(*trained, ["abc"], beam_size=1, max_extra_tokens=5)
+    finally:
+        with tx.no_grad():
+            trained.model.embedding.weight.assign(kept)
+    assert len(text) == 4 + 5

@@ -1,0 +1,87 @@
+"""The rows of the op table on a GPU, compared with the CPU: `pytest -m gpu`.
+
+Skipped, with the reason, where CuPy, the driver or a device is missing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from op_case import LAYOUTS, OpCase, arrays, assert_close, call, expected, laid_out, tensors
+from op_table import CASES
+
+import tinygrad_tx as tx
+from tinygrad_tx import backends
+from tinygrad_tx.autograd import gradients
+from tinygrad_tx.errors import DeviceError
+
+pytestmark = pytest.mark.gpu
+NAMES = sorted({c.name for c in CASES})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def gpu() -> None:
+    try:
+        backends.get("cuda")
+    except DeviceError as missing:
+        pytest.skip(str(missing))
+
+
+def rows(name: str) -> list[OpCase]:
+    return [c for c in CASES if c.name == name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_values(name: str) -> None:
+    for case in rows(name):
+        for dtype in case.dtypes:
+            for layout in ("plain", *LAYOUTS):
+                got = call(case, tensors(case, dtype, "cuda", layout), "cuda")
+                for one, want in zip(got, expected(case, arrays(case, dtype)), strict=True):
+                    assert one.device == "cuda"
+                    assert_close(case, one.numpy(), want, dtype)
+
+
+@pytest.mark.parametrize("name", sorted({c.name for c in CASES if c.grad}))
+def test_gradients_are_those_of_the_cpu(name: str) -> None:
+    rng = np.random.default_rng(0)
+    for case in (c for c in rows(name) if c.grad):
+        cotangents = [rng.standard_normal(w.shape) for w in expected(case, arrays(case, "float64"))]
+        found = []
+        for device in ("cpu", "cuda"):
+            inputs = tensors(case, "float64", device)
+            leaves = [x.requires_grad_() for x in inputs if x.dtype.is_floating_point]
+            out = call(case, inputs, device)
+            weights = [tx.tensor(c, device=device) for c in cotangents]
+            grads = gradients([o.node for o in out], weights)
+            found.append([grads[x.node].numpy() for x in leaves])
+        for cpu, cuda in zip(*found, strict=True):
+            np.testing.assert_allclose(cuda, cpu, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted({c.name for c in CASES if c.bad}))
+def test_errors(name: str) -> None:
+    for case in rows(name):
+        for bad in case.bad:
+            inputs = [laid_out(np.asarray(a), "cuda", "plain") for a in bad.inputs]
+            with pytest.raises(bad.error, match=bad.message):
+                case.op(*inputs, **(case.attrs if bad.attrs is None else bad.attrs))
+
+
+def test_moving_there_and_back() -> None:
+    x = tx.tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
+    there = x.to("cuda")
+    assert there.device == "cuda" and (there * 2).to("cpu").tolist() == (x * 2).tolist()
+    (there * there).sum().to("cpu").backward()
+    assert x.grad is not None and x.grad.device == "cpu"
+    assert x.grad.tolist() == (x * 2).tolist()
+
+
+def test_dlpack_with_cupy() -> None:
+    import cupy
+
+    array = cupy.arange(4, dtype=cupy.float32)
+    shared = tx.from_dlpack(array)
+    assert shared.device == "cuda" and shared.tolist() == [0, 1, 2, 3]
+    back = cupy.from_dlpack(tx.tensor([1.0, 2.0], device="cuda"))
+    assert back.tolist() == [1, 2]
