@@ -8,6 +8,7 @@ import gc
 import itertools
 import weakref
 from collections.abc import Callable
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -20,6 +21,11 @@ from tinygrad_tx.decoding import Hypothesis, Translation, Translator, generate, 
 from tinygrad_tx.decoding.loop import Steps, round_up
 from tinygrad_tx.errors import UserError
 from tinygrad_tx.models.stepwise import Start, repeated, rows_of
+
+Array = np.ndarray[Any, Any]
+LogProbs = Callable[
+    [list[list[int]]], Array
+]  # prefixes of one length -> of each what follows (n, V)
 
 PAD, BOS, EOS = 0, 1, 2
 LETTERS = "abcdef"
@@ -74,17 +80,17 @@ class Recurrent(tx.nn.Module):
         state.h.assign(h)
         return h @ self.out
 
-    def log_probs(self, source: list[int]) -> Callable[[list[int]], np.ndarray[Any, Any]]:
+    def log_probs(self, source: list[int]) -> LogProbs:
         """The same without a state, in NumPy."""
         mix, words, out = (p.detach().numpy() for p in (self.mix, self.words, self.out))
         begin = np.tanh(words[[token for token in source if token]].sum(0))
 
-        def of(prefix: list[int]) -> np.ndarray[Any, Any]:
-            h = begin
-            for token in [0, *prefix]:
-                h = np.tanh(h @ mix + words[token])
+        def of(prefixes: list[list[int]]) -> Array:
+            h = np.tile(begin, (len(prefixes), 1))
+            for tokens in zip(*([0, *prefix] for prefix in prefixes), strict=True):
+                h = np.tanh(h @ mix + words[list(tokens)])
             logits = h @ out
-            return logits - np.log(np.exp(logits).sum())
+            return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
         return of
 
@@ -94,8 +100,7 @@ class Chain(Recurrent):
 
     def __init__(self, probs: list[list[float]]) -> None:
         super().__init__(len(probs))
-        table = np.log(np.maximum(np.array(probs), 1e-300))
-        self.table = tx.nn.Parameter(tx.tensor(table))
+        self.table = tx.nn.Parameter(tx.tensor(np.array(probs)).log())
 
     def step(self, state: Memory, ids: tx.Tensor, position: tx.Tensor) -> tx.Tensor:
         return self.table.index_select(0, ids)
@@ -129,7 +134,7 @@ def penalty(n: int, alpha: float) -> float:
 
 
 def reference(
-    log_probs: Callable[[list[int]], np.ndarray[Any, Any]],
+    log_probs: LogProbs,
     eos: int,
     *,
     limit: int,
@@ -145,8 +150,10 @@ def reference(
     for n in range(1, limit + 1):
         candidates = [
             (total + float(value), prefix, token)
-            for prefix, total in live
-            for token, value in enumerate(log_probs(prefix))
+            for (prefix, total), values in zip(
+                live, log_probs([prefix for prefix, _ in live]), strict=True
+            )
+            for token, value in enumerate(values)
             if token != eos or n > min_new
         ]
         candidates.sort(key=lambda c: -c[0])
@@ -165,29 +172,30 @@ def reference(
     return finished[:beam], min(margin, *-np.diff(scores), np.inf)
 
 
-def whole_prefixes(
-    model: tx.models.Transformer | tx.models.GPT, source: list[int]
-) -> Callable[[list[int]], np.ndarray[Any, Any]]:
-    """The model's log-probabilities by a full forward pass over the prefix: no cache, no batch."""
+def whole_prefixes(model: tx.models.Transformer | tx.models.GPT, source: list[int]) -> LogProbs:
+    """The model's log-probabilities by a full forward pass over the prefixes: no cache."""
 
     @tx.no_grad()
-    def of(prefix: list[int]) -> np.ndarray[Any, Any]:
+    def of(prefixes: list[list[int]]) -> Array:
         if isinstance(model, tx.models.GPT):
-            logits = model(tx.tensor([[*source, *prefix]]))
+            logits = model(tx.tensor([[*source, *prefix] for prefix in prefixes]))
         else:
-            logits = model(tx.tensor([source]), tx.tensor([[BOS, *prefix]]))
-        return logits[0, -1].log_softmax(-1).numpy()
+            sources = tx.tensor([source] * len(prefixes))
+            logits = model(sources, tx.tensor([[BOS, *prefix] for prefix in prefixes]))
+        return logits[:, -1].log_softmax(-1).numpy()
 
     return of
 
 
 def same(found: list[Hypothesis], wanted: list[Hypothesis], tolerance: float = 1e-9) -> None:
     assert [h.tokens for h in found] == [h.tokens for h in wanted]
-    np.testing.assert_allclose([h.score for h in found], [h.score for h in wanted], tolerance)
+    np.testing.assert_allclose(
+        [h.score for h in found], [h.score for h in wanted], tolerance, 1e-12
+    )
 
 
 SOURCES = [[3, 4, 5], [7], [9, 8, 7, 6, 5, 4, 3], [10, 10], [6, 5, 4, 3]]
-SEARCHES = [(1, 0.0), (1, 0.8), (3, 0.0), (3, 0.6), (4, 2.0), (3, -1.0)]
+SEARCHES = [(1, 0.0), (1, 0.8), (3, 0.0), (3, 0.6), (4, 2.0), (3, -1.0)]  # beam, length penalty
 
 # What a search finds ---------------------------------------------------------------------------
 
@@ -209,16 +217,16 @@ def test_a_beam_as_wide_as_everything_finds_the_true_best(alpha: float, min_new:
         num_return_sequences=20,
     )
     for source, row in zip([[1, 2], [2]], found, strict=True):
-        log_probs = model.log_probs(source)
+        log_probs = lru_cache(None)(lambda *p, of=model.log_probs(source): of([list(p)])[0])
         every = []
         for n in range(limit + 1):
             for tokens in itertools.product(range(vocab - 1), repeat=n):
                 prefix = list(tokens)
-                total = sum(log_probs(prefix[:i])[token] for i, token in enumerate(prefix))
+                total = sum(log_probs(*prefix[:i])[token] for i, token in enumerate(prefix))
                 if n == limit:
                     every.append(Hypothesis(prefix, total / penalty(n, alpha)))
                 elif n >= min_new:
-                    total += log_probs(prefix)[eos]
+                    total += log_probs(*prefix)[eos]
                     every.append(Hypothesis(prefix, total / penalty(n + 1, alpha)))
         same(row, sorted(every, key=lambda h: -h.score)[:20])
 
@@ -367,7 +375,7 @@ def test_random_weights_give_the_same_whatever_the_batch(kind: str, beam: int) -
     tx.manual_seed(7)
     model = transformer().eval()
     rng = np.random.default_rng(0)
-    sources = [rng.integers(3, 11, n).tolist() for n in rng.integers(1, 12, 20)]
+    sources = [rng.integers(3, 11, n).tolist() for n in rng.integers(1, 12, 16)]
     clear = sources
     if kind == "float32":
         model.to(tx.float32)
@@ -529,7 +537,7 @@ def test_no_rows_and_empty_rows() -> None:
     assert generate(transformer(), []) == []
     assert len(generate(transformer(), [[], [3]], max_new_tokens=2)) == 2  # nothing to look at
     with pytest.raises(UserError, match="row 1: an empty prompt"):
-        generate(gpt(), [[3], []])
+        generate(gpt(), [[3], []], max_new_tokens=2)
 
 
 # A trained model: lines of text ------------------------------------------------------------------
@@ -540,7 +548,7 @@ class Trained(NamedTuple):
     tokenizer: Tokenizer
 
 
-def words(rng: np.random.Generator, count: int, longest: int = 6) -> list[str]:
+def words(rng: np.random.Generator, count: int, longest: int = 5) -> list[str]:
     return ["".join(rng.choice(list(LETTERS), rng.integers(1, longest + 1))) for _ in range(count)]
 
 
@@ -561,31 +569,32 @@ def trained() -> Trained:
         norm="pre",
     )
     model = tx.models.Transformer(config)
-    optimizer = tx.optim.Adam(model.parameters(), lr=8e-3)
+    optimizer = tx.optim.Adam(model.parameters(), lr=1e-2, betas=(0.9, 0.98))
 
     @tx.compile
     def step(src: tx.Tensor, tgt_in: tx.Tensor, tgt_out: tx.Tensor) -> tx.Tensor:
         loss = model.loss(src, tgt_in, tgt_out)
         loss.backward()
-        tx.optim.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         return loss
 
-    for _ in range(250):
-        batch = words(rng, 32)
+    for i in range(150):
+        if i == 75:
+            optimizer.param_groups[0]["lr"] = 3e-3
+        batch = words(rng, 64)
         sources = [[*ids, EOS] for ids in tokenizer.encode_batch(batch)]
         targets = [ids[-2::-1] for ids in sources]
         step(
-            tx.tensor(padded(sources, 7)),
-            tx.tensor(padded([[BOS, *ids] for ids in targets], 7)),
-            tx.tensor(padded([[*ids, EOS] for ids in targets], 7)),
+            tx.tensor(padded(sources, 6)),
+            tx.tensor(padded([[BOS, *ids] for ids in targets], 6)),
+            tx.tensor(padded([[*ids, EOS] for ids in targets], 6)),
         )
     return Trained(model, tokenizer)
 
 
 def test_a_trained_model_gives_the_same_whatever_batch_padding_or_cache(trained: Trained) -> None:
-    lines = words(np.random.default_rng(1), 40)
+    lines = words(np.random.default_rng(1), 24)
     sources = [[*ids, EOS] for ids in trained.tokenizer.encode_batch(lines)]
     right = 0
     for beam, alpha in ((1, 0.0), (4, 0.6)):
@@ -613,15 +622,15 @@ def test_a_trained_model_gives_the_same_whatever_batch_padding_or_cache(trained:
                 )
                 same(alone, slow[:1], 1e-4)
             right += trained.tokenizer.decode(alone[0].tokens) == line[::-1]
-    assert right >= 60, f"{right} of 80: it has not learned to reverse, so this shows little"
+    assert right >= 34, f"{right} of 48: it has not learned to reverse, so this shows little"
 
 
 def test_lines_are_translated_in_their_order(trained: Trained) -> None:
-    lines = ["abc", "", "fedcb", "   ", *words(np.random.default_rng(2), 30), "a"]
+    lines = ["abc", "", "fedcb", "   ", *words(np.random.default_rng(2), 20), "a"]
     told: list[int] = []
     translator = Translator(*trained, batch_size=3)
     found = translator.n_best(lines, progress=told.append)
-    assert sum(told) == len(lines) and len(told) > 8
+    assert sum(told) == len(lines) and len(told) > 6
     assert [best[0].text for best in found] == translate(*trained, lines)
     assert [len(best) for best in found] == [1] * len(lines)
     assert found[1] == found[3] == [Translation("", 0.0)]

@@ -371,7 +371,8 @@ def test_shape_and_iteration() -> None:
 def test_tensor_takes_its_dtype_from_the_data() -> None:
     for data, dtype in (
         (1, tx.int64), (1.0, tx.float32), (True, tx.bool_), ([1, 2.5], tx.float32),
-        ([], tx.float32), ([[True]], tx.bool_), (np.zeros(2), tx.float64), (np.zeros(2, "f4"), tx.float32),
+        ([], tx.float32), ([[True]], tx.bool_), (np.zeros(2), tx.float64),
+        (np.zeros(2, "f4"), tx.float32),
         (np.int32(1), tx.int32), (np.float64(1), tx.float64), (tx.ones(2).half(), tx.float16),
         ([tx.tensor(1), tx.tensor(2)], tx.int64),
     ):  # fmt: skip

@@ -166,7 +166,7 @@ def test_12_layer_norm_has_the_biased_variance_and_eps_inside_the_root() -> None
     np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-6)
 
 
-# The examples of those accounts --------------------------------------------------------------------
+# The examples of those accounts ------------------------------------------------------------------
 
 
 def test_seven_positions_ten_thousand_words() -> None:

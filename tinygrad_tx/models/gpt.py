@@ -107,6 +107,9 @@ class MLP(nn.Module):
         y: Tensor = self.c_proj(self.activation(self.c_fc(x)))
         return y
 
+    def describe(self) -> str:
+        return f"activation={self.activation.__name__}"
+
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x))."""

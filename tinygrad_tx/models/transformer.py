@@ -94,6 +94,9 @@ class Sinusoids(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + self.table(x.shape[-2], x.dtype, x.device)
 
+    def describe(self) -> str:
+        return f"{self.d_model}"
+
     def table(self, length: int, dtype: DType, device: str) -> Tensor:
         """(length, D)."""
         pos = arange(length, dtype=float64, device=device).unsqueeze(1)  # (length, 1)
@@ -140,6 +143,9 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.linear2(self.dropout(self.activation(self.linear1(x))))
         return y
+
+    def describe(self) -> str:
+        return f"activation={self.activation.__name__}"
 
 
 class Layer(nn.Module):

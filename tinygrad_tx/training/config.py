@@ -73,7 +73,12 @@ PRESETS: Mapping[str, Config] = MappingProxyType(
             ),
             schedule=ScheduleConfig(warmup_steps=1000),
             train=TrainConfig(
-                max_steps=6000, keep_last=5, average_last=5, patience=10, valid_every=300
+                max_steps=6000,
+                checkpoint_every=50,
+                keep_last=5,
+                average_last=5,
+                patience=10,
+                valid_every=300,
             ),
             decode=DecodeConfig(beam_size=4, length_penalty=0.6),
         ),

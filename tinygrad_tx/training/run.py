@@ -87,6 +87,10 @@ class RunDirectory:
         self._make()
         if old != new:
             dump(config, self.config_file)
+        # What a killed process has left half written.
+        for directory in (self.root, self.root / "checkpoints"):
+            for path in directory.glob(".*.tmp"):
+                path.unlink()
 
     def _make(self) -> None:
         try:
