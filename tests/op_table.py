@@ -291,10 +291,14 @@ GATHERS = [
     *[OpCase("take", (normal(4, 3), ints(-n, n, *shape)), lambda x, i, axis: np.take(x, i, axis),
              {"axis": axis})
       for shape, axis, n in (((5,), 0, 4), ((2, 3), 1, 3), ((), 0, 4), ((0,), 0, 4))],
+    OpCase("take", (normal(4, 3), ints(0, 4, 2, 2)), lambda x, i, axis, wrap: x[i],
+           {"axis": 0, "wrap": False}, "embedding"),
     OpCase("take", (small(4), ints(0, 4, 3)), lambda x, i, axis: np.take(x, i, axis), {"axis": 0},
            "int", INTS, grad=False, bad=(
         Bad((normal(4), np.array([0, 4])), IndexError, "take: index 4 is outside the 4 entries"),
         Bad((normal(4), np.array([-5])), IndexError, "take: index -5 is outside the 4"),
+        Bad((normal(4), np.array([-1])), IndexError, "index -1 is outside",
+            {"axis": 0, "wrap": False}),
         Bad((normal(4), normal(2)), TypeError, f"take: {_INT_INDEX}"))),
     *[OpCase("index_add", (normal(4, 3), ints(-n, n, k), normal(*shape)), ref.index_add,
              {"axis": axis}, scale=4)

@@ -90,14 +90,13 @@ def test_killed_again_and_again(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     dump(small(*WHOLE), tmp_path / "config.toml")
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    # In this order they happen at steps 0, 3, 4 (torn line), 6, 8 and, after training, in the end.
     for point in (
-        "tokenizer:1:before",
-        "step-:1:after",
-        "metrics:2:before",
-        "step-:1:before",
-        "model:1:before",
-        "metrics:4:after",
+        "tokenizer:1:before",  # at step 0
+        "step-:1:after",  # at step 3
+        "metrics:2:before",  # at step 4
+        "step-:1:before",  # at step 6
+        "model:2:before",  # at step 8
+        "metrics:4:after",  # after the last step
     ):
         done = subprocess.run(
             [sys.executable, "-c", DRIVER, str(out), point],
@@ -107,7 +106,9 @@ def test_killed_again_and_again(whole: Path, tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == -signal.SIGKILL, (point, done.stderr)
-    assert list(out.rglob(".*.tmp")), "some of the kills were in the middle of writing"
+        metrics = out / "metrics.jsonl"
+        torn = metrics.exists() and metrics.read_bytes()[-1:] not in (b"", b"\n")
+        assert (torn or any(out.rglob(".*.tmp"))) == point.endswith("before"), point
     assert outcome(resumed(out)) == outcome(whole)
 
 
@@ -158,7 +159,7 @@ def test_a_finished_run_goes_on_for_longer(tmp_path: Path) -> None:
     train(small("train.max_steps=8"), out, resume=True, progress=watch)
     assert len(watch.losses) == 4
     train(small("train.max_steps=8"), straight, progress=Watch())
-    assert weights(out / "model.safetensors").keys() == weights(straight / "model.safetensors").keys()
+
     last = "checkpoints/step-00000008.safetensors"
     found, wanted = serialize.load(out / last), serialize.load(straight / last)
     assert all(np.array_equal(found[name].numpy(), wanted[name].numpy()) for name in wanted)

@@ -315,6 +315,9 @@ def test_layers_as_torch(make: str) -> None:
 def test_layer_errors() -> None:
     with pytest.raises(ShapeError, match="multiple of n_heads"):
         nn.MultiHeadAttention(10, 3)
+    x = tx.ones(4, 8)
+    with pytest.raises(ShapeError, match=r"\(batch, length, d_model\), not \(4, 8\)"):
+        nn.MultiHeadAttention(8, 2)(x, x, x)
     with pytest.raises(ValueError, match="p = 2"):
         nn.Dropout(2)
     with pytest.raises(ShapeError, match=r"linear.*\(2, 3\).*\(5, 4\)"):

@@ -397,14 +397,14 @@ def cast(node: Node, dtype: DType) -> Node:
 
 def _lift(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
     """Tensors, arrays and scalars as nodes on one device; a map op's brought to one dtype."""
-    if all(isinstance(i, Handle) for i in inputs):  # by far the commonest case
+    if inputs and all(isinstance(i, Handle) for i in inputs):  # by far the commonest case
         ready = tuple(i.node for i in inputs)
         if op.kind != "map" or all(n.dtype is ready[-1].dtype for n in ready):
             return ready
     nodes: list[Node | None] = [i.node if isinstance(i, Handle) else None for i in inputs]
     device = next((n.device for n in nodes if n is not None), None)
     if device is None:
-        if not inputs:  # an op that creates: its attrs name the device
+        if not inputs and op.kind == "create":  # its attrs name the device
             return ()
         raise DTypeError(f"{op.name}: at least one input must be a Tensor")
     for i, value in enumerate(inputs):

@@ -143,6 +143,7 @@ def _library() -> ModuleType:
 def _untrained(
     kind: Kind, vocab_size: int, lowercase: bool, min_frequency: int
 ) -> tuple[tokenizers.Tokenizer, tokenizers.trainers.Trainer]:
+    _library()  # first, for its setting
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     cut = pre_tokenizers.Split(Regex(_CHARACTERS if kind == "char" else _WORDS), "isolated")

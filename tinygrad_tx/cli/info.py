@@ -48,12 +48,13 @@ def _described(config: Config) -> Iterator[tuple[str, str]]:
 
 def _weights(run: RunDirectory) -> Iterator[tuple[str, str]]:
     from tinygrad_tx.models.loading import weights
+    from tinygrad_tx.training.run import step_of
 
     for path in (run.model, run.averaged):
         if path.exists():
             n = sum(tensor.numel() for tensor in weights(path).values())
             yield path.stem, f"{n:,} parameters"
-    steps = [str(int(path.stem.removeprefix("step-"))) for path in run.checkpoints()]
+    steps = [str(step_of(path)) for path in run.checkpoints()]
     yield "checkpoints", f"steps {', '.join(steps)}" if steps else "none yet"
 
 

@@ -8,18 +8,14 @@ search is a beam of one.
 
 from __future__ import annotations
 
+from bisect import insort_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..tensor import Tensor
-from .hypothesis import Finished, Hypothesis, penalties
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from .search import Bools, Floats, Hypothesis, Ints, penalties
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,8 @@ class BeamSearch:
         self._eos_id, self._min_new_tokens = eos_id, min_new_tokens
         self._length_penalty = length_penalty
         self._penalties = penalties(max(limits), length_penalty)
-        self._finished = [Finished(beam_size) for _ in limits]
+        self._finished: list[list[Hypothesis]] = [[] for _ in limits]  # of each row, best first
+        self._worst = np.full(len(limits), -np.inf)  # of each row, where it has `width` finished
         self.rows = np.arange(len(limits))
         self._scores = np.full((len(limits), beam_size), -np.inf)
         self._scores[:, 0] = 0.0
@@ -89,51 +86,65 @@ class BeamSearch:
     def advance(self, log_probs: Floats, ids: Ints) -> None:
         """One step: (slots, width, k) log-probabilities and ids of each hypothesis's candidates."""
         slots, width, k = ids.shape
+        every = np.arange(slots)[:, None]
         totals = (self._scores[:, :, None] + log_probs).reshape(slots, width * k)
-        ends = ids.reshape(slots, width * k) == self._eos_id
+        ids = ids.reshape(slots, width * k)
+        ends = ids == self._eos_id
         if self._n < self._min_new_tokens:
-            totals = np.where(ends, -np.inf, totals)
-        order = np.argsort(-totals, axis=1, kind="stable")  # of equal ones the first
-        totals, ends = (np.take_along_axis(x, order, axis=1) for x in (totals, ends))
-        parents = order // k
-
-        finishing = ends[:, :width] & np.isfinite(totals[:, :width]) & ~self.done[:, None]
-        for slot, place in np.argwhere(finishing):
-            prefix = self._tokens[slot, parents[slot, place], : self._n]
-            self._finish(slot, prefix, totals[slot, place], self._n + 1)
-
-        alive = np.argsort(ends, axis=1, kind="stable")[:, :width]
-        dead = np.take_along_axis(ends, alive, axis=1)
-        self._scores = np.where(dead, -np.inf, np.take_along_axis(totals, alive, axis=1))
-        self.parents = np.take_along_axis(parents, alive, axis=1)
-        chosen = np.take_along_axis(order, alive, axis=1)
-        self._tokens = np.take_along_axis(self._tokens, self.parents[:, :, None], axis=1)
-        self._tokens[:, :, self._n] = np.take_along_axis(
-            ids.reshape(slots, width * k), chosen, axis=1
-        )
+            totals[ends] = -np.inf
+        order = (-totals).argsort(axis=1, kind="stable")  # of equal ones the first
+        ends = ends[every, order]
+        live = order[:, :width]
+        if ends[:, :width].any():
+            self._take_finished(totals, order, ends)
+            live = order[every, ends.argsort(axis=1, kind="stable")[:, :width]]
+        # Fewer candidates than places: some are end tokens, which do not live on.
+        self._scores = np.where(ids[every, live] == self._eos_id, -np.inf, totals[every, live])
+        self.parents = live // k
+        if self.reorders:
+            self._tokens = self._tokens[every, self.parents]
+        self._tokens[:, :, self._n] = ids[every, live]
         self._n += 1
-        for slot in np.flatnonzero(~self.done):
-            self.done[slot] = self._ends(int(slot))
+        at_limit = self._limits == self._n
+        for i in np.flatnonzero(at_limit & ~self.done):
+            self._take_unfinished(int(i))
+        self.done = self.done | at_limit | (self._bounds() <= self._worst[self.rows])
 
     def results(self, n: int) -> list[list[Hypothesis]]:
         """The n best hypotheses of each row, best first."""
-        return [finished.best(n) for finished in self._finished]
+        return [best[:n] for best in self._finished]
 
-    def _finish(self, slot: int, tokens: Ints, total: float, n: int) -> None:
-        """n: the length that the score is divided by, the end token included."""
-        score = float(total / self._penalties[n])
-        self._finished[self.rows[slot]].add(tokens.tolist(), score)
+    def _take_finished(self, totals: Floats, order: Ints, ends: Bools) -> None:
+        """Finish what chose the end token among the first `width` candidates of its row."""
+        for slot, place in np.argwhere(ends[:, : self.width] & ~self.done[:, None]):
+            candidate = order[slot, place]
+            parent = candidate // (order.shape[1] // self.width)
+            self._finish(slot, parent, totals[slot, candidate], self._n + 1)
 
-    def _ends(self, slot: int) -> bool:
-        """Whether a row is done; at its limit the live hypotheses enter as they are."""
-        best, limit = self._scores[slot].max(), self._limits[slot]
-        if self._n == limit:
-            for tokens, total in zip(self._tokens[slot], self._scores[slot], strict=True):
-                if np.isfinite(total):
-                    self._finish(slot, tokens[:limit], total, limit)
-            return True
-        # Log-probabilities only fall, so a live hypothesis does best by adding nothing to its sum,
-        # at the length that divides it by most: the limit, or the next one if short is favoured.
-        reach = limit if self._length_penalty > 0 else self._n + 1
-        bound = best / self._penalties[reach]
-        return not np.isfinite(best) or self._finished[self.rows[slot]].beats(bound)
+    def _take_unfinished(self, slot: int) -> None:
+        """Finish a row's live hypotheses as they are."""
+        for place, total in enumerate(self._scores[slot]):
+            self._finish(slot, place, total, self._n)
+
+    def _finish(self, slot: int, place: int, total: float, length: int) -> None:
+        """length: what the score is divided by, the end token included."""
+        if total == -np.inf:
+            return
+        row = self.rows[slot]
+        tokens = self._tokens[slot, place, : self._n].tolist()
+        best = self._finished[row]
+        # Of equal scores the one that was finished first stays ahead.
+        insort_right(
+            best, Hypothesis(tokens, float(total / self._penalties[length])), key=lambda h: -h.score
+        )
+        del best[self.width :]
+        if len(best) == self.width:
+            self._worst[row] = best[-1].score
+
+    def _bounds(self) -> Floats:
+        """The best score that any live hypothesis of each slot can still reach."""
+        # Log-probabilities only fall, so it does best by adding nothing to its sum, at the length
+        # that divides it by most: the limit, or the next one where short output is favoured.
+        reach = self._limits if self._length_penalty > 0 else np.minimum(self._n + 1, self._limits)
+        bounds: Floats = self._scores.max(axis=1) / self._penalties[reach]
+        return bounds

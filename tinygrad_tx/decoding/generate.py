@@ -16,9 +16,9 @@ import numpy as np
 from ..errors import UserError
 from ..tensor import Tensor, no_grad
 from .beam import BeamSearch
-from .hypothesis import Hypothesis
-from .loop import Ints, Model, Search, decode, round_up
+from .loop import Model, decode, round_up
 from .sampling import Sampling
+from .search import Hypothesis, Ints, Search
 
 
 def generate(

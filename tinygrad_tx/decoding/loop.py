@@ -10,7 +10,7 @@ small set, so there are few.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 from weakref import ref
 
@@ -24,10 +24,7 @@ from ..errors import UserError
 from ..models.stepwise import Start, State, Stepwise
 from ..nn import Module
 from ..tensor import Tensor
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from .search import Bools, Choice, Ints, Search
 
 
 class Model(Stepwise, Protocol):
@@ -37,38 +34,6 @@ class Model(Stepwise, Protocol):
     def config(self) -> Any: ...
     def modules(self) -> Iterator[Module]: ...
     def parameters(self) -> Iterator[Tensor]: ...
-
-
-# What a step does with its log-probabilities (N, V) and the search's inputs: log-probabilities and
-# ids (N, k) of candidates. Hashable: a step is traced for each choice.
-Choice = Callable[..., tuple[Tensor, Tensor]]
-
-
-class Search(Protocol):
-    """What drives a decoding: BeamSearch or Sampling. It works on slots; each has one row."""
-
-    width: int  # hypotheses of a row
-    reorders: bool  # whether a hypothesis may continue another one than its own
-    rows: Ints  # (slots,): the row that a slot works on
-    done: Bools  # (slots,)
-    parents: Ints  # (slots, width): the hypothesis of its row that each one continues
-
-    @property
-    def choice(self) -> Choice:
-        """What runs inside the step."""
-
-    @property
-    def tokens(self) -> Ints:
-        """The newest token of each hypothesis (slots, width)."""
-
-    def inputs(self) -> tuple[Tensor, ...]:
-        """What the choice gets at the next step."""
-
-    def select(self, slots: Ints, done: Bools) -> None:
-        """Go on with these slots only; `done` marks those that are there to fill the shape."""
-
-    def advance(self, log_probs: Floats, ids: Ints) -> None:
-        """Take a step's candidates (slots, width, k)."""
 
 
 class Steps:
@@ -152,8 +117,8 @@ def decode(
         active = np.flatnonzero(~search.done)
         if not active.size:
             return
-        kept, filling = _filled(active)
-        if len(kept) <= slots // 2:
+        if 2 * round_up(len(active)) <= slots:  # go on with fewer rows
+            kept, filling = _filled(active)
             search.select(kept, filling)
             state = state.keep(on_device(kept))
         newest = on_device(search.tokens.reshape(-1))
@@ -161,7 +126,7 @@ def decode(
 
 
 def _filled(slots: Ints) -> tuple[Ints, Bools]:
-    """Slots in a rounded number, and which of them (the first one, repeated) only fill it."""
+    """Slots in a rounded number, and which of them, repeated, only fill it."""
     size = round_up(len(slots))
     return np.resize(slots, size), np.arange(size) >= len(slots)
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import random
 from ..backends import numpy_random
@@ -22,11 +21,7 @@ from ..creation import arange, tensor
 from ..dtypes import float64
 from ..node import Node
 from ..tensor import Tensor
-from .hypothesis import Hypothesis, penalties
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from .search import Bools, Floats, Hypothesis, Ints, penalties
 
 
 @dataclass(frozen=True)

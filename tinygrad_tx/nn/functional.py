@@ -105,7 +105,7 @@ def embedding(ids: Tensor, weight: Tensor) -> Tensor:
         )
     if weight.ndim != 2:
         raise ShapeError(f"embedding: the weight must be (ids, width), not {weight.shape}")
-    y: Tensor = ops.TAKE(weight, ids, axis=0)
+    y: Tensor = ops.TAKE(weight, ids, axis=0, wrap=False)
     return y
 
 

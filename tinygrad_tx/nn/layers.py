@@ -211,6 +211,10 @@ class MultiHeadAttention(Module):
         return KVCache.empty((rows, self.n_heads, length, len(weight) // self.n_heads), weight)
 
     def _heads(self, x: Tensor) -> Tensor:
+        if x.ndim != 3:
+            raise ShapeError(
+                f"MultiHeadAttention: an input must be (batch, length, d_model), not {x.shape}"
+            )
         B, T, D = x.shape  # noqa: N806
         return x.reshape(B, T, self.n_heads, D // self.n_heads).transpose(1, 2)  # (B, H, T, d_k)
 

@@ -20,21 +20,23 @@ def _require_index(op: Op, index: Node) -> None:
         raise DTypeError(f"{op.name}: indices must be int32 or int64, not {index.dtype.name}")
 
 
-def _take_rule(op: Op, x: Node, index: Node, *, axis: int) -> Spec:
+def _take_rule(op: Op, x: Node, index: Node, *, axis: int, wrap: bool = True) -> Spec:
     _require_index(op, index)
     return Spec((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), x.dtype)
 
 
-def _take_vjp(g: Any, y: Any, x: Any, index: Any, axis: Any) -> tuple[Any, ...]:
+def _take_vjp(g: Any, y: Any, x: Any, index: Any, axis: int, wrap: bool = True) -> tuple[Any, ...]:
     flat = (*x.shape[:axis], index.numel(), *x.shape[axis + 1 :])
     return (INDEX_ADD(zeros_like(x), index.reshape(-1), g.reshape(flat), axis=axis), None)
 
 
-TAKE = Op(  # embedding is TAKE along axis 0
+TAKE = Op(  # embedding is TAKE along axis 0, without wrap: there are no negative ids
     "take",
     kind="gather",
     rule=_take_rule,
-    forward=lambda xp, x, index, axis: xp.take(x, xp.checked(index, x.shape[axis]), axis),
+    forward=lambda xp, x, index, axis, wrap=True: xp.take(
+        x, xp.checked(index, x.shape[axis], wrap=wrap), axis
+    ),
     vjp=_take_vjp,
 )
 
@@ -61,9 +63,7 @@ INDEX_ADD = Op(
 )
 
 
-def _index_put_vjp(
-    g: Any, y: Any, x: Any, index: Any, value: Any, axis: int
-) -> tuple[Any, ...]:
+def _index_put_vjp(g: Any, y: Any, x: Any, index: Any, value: Any, axis: int) -> tuple[Any, ...]:
     def by_value() -> Any:
         # Where an index comes twice, only the slice that stays has an influence.
         size, n = x.shape[axis], index.shape[0]

@@ -8,6 +8,7 @@ from typing import Any
 from ..dtypes import bool_
 from ..errors import DTypeError, ShapeError
 from ..node import Node, Op, Spec, broadcast_shape
+from .movement import PERMUTE
 
 
 def _rule(op: Op, a: Node, b: Node) -> Spec:
@@ -39,10 +40,10 @@ def _rule(op: Op, a: Node, b: Node) -> Spec:
 def _vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, ...]:
     if b.ndim == 2 and a.ndim > 2:  # one large product over all rows, not a batch of them summed
         n = prod(a.shape[:-1])
-        return (
-            lambda: MATMUL(g, b.mT),
-            lambda: MATMUL(a.reshape(n, a.shape[-1]).mT, g.reshape(n, g.shape[-1])),
-        )
+        rows, grads = a.reshape(n, a.shape[-1]), g.reshape(n, g.shape[-1])
+        if b.node.op is PERMUTE:  # x @ weight.T: the weight's gradient shall lie as the weight does
+            return (lambda: MATMUL(g, b.mT), lambda: MATMUL(grads.mT, rows).mT)
+        return (lambda: MATMUL(g, b.mT), lambda: MATMUL(rows.mT, grads))
     return (lambda: MATMUL(g, b.mT), lambda: MATMUL(a.mT, g))
 
 

@@ -100,12 +100,6 @@ def restore(path: Path, parts: Mapping[str, Stateful], batches: Batches) -> Stat
     return State(**{**state, "window": Window(**state["window"])})
 
 
-def prune(checkpoints: Sequence[Path], keep: int) -> None:
-    """Remove all but the last `keep`, given oldest first."""
-    for path in checkpoints[:-keep]:
-        path.unlink(missing_ok=True)
-
-
 def average(paths: Sequence[Path]) -> dict[str, np.ndarray[Any, Any]]:
     """The mean of the weights in several checkpoints (or model files), summed in float64."""
     total: dict[str, np.ndarray[Any, Any]] = {}

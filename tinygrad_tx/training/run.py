@@ -57,6 +57,15 @@ class RunDirectory:
         """All of them, oldest first."""
         return sorted((self.root / "checkpoints").glob("step-*.safetensors"))
 
+    def prune(self, keep: int, every: int) -> None:
+        """Remove all but the last `keep` checkpoints, and those that an interruption has made
+        between two regular ones, unless it is the last."""
+        *older, last = self.checkpoints()
+        kept = [*(path for path in older if step_of(path) % every == 0), last][-keep:]
+        for path in older:
+            if path not in kept:
+                path.unlink()
+
     def config(self) -> Config:
         """The run's configuration; UserError if this is no run directory."""
         if not self.config_file.exists():
@@ -97,3 +106,8 @@ class RunDirectory:
             (self.root / "checkpoints").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot make the directory {self.root}: {error.strerror}") from error
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(checkpoint.stem.removeprefix("step-"))

@@ -86,7 +86,7 @@ class Trainer:
         if resume and (found := run.checkpoints()):
             self.state = checkpoint.restore(found[-1], self.parts, self.batches)
             show.say(f"going on from {found[-1]}")
-        self.saved = self.state.step
+        self.saved = self._seen()
         self.metrics = Metrics(run.metrics, keep=self.state.rows)
         self.seconds = 0.0  # of steps since the last row
 
@@ -101,7 +101,7 @@ class Trainer:
                 self._pause()
                 self._step()
         except _Asked:
-            if self.saved < self.state.step:
+            if self.saved != self._seen():
                 self._save()
             raise Stopped(
                 f"step {self.state.step} is saved; go on by: tinygrad-tx train --resume --out "
@@ -150,8 +150,14 @@ class Trainer:
             self._log()
         if state.validated < state.step and (self._over() or state.step % every.valid_every == 0):
             self._validate()
-        if self.saved < state.step and (self._over() or state.step % every.checkpoint_every == 0):
+        if self.saved != self._seen() and (
+            self._over() or state.step % every.checkpoint_every == 0
+        ):
             self._save()
+
+    def _seen(self) -> tuple[int, int]:
+        """What tells states apart: a step may be saved before, and again after it is validated."""
+        return self.state.step, self.state.validated
 
     def _over(self) -> bool:
         """Whether there is no step left."""
@@ -205,8 +211,8 @@ class Trainer:
         self.metrics.sync()
         path = self.run.checkpoint(self.state.step)
         checkpoint.save(path, self.state, self.parts, self.batches)
-        self.saved = self.state.step
-        checkpoint.prune(self.run.checkpoints(), self.config.train.keep_last)
+        self.saved = self._seen()
+        self.run.prune(self.config.train.keep_last, self.config.train.checkpoint_every)
 
     def _save_model(self) -> None:
         serialize.save(self.model.state_dict(), self.run.model, {"step": str(self.state.step)})

@@ -1,0 +1,81 @@
+"""What a search is: hypotheses with their scores, and what drives a decoding.
+
+BeamSearch (beam.py) and Sampling (sampling.py) are the two searches; loop.py runs them. Users get
+`Hypothesis` lists from generate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UserError
+from ..tensor import Tensor
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class Hypothesis(NamedTuple):
+    """One continuation that the model proposes.
+
+    tokens: ids without the start token, up to and without the end token; a GPT's prompt left out.
+    score: the sum of their log-probabilities (natural logarithm), the end token's included where
+    it was reached, divided by ((5 + n) / 6)^length_penalty; n counts the end token.
+    """
+
+    tokens: list[int]
+    score: float
+
+
+def penalties(longest: int, length_penalty: float) -> Floats:
+    """((5 + n) / 6)^length_penalty for n = 0 .. longest (Wu et al. 2016, equation 14, without the
+    coverage term). Raises UserError where it is no positive number."""
+    lengths = np.arange(longest + 1, dtype=np.float64)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        found: Floats = ((5 + lengths) / 6) ** length_penalty
+    if not (np.isfinite(found).all() and (found > 0).all()):
+        raise UserError(
+            f"length_penalty {length_penalty} is out of range: 0 is none, 0.6 is usual, "
+            "negative ones favour short output"
+        )
+    return found
+
+
+# What a step does with its log-probabilities (N, V) and the search's inputs: log-probabilities and
+# ids (N, k) of candidates. Hashable: a step is traced for each choice.
+Choice = Callable[..., tuple[Tensor, Tensor]]
+
+
+class Search(Protocol):
+    """What drives a decoding: BeamSearch or Sampling. It works on slots; each has one row."""
+
+    width: int  # hypotheses of a row
+    reorders: bool  # whether a hypothesis may continue another one than its own
+    rows: Ints  # (slots,): the row that a slot works on
+    done: Bools  # (slots,)
+    parents: Ints  # (slots, width): the hypothesis of its row that each one continues
+
+    @property
+    def choice(self) -> Choice:
+        """What runs inside the step."""
+
+    @property
+    def tokens(self) -> Ints:
+        """The newest token of each hypothesis (slots, width)."""
+
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the choice gets at the next step."""
+
+    def select(self, slots: Ints, done: Bools) -> None:
+        """Go on with these slots only; `done` marks those that are there to fill the shape."""
+
+    def advance(self, log_probs: Floats, ids: Ints) -> None:
+        """Take a step's candidates (slots, width, k)."""
+
+    def results(self, n: int) -> list[list[Hypothesis]]:
+        """The n best hypotheses of each row, best first."""
