@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_runs import SMALL, Watch, outcome, rows, small
+from training_runs import Watch, outcome, rows, small
 
 from tinygrad_tx import random, serialize
 from tinygrad_tx.errors import UserError
@@ -231,7 +231,3 @@ def test_average_is_the_mean(tmp_path: Path) -> None:
     serialize.save({"model.w": values[0][:2]}, paths[2])
     with pytest.raises(UserError, match=r"2\.safetensors and .*0\.safetensors are not of the same"):
         checkpoint.average(paths)
-
-
-def test_small_is_what_its_name_says() -> None:
-    assert all(override.partition("=")[1] for override in SMALL)

@@ -7,111 +7,28 @@ import copy
 import gc
 import itertools
 import weakref
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
-from toy_models import Array, Chain, LogProbs, Recurrent
+from decoding_case import (
+    EOS,
+    PAD,
+    Chain,
+    Recurrent,
+    gpt,
+    padded,
+    penalty,
+    reference,
+    same,
+    transformer,
+    whole_prefixes,
+)
 
 import tinygrad_tx as tx
-from tinygrad_tx.data import Tokenizer
-from tinygrad_tx.decoding import Hypothesis, Translation, Translator, generate, translate
+from tinygrad_tx.decoding import Hypothesis, generate
 from tinygrad_tx.decoding.loop import Steps, round_up
 from tinygrad_tx.errors import UserError
-
-PAD, BOS, EOS = 0, 1, 2
-LETTERS = "abcdef"
-
-# Models --------------------------------------------------------------------------------------
-
-
-def transformer(**options: Any) -> tx.models.Transformer:
-    """A small one with random weights in float64, where ties are out of the question."""
-    sizes = {"vocab_size": 11, "d_model": 16, "n_heads": 2, "d_ff": 24}
-    settings = {**sizes, "n_encoder_layers": 1, "n_decoder_layers": 2}
-    model = tx.models.Transformer(tx.models.TransformerConfig(**{**settings, **options}))
-    for parameter in model.parameters():
-        with tx.no_grad():
-            parameter.assign(parameter * 2)  # far from uniform
-    return model.to(tx.float64)
-
-
-def gpt(**options: Any) -> tx.models.GPT:
-    settings = {"vocab_size": 11, "n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 24}
-    model = tx.models.GPT(tx.models.GPTConfig(**{**settings, "eos_id": EOS, **options}))
-    for parameter in model.parameters():
-        with tx.no_grad():
-            parameter.assign(parameter * 8 if parameter.ndim == 2 else parameter)
-    return model.to(tx.float64)
-
-
-# References ----------------------------------------------------------------------------------
-
-
-def penalty(n: int, alpha: float) -> float:
-    return float(((5 + n) / 6) ** alpha)
-
-
-def reference(
-    log_probs: LogProbs,
-    eos: int,
-    *,
-    limit: int,
-    beam: int = 1,
-    alpha: float = 0.0,
-    min_new: int = 0,
-) -> tuple[list[Hypothesis], float]:
-    """Beam search on whole prefixes that never stops early, and the smallest distance between two
-    candidates that it had to choose between."""
-    live: list[tuple[list[int], float]] = [([], 0.0)]
-    finished: list[Hypothesis] = []
-    margin = np.inf
-    for n in range(1, limit + 1):
-        candidates = [
-            (total + float(value), prefix, token)
-            for (prefix, total), values in zip(
-                live, log_probs([prefix for prefix, _ in live]), strict=True
-            )
-            for token, value in enumerate(values)
-            if token != eos or n > min_new
-        ]
-        candidates.sort(key=lambda c: -c[0])
-        sums = np.array([c[0] for c in candidates[: 2 * beam + 1]])
-        margin = min(margin, *-np.diff(sums))
-        live = []
-        for rank, (total, prefix, token) in enumerate(candidates):
-            if token == eos:
-                if rank < beam:
-                    finished.append(Hypothesis(prefix, total / penalty(n, alpha)))
-            elif len(live) < beam:
-                live.append(([*prefix, token], total))
-    finished += [Hypothesis(prefix, total / penalty(limit, alpha)) for prefix, total in live]
-    finished.sort(key=lambda h: -h.score)
-    scores = np.array([h.score for h in finished])
-    return finished[:beam], min(margin, *-np.diff(scores), np.inf)
-
-
-def whole_prefixes(model: tx.models.Transformer | tx.models.GPT, source: list[int]) -> LogProbs:
-    """The model's log-probabilities by a full forward pass over the prefixes: no cache."""
-
-    @tx.no_grad()
-    def of(prefixes: list[list[int]]) -> Array:
-        if isinstance(model, tx.models.GPT):
-            logits = model(tx.tensor([[*source, *prefix] for prefix in prefixes]))
-        else:
-            sources = tx.tensor([source] * len(prefixes))
-            logits = model(sources, tx.tensor([[BOS, *prefix] for prefix in prefixes]))
-        return logits[:, -1].log_softmax(-1).numpy()
-
-    return of
-
-
-def same(found: list[Hypothesis], wanted: list[Hypothesis], tolerance: float = 1e-9) -> None:
-    assert [h.tokens for h in found] == [h.tokens for h in wanted]
-    np.testing.assert_allclose(
-        [h.score for h in found], [h.score for h in wanted], tolerance, 1e-12
-    )
-
 
 SOURCES = [[3, 4, 5], [7], [9, 8, 7, 6, 5, 4, 3], [10, 10], [6, 5, 4, 3]]
 SEARCHES = [(1, 0.0), (1, 0.8), (3, 0.0), (3, 0.6), (4, 2.0), (3, -1.0)]  # beam, length penalty
@@ -321,13 +238,6 @@ def test_random_weights_give_the_same_whatever_the_batch(kind: str, beam: int) -
             same(row, wanted, 1e-9 if kind == "float64" else 1e-4)
 
 
-def padded(rows: list[list[int]], width: int, left: bool = False) -> np.ndarray[Any, Any]:
-    out = np.zeros((len(rows), width), np.int32)
-    for line, row in zip(out, rows, strict=True):
-        line[width - len(row) if left else 0 :][: len(row)] = row
-    return out
-
-
 def test_prompts_may_be_padded_on_either_side() -> None:
     tx.manual_seed(2)
     model = gpt(pad_id=PAD).eval()
@@ -375,6 +285,15 @@ def test_a_step_is_traced_once_for_each_shape() -> None:
     assert step.stats()["retraces"] == 0
     generate(model, [[8, 9, 10]], max_new_tokens=24)
     assert step.stats()["retraces"] == 1
+
+
+def test_rows_that_are_done_are_left_out() -> None:
+    model = Chain([[0.9, 0.1], [1, 0]])
+    generate(model, [[0]] * 8, max_new_tokens=[2] * 7 + [12])
+    step = Steps.of(model).step
+    assert step.stats()["retraces"] == 1
+    logits = next(node for node in step.graph() if node.op.name == "log_softmax")
+    assert logits.shape == (1, 2)
 
 
 def test_shapes_are_few() -> None:
@@ -457,153 +376,3 @@ def test_no_rows_and_empty_rows() -> None:
     assert len(generate(transformer(), [[], [3]], max_new_tokens=2)) == 2  # nothing to look at
     with pytest.raises(UserError, match="row 1: an empty prompt"):
         generate(gpt(), [[3], []], max_new_tokens=2)
-
-
-# A trained model: lines of text ------------------------------------------------------------------
-
-
-class Trained(NamedTuple):
-    model: tx.models.Transformer
-    tokenizer: Tokenizer
-
-
-def words(rng: np.random.Generator, count: int, longest: int = 5) -> list[str]:
-    return ["".join(rng.choice(list(LETTERS), rng.integers(1, longest + 1))) for _ in range(count)]
-
-
-@pytest.fixture(scope="module")
-def trained() -> Trained:
-    """A Transformer that reverses words, after some seconds."""
-    tx.manual_seed(0)
-    rng = np.random.default_rng(0)
-    tokenizer = Tokenizer.train([LETTERS] * 3, kind="char", vocab_size=20)
-    config = tx.models.TransformerConfig(
-        tokenizer.vocab_size,
-        d_model=32,
-        n_heads=4,
-        d_ff=64,
-        n_encoder_layers=1,
-        n_decoder_layers=1,
-        dropout=0.0,
-        norm="pre",
-    )
-    model = tx.models.Transformer(config)
-    optimizer = tx.optim.Adam(model.parameters(), lr=1e-2, betas=(0.9, 0.98))
-
-    @tx.compile
-    def step(src: tx.Tensor, tgt_in: tx.Tensor, tgt_out: tx.Tensor) -> tx.Tensor:
-        loss = model.loss(src, tgt_in, tgt_out)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss
-
-    for i in range(150):
-        if i == 75:
-            optimizer.param_groups[0]["lr"] = 3e-3
-        batch = words(rng, 64)
-        sources = [[*ids, EOS] for ids in tokenizer.encode_batch(batch)]
-        targets = [ids[-2::-1] for ids in sources]
-        step(
-            tx.tensor(padded(sources, 6)),
-            tx.tensor(padded([[BOS, *ids] for ids in targets], 6)),
-            tx.tensor(padded([[*ids, EOS] for ids in targets], 6)),
-        )
-    return Trained(model, tokenizer)
-
-
-def test_a_trained_model_gives_the_same_whatever_batch_padding_or_cache(trained: Trained) -> None:
-    lines = words(np.random.default_rng(1), 24)
-    sources = [[*ids, EOS] for ids in trained.tokenizer.encode_batch(lines)]
-    right = 0
-    for beam, alpha in ((1, 0.0), (4, 0.6)):
-        settings: dict[str, Any] = {"beam_size": beam, "length_penalty": alpha}
-        settings["max_new_tokens"] = [len(source) + 6 for source in sources]
-        together = generate(trained.model, sources, **settings)
-        wide = generate(trained.model, padded(sources, 20), **settings)
-        for i, (line, source) in enumerate(zip(lines, sources, strict=True)):
-            limit = len(source) + 6
-            (alone,) = generate(
-                trained.model,
-                [source],
-                beam_size=beam,
-                length_penalty=alpha,
-                max_new_tokens=limit,
-            )
-            assert together[i][0].tokens == wide[i][0].tokens == alone[0].tokens
-            if i % 4 == 0:
-                slow, _ = reference(
-                    whole_prefixes(trained.model, source),
-                    EOS,
-                    limit=limit,
-                    beam=beam,
-                    alpha=alpha,
-                )
-                same(alone, slow[:1], 1e-4)
-            right += trained.tokenizer.decode(alone[0].tokens) == line[::-1]
-    assert right >= 34, f"{right} of 48: it has not learned to reverse, so this shows little"
-
-
-def test_lines_are_translated_in_their_order(trained: Trained) -> None:
-    lines = ["abc", "", "fedcb", "   ", *words(np.random.default_rng(2), 20), "a"]
-    told: list[int] = []
-    translator = Translator(*trained, batch_size=3)
-    found = translator.n_best(lines, progress=told.append)
-    assert sum(told) == len(lines) and len(told) > 6
-    assert [best[0].text for best in found] == translate(*trained, lines)
-    assert [len(best) for best in found] == [1] * len(lines)
-    assert found[1] == found[3] == [Translation("", 0.0)]
-    right = sum(best[0].text == line[::-1] for line, best in zip(lines, found, strict=True))
-    assert right >= 0.7 * len(lines)
-    small = translate(*trained, lines, beam_size=4, batch_size=1)
-    assert small == [best[0].text for best in found]
-
-
-def test_a_stream_is_read_and_answered_in_chunks(trained: Trained) -> None:
-    taken = 0
-
-    def lines() -> Any:
-        nonlocal taken
-        for line in ("ab", "cd", "", "ef", "fa"):
-            taken += 1
-            yield line
-
-    translator = Translator(*trained, beam_size=2, num_return_sequences=2)
-    found = translator.stream(lines(), chunk_size=2)
-    assert len(next(found)) == 2 and taken == 2
-    assert [best[0].text for best in found] == translate(
-        *trained, ["cd", "", "ef", "fa"], beam_size=2
-    )
-    assert list(translator.stream([])) == []
-
-
-def test_a_translation_is_one_line_and_a_source_has_a_limit(trained: Trained) -> None:
-    class Breaking:
-        """A tokenizer whose every token is another way to end a line."""
-
-        eos_id = EOS
-
-        def encode_batch(self, texts: list[str]) -> list[list[int]]:
-            return trained.tokenizer.encode_batch(texts)
-
-        def decode(self, ids: list[int]) -> str:
-            return "x\r\ny\u2028z\x0b\x85" * len(ids)
-
-    found = translate(trained.model, Breaking(), ["ab", "cd"])  # type: ignore[arg-type]
-    assert all(len(text.splitlines()) == 1 and "\n" not in text for text in found)
-    translator = Translator(*trained)
-    with pytest.raises(UserError, match="line 3 has 1025 tokens, of which the model takes 1024"):
-        list(translator.stream(["ab", "cd", "a" * 1024, "ef"], chunk_size=2))
-
-
-def test_output_is_at_most_the_source_and_so_many_tokens(trained: Trained) -> None:
-    with tx.no_grad():
-        kept = trained.model.embedding.weight.clone()
-        trained.model.embedding.weight[EOS] = 0.0  # the end token is never the best
-        trained.model.embedding.weight[4] = trained.model.embedding.weight[4] * 30
-    try:
-        (text,) = translate(*trained, ["abc"], beam_size=1, max_extra_tokens=5)
-    finally:
-        with tx.no_grad():
-            trained.model.embedding.weight.assign(kept)
-    assert len(text) == 4 + 5

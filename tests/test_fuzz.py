@@ -146,7 +146,7 @@ def test_every_step_is_the_same_on_arrays() -> None:
 
 
 @given(programs, st.integers(0, 1000))
-@settings(derandomize=True, deadline=None, database=None, max_examples=60,
+@settings(derandomize=True, deadline=None, database=None, max_examples=25,
           suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
 def test_programs(program: Program, seed: int) -> None:
     rng = np.random.default_rng(seed)

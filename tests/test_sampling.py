@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_models import Array, Chain
+from decoding_case import Array, Chain
 
 import tinygrad_tx as tx
 from tinygrad_tx import random
@@ -178,6 +178,14 @@ def test_sampling_has_streams_of_its_own() -> None:
     assert draws(model, [[0]]) == wanted  # rand has taken nothing from it
     assert tx.rand(4).tolist() == numbers  # nor it from rand
     assert random.get_state() == state
+
+
+def test_no_other_random_number_is_drawn_twice() -> None:
+    coin = Chain([[0.5, 0.5, 0], [0.5, 0.5, 0], [1, 0, 0]])
+    tx.manual_seed(6)
+    numbers = tx.rand(4, 100).numpy()
+    for row in draws(coin, [[0]] * 4, max_new_tokens=100, num_return_sequences=1):
+        assert all(row[0] != (other >= 0.5).astype(int).tolist() for other in numbers)
 
 
 def test_settings_that_are_numbers_do_not_trace_again() -> None:

@@ -340,14 +340,29 @@ def execute(
     op: Op, device: str, arrays: Sequence[Array], attrs: Attrs, spec: Spec | tuple[Spec, ...]
 ) -> Any:
     """Run an op's forward on the device of its inputs and hold it to its rule."""
-    try:
-        out = backends.get(device).run(op.forward, arrays, attrs)
-    except IndexError as error:  # of an index that is data: here the op's name is known
-        raise IndexError(f"{op.name}: {error}") from None
+    xp = backends.get(device)
+    with xp.quiet(), naming(op):
+        out = op.forward(xp, *arrays, **attrs)
     xp = backends.get(attrs.get("target", device))
     if isinstance(spec, Spec):
         return _held(op, xp.asarray(out), spec)
     return tuple(_held(op, xp.asarray(o), s) for o, s in zip(out, spec, strict=True))
+
+
+class naming:  # noqa: N801
+    """Puts an op's name before an IndexError: a forward does not know it."""
+
+    __slots__ = ("op",)
+
+    def __init__(self, op: Op | None = None) -> None:
+        self.op = op
+
+    def __enter__(self) -> naming:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
+        if isinstance(error, IndexError) and self.op is not None:
+            raise IndexError(f"{self.op.name}: {error}") from None
 
 
 def _held(op: Op, array: Array, spec: Spec) -> Array:

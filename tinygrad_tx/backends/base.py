@@ -9,7 +9,8 @@ convention: a forward returns a new array or a view, and never writes into its i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,8 @@ class Backend(ABC):
 
     # Running -------------------------------------------------------------------------------
     @abstractmethod
-    def run(
-        self, forward: Callable[..., Any], arrays: Sequence[Array], attrs: Mapping[str, Any]
-    ) -> Any:
-        """forward(self, *arrays, **attrs) on this device, floating-point warnings silenced."""
+    def quiet(self) -> AbstractContextManager[Any]:
+        """Inside, arithmetic gives infinities and NaN without warnings."""
 
     @abstractmethod
     def from_host(self, array: np.ndarray[Any, Any]) -> Array:

@@ -21,10 +21,9 @@ def _run(args: Namespace) -> None:
 
     model, tokenizer = models.load(args.model)
     check_length("the sentence", 1, args.sentence)
-    ids = tokenizer.encode(args.sentence)
-    if not ids:
+    if not args.sentence.strip():
         raise UserError("the sentence is blank; there is nothing to attend to")
-    source = [*ids, tokenizer.eos_id]
+    source = [*tokenizer.encode(args.sentence), tokenizer.eos_id]
     [[found]] = generate(model, [source], max_new_tokens=len(source) + 50)
     target = [tokenizer.bos_id, *found.tokens]
     maps = viz.attention_maps(model, source, target)

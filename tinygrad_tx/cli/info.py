@@ -23,7 +23,7 @@ def _run(args: Namespace) -> None:
 
     run = RunDirectory(Path(args.directory))
     for name, what in (*_described(run.config()), *_weights(run), *_history(run)):
-        print(f"{name:<13}{what}")
+        print(f"{name:<21}{what}")
 
 
 def _described(config: Config) -> Iterator[tuple[str, str]]:
@@ -53,7 +53,7 @@ def _weights(run: RunDirectory) -> Iterator[tuple[str, str]]:
     for path in (run.model, run.averaged):
         if path.exists():
             n = sum(tensor.numel() for tensor in weights(path).values())
-            yield path.stem, f"{n:,} parameters"
+            yield path.name, f"{n:,} parameters"
     steps = [str(step_of(path)) for path in run.checkpoints()]
     yield "checkpoints", f"steps {', '.join(steps)}" if steps else "none yet"
 

@@ -7,13 +7,14 @@ where nothing is fused, and the oracle of every other one.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 from weakref import ref
 
 import numpy as np
 
 from .. import backends, tree
-from ..node import CONST, INPUT, Graph, Node, Spec, execute, leaf, tracing
+from ..node import CONST, INPUT, Graph, Node, Spec, execute, leaf, naming, tracing
 from ..tensor import Tensor
 from .trace import Input, Traced
 
@@ -22,8 +23,9 @@ class Step(NamedTuple):
     """One op call: which values it reads, where its result goes, which values end with it."""
 
     node: Node
-    device: str
+    device: str  # of its inputs
     reads: tuple[int, ...]
+    result: int
     frees: tuple[int, ...]
 
 
@@ -38,10 +40,11 @@ class Replay:
         self.slot = {node: i for i, node in enumerate(self.graph)}
         self.known: list[tuple[int, Any]] = []  # values that are the same at every run
         self.steps: list[Step] = []
+        kept = set(ends)
         last = {src: node for node in self.graph for src in node.srcs}
         ends_at: dict[Node, list[int]] = {}
         for value, node in last.items():
-            if value not in set(ends) and value.op is not INPUT:
+            if value not in kept and value.op is not INPUT:
                 ends_at.setdefault(node, []).append(self.slot[value])
         for node in self.graph:
             if node.array is not None:
@@ -52,7 +55,10 @@ class Replay:
             elif node.op is not INPUT:
                 device = node.srcs[0].device if node.srcs else node.device
                 reads = tuple(self.slot[s] for s in node.srcs)
-                self.steps.append(Step(node, device, reads, tuple(ends_at.get(node, ()))))
+                frees = tuple(ends_at.get(node, ()))
+                self.steps.append(Step(node, device, reads, self.slot[node], frees))
+        self.calls = [(backends.get(s.device), s.node.op.forward, s.node.attrs) for s in self.steps]
+        self.proven = False
         self.inputs = [
             (i, self.slot[i.placeholder]) for i in traced.inputs if i.placeholder in self.slot
         ]
@@ -64,12 +70,34 @@ class Replay:
             values[slot] = value
         for found, slot in self.inputs:
             values[slot] = _tensor(found, args)._node.array
-        for node, device, reads, frees in self.steps:
+        if self.proven:
+            self._run(values)
+        else:
+            self._prove(values)
+        return self._commit(args, values)
+
+    def _prove(self, values: list[Any]) -> None:
+        """The first run: every forward is held to its op's rule."""
+        for node, device, reads, result, frees in self.steps:
             arrays = [values[i] for i in reads]
-            values[self.slot[node]] = execute(node.op, device, arrays, node.attrs, node.spec)
+            values[result] = execute(node.op, device, arrays, node.attrs, node.spec)
             for i in frees:
                 values[i] = None
-        return self._commit(args, values)
+        self.proven = True
+
+    def _run(self, values: list[Any]) -> None:
+        """Every other run: nothing but the forwards."""
+        with ExitStack() as stack:
+            for xp in {xp for xp, _, _ in self.calls}:
+                stack.enter_context(xp.quiet())
+            current = stack.enter_context(naming())
+            for (xp, forward, attrs), (node, _, reads, result, frees) in zip(
+                self.calls, self.steps, strict=True
+            ):
+                current.op = node.op
+                values[result] = forward(xp, *[values[i] for i in reads], **attrs)
+                for i in frees:
+                    values[i] = None
 
     def _commit(self, args: list[Any], values: list[Any]) -> Any:
         """Point changed Tensors at their new values, set gradients, and build the result."""
@@ -96,8 +124,8 @@ class Replay:
 
     def _leaf(self, node: Node, values: list[Any], *, requires_grad: bool = False) -> Node:
         array = values[self.slot[node]]
-        if isinstance(array, np.generic):
-            array = backends.get(node.device).asarray(array)
+        # A forward may give a NumPy scalar for a 0-d result.
+        array = backends.get(node.device).asarray(array)
         return leaf(array, node.dtype, node.device, requires_grad=requires_grad)
 
     def peak_bytes(self) -> int:
@@ -105,7 +133,7 @@ class Replay:
         alive = peak = 0
         sizes = {self.slot[n]: _bytes(n) for n in self.graph}
         for step in self.steps:
-            alive += sizes[self.slot[step.node]]
+            alive += sizes[step.result]
             peak = max(peak, alive)
             alive -= sum(sizes[i] for i in step.frees)
         return peak

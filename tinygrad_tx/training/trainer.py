@@ -96,6 +96,7 @@ class Trainer:
         try:
             while True:
                 self._whatever_is_due()
+                self._check_gradients()
                 if self._over():
                     return self._finish()
                 self._pause()
@@ -136,11 +137,14 @@ class Trainer:
         seconds = time.perf_counter() - start
         self.seconds += seconds
         self.show.step(state.step, outcome.loss, outcome.lr, n_tokens / seconds)
-        if state.bad_steps == self.config.optim.max_bad_steps:
+
+    def _check_gradients(self) -> None:
+        bad = self.state.bad_steps
+        if bad >= self.config.optim.max_bad_steps:
             self._save()
             raise UserError(
-                f"the last {state.bad_steps} gradients were not finite, up to step {state.step}: "
-                "lower the learning rate or raise the warmup; everything is saved"
+                f"the last {bad} gradients were not finite, up to step {self.state.step}: lower "
+                "the learning rate or raise the warmup; everything is saved"
             )
 
     # What falls due ------------------------------------------------------------------------------
@@ -275,7 +279,8 @@ class _Asked(Exception):  # noqa: N818 - no error
 
 def _score(row: Mapping[str, float]) -> list[float]:
     """What validations are compared by, greater is better: BLEU, if measured, then the loss."""
-    return [row["bleu"]] * ("bleu" in row) + [-row["valid_loss"]]
+    bleu = [row["bleu"]] if "bleu" in row else []
+    return [*bleu, -row["valid_loss"]]
 
 
 def _tokenizer(config: Config, run: RunDirectory, corpus: Corpus) -> Tokenizer:
