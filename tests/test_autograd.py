@@ -565,7 +565,30 @@ def test_create_graph_leaves_no_cycles() -> None:
     assert array() is None
 
 
+@pytest.mark.usefixtures("no_gc", "scratch_ops")
 def test_backward_frees_as_it_goes() -> None:
+    """When a node's turn comes, the arrays that only later nodes read are gone."""
+    later: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def vjp(g: tx.Tensor, y: tx.Tensor, x: tx.Tensor) -> tuple[tx.Tensor]:
+        alive.append(sum(array() is not None for array in later))
+        return (g,)
+
+    probe = tx.Op("probe", kind="map", forward=lambda xp, x: x + 0, vjp=vjp)
+    x = double(50).requires_grad_()
+    y = probe(x)
+    for _ in range(10):
+        y = y.exp().sin() * 2
+        later.append(weakref.ref(y.node.array))
+    loss = y.sum()
+    del y
+    loss.backward(retain_graph=True)
+    loss.backward()
+    assert alive == [10, 0]
+
+
+def test_the_peak_of_backward_is_that_of_the_graph() -> None:
     steps, size = 40, 1 << 17
     x = tx.zeros(size, dtype=tx.float64, requires_grad=True)
     tracemalloc.start()

@@ -66,7 +66,7 @@ PRESETS: Mapping[str, Config] = MappingProxyType(
         # 29,000 image captions, German to English or any other direction.
         "multi30k": Config(
             preset="multi30k",
-            data=DataConfig(corpus="files", valid_size=1000, max_tokens=4096),
+            data=DataConfig(corpus="files", valid_size=1000, max_tokens=2048),
             tokenizer=TokenizerConfig(vocab_size=8000, min_frequency=2),
             model=ModelConfig(
                 d_model=256, d_ff=1024, n_encoder_layers=3, n_decoder_layers=3, dropout=0.2
