@@ -151,3 +151,14 @@ def ratio(*shape: int) -> np.ndarray:
 
 
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 1e-7, -700.0, 700.0, np.inf, -np.inf, np.nan])
+
+
+# Sample Tensors ----------------------------------------------------------------------------------
+
+
+def double(*shape: int, seed: int = 0) -> tx.Tensor:
+    return tx.tensor(np.random.default_rng(seed).standard_normal(shape))
+
+
+def leaf(*values: float) -> tx.Tensor:
+    return tx.tensor(values[0] if len(values) == 1 else list(values), requires_grad=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import op_reference as ref
 import pytest
-from op_case import LAYOUTS, Bad, OpCase, arrays, assert_close, call, expected, tensors
+from op_case import LAYOUTS, Bad, OpCase, arrays, assert_close, call, double, expected, tensors
 from op_table import CASES, STRUCTURAL
 
 import tinygrad_tx as tx
@@ -182,10 +182,6 @@ def grad_of(f: Any, *xs: tx.Tensor) -> list[np.ndarray]:
     leaves = [x.detach().requires_grad_() for x in xs]
     f(*leaves).sum().backward()
     return [x.grad.numpy() for x in leaves]
-
-
-def double(*shape: int, seed: int = 0) -> tx.Tensor:
-    return tx.tensor(np.random.default_rng(seed).standard_normal(shape))
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -67,6 +67,19 @@ def test_seeds_and_streams_differ() -> None:
         assert abs(np.corrcoef(a.numpy(), other.numpy())[0, 1]) < 0.1
 
 
+def test_a_refused_call_takes_no_stream() -> None:
+    for call in (
+        lambda: tx.rand(-1),
+        lambda: tx.randn(2, dtype=tx.int64),
+        lambda: tx.randint(0, 1, -1),
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            call()
+    u = tx.rand(3)
+    tx.manual_seed(SEED)
+    assert tx.rand(3).tolist() == u.tolist()
+
+
 def test_an_empty_draw_takes_a_stream_too() -> None:
     tx.rand(0, 3)
     after = tx.rand(2)

@@ -110,7 +110,7 @@ def test_comparison_with_something_else() -> None:
     assert x in [None, x] and [None, "a"].count(x) == 0
     assert 2 in x and 3 not in x and len({x, x.clone(), x}) == 2
     for wrong in (lambda: x + "a", lambda: x + None, lambda: x * [1, 2], lambda: x < "a"):
-        with pytest.raises(TypeError):
+        with pytest.raises(DTypeError, match=r"is no number: wrap data in tx.tensor\(...\)"):
             wrong()
 
 
@@ -234,7 +234,9 @@ def test_array_protocol() -> None:
     own = np.array(x)
     own[0] = 7
     assert x.tolist() == [1, 2] and np.stack([x, x]).shape == (2, 2)
-    assert np.shares_memory(np.asarray(x), x.numpy())
+    assert np.shares_memory(np.asarray(x, copy=False), x.numpy())
+    with pytest.raises(ValueError, match="float32 is no array of int64 without a copy"):
+        np.asarray(x, dtype=np.int64, copy=False)
 
 
 def test_data_is_copied_in() -> None:
@@ -395,6 +397,7 @@ def test_creation() -> None:
         assert like.dtype == tx.float64 and like.shape == (2, 2)
     assert tx.zeros(2, requires_grad=True).requires_grad
     assert tx.ones(2, dtype=None).dtype == tx.float32
+    assert tx.full(np.int64(2), 1.5).shape == tx.randint(0, np.int64(5), (2,)).shape == (2,)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

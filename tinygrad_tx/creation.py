@@ -88,8 +88,7 @@ def full(
 ) -> Tensor:
     """A Tensor of fill_value everywhere."""
     wanted = as_dtype(dtype) if dtype is not None else as_dtype(type(fill_value))
-    shape = (size,) if isinstance(size, int) else tuple(int(n) for n in size)
-    _no_negative("full", shape)
+    shape = _shape((size,))
     out: Tensor = ops.FULL(shape=shape, value=fill_value, dtype=wanted, device=_device(device))
     return out.requires_grad_() if requires_grad else out
 
@@ -173,15 +172,17 @@ def _below(x: Tensor, diagonal: int) -> Tensor:
 
 def rand(*size: Any, dtype: Any = float32, device: str | None = None) -> Tensor:
     """Uniform in [0, 1), in steps of 2^-24."""
+    shape, wanted = _shape(size), _float(dtype)
     key, stream = random.generator(_device(device)).next()
-    out: Tensor = ops.UNIFORM(key, stream, shape=_shape(size), dtype=_float(dtype))
+    out: Tensor = ops.UNIFORM(key, stream, shape=shape, dtype=wanted)
     return out
 
 
 def randn(*size: Any, dtype: Any = float32, device: str | None = None) -> Tensor:
     """Normal with mean 0 and standard deviation 1."""
+    shape, wanted = _shape(size), _float(dtype)
     key, stream = random.generator(_device(device)).next()
-    out: Tensor = ops.NORMAL(key, stream, shape=_shape(size), dtype=_float(dtype))
+    out: Tensor = ops.NORMAL(key, stream, shape=shape, dtype=wanted)
     return out
 
 
@@ -195,11 +196,12 @@ def randint(
     """Integers in [low, high); randint(high, size) counts from 0."""
     if size is None:
         low, high, size = 0, low, high
-    if not isinstance(high, int) or high <= low:
+    low, high = int(low), int(high)  # type: ignore[arg-type]
+    if high <= low:
         raise ShapeError(f"randint: the range [{low}, {high}) is empty")
+    shape, wanted = _shape((size,)), as_dtype(dtype)
     key, stream = random.generator(_device(device)).next()
-    shape = (size,) if isinstance(size, int) else tuple(size)
-    out: Tensor = ops.RANDINT(key, stream, low=low, high=high, shape=shape, dtype=as_dtype(dtype))
+    out: Tensor = ops.RANDINT(key, stream, low=low, high=high, shape=shape, dtype=wanted)
     return out
 
 
@@ -262,13 +264,9 @@ def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = tuple(size[0])
     shape = tuple(int(n) for n in size)
-    _no_negative("shape", shape)
-    return shape
-
-
-def _no_negative(name: str, shape: tuple[int, ...]) -> None:
     if any(n < 0 for n in shape):
-        raise ShapeError(f"{name}: {shape} has a negative size")
+        raise ShapeError(f"shape {shape} has a negative size")
+    return shape
 
 
 def _float(dtype: Any) -> DType:

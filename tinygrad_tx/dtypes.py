@@ -107,7 +107,7 @@ def weak_dtype(scalar: Any) -> DType:
         return int64
     if isinstance(scalar, (float, np.floating)):
         return float32
-    raise DTypeError(f"{type(scalar).__name__} is no scalar that a Tensor can hold")
+    raise DTypeError(f"{type(scalar).__name__} is no number: wrap data in tx.tensor(...)")
 
 
 def result_type(tensors: list[tuple[DType, int]], scalars: list[DType]) -> DType:

@@ -53,6 +53,8 @@ def gradcheck(
         for o, w in zip(outs, weights, strict=True):
             part = (o * tensor(w, device=o.device)).sum()
             total = part if total is None else total + part
+        if total is None:
+            raise GradError("gradcheck: the function gave no float64 Tensor")
         return total  # type: ignore[no-any-return]
 
     weights: list[np.ndarray[Any, Any]] = []

@@ -72,11 +72,12 @@ class Tensor(Methods):
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
-        if value is not None and (value.shape != self.shape or value.device != self.device):
-            raise ShapeError(
-                f"grad: {value.shape} on {value.device} does not fit a Tensor {self.shape} on "
-                f"{self.device}"
-            )
+        if value is not None:
+            given, own = ((t.dtype.name, t.shape, t.device) for t in (value, self))
+            if given != own:
+                raise ShapeError(
+                    "grad: {} {} on {} does not fit a Tensor of {} {} on {}".format(*given, *own)
+                )
         trace = current_trace()
         if trace is None:
             self._grad = value
@@ -138,6 +139,8 @@ class Tensor(Methods):
     ) -> np.ndarray[Any, Any]:
         value = self._value("np.asarray()")
         if dtype is not None and value.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"a Tensor of {value.dtype} is no array of {dtype} without a copy")
             return value.astype(dtype)
         return value.copy() if copy else value
 

@@ -98,6 +98,15 @@ class CupyBackend(Backend):
             return cupy.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
         return cupy.matmul(a, b)
 
+    def index_put(self, x: Array, index: Array, value: Array, axis: int) -> Array:
+        """As in base.py: CuPy leaves open which of several writes to one place is the last."""
+        order = cupy.argsort(index)  # stable
+        ordered = index[order]
+        last = cupy.ones(ordered.shape, bool)
+        last[:-1] = ordered[1:] != ordered[:-1]
+        kept = order[last]
+        return super().index_put(x, index[kept], cupy.take(value, kept, axis=axis), axis)
+
     def index_add(self, x: Array, index: Array, value: Array, axis: int) -> Array:
         rows = cupy.ascontiguousarray(cupy.moveaxis(x, axis, 0))
         rows = rows.copy() if rows is x or rows.base is not None else rows

@@ -60,8 +60,16 @@ PRESETS: Mapping[str, Config] = MappingProxyType(
         # The built-in corpus: minutes on two cores.
         "tiny": Config(
             preset="tiny",
-            data=DataConfig(max_len=40),
-            schedule=ScheduleConfig(warmup_steps=400),
+            data=DataConfig(corpus_size=60_000, max_len=40, max_tokens=640),
+            model=ModelConfig(d_ff=256, dropout=0.0),
+            schedule=ScheduleConfig(warmup_steps=200, scale=0.5),
+            train=TrainConfig(
+                max_steps=1400,
+                checkpoint_every=100,
+                keep_last=5,
+                average_last=5,
+                valid_every=350,
+            ),
         ),
         # 29,000 image captions, German to English or any other direction.
         "multi30k": Config(

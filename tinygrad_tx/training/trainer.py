@@ -248,8 +248,7 @@ class Trainer:
     # The end -------------------------------------------------------------------------------------
     def _finish(self) -> Report:
         """Choose the final weights, translate held-out sentences with them, and report."""
-        if self.config.train.average_last:
-            self._average()
+        self._average()
         state = self.state
         self.model.load_state_dict(weights(self.run.model))
         held_out = self.corpus.held_out[: self.config.train.valid_sentences]
@@ -264,7 +263,10 @@ class Trainer:
 
     def _average(self) -> None:
         """Keep the average of the last checkpoints' weights, if it is better than the best."""
-        last = self.run.checkpoints()[-self.config.train.average_last :]
+        n = self.config.train.average_last
+        last = self.run.checkpoints()[-n:] if n else []
+        if len(last) < 2:
+            return
         self.model.load_state_dict(checkpoint.average(last))
         row = self._measure()
         self._write({"step": self.state.step, "of": f"average of {len(last)} checkpoints", **row})
