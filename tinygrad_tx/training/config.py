@@ -60,11 +60,11 @@ PRESETS: Mapping[str, Config] = MappingProxyType(
         # The built-in corpus: minutes on two cores.
         "tiny": Config(
             preset="tiny",
-            data=DataConfig(corpus_size=60_000, max_len=40, max_tokens=640),
+            data=DataConfig(corpus_size=40_000, max_len=40, max_tokens=640),
             model=ModelConfig(d_ff=256, dropout=0.0),
             schedule=ScheduleConfig(warmup_steps=200, scale=0.5),
             train=TrainConfig(
-                max_steps=1400,
+                max_steps=1050,
                 checkpoint_every=100,
                 keep_last=5,
                 average_last=5,
