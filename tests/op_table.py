@@ -119,7 +119,7 @@ MAPS = [
     *binary("div", np.divide, (normal, positive), bad=(_float_only("div"),)),
     *binary("pow", np.power, (positive, normal), bad=(_no_bools("pow"),), scale=4),
     *whole("pow", np.power, small, lambda *s: ints(0, 4, *s)),
-    *binary("floor_divide", np.floor_divide, (apart, ratio), grad=False),
+    *binary("floor_divide", np.floor_divide, (apart, ratio)),
     *whole("floor_divide", np.floor_divide, small, nonzero),
     *binary("remainder", np.remainder, (apart, ratio), scale=20),
     *whole("remainder", np.remainder, small, nonzero),
@@ -426,17 +426,45 @@ def attentions() -> list[OpCase]:
         inputs = (normal(*out.shape), *inputs)
         rows.append(OpCase("attention_grad", inputs, ref.attention_grad, attrs, label, scale=8))
     q = normal(4, 5)
-    rows.append(OpCase("attention", (q, q, q), ref.attention, attrs, "errors", bad=(
-        Bad((q, normal(6, 4), q), ValueError, r"attention: q \(4, 5\), k \(6, 4\) and v \(4, 5\)"),
-        Bad((q, q, normal(3, 5)), ValueError, "k and v the length"),
-        Bad((q, normal(0, 5), normal(0, 5)), ValueError, "at least one key"),
-        Bad((normal(5), q, q), ValueError, r"attention: q \(5,\)"),
-        Bad((normal(2, 4, 5), normal(3, 4, 5), q), ValueError, r"attention \(batch axes\)"),
-        Bad((q, q, q, bools(4, 5)), ValueError, r"attention \(mask with scores\): .*\(4, 5\)"),
-        Bad((q, q, q, bools(2, 4, 4)), ValueError, r"mask \(2, 4, 4\) does not fit scores \(4, 4"),
-        Bad((q, q, q, ints(0, 2, 4, 4)), TypeError, "attention: a mask is bool .* not int64"),
-        Bad((q, q, q.astype("f4")), TypeError, "attention: q, k and v are float64, float64 and fl"),
-        Bad((ints(0, 2, 2, 2),) * 3, TypeError, "attention needs a floating dtype"))))
+    rows.append(
+        OpCase(
+            "attention",
+            (q, q, q),
+            ref.attention,
+            attrs,
+            "errors",
+            bad=(
+                Bad(
+                    (q, normal(6, 4), q),
+                    ValueError,
+                    r"attention: q \(4, 5\), k \(6, 4\) and v \(4, 5\)",
+                ),
+                Bad((q, q, normal(3, 5)), ValueError, "k and v the length"),
+                Bad((q, normal(0, 5), normal(0, 5)), ValueError, "at least one key"),
+                Bad((normal(5), q, q), ValueError, r"attention: q \(5,\)"),
+                Bad((normal(2, 4, 5), normal(3, 4, 5), q), ValueError, r"attention \(batch axes\)"),
+                Bad(
+                    (q, q, q, bools(4, 5)),
+                    ValueError,
+                    r"attention \(mask with scores\): .*\(4, 5\)",
+                ),
+                Bad(
+                    (q, q, q, bools(2, 4, 4)),
+                    ValueError,
+                    r"mask \(2, 4, 4\) does not fit scores \(4, 4",
+                ),
+                Bad(
+                    (q, q, q, ints(0, 2, 4, 4)), TypeError, "attention: a mask is bool .* not int64"
+                ),
+                Bad(
+                    (q, q, q.astype("f4")),
+                    TypeError,
+                    "attention: q, k and v are float64, float64 and fl",
+                ),
+                Bad((ints(0, 2, 2, 2),) * 3, TypeError, "attention needs a floating dtype"),
+            ),
+        )
+    )
     return rows
 
 
@@ -456,13 +484,34 @@ def _losses() -> list[OpCase]:
         rows.append(OpCase("cross_entropy", (x, t), ref.cross_entropy, attrs, label, scale=4))
         rows.append(OpCase("cross_entropy_grad", (normal(*t.shape), x, t), ref.cross_entropy_grad,
                            attrs, label, scale=4))  # fmt: skip
-    rows.append(OpCase("cross_entropy", (x, t), ref.cross_entropy, attrs, "errors", bad=(
-        Bad((normal(2, 3), ints(0, 3, 3)), ValueError,
-            r"cross_entropy: logits \(2, 3\) want targets \(2,\), not \(3,\)"),
-        Bad((normal(2, 3), normal(2)), TypeError, "cross_entropy: targets must be int32"),
-        Bad((normal(2, 3), np.array([0, 3])), IndexError, "cross_entropy: index 3 is outside"),
-        Bad((normal(2, 3), np.array([0, -1])), IndexError, "cross_entropy: index -1 is outside"),
-        Bad((ints(0, 3, 2, 3), ints(0, 3, 2)), TypeError, "cross_entropy needs a floating"))))
+    rows.append(
+        OpCase(
+            "cross_entropy",
+            (x, t),
+            ref.cross_entropy,
+            attrs,
+            "errors",
+            bad=(
+                Bad(
+                    (normal(2, 3), ints(0, 3, 3)),
+                    ValueError,
+                    r"cross_entropy: logits \(2, 3\) want targets \(2,\), not \(3,\)",
+                ),
+                Bad((normal(2, 3), normal(2)), TypeError, "cross_entropy: targets must be int32"),
+                Bad(
+                    (normal(2, 3), np.array([0, 3])),
+                    IndexError,
+                    "cross_entropy: index 3 is outside",
+                ),
+                Bad(
+                    (normal(2, 3), np.array([0, -1])),
+                    IndexError,
+                    "cross_entropy: index -1 is outside",
+                ),
+                Bad((ints(0, 3, 2, 3), ints(0, 3, 2)), TypeError, "cross_entropy needs a floating"),
+            ),
+        )
+    )
     return rows
 
 
@@ -478,11 +527,24 @@ def _norms() -> list[OpCase]:
                                scale=20))  # fmt: skip
     rows.append(OpCase("layer_norm", (1e4 + normal(2, 300),), ref.layer_norm, {"eps": 1e-5},
                        "float64 far from 0", ("float64",), scale=1e4))  # fmt: skip
-    rows.append(OpCase("layer_norm", (x,), ref.layer_norm, {"eps": 1e-3}, "errors", bad=(
-        Bad((normal(2, 3), normal(2)), ValueError,
-            r"layer_norm: .* float64 \(3,\) for an input \(2, 3\), not float64 \(2,\)"),
-        Bad((normal(),), ValueError, "layer_norm: a 0-d Tensor"),
-        Bad((ints(0, 2, 3),), TypeError, "layer_norm needs a floating dtype"))))
+    rows.append(
+        OpCase(
+            "layer_norm",
+            (x,),
+            ref.layer_norm,
+            {"eps": 1e-3},
+            "errors",
+            bad=(
+                Bad(
+                    (normal(2, 3), normal(2)),
+                    ValueError,
+                    r"layer_norm: .* float64 \(3,\) for an input \(2, 3\), not float64 \(2,\)",
+                ),
+                Bad((normal(),), ValueError, "layer_norm: a 0-d Tensor"),
+                Bad((ints(0, 2, 3),), TypeError, "layer_norm needs a floating dtype"),
+            ),
+        )
+    )
     return rows
 
 

@@ -250,7 +250,7 @@ def test_only_what_gradients_need_is_kept() -> None:
     plain = tx.ones(2) * 2
     with tx.no_grad():
         quiet = leaf(1.0) * 2
-    for y in (plain, quiet, leaf(1.0) > 0, leaf(1.0).detach() * 3, leaf(1.0) // 2):
+    for y in (plain, quiet, leaf(1.0) > 0, leaf(1.0).detach() * 3):
         assert y.is_leaf and not y.requires_grad and y.node.srcs == ()
     assert not (leaf(1.0) * 2).is_leaf
 
@@ -497,3 +497,12 @@ def test_the_peak_of_backward_is_that_of_the_graph() -> None:
     tracemalloc.stop()
     assert peak < held + 5 * size * 8  # a gradient or two, and what one vjp makes
     assert left < 2 * size * 8
+
+
+def test_an_op_without_a_gradient_says_so(scratch_ops: None) -> None:
+    halve = tx.Op("halve", kind="map", forward=lambda xp, x: x / 2)
+    x = leaf(1.0, 2.0)
+    with pytest.raises(GradError, match="halve has no gradient: give its Op a vjp="):
+        (halve(x) + x).sum().backward()
+    (halve(x.detach()) + x).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [1.0, 1.0]

@@ -217,7 +217,11 @@ def _vjp(node: Node, got: Slots, reaches: set[Node]) -> list[Tensor | None]:
 
 def _by_decomposition(node: Node, g: Any, xs: list[Tensor], reaches: set[Node]) -> list[Any]:
     create_graph = grad_enabled()
-    assert node.op.decompose is not None
+    if node.op.decompose is None:
+        raise GradError(
+            f"{node.op.name} has no gradient: give its Op a vjp= or a decompose=, or detach() what "
+            "goes into it"
+        )
     # Copies, for an input may be computed from another one: each is a place to stop at.
     leaves: list[Node] = []
     with set_grad_enabled(True):

@@ -316,7 +316,6 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     needs_grad = (
         _GRAD.get()
         and any(src.requires_grad for src in srcs)
-        and (op.vjp is not None or op.decompose is not None)
         and (not isinstance(spec, Spec) or spec.dtype.kind == "f")
     )
     trace = _TRACE.get()

@@ -70,7 +70,8 @@ POW: Op = Op(
     ),
 )
 FLOOR_DIV = Op("floor_divide", kind="map", rule=_arithmetic,
-               forward=lambda xp, a, b: xp.floor_divide(a, b))  # fmt: skip
+               forward=lambda xp, a, b: xp.floor_divide(a, b),
+               vjp=lambda g, y, a, b: (lambda: zeros_like(a), lambda: zeros_like(b)))  # fmt: skip
 REMAINDER = Op("remainder", kind="map", rule=_arithmetic,
                forward=lambda xp, a, b: xp.remainder(a, b),
                vjp=lambda g, y, a, b: (g, lambda: -g * FLOOR_DIV(a, b)))  # fmt: skip
