@@ -8,11 +8,11 @@ as `Handle`.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 from weakref import ref
 
@@ -442,7 +442,7 @@ def _lift(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
     return tuple(n for n in nodes if n is not None)
 
 
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = __file__.rpartition(os.sep)[0]
 
 
 def user_line() -> str:

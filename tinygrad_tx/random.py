@@ -6,7 +6,7 @@ reads and advances them as it does any other state, and draws what the eager ste
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from .node import leaf, tracing
 from .tensor import Tensor
 
 _GENERATORS: dict[str, Generator] = {}
-_SEED = secrets.randbits(62)
+_SEED = int.from_bytes(os.urandom(8), "big") >> 2
 
 
 class Generator:
