@@ -205,7 +205,7 @@ def test_wrong_values(override: str, says: str) -> None:
         (["data.valid_tgt=a"], "data.valid_src and data.valid_tgt go together"),
         (["data.src=a", "data.tgt=b"], "data.corpus is builtin, but files are given"),
         (["data.src=a", "data.tgt=b", "data.tsv=c", "data.corpus=files"], "exclude each other"),
-        (["data.max_len=9000"], "data.max_tokens is 2048, less than one sentence of data.max_len"),
+        (["data.max_len=9000"], "data.max_tokens is 640, less than one sentence of data.max_len"),
         (["optim.lr=1e-3"], "optim.lr is 0.001, but schedule.name noam knows its own peak"),
         (["schedule.name=cosine"], "optim.lr is none, but schedule.name cosine needs a peak"),
         (["schedule.warmup_steps=0"], "schedule.name noam needs 1 or more"),
@@ -218,7 +218,7 @@ def test_wrong_values(override: str, says: str) -> None:
             "schedule.name linear must know the last step",
         ),
         (["train.max_steps=none"], "train.max_steps and train.max_epochs are both none"),
-        (["train.average_last=9"], "train.average_last is 9, but train.keep_last keeps only 3"),
+        (["train.average_last=9"], "train.average_last is 9, but train.keep_last keeps only 5"),
         (["model.positions=learned", "model.max_len=39"], "data.max_len is 40, but model.max_len"),
     ],
 )
