@@ -153,14 +153,13 @@ class Builder:
     def compare(self, predicate: str, a: Value, b: Value) -> Value:
         """predicate: slt, eq, ... of integers, olt, une, ... of floats; the result is i1."""
         kind = "fcmp" if a.is_float else "icmp"
-        return self.emit(
-            vector(a.lanes, "i1"), f"{kind} {predicate} {a.type} {a.name}, {b.name}"
-        )
+        return self.emit(vector(a.lanes, "i1"), f"{kind} {predicate} {a.type} {a.name}, {b.name}")
 
     def select(self, condition: Value, a: Value, b: Value) -> Value:
         """a where the condition (i1, or a vector of it) holds, else b."""
         return self.emit(
-            a.type, f"select {condition.type} {condition.name}, {a.type} {a.name}, {b.type} {b.name}"
+            a.type,
+            f"select {condition.type} {condition.name}, {a.type} {a.name}, {b.type} {b.name}",
         )
 
     def convert(self, opcode: str, a: Value, element: str) -> Value:
@@ -273,9 +272,7 @@ class Builder:
         self.do(f"br label %{k}")
         rows = [
             f"  {p.name} = phi {p.type} [{a.name}, %{before}], [{b.name}, %{last}]"
-            for p, a, b in zip(
-                [i, *phis], [start, *carried], [following, *loop.next], strict=True
-            )
+            for p, a, b in zip([i, *phis], [start, *carried], [following, *loop.next], strict=True)
         ]
         self.lines[place:place] = rows
         self.label(f"{k}.exit")

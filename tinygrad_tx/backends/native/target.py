@@ -1,0 +1,29 @@
+"""What code is generated for: the vector width and the number of registers of a processor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """bytes: of a vector register. triple, cpu and features are LLVM's names."""
+
+    name: str  # "avx512", "avx2", "neon" or "plain"
+    bytes: int
+    triple: str = ""
+    cpu: str = ""
+    features: str = ""
+
+    def lanes(self, dtype: str) -> int:
+        """Elements of a float dtype in one register."""
+        return self.bytes // (8 if dtype == "float64" else 4)
+
+    def tile(self, dtype: str) -> tuple[int, int]:
+        """Rows and columns (MR, NR) of the matrix product's register tile."""
+        rows = {"avx512": 14, "avx2": 6, "neon": 8, "plain": 4}[self.name]
+        vectors = {"avx512": 2, "avx2": 2, "neon": 3, "plain": 2}[self.name]
+        return rows, vectors * self.lanes(dtype)
+
+
+KC = 256  # rows of b in one block of a matrix product: fixed, for it decides the order of additions
