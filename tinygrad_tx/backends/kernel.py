@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
-# Scalar expressions --------------------------------------------------------------------------------
+# Scalar expressions ------------------------------------------------------------------------------
 
 REDUCTIONS = ("sum", "max", "min", "any", "all", "argmax", "argmin")
 
@@ -64,11 +65,15 @@ class Output:
     at: int = -1
 
 
-# Kinds of Kernel -----------------------------------------------------------------------------------
+# Kinds of Kernel ---------------------------------------------------------------------------------
 
 
 class Kernel:
     """The common name of all kinds. Each is a frozen dataclass."""
+
+    def tasks(self, args: Sequence[int]) -> int:
+        """How many tasks a call with these arguments has."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,10 @@ class Rows(Kernel):
     instrs: tuple[Instr, ...]
     outputs: tuple[Output, ...]
 
+    def tasks(self, args: Sequence[int]) -> int:
+        rows, per_task = prod(args[: self.outer]), args[self.outer + 1]
+        return -(-rows // per_task) if args[self.outer] else 0
+
 
 @dataclass(frozen=True)
 class Columns(Kernel):
@@ -113,6 +122,10 @@ class Columns(Kernel):
     instrs: tuple[Instr, ...]
     outputs: tuple[Output, ...]
 
+    def tasks(self, args: Sequence[int]) -> int:
+        columns, rows_each, columns_each = args[self.outer : self.outer + 3]
+        return -(-prod(args[: self.outer]) // rows_each) * -(-columns // columns_each)
+
 
 @dataclass(frozen=True)
 class Pack(Kernel):
@@ -122,9 +135,16 @@ class Pack(Kernel):
     Arguments: batch extents B0, B1; K; N; panels per task; address of b; strides b0, b1, k, n;
     address of the packed; its strides b0, b1. Task t: with P = ceil(ceil(N / NR) /
     panels_per_task), batch t // P (row-major over B0, B1), panels from (t % P) * panels_per_task.
+    width: NR, the columns of a panel, as the target has them.
     """
 
     dtype: str
+    width: int
+
+    def tasks(self, args: Sequence[int]) -> int:
+        b0, b1, _, n, each = args[:5]
+        panels = -(-n // self.width)
+        return b0 * b1 * -(-panels // each)
 
 
 @dataclass(frozen=True)
@@ -143,6 +163,10 @@ class Matmul(Kernel):
     dtype: str
     accumulate: bool = False
 
+    def tasks(self, args: Sequence[int]) -> int:
+        b0, b1, m, n, _, rows, columns = args[:7]
+        return b0 * b1 * -(-m // rows) * -(-n // columns)
+
 
 @dataclass(frozen=True)
 class Attention(Kernel):
@@ -159,6 +183,9 @@ class Attention(Kernel):
     mask: str
     causal: bool
 
+    def tasks(self, args: Sequence[int]) -> int:
+        return args[0] * args[1]
+
 
 @dataclass(frozen=True)
 class AttentionGrad(Kernel):
@@ -173,6 +200,9 @@ class AttentionGrad(Kernel):
     mask: str
     causal: bool
 
+    def tasks(self, args: Sequence[int]) -> int:
+        return args[0] * args[1]
+
 
 @dataclass(frozen=True)
 class Keep(Kernel):
@@ -184,6 +214,9 @@ class Keep(Kernel):
     """
 
     threshold: int
+
+    def tasks(self, args: Sequence[int]) -> int:
+        return -(-args[0] // args[1])
 
 
 @dataclass(frozen=True)
@@ -200,6 +233,9 @@ class Index(Kernel):
     wrap: bool
     skip: bool = False
 
+    def tasks(self, args: Sequence[int]) -> int:
+        return -(-args[0] // args[1])
+
 
 @dataclass(frozen=True)
 class ScatterAdd(Kernel):
@@ -212,6 +248,9 @@ class ScatterAdd(Kernel):
 
     dtype: str
 
+    def tasks(self, args: Sequence[int]) -> int:
+        return -(-args[1] // args[2])
+
 
 @dataclass(frozen=True)
 class Opaque(Kernel):
@@ -220,8 +259,11 @@ class Opaque(Kernel):
 
     name: str
 
+    def tasks(self, args: Sequence[int]) -> int:
+        return 1
 
-# What both readers of a program need ---------------------------------------------------------------
+
+# What both readers of a program need -------------------------------------------------------------
 
 
 def per_row(inputs: Sequence[Input], instrs: Sequence[Instr]) -> list[bool]:
