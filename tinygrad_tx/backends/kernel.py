@@ -101,7 +101,7 @@ class Rows(Kernel):
 
     def tasks(self, args: Sequence[int]) -> int:
         rows, per_task = prod(args[: self.outer]), args[self.outer + 1]
-        return -(-rows // per_task) if args[self.outer] else 0
+        return -(-rows // per_task)
 
 
 @dataclass(frozen=True)
