@@ -1,0 +1,168 @@
+"""LLVM: IR text to object code, object code to addresses. The only file that knows llvmlite.
+
+In: the text of a module and a Target. Out: bytes of an object file, which library.py keeps, and
+what they become once loaded into this process. Called by library.py and by tests that read the
+assembly. Importing this file imports nothing heavy: llvmlite is loaded by the first call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from itertools import count
+from threading import Lock
+from typing import Any
+
+from .target import Target
+
+_BYTES = {"avx512": 64, "avx2": 32, "neon": 16, "plain": 16}
+_LOADS = count()
+_LINKING = Lock()
+
+
+class NativeUnavailable(RuntimeError):  # noqa: N818 - a state of the machine
+    """There is no native compiler here: llvmlite is missing, or cannot make this kind of code."""
+
+
+@cache
+def _llvm() -> Any:
+    """llvmlite's binding, ready for every processor that it can generate code for."""
+    try:
+        import llvmlite.binding as llvm
+    except (ImportError, OSError) as error:
+        raise NativeUnavailable(
+            f"compiling to native code needs llvmlite (pip install llvmlite): {error}"
+        ) from error
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm
+
+
+def version() -> str:
+    """Of LLVM and llvmlite, as a part of cache keys."""
+    return f"{'.'.join(map(str, _llvm().llvm_version_info))}-{_package_version()}"
+
+
+def _package_version() -> str:
+    import llvmlite
+
+    return str(llvmlite.__version__)
+
+
+@cache
+def host_target() -> Target:
+    """This processor, or the lesser one that the environment variable TX_TARGET names."""
+    features: Mapping[str, bool] = _llvm().get_host_cpu_features()
+    asked = os.environ.get("TX_TARGET", "")
+    if asked and asked not in _BYTES:
+        raise NativeUnavailable(f"TX_TARGET={asked}: choose one of {', '.join(_BYTES)}")
+    if asked:
+        return named_target(asked)
+    if _is_arm():
+        return named_target("neon")
+    if features.get("avx512f") and features.get("avx512vl"):
+        return named_target("avx512")
+    if features.get("avx2") and features.get("fma"):
+        return named_target("avx2")
+    return named_target("plain")
+
+
+def named_target(name: str) -> Target:
+    """The target of that name: on this processor where it is of the kind, else a usual one of the
+    kind, whose code can be looked at here but not run."""
+    llvm = _llvm()
+    triple = llvm.get_process_triple()
+    host = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
+    if name == "plain":
+        return Target(name, _BYTES[name], triple, "generic" if _is_arm() else "x86-64")
+    if (name == "neon") != _is_arm():
+        triple, cpu = {
+            "neon": ("aarch64-unknown-linux-gnu", "neoverse-n1"),
+            "avx512": ("x86_64-unknown-linux-gnu", "skylake-avx512"),
+            "avx2": ("x86_64-unknown-linux-gnu", "haswell"),
+        }[name]
+        return Target(name, _BYTES[name], triple, cpu)
+    cpu, features = host
+    if name == "avx512":
+        features["prefer-256-bit"] = False  # the tuning of some processors; we choose the width
+    elif name == "avx2":
+        for feature in list(features):
+            if feature.startswith(("avx512", "avx10", "amx", "evex512")):
+                features[feature] = False
+    flat = ",".join(f"{'+' if on else '-'}{feature}" for feature, on in sorted(features.items()))
+    return Target(name, _BYTES[name], triple, cpu, flat)
+
+
+def _is_arm() -> bool:
+    return bool(_llvm().get_process_triple().startswith(("aarch64", "arm64")))
+
+
+def compile_object(text: str, target: Target) -> bytes:
+    """An object file with the module's functions. RuntimeError where the text is no valid IR."""
+    machine, module = _optimised(text, target)
+    return bytes(machine.emit_object(module))
+
+
+def assembly(text: str, target: Target) -> str:
+    """What compile_object makes, to be read."""
+    machine, module = _optimised(text, target)
+    return str(machine.emit_assembly(module))
+
+
+def _optimised(text: str, target: Target) -> tuple[Any, Any]:
+    llvm = _llvm()
+    machine = _machine(target)
+    module = llvm.parse_assembly(f'target triple = "{target.triple}"\n{text}')
+    module.data_layout = str(machine.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    # The code is written with vectors, unrolled by hand where that is right.
+    options.loop_vectorization = options.slp_vectorization = False
+    options.loop_unrolling = options.loop_interleaving = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return machine, module
+
+
+def _machine(target: Target) -> Any:
+    """Position-independent code: it calls libm through a table, wherever that lies."""
+    return (
+        _llvm()
+        .Target.from_triple(target.triple)
+        .create_target_machine(
+            cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small"
+        )
+    )
+
+
+class Loaded:
+    """Machine code in this process. It stays as long as this object."""
+
+    def __init__(self, linked: Any, name: str) -> None:
+        self._linked, self._name = linked, name
+        self._found: dict[str, Any] = {}
+
+    def address(self, name: str) -> int:
+        """Where the function of that name is; KeyError where there is none."""
+        if name not in self._found:
+            try:
+                self._found[name] = _linker().lookup(self._name, name)
+            except RuntimeError as error:
+                raise KeyError(name) from error
+        return int(self._found[name][name])
+
+
+@cache
+def _linker() -> Any:
+    return _llvm().create_lljit_compiler(_machine(host_target()), use_jit_link=True)
+
+
+def load_object(data: bytes, target: Target) -> Loaded:
+    """Load what compile_object made. Calls of libc's and libm's functions are bound to this
+    process's. RuntimeError where the bytes are no object file, or a symbol is missing."""
+    name = f"tinygrad_tx.{target.name}.{next(_LOADS)}"
+    with _LINKING:
+        library = _llvm().JITLibraryBuilder()
+        library.add_object_img(data).add_current_process()
+        return Loaded(library.link(_linker(), name), name)
