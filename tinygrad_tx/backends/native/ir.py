@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -246,6 +246,24 @@ class Builder:
         self._entry.append(f"  {value.name} = alloca {type}, align {align}")
         return value
 
+    def atomic_load(self, pointer: Value, order: str, type: str = "i64") -> Value:
+        """order, here and below: monotonic, acquire, release, acq_rel or seq_cst."""
+        return self.emit(
+            type, f"load atomic {type}, ptr {pointer.name} {order}, align {width(type)}"
+        )
+
+    def atomic_store(self, value: Value, pointer: Value, order: str) -> None:
+        self.do(
+            f"store atomic {value.type} {value.name}, ptr {pointer.name} {order}, "
+            f"align {width(value.type)}"
+        )
+
+    def atomic_add(self, pointer: Value, value: Value, order: str) -> Value:
+        """Adds to what lies there; the result is what lay there before."""
+        return self.emit(
+            value.type, f"atomicrmw add ptr {pointer.name}, {value.type} {value.name} {order}"
+        )
+
     # Control -------------------------------------------------------------------------------------
     @contextmanager
     def loop(
@@ -286,6 +304,23 @@ class Builder:
         yield
         self.do(f"br label %{k}.end")
         self.label(f"{k}.end")
+
+    @contextmanager
+    def forever(self) -> Iterator[Callable[[Value], None]]:
+        """A loop without an end of its own: it yields `leave(condition)`, which the body calls
+        wherever the loop shall end if the condition (i1) holds. State goes through an alloca."""
+        k = self.fresh("ever")
+        self.do(f"br label %{k}")
+        self.label(k)
+
+        def leave(condition: Value) -> None:
+            stay = self.fresh(f"{k}.stay")
+            self.do(f"br i1 {condition.name}, label %{k}.exit, label %{stay}")
+            self.label(stay)
+
+        yield leave
+        self.do(f"br label %{k}")
+        self.label(f"{k}.exit")
 
     def end(self, value: Value | None = None) -> None:
         """Return."""
