@@ -76,7 +76,8 @@ def view(address: int, dtype: str, shape: Sequence[int], strides: Sequence[int])
     ends = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
     first, last = sum(min(end, 0) for end in ends), sum(max(end, 0) for end in ends)
     memory = (ctypes.c_char * ((last - first + 1) * size)).from_address(address + first * size)
-    return np.ndarray(shape, dtype, memory, -first * size, [stride * size for stride in strides])
+    steps = [stride * size for stride in strides]
+    return np.ndarray(shape, dtype, memoryview(memory), -first * size, steps)
 
 
 class _Place(NamedTuple):
@@ -246,7 +247,7 @@ def _matmul(kernel: Matmul, args: Sequence[int], target: Target) -> None:
     total = c.copy() if kernel.accumulate else np.zeros(c.shape, c.dtype)
     for start, block in _packed_blocks(address, strides, kernel.dtype, width, packed):
         stop = start + block.shape[2]
-        total += a[..., start:stop] @ block.reshape(*shared, stop - start, packed[-1])[..., :n]
+        total += a[..., start:stop] @ block.reshape(*batch, stop - start, packed[-1])[..., :n]
     c[...] = total
 
 
@@ -291,12 +292,11 @@ def _weights(kernel: Attention | AttentionGrad, q: Array, k: Array, mask: Array 
     """softmax(scale q k^T + mask) over keys. A row without a key is zero, but NaN (as softmax
     says) where an additive mask took part."""
     scores = (q * kernel.scale) @ k.swapaxes(-1, -2)
-    if kernel.mask == "float":
-        scores = scores + mask
-    elif mask is not None:
-        scores = np.where(mask, scores, -np.inf)
+    if mask is not None:
+        additive = kernel.mask == "float"
+        scores = scores + mask if additive else np.where(mask, scores, -np.inf)
     if kernel.causal:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, -np.inf)
     top = np.max(scores, axis=-1, keepdims=True, initial=-np.inf)
     empty = (top == -np.inf) & (kernel.mask != "float")
     e = np.exp(scores - np.where(empty, 0, top))

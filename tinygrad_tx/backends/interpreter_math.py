@@ -38,8 +38,7 @@ def reduce_columns(op: str, dtype: str, x: Array) -> Array:
         return np.asarray(np.min(x, axis=-1, keepdims=True, initial=_limits(x.dtype)[1]))
     if x.shape[-1] == 0 and op in ("argmax", "argmin"):
         return np.zeros((*x.shape[:-1], 1), dtype)
-    function = {"any": np.any, "all": np.all, "argmax": np.argmax, "argmin": np.argmin}[op]
-    return np.asarray(function(x, axis=-1, keepdims=True)).astype(dtype, copy=False)
+    return np.asarray(_REDUCTIONS[op](x, axis=-1, keepdims=True)).astype(dtype, copy=False)
 
 
 def reduce_rows(op: str, dtype: str, x: Array) -> Array:
@@ -54,7 +53,7 @@ def _sum_in_lanes(x: Array) -> Array:
     columns = x.shape[-1]
     whole = columns - columns % _LANES
     blocks = np.ascontiguousarray(x[..., :whole]).reshape(*x.shape[:-1], whole // _LANES, _LANES)
-    lanes = np.add.reduce(blocks, axis=-2, dtype=x.dtype)
+    lanes: Array = np.add.reduce(blocks, axis=-2, dtype=x.dtype)
     lanes[..., : columns - whole] += x[..., whole:]
     while lanes.shape[-1] > 1:
         half = lanes.shape[-1] // 2
@@ -83,6 +82,13 @@ def _power(x: Array, p: Array) -> Array:
     unit = np.where(np.abs(x) == 1, np.power(x, p & 1), 0)
     return np.where(p < 0, unit, np.power(x, np.maximum(p, 0)))
 
+
+_REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "any": np.any,
+    "all": np.all,
+    "argmax": np.argmax,
+    "argmin": np.argmin,
+}
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "copy": lambda x: x,
