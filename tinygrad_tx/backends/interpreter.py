@@ -240,10 +240,8 @@ def _matmul(kernel: Matmul, args: Sequence[int], target: Target) -> None:
     c = view(reader.one(), kernel.dtype, (b0, b1, m, n), (*reader.take(3), 1))
     width = target.tile(kernel.dtype)[1]
     # A matrix that a whole batch axis shares is unpacked once.
-    shared = [
-        1 if stride == 0 else extent for stride, extent in zip(strides, (b0, b1), strict=True)
-    ]
-    packed = (*shared, k, -(-n // width) * width)
+    batch = [n if stride else 1 for n, stride in zip((b0, b1), strides, strict=True)]
+    packed = (*batch, k, -(-n // width) * width)
     total = c.copy() if kernel.accumulate else np.zeros(c.shape, c.dtype)
     for start, block in _packed_blocks(address, strides, kernel.dtype, width, packed):
         stop = start + block.shape[2]
