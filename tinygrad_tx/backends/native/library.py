@@ -12,6 +12,7 @@ the directory must belong to the user and be closed to all others, or it is not 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Lock
 from time import perf_counter
 
@@ -20,8 +21,7 @@ from . import ir, jit
 from .render import render
 from .target import Target
 
-_LOADED: dict[tuple[str, Target], tuple[jit.Loaded, int]] = {}
-_KERNELS: dict[tuple[Kernel, Target], int] = {}
+_KERNELS: dict[tuple[Kernel, Target], jit.Loaded] = {}
 _LOCK = Lock()
 _STATS = {"compiled": 0, "disk_hits": 0, "memory_hits": 0, "seconds": 0.0}
 _NAME = "tx_kernel"
@@ -30,33 +30,33 @@ _NAME = "tx_kernel"
 def functions(kernels: Sequence[Kernel], target: Target | None = None) -> dict[Kernel, int]:
     """The address of each kernel's function on the target, by default this processor's."""
     target = target or jit.host_target()
+    return {kernel: _function(kernel, target) for kernel in kernels}
+
+
+def _function(kernel: Kernel, target: Target) -> int:
     with _LOCK:
-        for kernel in kernels:
-            key = kernel, target
-            if key in _KERNELS:
-                _STATS["memory_hits"] += 1
-            else:
-                _KERNELS[key] = _address(repr(kernel), _text(kernel, target), target)
-    return {kernel: _KERNELS[kernel, target] for kernel in kernels}
+        key = kernel, target
+        if key in _KERNELS:
+            _STATS["memory_hits"] += 1
+        else:
+            _KERNELS[key] = load(repr(kernel), partial(_text, kernel, target), target)
+    return _KERNELS[key].address(_NAME)
 
 
-def _text(kernel: Kernel, target: Target) -> Callable[[], str]:
-    def text() -> str:
-        module = ir.Module()
-        render(kernel, module, _NAME, target)
-        return module.text()
-
-    return text
+def _text(kernel: Kernel, target: Target) -> str:
+    module = ir.Module()
+    render(kernel, module, _NAME, target)
+    return module.text()
 
 
-def _address(identity: str, text: Callable[[], str], target: Target) -> int:
+def load(identity: str, text: Callable[[], str], target: Target) -> jit.Loaded:
+    """The machine code of a module: `identity` says what it is, `text` writes it where it is not
+    on disk."""
     started = perf_counter()
     loaded = jit.load_object(jit.compile_object(text(), target), target)
-    address = loaded.address(_NAME)
-    _LOADED[identity, target] = loaded, address
     _STATS["compiled"] += 1
     _STATS["seconds"] += perf_counter() - started
-    return address
+    return loaded
 
 
 def stats() -> dict[str, float]:
