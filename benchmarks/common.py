@@ -1,0 +1,274 @@
+"""What the benchmarks share: worker processes, turns, facts about the machine, results, tables.
+
+Called by train_step, decode, compile_time, memory and kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .contenders import CONTENDERS, environment
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+TURN_S = 0.4  # how long a contender's turn lasts, about
+
+
+class WorkerError(Exception):
+    """A worker failed; the message is its traceback."""
+
+
+class Worker:
+    """A contender's process. worker.do(name, ...) sends a request and waits for the answer; between
+    requests the process sleeps."""
+
+    def __init__(
+        self, name: str, threads: int, directory: Path, extra: Mapping[str, str] | None = None
+    ) -> None:
+        """directory: for what the environment needs. extra: more environment variables."""
+        self.name = name
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", name, str(threads)],
+            cwd=ROOT,
+            env=environment(CONTENDERS[name], threads, directory) | dict(extra or {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def do(self, what: str, **arguments: Any) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            print(json.dumps({"do": what, **arguments}), file=self._process.stdin, flush=True)
+        except BrokenPipeError as error:
+            raise WorkerError(f"{self.name}: its process has ended") from error
+        line = self._process.stdout.readline()
+        if not line:
+            raise WorkerError(f"{self.name}: its process ended with {self._process.wait()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise WorkerError(f"{self.name}:\n{answer['error']}")
+        return answer["answer"]
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+@contextmanager
+def workers(
+    names: Sequence[str], threads: int, extra: Mapping[str, str] | None = None
+) -> Iterator[list[Worker]]:
+    """A process for each contender."""
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        found = []
+        for name in names:
+            worker = Worker(name, threads, Path(directory), extra)
+            stack.callback(worker.close)
+            found.append(worker)
+        yield found
+
+
+# Turns -----------------------------------------------------------------------------------------
+
+Turns = dict[str, list[list[float]]]
+
+
+def interleave(runs: Mapping[str, Callable[[int], list[float]]], repeats: int) -> Turns:
+    """Let contenders take turns, one at a time, so that all of them see the same machine.
+
+    runs: for each name what runs a number of times and gives the seconds of each. Out: for each
+    name its turns. A turn lasts about TURN_S, or three runs. The first, untimed one settles how
+    many runs those are.
+    """
+    counts = {}
+    for name, run in runs.items():
+        counts[name] = max(3, min(1000, math.ceil(TURN_S / median(run(3)))))
+    turns: Turns = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            turns[name].append(run(counts[name]))
+    return turns
+
+
+def summary(turns: Turns, ours: str) -> dict[str, dict[str, float]]:
+    """For each name the median and the least in milliseconds, and `ratio`, the median over the
+    rounds of how many times as long as `ours` it took in the same round."""
+    middles = {name: [median(turn) for turn in found] for name, found in turns.items()}
+    return {
+        name: {
+            "median_ms": round(1e3 * median(x for turn in found for x in turn), 4),
+            "min_ms": round(1e3 * min(x for turn in found for x in turn), 4),
+            "ratio": round(
+                median(a / b for a, b in zip(middles[name], middles[ours], strict=True)), 3
+            ),
+        }
+        for name, found in turns.items()
+    }
+
+
+# Results ---------------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """The processor, how many of its cores this process may use, and the system."""
+    facts: dict[str, str] = {}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            facts.setdefault(key.strip(), value.strip())
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    vectors = ("avx512f", "amx_tile", "avx2", "fma", "asimd", "sve")
+    return {
+        "cpu": facts.get("model name", platform.processor() or platform.machine()),
+        "vendor": facts.get("vendor_id", ""),
+        "cores": len(os.sched_getaffinity(0)),
+        "vectors": [name for name in vectors if name in flags],
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """The version of Python, and of each package that the contenders name."""
+    found = {"python": platform.python_version()}
+    for package in dict.fromkeys(p for name in names for p in CONTENDERS[name].packages):
+        found[package] = installed(package) or "not installed"
+    return found
+
+
+def installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def write(
+    benchmark: str, what: str, names: Sequence[str], found: dict[str, Any], out: Path
+) -> Path:
+    """Put a result, with machine, versions and date, where docs and later runs find it."""
+    today = date.today().isoformat()
+    record = {
+        "benchmark": benchmark,
+        "what": what,
+        "date": today,
+        "machine": machine(),
+        "versions": versions(names),
+        "tuned": tuned_note(names),
+        **found,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{benchmark}-{what}-{today}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def tuned_note(names: Sequence[str]) -> dict[str, str]:
+    """The environment variables of tuned contenders, if there are any among these."""
+    tuned = [name for name in names if CONTENDERS[name].tuned]
+    if not tuned:
+        return {}
+    with tempfile.TemporaryDirectory() as directory:
+        bare = environment(CONTENDERS["numpy"], 1, Path(directory))
+        full = environment(CONTENDERS[tuned[0]], 1, Path(directory))
+    added = {name: value for name, value in full.items() if bare.get(name) != value}
+    if "LD_PRELOAD" in added:
+        added["LD_PRELOAD"] = "a library in which mkl_serv_intel_cpu_true returns 1"
+    return added
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table: the first column is text, the others are numbers."""
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*(f"{x:.4g}" if isinstance(x, float) else str(x) for x in row))
+    Console().print(table)
+
+
+# Arguments -------------------------------------------------------------------------------------
+
+
+def parser(description: str, examples: str, against: str) -> argparse.ArgumentParser:
+    """A parser with what every benchmark understands."""
+    found = argparse.ArgumentParser(
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    contenders = names_of(CONTENDERS)
+    found.add_argument(
+        "--against",
+        type=contenders,
+        default=contenders(against),
+        metavar="NAME,...",
+        help=f"whom to measure beside tx, of {', '.join(n for n in CONTENDERS if n != 'tx')} "
+        f"(default: {against}); those that are not installed are left out, '' is nobody",
+    )
+    found.add_argument(
+        "--threads", type=counts, default=[2], metavar="N,...", help="threads (default: 2)"
+    )
+    found.add_argument(
+        "--out", type=Path, default=RESULTS, metavar="DIR", help="where results are written"
+    )
+    return found
+
+
+def names_of(known: Iterable[str], every: Iterable[str] = ()) -> Callable[[str], list[str]]:
+    """The type of an argument that is a list of known names; `all` stands for `every`."""
+    known, every = list(known), list(every)
+
+    def parse(text: str) -> list[str]:
+        chosen = every if text == "all" and every else [name for name in text.split(",") if name]
+        if unknown := [name for name in chosen if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(known)}")
+        return chosen
+
+    return parse
+
+
+def counts(text: str) -> list[int]:
+    """The type of an argument that is a list of positive numbers."""
+    found = [int(part) for part in text.split(",")]
+    if min(found) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return found
+
+
+def present(names: Sequence[str], role: str) -> list[str]:
+    """tx and those of the names that are installed and play the role; says who is left out."""
+    chosen = []
+    for name in dict.fromkeys(("tx", *names)):
+        contender = CONTENDERS[name]
+        if not getattr(contender, role):
+            print(f"{name} has no {role}: left out", file=sys.stderr)
+        elif installed(contender.packages[0]) is None:
+            print(f"{contender.packages[0]} is not installed: {name} left out", file=sys.stderr)
+        else:
+            chosen.append(name)
+    return chosen

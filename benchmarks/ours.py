@@ -1,0 +1,136 @@
+"""Our side, through the public API: training steps, translations and single kernels.
+
+In: works and weights (works.py). Called by worker.py in a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import tinygrad_tx as tx
+import tinygrad_tx.nn.functional as F  # noqa: N812
+from tinygrad_tx import Tensor
+from tinygrad_tx.models import GPT, GPTConfig, Transformer, TransformerConfig
+
+from .contract import Translation
+from .works import (
+    BOS,
+    CLIP,
+    EOS,
+    LABEL_SMOOTHING,
+    PAD,
+    Array,
+    Batch,
+    Decoding,
+    TransformerWork,
+    Work,
+    weights,
+)
+
+
+def transformer(work: TransformerWork, dropout: float) -> Transformer:
+    config = TransformerConfig(
+        vocab_size=work.vocab,
+        d_model=work.width,
+        n_heads=work.heads,
+        d_ff=work.hidden,
+        n_encoder_layers=work.layers,
+        n_decoder_layers=work.layers,
+        dropout=dropout,
+        pad_id=PAD,
+        bos_id=BOS,
+        eos_id=EOS,
+    )
+    return Transformer(config)
+
+
+class Training:
+    """Called with a batch, it takes a step and gives the loss."""
+
+    def __init__(self, work: Work, dropout: float, shared: bool) -> None:
+        if isinstance(work, TransformerWork):
+            model: Transformer | GPT = transformer(work, dropout)
+            optimizer = tx.optim.Adam(model.parameters(), work.lr, work.betas, work.eps)
+        else:
+            model = GPT(
+                GPTConfig(work.vocab, work.layers, work.heads, work.width, work.length, dropout)
+            )
+            optimizer = tx.optim.AdamW(
+                model.parameters(), work.lr, work.betas, work.eps, work.weight_decay
+            )
+        if shared:
+            model.load_state_dict(weights(work))
+        model.train()
+        smoothing = {"label_smoothing": LABEL_SMOOTHING} if isinstance(model, Transformer) else {}
+
+        @tx.compile
+        def step(*batch: Tensor) -> Tensor:
+            loss = model.loss(*batch, **smoothing)
+            loss.backward()
+            tx.optim.clip_grad_norm_(model.parameters(), CLIP)
+            optimizer.step()
+            optimizer.zero_grad()
+            return loss
+
+        self._step = step
+
+    def __call__(self, batch: Batch) -> float:
+        return self._step(*map(tx.tensor, batch)).item()
+
+    def stats(self) -> dict[str, Any]:
+        return self._step.stats()
+
+
+class Translator:
+    """Called with sources (B, S), it translates them."""
+
+    def __init__(self, case: Decoding) -> None:
+        self._case = case
+        self._model = transformer(case.model, 0.0)
+        self._model.load_state_dict(weights(case.model))
+        self._model.eval()
+
+    def __call__(self, sources: Array) -> Translation:
+        n = self._case.new_tokens
+        found = tx.decoding.generate(
+            self._model,
+            sources,
+            beam_size=self._case.beam,
+            max_new_tokens=n,
+            min_new_tokens=n,
+        )
+        best = [row[0] for row in found]
+        return Translation(np.array([h.tokens for h in best]), np.array([h.score for h in best]))
+
+
+def rescore(case: Decoding, tokens: Array) -> Array:
+    """The log-probability of each token of translations (B, T), given those before it: eager, in
+    float64. What two contenders chose differently is judged by it."""
+    model = transformer(case.model, 0.0)
+    model.load_state_dict(weights(case.model))
+    model.eval().to(tx.float64)
+    tgt_in = np.concatenate([np.full((len(tokens), 1), BOS), tokens[:, :-1]], axis=1)
+    with tx.no_grad():
+        logits = model(tx.tensor(case.sources()), tx.tensor(tgt_in))
+        scores = F.log_softmax(logits, -1).numpy()
+    chosen: Array = np.take_along_axis(scores, tokens[:, :, None], 2)[:, :, 0]
+    return chosen
+
+
+_KERNELS: dict[str, Callable[..., Tensor]] = {
+    "gemm": lambda a, b: a @ b,
+    "gemm_bt": lambda a, b: a @ b.transpose(0, 1),
+    "softmax": lambda x: F.softmax(x, -1),
+    "layer_norm": lambda x, w, b: F.layer_norm(x, x.shape[-1], w, b),
+    "attention": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+}
+
+
+def kernel(name: str, *arrays: Array) -> Callable[[], Tensor]:
+    """A compiled function of one op, on these inputs."""
+    compiled = tx.compile(_KERNELS[name])
+    inputs = [tx.tensor(array) for array in arrays]
+    return lambda: compiled(*inputs)

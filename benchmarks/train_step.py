@@ -1,0 +1,112 @@
+"""A step of training, ours beside others': python -m benchmarks.train_step --help
+
+Each contender is a process with the same weights and batches. First all take three steps without
+dropout, and their losses must agree. Then they take turns, one at a time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .common import (
+    WorkerError,
+    interleave,
+    names_of,
+    parser,
+    present,
+    show,
+    summary,
+    workers,
+    write,
+)
+from .works import MEASURED, WORKS
+
+EXAMPLES = """\
+  python -m benchmarks.train_step
+  python -m benchmarks.train_step --work W1,W4 --against torch-tuned --repeats 5
+  python -m benchmarks.train_step --work W2 --against torch,torch-compile,jax --threads 1,2
+  python -m benchmarks.train_step --work all --against torch,torch-tuned,jax"""
+CHECKED_STEPS, TOLERANCE = 3, 1e-3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parser(
+        "Milliseconds for a training step: forward, backward, clipping and optimizer.",
+        EXAMPLES,
+        "torch,torch-tuned",
+    )
+    options.add_argument(
+        "--work",
+        type=names_of(WORKS, MEASURED),
+        default=["W2"],
+        metavar="NAME,...",
+        help=f"{', '.join(WORKS)}, or all ({', '.join(MEASURED)}; default: W2)",
+    )
+    options.add_argument(
+        "--repeats", type=int, default=7, metavar="N", help="turns of each contender (default: 7)"
+    )
+    args = options.parse_args(argv)
+    names = present(args.against, "training")
+    agree = True
+    for work in args.work:
+        runs = []
+        for threads in args.threads:
+            run = measure(work, names, threads, args.repeats)
+            report(work, run)
+            runs.append(run)
+            agree = agree and run["agree"]
+        print(write("train_step", work, names, {"runs": runs}, args.out))
+    return 0 if agree else 1
+
+
+def measure(name: str, names: Sequence[str], threads: int, repeats: int) -> dict[str, Any]:
+    """One work at one number of threads: losses, times and ratios of each contender."""
+    work = WORKS[name]
+    with workers(names, threads) as found:
+        losses = {}
+        for worker in found:
+            worker.do("train", work=name, dropout=0.0, shared=True)
+            losses[worker.name] = worker.do("steps", count=CHECKED_STEPS)["losses"]
+        if work.dropout:
+            for worker in found:
+                worker.do("train", work=name, dropout=work.dropout, shared=True)
+                worker.do("steps", count=1)
+        runs = {w.name: (lambda n, w=w: w.do("steps", count=n)["seconds"]) for w in found}
+        times = summary(interleave(runs, repeats), "tx")
+    ours = losses["tx"]
+    apart = {
+        contender: max(abs(a - b) / abs(b) for a, b in zip(theirs, ours, strict=True))
+        for contender, theirs in losses.items()
+    }
+    for contender, numbers in times.items():
+        numbers["gflops"] = round(work.flops() / numbers["median_ms"] / 1e6, 1)
+        numbers["loss_apart"] = apart[contender]
+    return {
+        "threads": threads,
+        "gflop_a_step": work.flops() / 1e9,
+        "losses_without_dropout": losses,
+        "agree": max(apart.values()) < TOLERANCE,
+        "contenders": times,
+    }
+
+
+def report(work: str, run: dict[str, Any]) -> None:
+    show(
+        f"{work}, {run['threads']} threads, {run['gflop_a_step']:.1f} GFLOP a step",
+        ("", "median ms", "min ms", "times tx", "GFLOP/s", "loss apart"),
+        [
+            (name, x["median_ms"], x["min_ms"], x["ratio"], x["gflops"], f"{x['loss_apart']:.1e}")
+            for name, x in run["contenders"].items()
+        ],
+    )
+    if not run["agree"]:
+        print(f"{work}: the losses do not agree: {run['losses_without_dropout']}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except WorkerError as error:
+        sys.exit(str(error))

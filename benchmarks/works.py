@@ -1,0 +1,198 @@
+"""What is measured, as data: the works, their batches and their weights.
+
+In: a work's name. Out: sizes, seeded batches, and weights under the names of the models'
+state_dicts, so that every contender does the same work. NumPy alone. Called by the contenders and
+by the benchmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Batch = tuple[Array, ...]
+Shapes = dict[str, tuple[int, ...]]
+
+PAD, BOS, EOS, FIRST_WORD = 0, 1, 2, 3
+IGNORED = -100  # a GPT's target that does not count
+LABEL_SMOOTHING, CLIP = 0.1, 1.0
+
+
+@dataclass(frozen=True)
+class TransformerWork:
+    """A step of training a Transformer: post-norm, tied embeddings, Adam. `layers` encoder and as
+    many decoder layers; `batch` pairs of `length` source and target positions, padding included."""
+
+    name: str
+    width: int
+    heads: int
+    hidden: int
+    layers: int
+    vocab: int
+    batch: int
+    length: int
+    dropout: float = 0.1
+    lr: float = 3e-4
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-9
+
+    def shapes(self) -> Shapes:
+        shapes: Shapes = {"embedding.weight": (self.vocab, self.width)}
+        for stack, kinds in (("encoder", ("self",)), ("decoder", ("self", "cross"))):
+            for i in range(self.layers):
+                layer = f"{stack}.layers.{i}"
+                for kind in kinds:
+                    for part in ("q", "k", "v", "out"):
+                        name = f"{layer}.{kind}_attn.{part}_proj.weight"
+                        shapes[name] = (self.width, self.width)
+                shapes |= _linear(f"{layer}.ffn.linear1", self.width, self.hidden)
+                shapes |= _linear(f"{layer}.ffn.linear2", self.hidden, self.width)
+                for n in range(1, len(kinds) + 2):
+                    for part in ("weight", "bias"):
+                        shapes[f"{layer}.norm{n}.{part}"] = (self.width,)
+        return shapes
+
+    def batches(self, seed: int = 0) -> Iterator[Batch]:
+        """(src, tgt_in, tgt_out), int64 (batch, length), without end."""
+        rng = np.random.default_rng(seed)
+        while True:
+            src, _ = self._sentences(rng)
+            words, n_words = self._sentences(rng)
+            tgt_in, tgt_out = words.copy(), np.roll(words, -1, axis=1)
+            tgt_in[:, 0] = BOS
+            tgt_out[np.arange(self.batch), n_words - 1] = EOS
+            tgt_out[np.arange(self.length) >= n_words[:, None]] = PAD
+            yield src, tgt_in, tgt_out
+
+    def flops(self) -> float:
+        """Multiplications and additions of the matrix products of a step, forward and backward,
+        over all positions, padding included."""
+        tokens, d = self.batch * self.length, self.width
+        weights = 2 * (4 * d * d + 2 * d * self.hidden) + 4 * d * d  # an encoder and decoder layer
+        scores = 3 * 2 * d * self.length  # three attentions, q k^T and p v, for each position
+        return 6 * tokens * (self.layers * (weights + scores) + d * self.vocab)
+
+    def _sentences(self, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Words padded on the right, from half to full length, and how many there are of them."""
+        words = rng.integers(FIRST_WORD, self.vocab, (self.batch, self.length))
+        lengths = rng.integers(self.length // 2, self.length + 1, self.batch)
+        lengths[0] = self.length  # so that every batch has the same width
+        words[np.arange(self.length) >= lengths[:, None]] = PAD
+        return words, lengths
+
+
+@dataclass(frozen=True)
+class GPTWork:
+    """A step of training a GPT: no biases, tied head, AdamW; every position counts."""
+
+    name: str
+    width: int
+    heads: int
+    layers: int
+    vocab: int
+    batch: int
+    length: int
+    dropout: float = 0.0
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+
+    def shapes(self) -> Shapes:
+        d = self.width
+        shapes: Shapes = {"wte.weight": (self.vocab, d), "wpe.weight": (self.length, d)}
+        for i in range(self.layers):
+            shapes |= {
+                f"h.{i}.attn.c_attn.weight": (3 * d, d),
+                f"h.{i}.attn.c_proj.weight": (d, d),
+                f"h.{i}.ln_1.weight": (d,),
+                f"h.{i}.ln_2.weight": (d,),
+                f"h.{i}.mlp.c_fc.weight": (4 * d, d),
+                f"h.{i}.mlp.c_proj.weight": (d, 4 * d),
+            }
+        return shapes | {"ln_f.weight": (d,)}
+
+    def batches(self, seed: int = 0) -> Iterator[Batch]:
+        """(ids, targets), int64 (batch, length), without end."""
+        rng = np.random.default_rng(seed)
+        while True:
+            text = rng.integers(0, self.vocab, (self.batch, self.length + 1))
+            yield text[:, :-1].copy(), text[:, 1:].copy()
+
+    def flops(self) -> float:
+        """Multiplications and additions of the matrix products of a step, forward and backward."""
+        d = self.width
+        layer = 12 * d * d + 2 * d * self.length
+        return 6 * self.batch * self.length * (self.layers * layer + d * self.vocab)
+
+
+Work = TransformerWork | GPTWork
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Translating `batch` sources of `source` words into exactly `new_tokens` tokens each."""
+
+    name: str
+    model: TransformerWork
+    batch: int
+    beam: int
+    source: int = 32
+    new_tokens: int = 64
+
+    def sources(self, seed: int = 0) -> Array:
+        rng = np.random.default_rng(seed)
+        return rng.integers(FIRST_WORD, self.model.vocab, (self.batch, self.source))
+
+
+W2 = TransformerWork("W2", 256, 4, 1024, 3, 8000, 64, 32)
+TINY = TransformerWork("tiny", 16, 2, 32, 1, 40, 4, 8)
+WORKS: dict[str, Work] = {
+    work.name: work
+    for work in (
+        TransformerWork("W1", 128, 4, 512, 2, 2000, 64, 24),
+        W2,
+        TransformerWork("W3", 512, 8, 2048, 6, 8000, 16, 64),
+        GPTWork("W4", 128, 4, 4, 65, 12, 64),
+        GPTWork("W4b", 384, 6, 6, 65, 8, 256),
+        TINY,
+        GPTWork("tiny-gpt", 16, 2, 1, 40, 4, 8),
+    )
+}
+DECODINGS: dict[str, Decoding] = {
+    case.name: case
+    for case in (
+        Decoding("greedy-1", W2, batch=1, beam=1),
+        Decoding("greedy-32", W2, batch=32, beam=1),
+        Decoding("beam-4", W2, batch=8, beam=4),
+        Decoding("tiny", TINY, batch=2, beam=2, source=8, new_tokens=6),
+    )
+}
+MEASURED = tuple(name for name in WORKS if not name.startswith("tiny"))
+MEASURED_DECODINGS = tuple(name for name in DECODINGS if name != "tiny")
+
+
+def weights(work: Work, seed: int = 0) -> dict[str, Array]:
+    """float32 weights under the names of the model's state_dict: biases 0, norms 1, embeddings
+    normal (as the models begin them), matrices normal with the deviation of Xavier's."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, Array] = {}
+    for name, shape in work.shapes().items():
+        if len(shape) == 1:
+            value: Array = np.full(shape, 0.0 if name.endswith("bias") else 1.0)
+        elif name.startswith(("wte", "wpe")):
+            value = 0.02 * rng.standard_normal(shape)
+        elif name == "embedding.weight":
+            value = rng.standard_normal(shape) / work.width**0.5
+        else:
+            value = rng.standard_normal(shape) * (2 / sum(shape)) ** 0.5
+        found[name] = value.astype(np.float32)
+    return found
+
+
+def _linear(name: str, n_in: int, n_out: int) -> Shapes:
+    return {f"{name}.weight": (n_out, n_in), f"{name}.bias": (n_out,)}
