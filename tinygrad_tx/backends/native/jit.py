@@ -144,12 +144,13 @@ class Loaded:
         self._found: dict[str, Any] = {}
 
     def address(self, name: str) -> int:
-        """Where the function of that name is; KeyError where there is none."""
+        """Where the function of that name is; KeyError where there is none, or where it calls
+        one that this process lacks."""
         if name not in self._found:
             try:
                 self._found[name] = _linker().lookup(self._name, name)
             except RuntimeError as error:
-                raise KeyError(name) from error
+                raise KeyError(f"{name}: {error}") from error
         return int(self._found[name][name])
 
 

@@ -1,46 +1,53 @@
 """Machine code of Kernels: compiled once, kept in this process and on disk.
 
-In: Kernels. Out: the address of each one's function. Called by compiler/ for every plan, and by
-program.py, whose executor is code of the same kind.
+In: Kernels. Out: the address of each one's function. Called by compiler/ for every plan, by team.py
+for the executor, and by `tinygrad-tx doctor`.
 
-A file of the cache is one kernel's object code. Its name is a digest of all that the code depends
-on: the kernel, the target, LLVM's version and the text of the files that write code. It begins with
-a digest of its content, so that a damaged file is known and made again. Code is run from there: so
-the directory must belong to the user and be closed to all others, or it is not used.
+A file of the disk cache is one module's object code. Its name is a digest of all that the code
+depends on: the kernel, the target, LLVM's version and the source of everything here that writes
+code. It begins with a digest of its content, so that a damaged file is known and made again. This
+code will be run: so the directory must be the user's own and closed to others' writing, or it is
+not used. Several processes may work in it: files appear whole, by a rename.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import secrets
+import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import suppress
+from functools import cache, partial
+from hashlib import sha256
+from pathlib import Path
 from threading import Lock
-from time import perf_counter
+from typing import NamedTuple
 
+from .. import kernel as kernel_forms
 from ..kernel import Kernel
 from . import ir, jit
 from .render import render
 from .target import Target
 
-_KERNELS: dict[tuple[Kernel, Target], jit.Loaded] = {}
-_LOCK = Lock()
-_STATS = {"compiled": 0, "disk_hits": 0, "memory_hits": 0, "seconds": 0.0}
+LIMIT = 256 << 20  # bytes on disk
+
 _NAME = "tx_kernel"
+_HEADER = b"tinygrad_tx object code 1\n"
+_FILE = re.compile(r"[0-9a-f]{64}\.o|\.[0-9a-f]{16}\.tmp")  # and nothing else is touched
+_STALE = 3600  # seconds after which a temporary file belongs to a process that was killed
+_log = logging.getLogger(__name__)
+_LOCK = Lock()
+# By repr, for 0.0 equals -0.0 and 1 equals True.
+_loaded: dict[tuple[str, Target], jit.Loaded] = {}
+_stats = {"compiled": 0, "disk_hits": 0, "memory_hits": 0, "seconds": 0.0}
 
 
 def functions(kernels: Sequence[Kernel], target: Target | None = None) -> dict[Kernel, int]:
     """The address of each kernel's function on the target, by default this processor's."""
     target = target or jit.host_target()
-    return {kernel: _function(kernel, target) for kernel in kernels}
-
-
-def _function(kernel: Kernel, target: Target) -> int:
-    with _LOCK:
-        key = kernel, target
-        if key in _KERNELS:
-            _STATS["memory_hits"] += 1
-        else:
-            _KERNELS[key] = load(repr(kernel), partial(_text, kernel, target), target)
-    return _KERNELS[key].address(_NAME)
+    return {k: load(repr(k), partial(_text, k, target), target).address(_NAME) for k in kernels}
 
 
 def _text(kernel: Kernel, target: Target) -> str:
@@ -50,16 +57,168 @@ def _text(kernel: Kernel, target: Target) -> str:
 
 
 def load(identity: str, text: Callable[[], str], target: Target) -> jit.Loaded:
-    """The machine code of a module: `identity` says what it is, `text` writes it where it is not
-    on disk."""
-    started = perf_counter()
-    loaded = jit.load_object(jit.compile_object(text(), target), target)
-    _STATS["compiled"] += 1
-    _STATS["seconds"] += perf_counter() - started
-    return loaded
+    """The machine code of a module. identity: all that the text depends on besides the target and
+    the source of this package; `text` writes it, where it is found nowhere."""
+    key = identity, target
+    with _LOCK:
+        if key in _loaded:
+            _stats["memory_hits"] += 1
+            return _loaded[key]
+        started = time.perf_counter()
+        directory = _directory()
+        path = directory / f"{_digest(identity, target)}.o" if directory else None
+        found = _from_disk(path, target) if path else None
+        if found is None:
+            data = jit.compile_object(text(), target)
+            found = jit.load_object(data, target)
+            _stats["compiled"] += 1
+            if path:
+                _to_disk(path, data)
+        else:
+            _stats["disk_hits"] += 1
+        _stats["seconds"] += time.perf_counter() - started
+        _loaded[key] = found
+        return found
 
 
 def stats() -> dict[str, float]:
     """Since the process began: kernels compiled, found on disk, found in memory, and the seconds
     that compiling and loading took."""
-    return dict(_STATS)
+    with _LOCK:
+        return dict(_stats)
+
+
+# On disk -----------------------------------------------------------------------------------------
+
+
+class CacheInfo(NamedTuple):
+    path: Path | None  # None: there is no directory that may be used
+    files: int
+    bytes: int
+
+
+def cache_info() -> CacheInfo:
+    """Where the disk cache is, and how much is in it."""
+    directory = _directory()
+    sizes = [size for _, size, _ in _entries(directory)] if directory else []
+    return CacheInfo(directory, len(sizes), sum(sizes))
+
+
+def clear_cache() -> int:
+    """Remove the files of the disk cache; how many there were. What is loaded stays."""
+    directory = _directory()
+    removed = 0
+    for _, _, path in _entries(directory) if directory else []:
+        with suppress(OSError):
+            path.unlink()
+            removed += 1
+    return removed
+
+
+def _directory() -> Path | None:
+    """The directory, made where it is missing; None, and a warning, where it cannot be trusted."""
+    if named := os.environ.get("TX_CACHE_DIR"):
+        return _trusted(Path(named))
+    return _trusted(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tinygrad_tx"))
+
+
+@cache  # a warning once
+def _trusted(path: Path) -> Path | None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        status = path.stat()
+    except OSError as error:
+        reason = error.strerror or str(error)
+    else:
+        if status.st_uid != os.getuid():
+            reason = "it belongs to somebody else"
+        elif status.st_mode & 0o022:
+            reason = "others may write to it; chmod 700 would help"
+        elif not os.access(path, os.W_OK | os.X_OK):
+            reason = "it is read-only"
+        else:
+            return path
+    _log.warning("compiled kernels are not kept on disk: %s: %s", path, reason)
+    return None
+
+
+def _digest(identity: str, target: Target) -> str:
+    return sha256(
+        "\0".join([identity, repr(target), jit.version(), _sources()]).encode()
+    ).hexdigest()
+
+
+@cache
+def _sources() -> str:
+    """A digest of the files that write code."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    found = sha256()
+    for file in [Path(kernel_forms.__file__), *files]:
+        found.update(file.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+def _from_disk(path: Path, target: Target) -> jit.Loaded | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    start = len(_HEADER) + 32
+    data = content[start:]
+    if content[:start] != _HEADER + sha256(data).digest():
+        return None
+    try:
+        loaded = jit.load_object(data, target)
+    except RuntimeError:  # whole, but not what this process can link
+        return None
+    with suppress(OSError):
+        os.utime(path)  # the mark of its last use
+    return loaded
+
+
+def _to_disk(path: Path, data: bytes) -> None:
+    """A full disk costs the next process some time, and this one nothing."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(_HEADER + sha256(data).digest() + data)
+        temporary.replace(path)
+        _trim(path.parent)
+    except OSError as error:
+        _log.debug("cannot keep %s: %s", path, error)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _trim(directory: Path) -> None:
+    """Remove what was not used for longest, until the rest fits."""
+    entries = sorted(_entries(directory))
+    total = sum(size for _, size, _ in entries)
+    for used, size, path in entries:
+        abandoned = path.suffix == ".tmp" and used < time.time() - _STALE
+        if total > LIMIT or abandoned:
+            with suppress(OSError):
+                path.unlink()
+            total -= size
+
+
+def _entries(directory: Path) -> list[tuple[float, int, Path]]:
+    """(time of last use, bytes, path) of each file that is ours."""
+    found = []
+    files = directory.iterdir() if directory.is_dir() else ()
+    for path in (f for f in files if _FILE.fullmatch(f.name)):
+        with suppress(OSError):  # another process has just removed it
+            status = path.stat()
+            found.append((status.st_mtime, status.st_size, path))
+    return found
+
+
+def _renew() -> None:
+    """In the child of a fork: its parent's other threads may have held the lock."""
+    global _LOCK
+    _LOCK = Lock()
+
+
+os.register_at_fork(after_in_child=_renew)

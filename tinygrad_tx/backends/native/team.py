@@ -14,7 +14,7 @@ import ctypes
 import os
 import time
 from functools import cache
-from threading import Lock, Thread
+from threading import RLock, Thread
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ Words = npt.NDArray[np.int64]
 _PATIENCE = 200_000  # nanoseconds that a worker watches: about a step of decoding
 _LINE = 64
 
-_LOCK = Lock()  # one job at a time; also guards the two below
+_LOCK = RLock()  # one job at a time; also guards the two below
 _team: Team | None = None
 _asked: int | None = None
 
@@ -147,18 +147,19 @@ def lines(words: int) -> Words:
 
 
 def _close() -> None:
-    """Before the interpreter takes the memory away that the workers look at."""
-    global _team
-    with _LOCK:
-        if _team is not None:
-            _team.close()
-        _team = None
+    """When the interpreter ends, before it takes away the memory and the code that threads use."""
+    global _team, _asked
+    # Never released: other threads stop here. This one may still run programs, without workers.
+    _LOCK.acquire()
+    if _team is not None:
+        _team.close()
+    _team, _asked = None, 1
 
 
 def _forget() -> None:
     """In the child of a fork, which has none of its parent's threads, and maybe a locked lock."""
     global _team, _LOCK
-    _team, _LOCK = None, Lock()
+    _team, _LOCK = None, RLock()
 
 
 atexit.register(_close)
