@@ -1,8 +1,8 @@
 """Matrix products: packing b, and a times the packed b.
 
 In: `Pack` and `Matmul` Kernels, whose docstrings in kernel.py say how a call's arguments lie. Out:
-functions in an ir.Module; bytes of scratch; `choose`, the tasks that a product is cut into. Called by
-the renderer of kernels and by the compiler's planner.
+functions in an ir.Module; bytes of scratch; `choose`, the tasks that a product is cut into. Called
+by the renderer of kernels and by the compiler's planner.
 
 Blocks, from the outside in: row blocks that fit the second cache, blocks of KC along k, panels of b
 (first cache), tiles of MR rows (registers). A row block of a is packed once for each block of KC.
@@ -11,6 +11,7 @@ Blocks, from the outside in: row blocks that fit the second cache, blocks of KC 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from ..kernel import Matmul, Pack
 from . import ir, tile
@@ -62,6 +63,11 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None
         rows: tile.micro(module, target, dtype, rows, along_k=False)
         for rows in tile.heights(target, dtype)
     }
+    # One or two rows are too few to hide the latency of their chains: several panels at once do.
+    several = {
+        rows: (tile.micro(module, target, dtype, rows, along_k=False, panels=panels), panels)
+        for rows, panels in ((1, 4), (2, 2))
+    }
     b = module.function(name, PARAMS)
     args, task, scratch = b.params
     values = _arguments(b, args, 19)
@@ -81,36 +87,73 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None
     row_stop, column_stop = b.smin(M, b.add(row, rows)), b.smin(N, b.add(column, columns))
     padded = b.mul(ceil_div(b, N, integer(nr)), integer(nr))
 
-    height = row_block(target, dtype)
-    with b.loop(row, row_stop, integer(height)) as top, b.loop(zero, K, integer(KC)) as block:
-        m = b.smin(b.sub(row_stop, top.i), integer(height))
+    rounds = b.intrinsic("smax", "i64", K, one)  # where there is no k, c is still written
+    high = row_block(target, dtype)
+    wide = integer(column_block(target, dtype))
+    with b.loop(row, row_stop, integer(high)) as top, b.loop(zero, rounds, integer(KC)) as block:
+        m = b.smin(b.sub(row_stop, top.i), integer(high))
         kc = b.smin(b.sub(K, block.i), integer(KC))
         there = b.at(a, b.index(zero, (top.i, am), (block.i, ak)), element)
-        single = b.compare("eq", m, one)
-        with b.when(b.compare("sgt", m, one)), b.loop(zero, m, integer(mr)) as i:
-            to = b.at(scratch, b.mul(i.i, kc), element)
-            w = b.smin(b.sub(m, i.i), integer(mr))
-            b.call(panel, "void", to, b.at(there, b.mul(i.i, am), element), am, ak, w,
-                   integer(mr), kc)
-        # One row is read where it lies.
+        apart = b.add(b.mul(kc, integer(mr)), integer(target.lanes(dtype)))  # from tile to tile
+        single = b.compare("eq", m, one)  # one row is read where it lies
+        with b.when(b.binary("xor", single, ir.boolean(True))):
+            _pack_rows(b, panel, scratch, there, am, ak, m, kc, apart, mr, element)
         left, left_stride = b.select(single, there, scratch), b.select(single, ak, integer(mr))
         add = ir.boolean(True) if kernel.accumulate else b.compare("sgt", block.i, zero)
         feet = b.at(packed, b.mul(block.i, padded), element)
-        with b.loop(column, column_stop, integer(nr)) as j:
-            foot = b.at(feet, b.mul(j.i, kc), element)
-            n = b.sub(N, j.i)
-            with b.loop(zero, m, integer(mr)) as i:
-                w = b.smin(b.sub(m, i.i), integer(mr))
-                at = b.at(c, b.index(j.i, (b.add(top.i, i.i), cm)), element)
-                given = (kc, b.at(left, b.mul(i.i, kc), element), left_stride, foot, integer(nr),
-                         zero, at, cm, w, n, add)
+        with b.loop(column, column_stop, wide) as j0, b.loop(zero, m, integer(mr)) as i:
+            w = b.smin(b.sub(m, i.i), integer(mr))
+            tops = b.at(left, b.mul(b.binary("sdiv", i.i, integer(mr)), apart), element)
+            c_row = b.at(c, b.mul(b.add(top.i, i.i), cm), element)
+            stop = b.smin(column_stop, b.add(j0.i, wide))
+
+            def call(function: str, j: Value) -> None:
+                foot, at = b.at(feet, b.mul(j, kc), element), b.at(c_row, j, element)
+                given = kc, tops, left_stride, foot, integer(nr), b.mul(kc, integer(nr))
+                b.call(function, "void", *given, at, cm, w, b.sub(N, j), add)
+
+            done = j0.i
+            for r, (function, panels) in several.items():
+                whole = b.mul(
+                    b.binary("sdiv", b.sub(stop, done), integer(panels * nr)), integer(panels * nr)
+                )
+                ahead = b.add(done, b.select(b.compare("eq", w, integer(r)), whole, zero))
+                with b.loop(done, ahead, integer(panels * nr)) as j:
+                    call(function, j.i)
+                done = ahead
+            with b.loop(done, stop, integer(nr)) as j:
                 lower = 0
                 for r, function in micros.items():
                     fits = b.compare("sle", w, integer(r))
                     with b.when(b.binary("and", fits, b.compare("sgt", w, integer(lower)))):
-                        b.call(function, "void", *given)
+                        call(function, j.i)
                     lower = r
     b.end()
+
+
+def _pack_rows(
+    b: Builder,
+    panel: str,
+    to: Value,
+    source: Value,
+    stride: Value,
+    k_stride: Value,
+    m: Value,
+    kc: Value,
+    apart: Value,
+    mr: int,
+    element: str,
+) -> None:
+    """The rows of one block of a, tile by tile. Where they are contiguous along m, few k at a time,
+    so that the tiles find in the cache what lies beside their neighbours' elements."""
+    few = b.select(b.compare("eq", stride, integer(1)), b.smin(kc, integer(32)), kc)
+    with b.loop(integer(0), kc, few) as k, b.loop(integer(0), m, integer(mr)) as i:
+        tile_start = b.mul(b.binary("sdiv", i.i, integer(mr)), apart)
+        here = b.at(to, b.index(tile_start, (k.i, integer(mr))), element)
+        there = b.at(source, b.index(integer(0), (i.i, stride), (k.i, k_stride)), element)
+        w = b.smin(b.sub(m, i.i), integer(mr))
+        count = b.smin(b.sub(kc, k.i), few)
+        b.call(panel, "void", here, there, stride, k_stride, w, integer(mr), count)
 
 
 def matmul_scratch(kernel: Matmul, args: Sequence[int], target: Target) -> int:
@@ -118,7 +161,7 @@ def matmul_scratch(kernel: Matmul, args: Sequence[int], target: Target) -> int:
     m, k, rows = args[2], args[4], args[5]
     high = min(m, rows, row_block(target, kernel.dtype))
     mr = target.tile(kernel.dtype)[0]
-    elements = -(-high // mr) * mr * min(k, KC) + target.lanes(kernel.dtype)
+    elements = -(-high // mr) * (mr * min(k, KC) + target.lanes(kernel.dtype))
     return elements * ir.width(tile.ELEMENT[kernel.dtype])
 
 
@@ -126,6 +169,50 @@ def row_block(target: Target, dtype: str) -> int:
     """Rows of a that are packed at a time: with KC columns they take a quarter MiB."""
     mr = target.tile(dtype)[0]
     return (256 if dtype == "float32" else 128) // mr * mr
+
+
+def column_block(target: Target, dtype: str) -> int:
+    """Columns whose panels of KC rows stay in the second cache while all tiles of rows use them."""
+    nr = target.tile(dtype)[1]
+    return (512 if dtype == "float32" else 256) // nr * nr
+
+
+# Cutting into tasks ------------------------------------------------------------------------------
+
+_START = 4_000  # cycles that a task's start takes
+_LEAST = 30_000  # cycles that a task is worth at least
+
+
+@cache
+def choose(
+    m: int, n: int, k: int, batch: int, dtype: str, target: Target, full_rows: bool = False
+) -> tuple[int, int, int]:
+    """Rows and columns per task of a product's Matmul, and panels per task of its Pack.
+
+    By shape alone: the cut with the least estimated time on 1, 2, 4 and 8 threads, each relative to
+    an even share. full_rows: a task has all columns of its rows. For the compiler's planner.
+    """
+    mr, nr = target.tile(dtype)
+    tiles, panels = max(1, -(-m // mr)), max(1, -(-n // nr))
+    high = next(rows for rows in tile.heights(target, dtype) if rows >= min(m, mr))
+    vectors = nr // target.lanes(dtype)
+
+    def work(down: int, across: int) -> float:
+        """Cycles of a task of so many tiles and panels: two products at a time, a vector of b
+        loaded in two, an element of a packed in half a one."""
+        return k * (vectors * across * (down * high / 2 + 2) + down * mr / 2)
+
+    def cost(down: int, across: int) -> float:
+        task = _START + work(down, across)
+        tasks = batch * -(-tiles // down) * -(-panels // across)
+        return sum(threads * -(-tasks // threads) * task for threads in (1, 2, 4, 8))
+
+    downs = {-(-tiles // cuts) for cuts in range(1, min(tiles, 64) + 1)}
+    acrosses = {-(-panels // cuts) for cuts in range(1, 1 if full_rows else min(panels, 16) + 1)}
+    cuts = [(d, a) for d in downs for a in acrosses | {panels} if work(d, a) > _LEAST]
+    down, across = min(sorted(cuts, reverse=True), default=(tiles, panels), key=lambda c: cost(*c))
+    each = max(-(-panels // 16), int(2 * _LEAST / (max(k, 1) * nr)))
+    return down * mr, across * nr, min(panels, each)
 
 
 # Small parts -------------------------------------------------------------------------------------

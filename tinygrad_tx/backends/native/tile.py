@@ -3,16 +3,16 @@
 In: a module and a target. Out: internal functions in that module, each added once, which gemm.py
 and attention.py call:
 
-- `micro`: a block of C (a few rows times NR columns) = [C +] A B, with A read by broadcasts and B by
-  whole vectors. Each element is one chain of fused multiply-adds upward in k that starts from 0; the
-  finished sum is then written, or added to what C holds. Which variant computes it, and how wide or
-  high the block is, changes no bit.
+- `micro`: a block of C (a few rows times NR columns) = [C +] A B, with A read by broadcasts and B
+  by whole vectors. Each element is one chain of fused multiply-adds upward in k that starts from 0;
+  the finished sum is then written, or added to what C holds. Which variant computes it, and how
+  wide or high the block is, changes no bit.
 - `panel`: copies a strided matrix into the layout [k][width] that `micro` reads, zeros behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from . import ir
 from .ir import Builder, Module, Value, integer, vector
@@ -122,22 +122,26 @@ def _broadcasts(
     tops: Sequence[Value],
     stride: Value,
     along_k: bool,
-) -> list[Value]:
-    """One vector for each row: its element of A at this k in all lanes."""
+) -> Iterator[Value]:
+    """One vector for each row: its element of A at this k in all lanes. Made when it is asked for,
+    close to its use, and kept there: brought forward, the loads would push sums out of their
+    registers."""
     lanes, element = target.lanes(dtype), ELEMENT[dtype]
-    if along_k:
-        reach = [b.mul(stride, integer(i)) for i in range(_REACH)]
-        at = [b.at(tops[i // _REACH], reach[i % _REACH], element) for i in range(rows)]
-    elif target.name == "neon" and rows % lanes == 0:
-        # A multiply-add takes one lane of a register there: no broadcasts.
-        whole = [
-            b.load(vector(lanes, element), b.at(tops[0], integer(i), element))
-            for i in range(0, rows, lanes)
-        ]
-        return [b.splat(b.lane(whole[i // lanes], i % lanes), lanes) for i in range(rows)]
-    else:
-        at = [b.at(tops[0], integer(i), element) for i in range(rows)]
-    return [b.splat(b.load(element, p), lanes) for p in at]
+    reach = [b.mul(stride, integer(i)) for i in range(_REACH)] if along_k else []
+    by_lane = target.name == "neon" and not along_k and rows % lanes == 0
+    several = zero(element)
+    for i in range(rows):
+        if i and not by_lane:
+            b.do('call void asm sideeffect "", "~{memory}"()')  # the loads below stay below
+        if by_lane:  # a multiply-add takes one lane of a register there: no broadcasts
+            if i % lanes == 0:
+                several = b.load(vector(lanes, element), b.at(tops[0], integer(i), element))
+            yield b.splat(b.lane(several, i % lanes), lanes)
+        elif along_k:
+            at = b.at(tops[i // _REACH], reach[i % _REACH], element)
+            yield b.splat(b.load(element, at), lanes)
+        else:
+            yield b.splat(b.load(element, b.at(tops[0], integer(i), element)), lanes)
 
 
 def _store(
@@ -305,8 +309,7 @@ def transpose(b: Builder, rows: Sequence[Value]) -> list[Value]:
     columns: list[Value] = []
     for c in range(group):
         columns += _exchange(b, [block[c] for block in inner], group)
-    ordered = [columns[c * (lanes // group) + g] for g in range(lanes // group) for c in range(group)]
-    return ordered
+    return [columns[c * (lanes // group) + g] for g in range(lanes // group) for c in range(group)]
 
 
 def _transpose_groups(b: Builder, rows: Sequence[Value], group: int) -> list[Value]:

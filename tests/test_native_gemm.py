@@ -1,0 +1,234 @@
+"""Packed matrix products against NumPy: shapes, strides, batches, task cuts, machine code."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from tinygrad_tx.backends.kernel import Kernel, Matmul, Pack
+from tinygrad_tx.backends.native import gemm, ir, jit, tile
+from tinygrad_tx.backends.native.target import KC, Target
+
+HOST = jit.host_target().name
+# What runs here: this processor's own kind, and the lesser ones of its family.
+NAMES = {"avx512": ["avx512", "avx2", "plain"], "avx2": ["avx2", "plain"], "neon": ["neon"]}
+TARGETS = [jit.named_target(name) for name in NAMES.get(HOST, ["plain"])]
+DTYPES = ["float32", "float64"]
+
+each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+@cache
+def load(kernel: Kernel, target: Target) -> Any:
+    module = ir.Module()
+    {Pack: gemm.pack, Matmul: gemm.matmul}[type(kernel)](kernel, module, "kernel", target)
+    code = jit.load_object(jit.compile_object(module.text(), target), target)
+    params = ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p
+    return code, ctypes.CFUNCTYPE(None, *params)(code.address("kernel"))
+
+
+def run(kernel: Kernel, target: Target, args: list[int], backwards: bool = False) -> None:
+    """All tasks of a call, in order or against it. The memory behind the scratch must stay."""
+    _, function = load(kernel, target)
+    scratch_of = {Pack: gemm.pack_scratch, Matmul: gemm.matmul_scratch}[type(kernel)]
+    size = scratch_of(kernel, args, target)
+    whole = np.full(size + 128, 0xA5, np.uint8)
+    start = -whole.ctypes.data % 64
+    given = np.array(args, np.int64)
+    tasks = range(kernel.tasks(args))
+    for task in reversed(tasks) if backwards else tasks:
+        function(given.ctypes.data, task, whole.ctypes.data + start)
+    assert (whole[start + size :] == 0xA5).all()
+
+
+def strides(x: np.ndarray) -> list[int]:
+    return [s // x.itemsize for s in x.strides]
+
+
+def packed(b: np.ndarray, target: Target, panels_per_task: int = 3) -> np.ndarray:
+    """b (B0, B1, K, N), packed."""
+    b0, b1, k, n = b.shape
+    nr = target.tile(b.dtype.name)[1]
+    size = k * -(-n // nr) * nr
+    out = np.full((b0, b1, size + 5), np.nan, b.dtype)
+    head = [b0, b1, k, n, panels_per_task]
+    args = [*head, b.ctypes.data, *strides(b), out.ctypes.data, *strides(out)[:2]]
+    run(Pack(b.dtype.name, nr), target, args)
+    assert np.isnan(out[..., size:]).all()
+    return out
+
+
+def product(
+    a: np.ndarray,
+    b: np.ndarray,
+    target: Target,
+    cut: tuple[int, int] = (10**6, 10**6),
+    old: np.ndarray | None = None,
+    backwards: bool = False,
+) -> np.ndarray:
+    """a (B0, B1, M, K) times b (B0, B1, K, N), in tasks of `cut` tiles; added to `old` if given."""
+    (b0, b1, m, k), n = a.shape, b.shape[-1]
+    mr, nr = target.tile(a.dtype.name)
+    rows, columns = cut[0] * mr, cut[1] * nr
+    c = np.full((b0, b1, m, n + 3), np.nan, a.dtype)
+    if old is not None:
+        c[..., :n] = old
+    right = packed(b, target)
+    left = [a.ctypes.data, *strides(a)]
+    args = [b0, b1, m, n, k, rows, columns, *left, right.ctypes.data, *strides(right)[:2]]
+    args += [c.ctypes.data, *strides(c)[:3]]
+    run(Matmul(a.dtype.name, old is not None), target, args, backwards)
+    assert np.isnan(c[..., n:]).all()
+    return c[..., :n]
+
+
+def normal(shape: tuple[int, ...], dtype: str, turned: bool = False, seed: int = 0) -> np.ndarray:
+    """Standard normal; turned: with the last two axes swapped in memory."""
+    rng = np.random.default_rng([seed, *shape])
+    if turned:
+        shape = *shape[:-2], shape[-1], shape[-2]
+    x = rng.standard_normal(shape).astype(dtype)
+    return x.swapaxes(-1, -2) if turned else x
+
+
+def check(c: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
+    want = a.astype("float64") @ b.astype("float64")
+    scale = np.abs(a).astype("float64") @ np.abs(b).astype("float64")
+    assert (np.abs(c - want) <= 2 * np.finfo(c.dtype).eps * (1 + scale) * 8).all()
+
+
+@each_target
+@each_dtype
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 4), (33, 77, 70), (61, KC + 5, 33)])
+@pytest.mark.parametrize("turned", [(False, False), (True, True), (False, True), (True, False)])
+def test_products(
+    target: Target, dtype: str, shape: tuple[int, int, int], turned: tuple[bool, bool]
+) -> None:
+    m, k, n = shape
+    a, b = normal((1, 1, m, k), dtype, turned[0]), normal((1, 1, k, n), dtype, turned[1])
+    check(product(a, b, target), a, b)
+
+
+@each_target
+@each_dtype
+def test_strides_batches_and_accumulation(target: Target, dtype: str) -> None:
+    a = normal((3, 2, 40, 99), dtype)[:, :, ::2, ::3]
+    b = np.broadcast_to(normal((1, 2, 33, 90), dtype)[..., ::2], (3, 2, 33, 45))
+    check(product(a, b, target), a, b)
+    old = normal((3, 2, 20, 45), dtype, seed=1)
+    added = product(a, b, target, old=old)
+    np.testing.assert_array_equal(added, old + product(a, b, target))
+    same = np.broadcast_to(a[:1, :1, :1], a.shape)
+    check(product(same, b, target), same, b)
+
+
+@each_target
+@each_dtype
+def test_a_row_has_the_same_bits_in_every_product(target: Target, dtype: str) -> None:
+    """For each number of rows, layout and cut into tasks, in any order of the tasks."""
+    a, b = normal((1, 1, 64, 600), dtype), normal((1, 1, 600, 150), dtype)
+    whole = product(a, b, target)
+    for m in [*range(1, 18), 31]:
+        np.testing.assert_array_equal(product(a[:, :, :m], b, target), whole[:, :, :m])
+    for i in (0, 13, 63):
+        np.testing.assert_array_equal(
+            product(a[:, :, i : i + 1], b, target), whole[:, :, i : i + 1]
+        )
+    for cut in ((1, 1), (2, 10**3), (10**3, 2)):
+        np.testing.assert_array_equal(product(a, b, target, cut, backwards=True), whole)
+    turned = np.ascontiguousarray(a.swapaxes(2, 3)).swapaxes(2, 3)
+    np.testing.assert_array_equal(product(turned, b, target), whole)
+    for n in (1, 37):
+        np.testing.assert_array_equal(product(a, b[..., :n], target), whole[..., :n])
+
+
+@each_target
+def test_an_element_is_one_chain_for_each_block(target: Target) -> None:
+    """1 + 2^-30 + 2^-30 + ...: small terms are lost one by one, and kept where a block has no 1."""
+    k = KC + KC // 2
+    a, b = np.full((1, 1, 1, k), 2.0**-30, "float32"), np.ones((1, 1, k, 1), "float32")
+    a[..., 0] = 1.0
+    want = np.float32(1.0) + np.float32(2.0**-30 * (KC // 2))
+    assert product(a, b, target)[0, 0, 0, 0] == want
+
+
+@each_target
+@each_dtype
+def test_nan_and_infinity_pass(target: Target, dtype: str) -> None:
+    a, b = normal((1, 1, 20, 40), dtype), normal((1, 1, 40, 50), dtype)
+    a[0, 0, 3, 5], a[0, 0, 4, 6] = np.nan, np.inf
+    c = product(a, b, target)[0, 0]
+    assert np.isnan(c[3]).all() and np.isinf(c[4]).all()
+    assert np.isfinite(np.delete(c, [3, 4], 0)).all()
+
+
+@each_target
+@each_dtype
+def test_packed_layout(target: Target, dtype: str) -> None:
+    nr = target.tile(dtype)[1]
+    k, n = KC + 7, 2 * nr + 3
+    for turned in (False, True):
+        b = normal((1, 1, k, n), dtype, turned)
+        whole = np.zeros((k, 3 * nr), dtype)
+        whole[:, :n] = b[0, 0]
+        want = [
+            block[:, p * nr : (p + 1) * nr].ravel()
+            for block in (whole[:KC], whole[KC:])
+            for p in range(3)
+        ]
+        got = packed(b, target, panels_per_task=2)[0, 0, : k * 3 * nr]
+        np.testing.assert_array_equal(got, np.concatenate(want))
+
+
+@each_target
+@each_dtype
+def test_no_k_is_zero(target: Target, dtype: str) -> None:
+    a, b = normal((1, 1, 4, 3), dtype)[..., :0], normal((1, 1, 3, 5), dtype)[:, :, :0]
+    old = normal((1, 1, 4, 5), dtype, seed=1)
+    np.testing.assert_array_equal(product(a, b, target, old=old), old)
+    np.testing.assert_array_equal(product(a, b, target), np.zeros((1, 1, 4, 5), dtype))
+
+
+@pytest.mark.parametrize("name", ["avx512", "avx2", "neon", "plain"])
+@each_dtype
+def test_the_inner_loops_stay_in_registers(name: str, dtype: str) -> None:
+    target, module = jit.named_target(name), ir.Module()
+    names = [
+        tile.micro(module, target, dtype, rows, along_k=along_k)
+        for rows in tile.heights(target, dtype)
+        for along_k in (False, True)
+    ]
+    names += [tile.micro(module, target, dtype, 1, along_k=False, panels=4)]
+    text = jit.assembly(module.text().replace("define internal", "define"), target)
+    for function in names:
+        lines = re.split(rf"\n_?{function}:", text)[1].split("\n.Lfunc_end")[0].splitlines()
+        products = [i for i, s in enumerate(lines) if re.search(r"\b(vfmadd|fmla|mulp|fmul)", s)]
+        loop = lines[products[0] : products[-1] + 1]
+        assert products
+        assert not [line for line in loop if re.search(r"\bsp\b|%[re]sp", line)], function
+
+
+@pytest.mark.parametrize("full_rows", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(2048, 256, 256), (256, 256, 2048), (1, 256, 256), (32, 8000, 256), (1, 1, 1)]
+)
+def test_chosen_tasks(shape: tuple[int, int, int], full_rows: bool) -> None:
+    target = jit.named_target("avx2")
+    m, n, k = shape
+    mr, nr = target.tile("float32")
+    rows, columns, panels = gemm.choose(m, n, k, 1, "float32", target, full_rows)
+    assert rows % mr == columns % nr == 0 and 1 <= panels <= -(-n // nr)
+    assert not full_rows or columns >= n
+    tasks = -(-m // rows) * -(-n // columns)
+    if m * n * k > 10**8 and not full_rows:
+        assert tasks >= 8
+    if m * n * k < 10**5:
+        assert tasks == 1
