@@ -146,12 +146,13 @@ class Loaded:
     def address(self, name: str) -> int:
         """Where the function of that name is; KeyError where there is none, or where it calls
         one that this process lacks."""
-        if name not in self._found:
-            try:
-                self._found[name] = _linker().lookup(self._name, name)
-            except RuntimeError as error:
-                raise KeyError(f"{name}: {error}") from error
-        return int(self._found[name][name])
+        with _LINKING:  # if two threads found it at once, dropping one's find would unload the code
+            if name not in self._found:
+                try:
+                    self._found[name] = _linker().lookup(self._name, name)
+                except RuntimeError as error:
+                    raise KeyError(f"{name}: {error}") from error
+            return int(self._found[name][name])
 
 
 @cache
@@ -167,3 +168,12 @@ def load_object(data: bytes, target: Target) -> Loaded:
         library = _llvm().JITLibraryBuilder()
         library.add_object_img(data).add_current_process()
         return Loaded(library.link(_linker(), name), name)
+
+
+def _renew() -> None:
+    """In the child of a fork: its parent's other threads may have held the lock."""
+    global _LINKING
+    _LINKING = Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
