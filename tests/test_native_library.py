@@ -1,0 +1,307 @@
+"""Compiling, loading, and the cache of object code on disk."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+
+from tinygrad_tx.backends.kernel import Kernel, Opaque
+from tinygrad_tx.backends.native import ir, jit, library, render
+from tinygrad_tx.backends.native.target import Target
+
+pytest.importorskip("llvmlite")
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class AddTo(Kernel):
+    """x[task] += value. Arguments: address of x, float64."""
+
+    value: float
+
+
+def write(kernel: AddTo, module: ir.Module, name: str, target: Target) -> None:
+    f = module.function(name, [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")])
+    args, task, _ = f.params
+    at = f.at(f.load("ptr", args), task, "double")
+    f.store(f.add(f.load("double", at), ir.floating(kernel.value, "double")), at)
+    f.end()
+
+
+def value(address: int) -> float:
+    """What the function adds."""
+    x = np.zeros(3)
+    args = np.array([x.ctypes.data], np.int64)
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(address)
+    call(args.ctypes.data, 2, None)
+    assert not x[:2].any()
+    return float(x[2])
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a new process: nothing is loaded, nothing counted."""
+    monkeypatch.setattr(library, "_loaded", {})
+    counts = {"compiled": 0, "disk_hits": 0, "memory_hits": 0, "seconds": 0.0}
+    monkeypatch.setattr(library, "_stats", counts)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory of an empty cache."""
+    monkeypatch.setenv("TX_CACHE_DIR", str(tmp_path / "kernels"))
+    monkeypatch.setattr(library, "render", write)
+    forget(monkeypatch)
+    yield tmp_path / "kernels"
+
+
+def files(place: Path) -> list[Path]:
+    return sorted(place.iterdir())
+
+
+def counts() -> tuple[float, float, float]:
+    found = library.stats()
+    return found["compiled"], found["disk_hits"], found["memory_hits"]
+
+
+def test_memory_then_disk_then_compiling(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = AddTo(1.0), AddTo(2.0)
+    found = library.functions([one, two, one])
+    assert [value(found[k]) for k in (one, two)] == [1, 2]
+    assert counts() == (2, 0, 1)
+    assert library.functions([two]) == {two: found[two]} and counts() == (2, 0, 2)
+    forget(monkeypatch)
+    found = library.functions([AddTo(1.0), AddTo(2.0), AddTo(3.0)])
+    assert [value(found[AddTo(v)]) for v in (1.0, 2.0, 3.0)] == [1, 2, 3]
+    assert counts() == (1, 2, 0) and library.stats()["seconds"] > 0
+
+
+def test_kernels_that_are_equal_but_not_the_same() -> None:
+    """0.0 equals -0.0; adding them to -0.0 does not."""
+    zeros = [library.functions([AddTo(v)])[AddTo(v)] for v in (0.0, -0.0)]
+    assert zeros[0] != zeros[1]
+
+
+def test_code_depends_on_target_and_source(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = jit.host_target()
+    other = Target("plain", 16, host.triple, host.cpu, "-sse3")
+    for target in (host, other, host):
+        assert value(library.functions([AddTo(5.0)], target)[AddTo(5.0)]) == 5
+    assert counts() == (2, 0, 1)
+    forget(monkeypatch)
+    monkeypatch.setattr(library, "_sources", lambda: "another version")
+    library.functions([AddTo(5.0)])
+    assert counts() == (1, 0, 0) and len(files(place)) == 3
+
+
+def test_only_the_owner_may_read(place: Path) -> None:
+    library.functions([AddTo(1.0)])
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert [f.stat().st_mode & 0o777 for f in files(place)] == [0o600]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "foreign", "header"])
+def test_damaged_files_are_made_again(
+    place: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.functions([AddTo(4.0)])
+    (file,) = files(place)
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    file.write_bytes(
+        {
+            "cut": whole[:-1],
+            "empty": b"",
+            "flipped": flipped,
+            "foreign": b"not object code at all" * 100,
+            "header": whole[: len(library._HEADER) + 10],
+        }[damage]
+    )
+    forget(monkeypatch)
+    assert value(library.functions([AddTo(4.0)])[AddTo(4.0)]) == 4
+    assert counts() == (1, 0, 0) and file.read_bytes() == whole
+
+
+def test_directory_that_cannot_be_trusted(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.mkdir()
+    place.chmod(0o777)
+    with caplog.at_level(logging.WARNING):
+        for v in (1.0, 2.0):
+            assert value(library.functions([AddTo(v)])[AddTo(v)]) == v
+    assert [r.message for r in caplog.records] == [
+        f"compiled kernels are not kept on disk: {place}: others may write to it; "
+        "chmod 700 would help"
+    ]
+    assert not files(place) and library.cache_info() == (None, 0, 0) and library.clear_cache() == 0
+
+
+def test_directory_that_cannot_be_made(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.write_text("a file")
+    assert value(library.functions([AddTo(1.0)])[AddTo(1.0)]) == 1
+    assert "File exists" in caplog.text
+    monkeypatch.setattr(os, "getuid", lambda: -1)
+    monkeypatch.setenv("TX_CACHE_DIR", str(place.parent))
+    assert library.cache_info().path is None
+    assert "belongs to somebody else" in caplog.text
+
+
+def test_where_the_directory_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TX_CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert library.cache_info().path == tmp_path / "xdg" / "tinygrad_tx"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert library.cache_info().path == tmp_path / ".cache" / "tinygrad_tx"
+
+
+def test_a_disk_that_fails(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    assert value(library.functions([AddTo(1.0)])[AddTo(1.0)]) == 1
+    monkeypatch.undo()
+    assert not files(place)
+
+
+def test_what_was_not_used_for_longest_goes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = [AddTo(i + 0.1) for i in range(4)]
+    for i, kernel in enumerate(kernels[:3]):
+        before = set(files(place)) if place.exists() else set()
+        library.functions([kernel])
+        (new,) = set(files(place)) - before
+        os.utime(new, (i, i))
+    size = new.stat().st_size
+    abandoned, foreign = place / f".{'0' * 16}.tmp", place / "notes.txt"
+    for file in (abandoned, foreign):
+        file.write_text("x")
+        os.utime(file, (5, 5))
+    forget(monkeypatch)
+    library.functions(kernels[:1])  # now the second is the one not used for longest
+    monkeypatch.setattr(library, "LIMIT", 3 * size + size // 2)
+    library.functions(kernels[3:])
+    assert not abandoned.exists() and foreign.exists()
+    assert library.cache_info() == (place, 3, 3 * size)
+    forget(monkeypatch)
+    library.functions([kernels[0], *kernels[2:]])
+    assert counts() == (0, 3, 0)
+    assert library.clear_cache() == 3 and files(place) == [foreign]
+
+
+def test_threads_compile_each_kernel_once() -> None:
+    found: list[dict[Kernel, int]] = []
+    kernels = [AddTo(float(i)) for i in range(8)]
+    callers = [
+        Thread(target=lambda: found.append(dict(library.functions(kernels)))) for _ in range(4)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert counts() == (8, 0, 24) and found == [found[0]] * 4
+
+
+SCRIPT = """
+from test_native_library import AddTo, library, value, write
+library.render = write
+for i in range(30):
+    assert value(library.functions([AddTo(float(i))])[AddTo(float(i))]) == i
+print(library.stats()["compiled"] + library.stats()["disk_hits"])
+"""
+
+
+def test_two_processes_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", SCRIPT]
+    running = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert [p.communicate(timeout=60)[0] for p in running] == ["30\n"] * 3
+    assert len(files(place)) == 30
+    assert library.functions([AddTo(7.0)]) and counts() == (0, 1, 0)
+
+
+# The compiler itself -----------------------------------------------------------------------------
+
+
+def test_targets() -> None:
+    names = ("avx512", "avx2", "neon", "plain")
+    avx512, avx2, neon, plain = (jit.named_target(name) for name in names)
+    assert [t.name for t in (avx512, avx2, neon, plain)] == list(names)
+    module = ir.Module()
+    f = module.function("double", [("ptr", "x")])
+    x = f.load("<16 x float>", f.params[0])
+    f.store(f.fma(x, x, x), f.params[0])
+    f.end()
+    text = module.text()
+    assert "zmm" in jit.assembly(text, avx512) and "vfmadd" in jit.assembly(text, avx512)
+    assert "zmm" not in jit.assembly(text, avx2) and "ymm" in jit.assembly(text, avx2)
+    assert "fmla" in jit.assembly(text, neon)
+    assert "ymm" not in jit.assembly(text, plain)
+
+
+def test_forced_target() -> None:
+    script = "from tinygrad_tx.backends.native import jit; print(jit.host_target().name)"
+    for name, code in (("plain", 0), ("sse9", 1)):
+        environment = {**os.environ, "TX_TARGET": name}
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False
+        )
+        assert done.returncode == code
+        expected = "plain" if code == 0 else "TX_TARGET=sse9: choose one of avx512, avx2, neon"
+        assert expected in done.stdout + done.stderr
+
+
+def test_functions_of_libm() -> None:
+    """They are called where there is no instruction for them."""
+    module = ir.Module()
+    f = module.function("power", [("double", "x"), ("double", "y")], "double")
+    f.end(f.call("pow", "double", *f.params))
+    target = jit.host_target()
+    loaded = jit.load_object(jit.compile_object(module.text(), target), target)
+    power = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double, ctypes.c_double)
+    assert power(loaded.address("power"))(3.0, 2.5) == 3.0**2.5
+
+
+def test_mistakes() -> None:
+    target = jit.host_target()
+    with pytest.raises(RuntimeError, match="expected"):
+        jit.compile_object("define nonsense", target)
+    with pytest.raises(RuntimeError, match="object file"):
+        jit.load_object(b"nonsense" * 100, target)
+    module = ir.Module()
+    f = module.function("known", [])
+    f.call("no_such_function_anywhere", "void")
+    f.end()
+    loaded = jit.load_object(jit.compile_object(module.text(), target), target)
+    for name in ("known", "unknown"):
+        with pytest.raises(KeyError):
+            loaded.address(name)
+    with pytest.raises(TypeError, match="Opaque has no native form"):
+        render.render(Opaque("sort"), module, "f", target)
+
+
+def test_without_llvmlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
+    jit._llvm.cache_clear()
+    with pytest.raises(jit.NativeUnavailable, match="pip install llvmlite"):
+        jit.named_target("plain")
+    monkeypatch.undo()
+    jit._llvm.cache_clear()
