@@ -378,6 +378,22 @@ def test_doctor(capsys: Capture) -> None:
     assert "ready (NumpyBackend)" in out
 
 
+def test_doctor_clears_the_kernel_cache(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TX_CACHE_DIR", str(tmp_path))
+    (tmp_path / f"{'0' * 64}.o").write_bytes(b"code")
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "\nnative code " in out
+    assert f"kernel cache  1 compiled kernels, 0.0 MiB in {tmp_path}\n" in out
+    assert main(["doctor", "--clear-cache"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("cleared       1 compiled kernels\n")
+    assert f"kernel cache  0 compiled kernels, 0.0 MiB in {tmp_path}\n" in out
+    assert not list(tmp_path.iterdir())
+
+
 def test_attention(run: Path, tmp_path: Path, capsys: Capture) -> None:
     pytest.importorskip("matplotlib")
     picture = tmp_path / "heads.png"

@@ -24,10 +24,16 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    del parser  # takes none
+    parser.add_argument(
+        "--clear-cache", action="store_true", help="remove the compiled kernels kept on disk first"
+    )
 
 
 def _run(args: Namespace) -> None:
+    if args.clear_cache:
+        from tinygrad_tx.backends.native import library
+
+        print(f"{'cleared':<14}{library.clear_cache()} compiled kernels")
     for name, what in _findings():
         print(f"{name:<14}{what}")
 
@@ -48,6 +54,8 @@ def _findings() -> Iterator[tuple[str, str]]:
             yield f"device {device}", f"ready ({type(backends.get(device)).__name__})"
         except DeviceError as error:
             yield f"device {device}", f"not available: {error}"
+    yield "native code", _native()
+    yield "kernel cache", _kernel_cache()
     yield "dot", _dot()
     for package, use in _OPTIONAL.items():
         yield package, _version(package) or f"not installed; for {use}: pip install {package}"
@@ -89,6 +97,24 @@ def _blas() -> str:
     return f"{name}, threads: {' '.join(limits) or 'as many as there are cores'}"
 
 
+def _native() -> str:
+    """What compiled functions are compiled for, and how many threads run them."""
+    from tinygrad_tx.backends.native import jit, team
+
+    try:
+        target = jit.host_target()
+    except jit.NativeUnavailable as error:
+        return f"not available: {error}"
+    return f"{target.name} ({target.cpu}), LLVM {jit.version()}, {team.get_num_threads()} threads"
+
+
+def _kernel_cache() -> str:
+    from tinygrad_tx.backends.native import library
+
+    path, files, size = library.cache_info()
+    return f"{files} compiled kernels, {size / 2**20:.1f} MiB in {path}" if path else "not used"
+
+
 def _dot() -> str:
     program = shutil.which("dot")
     if program is None:
@@ -100,7 +126,10 @@ def _dot() -> str:
 COMMAND = Command(
     "doctor",
     "show what is installed and which devices there are",
-    (("doctor", "versions, processor, BLAS, devices, optional packages"),),
+    (
+        ("doctor", "versions, processor, BLAS, devices, optional packages"),
+        ("doctor --clear-cache", "and every kernel is compiled again when it is needed"),
+    ),
     _arguments,
     _run,
 )
