@@ -53,19 +53,21 @@ def _package_version() -> str:
 @cache
 def host_target() -> Target:
     """This processor, or the lesser one that the environment variable TX_TARGET names."""
-    features: Mapping[str, bool] = _llvm().get_host_cpu_features()
-    asked = os.environ.get("TX_TARGET", "")
-    if asked and asked not in _BYTES:
-        raise NativeUnavailable(f"TX_TARGET={asked}: choose one of {', '.join(_BYTES)}")
-    if asked:
-        return named_target(asked)
+    names = _runnable()
+    name = os.environ.get("TX_TARGET") or names[0]
+    if name not in names:
+        raise NativeUnavailable(f"TX_TARGET={name}: this processor runs {', '.join(names)}")
+    return named_target(name)
+
+
+def _runnable() -> list[str]:
+    """Names of the targets whose code this processor runs, the best one first."""
     if _is_arm():
-        return named_target("neon")
-    if features.get("avx512f") and features.get("avx512vl"):
-        return named_target("avx512")
-    if features.get("avx2") and features.get("fma"):
-        return named_target("avx2")
-    return named_target("plain")
+        return ["neon", "plain"]
+    features: Mapping[str, bool] = _llvm().get_host_cpu_features()
+    needed = {"avx512": ("avx512f", "avx512vl", "avx512dq", "fma"), "avx2": ("avx2", "fma")}
+    found = [name for name, wanted in needed.items() if all(features.get(w) for w in wanted)]
+    return [*found, "plain"]
 
 
 def named_target(name: str) -> Target:

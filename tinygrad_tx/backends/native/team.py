@@ -90,12 +90,16 @@ class Team:
         self._workers: list[Thread] = []
         try:
             for i in range(1, size):
-                worker = Thread(target=self._code.work, args=(self._address, i), daemon=True)
+                worker = Thread(target=self._work, args=(i,), daemon=True)
                 worker.start()
                 self._workers.append(worker)
         except RuntimeError:
             # No more threads to be had, as in an interpreter that ends. Fewer can do the work.
             pass
+
+    def _work(self, index: int) -> None:
+        """A worker's life. Its hold on `self` keeps the board, whatever becomes of the caller."""
+        self._code.work(self._address, index)
 
     def provide(self, size: int) -> None:
         """Every thread has at least that much scratch memory. No job may be running."""
