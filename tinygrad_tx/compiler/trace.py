@@ -20,6 +20,7 @@ from .. import tree
 from ..errors import TraceError
 from ..node import INPUT, Node, Trace, tracing
 from ..tensor import Tensor
+from .lift import lift
 
 # Where an input is found when the recording runs ------------------------------------------------
 
@@ -189,6 +190,11 @@ class Tracer(Trace):
 
     def guard(self, owner: Any, attribute: str, value: Any) -> None:
         self.guards[id(owner), attribute] = (owner, attribute, value)
+
+    def differentiate(self, roots: tuple[Node, ...]) -> tuple[Node, ...]:
+        """Gradients are taken of the lifted graph. Tensors made before keep the old one: `share`
+        makes one of what both compute."""
+        return lift(roots, differentiable=True)
 
     # Inputs
     def _input(self, handle: Tensor) -> Input | None:

@@ -1,0 +1,181 @@
+"""lift_attention: softmax(scale * q k^T + mask) v, as written by hand -> attention(q, k, v, mask).
+
+A rule of lift.py. What masks mean: `where(allowed, scores, -inf)` makes NaN of a row without a key,
+which an additive mask does too and a boolean one does not. So it becomes a boolean mask only with
+the guard of F.attention_weights, which makes such rows zero; without it, causal where it compares
+positions, and additive otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf, prod
+
+from .. import ops
+from ..node import CONST, Node
+from .rewrite import use
+from .simplify import number
+
+
+@dataclass(frozen=True)
+class Scores:
+    """scale * q kt, plus what is added, and -inf where one of `allowed` is False."""
+
+    q: Node
+    kt: Node
+    scale: float = 1.0
+    added: Node | None = None
+    allowed: tuple[Node, ...] = ()
+
+
+def attention(node: Node) -> Node | None:
+    """matmul(softmax(scale * q k^T + mask), v) -> attention(q, k, v, mask)."""
+    if node.op is not ops.MATMUL:
+        return None
+    weights, v = node.srcs
+    match weights:
+        case Node(op=ops.SOFTMAX, srcs=(s,), attrs={"axis": axis}) if axis == s.ndim - 1:
+            scores, guarded = _scores(s, 4), False
+        case Node(op=ops.WHERE):
+            scores, guarded = _guarded(weights), True
+        case _:
+            return None
+    if scores is None:
+        return None
+    causal, rest = _split(scores.allowed, weights.shape[-2:], node)
+    mask = scores.added
+    if rest is not None:
+        mask = rest if guarded else _additive(rest, mask, node)
+    order = (*range(scores.kt.ndim - 2), scores.kt.ndim - 1, scores.kt.ndim - 2)
+    k = use(ops.PERMUTE, (scores.kt,), {"order": order}, like=node)
+    srcs = (scores.q, k, v) if mask is None else (scores.q, k, v, mask)
+    return use(ops.ATTENTION, srcs, {"scale": scores.scale, "causal": causal}, like=node)
+
+
+def _scores(node: Node, depth: int) -> Scores | None:
+    """What the rows of a softmax are, down to the matmul; `depth` bounds the search."""
+    match node:
+        case Node(op=ops.MATMUL, srcs=(q, kt)):
+            q, by_q = _scaled(q)
+            kt, by_kt = _scaled(kt)
+            if kt.op is ops.PERMUTE:
+                k, by_k = _scaled(kt.srcs[0])
+                kt, by_kt = use(ops.PERMUTE, (k,), kt.attrs, like=kt), by_kt * by_k
+            return Scores(q, kt, by_q * by_kt)
+        case Node(op=ops.WHERE, srcs=(condition, x, other)):
+            if number(other) == -inf:
+                allowed = condition
+            elif number(x) == -inf:
+                x, allowed = other, use(ops.NOT, (condition,), {}, like=node)
+            else:
+                return None
+            inner = _scores(x, depth - 1) if depth and x.shape == node.shape else None
+            return inner and replace(inner, allowed=(*inner.allowed, allowed))
+        case Node(op=ops.ADD, srcs=srcs):
+            for x, mask in (srcs, srcs[::-1]):
+                inner = _scores(x, depth - 1) if depth and x.shape == node.shape else None
+                if inner:
+                    if inner.added is not None:
+                        mask = use(ops.ADD, (inner.added, mask), {}, like=node)
+                    return replace(inner, added=mask)
+    x, factor = _scaled(node)
+    inner = _scores(x, depth - 1) if depth and x is not node else None
+    if inner is None or inner.added is not None or (inner.allowed and factor <= 0):
+        return None
+    return replace(inner, scale=inner.scale * factor)
+
+
+def _scaled(node: Node) -> tuple[Node, float]:
+    """(x, factor) where node is x times, or divided by, a number."""
+    match node:
+        case Node(op=ops.MUL, srcs=(x, c) | (c, x)) if x.shape == node.shape and number(c):
+            return x, number(c)
+        case Node(op=ops.DIV, srcs=(x, c)) if x.shape == node.shape and number(c):
+            return x, 1 / number(c)
+    return node, 1.0
+
+
+def _guarded(node: Node) -> Scores | None:
+    """Scores of where(alive, softmax(where(alive, where(allowed, s, -inf), 0)), 0), where alive
+    says that any key of a row is allowed."""
+    match node:
+        case Node(
+            op=ops.WHERE,
+            srcs=(
+                Node(op=ops.ANY, srcs=(allowed,)) as alive,
+                Node(
+                    op=ops.SOFTMAX,
+                    srcs=(Node(op=ops.WHERE, srcs=(again, s, filler)),),
+                    attrs={"axis": axis},
+                ),
+                zero,
+            ),
+        ) if again is alive and axis == node.ndim - 1 and s.shape == node.shape:
+            pass
+        case _:
+            return None
+    whole_rows = alive.attrs["axis"] == (allowed.ndim - 1,)
+    if not whole_rows or number(zero) != 0 or number(filler) is None:
+        return None
+    scores = _scores(s, 2)
+    if scores is None or scores.added is not None or scores.allowed != (allowed,):
+        return None
+    return scores
+
+
+def _split(
+    allowed: tuple[Node, ...], shape: tuple[int, ...], like: Node
+) -> tuple[bool, Node | None]:
+    """Whether `allowed` keeps each query from later keys, and what else it says."""
+    parts = [part for condition in allowed for part in _parts(condition, True)]
+    rest = [part for part in parts if not _is_causal(*part, shape)]
+    if len(rest) == len(parts) and len(allowed) == 1:
+        return False, allowed[0]
+    mask: Node | None = None
+    for condition, wanted in rest:
+        part = condition if wanted else use(ops.NOT, (condition,), {}, like=like)
+        mask = part if mask is None else use(ops.AND, (mask, part), {}, like=like)
+    return len(rest) < len(parts), mask
+
+
+def _parts(condition: Node, wanted: bool) -> list[tuple[Node, bool]]:
+    """Conditions, and what each must be for `condition` to be as wanted; all of them together."""
+    match condition:
+        case Node(op=ops.NOT, srcs=(x,)):
+            return _parts(x, not wanted)
+        case Node(op=op, srcs=(a, b)) if op is (ops.AND if wanted else ops.OR):
+            return _parts(a, wanted) + _parts(b, wanted)
+    return [(condition, wanted)]
+
+
+def _is_causal(condition: Node, wanted: bool, shape: tuple[int, ...]) -> bool:
+    """Whether the condition, being as wanted, says that key <= query."""
+    match condition:
+        case Node(op=op, srcs=(keys, queries)) if op is (ops.LE if wanted else ops.GT):
+            pass
+        case Node(op=op, srcs=(queries, keys)) if op is (ops.GE if wanted else ops.LT):
+            pass
+        case _:
+            return False
+    n_queries, n_keys = shape
+    return _positions(queries, (n_queries, 1)) and _positions(keys, (1, n_keys))
+
+
+def _positions(node: Node, shape: tuple[int, int]) -> bool:
+    """Whether node counts from 0 along one of the last two axes, and is 1 along the others."""
+    n = prod(shape)
+    if prod(node.shape) != n or (1, 1, *node.shape)[-2:] != shape:
+        return False
+    x = node.srcs[0] if node.op is ops.RESHAPE else node
+    return x.op is ops.ARANGE and (x.attrs["start"], x.attrs["step"]) == (0, 1)
+
+
+def _additive(allowed: Node, added: Node | None, like: Node) -> Node:
+    """The mask that adds -inf where something is not allowed."""
+    dtype, device = like.dtype, like.device
+
+    def scalar(value: float) -> Node:
+        return use(CONST, (), {"value": value, "dtype": dtype, "device": device}, like=like)
+
+    added = scalar(0.0) if added is None else added
+    return use(ops.WHERE, (allowed, added, scalar(-inf)), {}, like=like)

@@ -1,0 +1,152 @@
+"""rewrite: rules applied to a recorded graph, and nodes that say the same made one.
+
+What comes in: the roots of a traced graph and rules, each `Node -> Node | None`, named by what they
+make. What goes out: new roots. Called by lift.py and simplify.py, whose passes passes.py lists. A
+node that nothing reads any more is no longer reached from the roots, which is all there is to
+dropping it.
+
+`differentiable` says that gradients will still be taken of the result. Then a node where autograd
+may stop or accumulate (a leaf, a copy) stays the very same object, what was computed under no_grad
+from something that requires a gradient reads detached inputs instead, so that rules see where
+gradients end, and nodes that require a gradient are never made one with nodes that do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..node import INPUT, LEAF, REBOUND, Attrs, Graph, Node, Op, Spec, rebound
+from ..ops import COPY
+
+Rule = Callable[[Node], Node | None]
+Roots = tuple[Node, ...]
+
+
+def rewrite(roots: Roots, rules: Sequence[Rule], *, differentiable: bool = False) -> Roots:
+    """The roots after every rule has been applied, sources first, until none applies."""
+    done: dict[Node, Node] = {}
+    detached: dict[Node, Node] = {}
+
+    def source(node: Node, reader: Node) -> Node:
+        found = done.get(node)
+        if found is None:  # made by a rule just now: no deeper than what the rule has built
+            found = done[node] = settle(node)
+        if differentiable and found.requires_grad and _cuts(reader):
+            if found not in detached:
+                detached[found] = rebound(found, requires_grad=False)
+            return detached[found]
+        return found
+
+    def settle(node: Node) -> Node:
+        while True:
+            if differentiable and _is_place(node):
+                return node
+            srcs = tuple(source(src, node) for src in node.srcs)
+            if srcs != node.srcs:
+                node = _again(node, srcs)
+            for rule in rules:
+                made = rule(node)
+                if made is not None:
+                    assert made.spec == node.spec, f"{rule} made {made} of {node}"
+                    break
+            else:
+                done[node] = node
+                return node
+            if made in done:
+                return done[made]
+            node = made
+
+    for node in _graph(roots, differentiable):
+        done[node] = settle(node)
+    return tuple(done[root] for root in roots)
+
+
+def share(roots: Roots, *, differentiable: bool = False) -> Roots:
+    """The roots with nodes of equal op, sources and attributes made one: the first of them.
+
+    Data is never compared. Random ops with the same key and stream nodes draw the same numbers. An
+    opaque op may do anything, so only copies of one call (of the same attrs object) are made one.
+    """
+    kept: dict[Any, Node] = {}
+    done: dict[Node, Node] = {}
+    for node in _graph(roots, differentiable):
+        if node.op is LEAF or node.op is INPUT or (differentiable and _is_place(node)):
+            done[node] = node
+            continue
+        srcs = tuple(done[src] for src in node.srcs)
+        opaque = node.op.kind == "opaque"
+        attrs = id(node.attrs) if opaque else _frozen(node.attrs)
+        key = (node.op, srcs, attrs, differentiable and node.requires_grad)
+        found = kept.get(key)
+        if found is None:
+            found = kept[key] = node if srcs == node.srcs else _again(node, srcs)
+        done[node] = found
+    return tuple(done[root] for root in roots)
+
+
+def use(op: Op, srcs: tuple[Node, ...], attrs: Attrs, *, like: Node) -> Node:
+    """A new node, in the place (module, source line) of the node that it helps to replace."""
+    spec = op.rule(op, *srcs, **attrs)
+    floats = not isinstance(spec, Spec) or spec.dtype.kind == "f"
+    node = Node(
+        op,
+        srcs,
+        attrs,
+        spec,
+        attrs.get("target", like.device),
+        requires_grad=floats and any(src.requires_grad for src in srcs),
+        trace=like.trace,
+        line=like.line,
+    )
+    node.scope = like.scope
+    return node
+
+
+def _again(node: Node, srcs: tuple[Node, ...]) -> Node:
+    """The same use of an op on other sources."""
+    new = Node(
+        node.op,
+        srcs,
+        node.attrs,
+        node.spec,
+        node.device,
+        requires_grad=node.requires_grad,
+        trace=node.trace,
+        line=node.line,
+    )
+    new.scope, new.owner = node.scope, node.owner
+    return new
+
+
+def _graph(roots: Roots, differentiable: bool) -> Graph:
+    return Graph(roots, follow=lambda node: not (differentiable and _is_place(node)))
+
+
+def _is_place(node: Node) -> bool:
+    """Whether autograd may be asked for the gradient of this very node: leaves have owners, and
+    tx.grad differentiates by copies of its arguments."""
+    return node.requires_grad and (node.op is COPY or node.op is REBOUND)
+
+
+def _cuts(node: Node) -> bool:
+    """Whether gradients end here without a sign of it: a result computed under no_grad."""
+    if node.requires_grad or node.op is REBOUND:
+        return False
+    return not isinstance(node.spec, Spec) or node.spec.dtype.kind == "f"
+
+
+def _frozen(value: Any) -> Any:
+    """A key that is equal for equal attributes only: 1, 1.0 and True, 0.0 and -0.0 differ. What
+    cannot be hashed equals nothing but itself."""
+    if isinstance(value, dict):
+        return tuple((name, _frozen(value[name])) for name in sorted(value))
+    if isinstance(value, (tuple, list)):
+        return (type(value), *map(_frozen, value))
+    if isinstance(value, float):
+        return (float, value.hex())
+    try:
+        hash(value)
+    except TypeError:
+        return (id, id(value))
+    return (type(value), value)
