@@ -20,7 +20,7 @@ from tinygrad_tx.backends.native import ir
 jit = pytest.importorskip("tinygrad_tx.backends.native.jit")
 pytest.importorskip("llvmlite")
 
-from tinygrad_tx.backends.native import team  # noqa: E402 - they need llvmlite
+from tinygrad_tx.backends.native import executor, team  # noqa: E402 - they need llvmlite
 from tinygrad_tx.backends.native.program import Launch, Program, Wave  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -307,3 +307,10 @@ def test_arguments_are_checked(code: Callable[[Body], int]) -> None:
     for bad in (np.zeros(4, np.int32), np.zeros(8, np.int64)[::2]):
         with pytest.raises(TypeError, match="contiguous int64"):
             program.run(bad)  # type: ignore[arg-type]
+
+
+def test_executor_for_other_processors() -> None:
+    """Waiting threads pause, and their reads order what follows, there too."""
+    neon = jit.named_target("neon")
+    read = jit.assembly(executor.text(neon), neon)
+    assert "yield" in read and "ldar" in read
