@@ -218,14 +218,17 @@ def panel(module: Module, target: Target, dtype: str, width: int) -> str:
     lanes, element = target.lanes(dtype), ELEMENT[dtype]
     one = integer(1)
 
-    whole = b.compare("eq", w, integer(width))
-    rows = b.binary("and", whole, b.compare("eq", stride, one))
+    masks = target.name.startswith("avx")  # loads under a mask are as quick as others
+    rows = b.compare("eq", stride, one)
+    if not masks:
+        rows = b.binary("and", rows, b.compare("eq", w, integer(width)))
     turned = b.binary(
         "and", b.compare("eq", k_stride, one), b.binary("xor", rows, ir.boolean(True))
     )
     blocks = b.mul(b.binary("sdiv", K, integer(lanes)), integer(lanes))
     with b.when(rows):
-        _copy_rows(b, to, source, k_stride, width, K, lanes, element)
+        count = w if masks else integer(width)
+        _copy_rows(b, to, source, k_stride, width, count, K, lanes, element)
     with b.when(turned):
         _turn_blocks(b, to, source, stride, w, width, blocks, lanes, element)
     # What is left goes one by one.
@@ -236,7 +239,7 @@ def panel(module: Module, target: Target, dtype: str, width: int) -> str:
         with b.loop(integer(0), w, one) as x:
             value = b.load(element, b.at(there, b.mul(x.i, stride), element))
             b.store(value, b.at(here, x.i, element))
-    with b.when(b.compare("slt", w, fill)), b.loop(integer(0), K, one) as k:
+    with b.loop(integer(0), b.select(rows, integer(0), K), one) as k:
         here = b.at(to, b.mul(k.i, integer(width)), element)
         with b.loop(w, fill, one) as x:
             b.store(zero(element), b.at(here, x.i, element))
@@ -250,22 +253,19 @@ def _copy_rows(
     source: Value,
     k_stride: Value,
     width: int,
+    w: Value,
     K: Value,  # noqa: N803
     lanes: int,
     element: str,
 ) -> None:
-    """A source that is contiguous along its width: vector by vector, with overlapping stores."""
+    """A source that is contiguous along its width: vector by vector, with overlapping stores, zeros
+    from w on."""
     type = vector(lanes, element)
     with b.loop(integer(0), K, integer(1), [to, source]) as loop:
         here, there = loop.carried
         for start in range(0, width, lanes):
-            at = b.at(there, integer(start), element)
-            if start + lanes <= width:
-                value = b.load(type, at)
-            else:
-                value = b.masked_load(
-                    type, at, prefix_mask(b, integer(width - start), lanes), zero(type)
-                )
+            mask = prefix_mask(b, w, lanes, start)
+            value = b.masked_load(type, b.at(there, integer(start), element), mask, zero(type))
             b.store(value, b.at(here, integer(start), element))
         loop.next = [b.at(here, integer(width), element), b.at(there, k_stride, element)]
 

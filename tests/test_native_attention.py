@@ -1,0 +1,269 @@
+"""Attention and its gradients against NumPy in float64: masks, strides, odd sizes, padding."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from tinygrad_tx.backends.kernel import Attention, AttentionGrad
+from tinygrad_tx.backends.native import attention, ir, jit
+from tinygrad_tx.backends.native.target import Target
+
+HOST = jit.host_target().name
+# What runs here: this processor's own kind, and the lesser ones of its family.
+NAMES = {"avx512": ["avx512", "avx2", "plain"], "avx2": ["avx2", "plain"], "neon": ["neon"]}
+TARGETS = [jit.named_target(name) for name in NAMES.get(HOST, ["plain"])]
+DTYPES = ["float32", "float64"]
+
+each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+Array = np.ndarray
+
+
+@cache
+def load(kernel: Attention | AttentionGrad, target: Target) -> Any:
+    module = ir.Module()
+    render = attention.attention if isinstance(kernel, Attention) else attention.attention_grad
+    render(kernel, module, "kernel", target)
+    code = jit.load_object(jit.compile_object(module.text(), target), target)
+    params = ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p
+    return code, ctypes.CFUNCTYPE(None, *params)(code.address("kernel"))
+
+
+def run(kernel: Attention | AttentionGrad, target: Target, args: list[int]) -> None:
+    """All tasks of a call. The scratch is full of NaN, and the memory behind it must stay."""
+    _, function = load(kernel, target)
+    forward = isinstance(kernel, Attention)
+    scratch = attention.attention_scratch if forward else attention.attention_grad_scratch
+    size = scratch(kernel, args, target)  # type: ignore[operator]
+    whole = np.full(size + 128, 0xFF, np.uint8)
+    start = -whole.ctypes.data % 64
+    given = np.array(args, np.int64)
+    for task in reversed(range(kernel.tasks(args))):
+        function(given.ctypes.data, task, whole.ctypes.data + start)
+    assert (whole[start + size :] == 0xFF).all()
+
+
+def place(*arrays: Array) -> list[int]:
+    """Address and strides of each, in elements."""
+    return [n for x in arrays for n in (x.ctypes.data, *(s // x.itemsize for s in x.strides))]
+
+
+def outputs(dtype: str, *shapes: tuple[int, ...]) -> list[Array]:
+    """Memory laid out (batch, length, head, width), as a model has it."""
+    return [np.full((b, n, h, d), np.nan, dtype).transpose(0, 2, 1, 3) for b, h, n, d in shapes]
+
+
+class Case:
+    """Inputs of one call. Heads lie side by side in memory; mask: of any shape that fits."""
+
+    def __init__(
+        self,
+        b: int,
+        h: int,
+        t: int,
+        s: int,
+        d_k: int,
+        d_v: int,
+        dtype: str,
+        mask: Array | None = None,
+        causal: bool = False,
+    ) -> None:
+        self.sizes, self.dtype, self.causal = (b, h, t, s, d_k, d_v), dtype, causal
+        rng = np.random.default_rng(b * 1000 + t * 10 + s)
+        self.q, self.k, self.v, self.g = (
+            rng.standard_normal((b, n, h, d)).astype(dtype).transpose(0, 2, 1, 3)
+            for n, d in ((t, d_k), (s, d_k), (s, d_v), (t, d_v))
+        )
+        self.mask = None if mask is None else np.broadcast_to(mask, (b, h, t, s))
+        if mask is None:
+            self.kind = "none"
+        else:
+            self.kind = "bool" if mask.dtype == bool else "float"
+        self.scale = 0.3  # the same for all, for it is part of the code
+
+    def weights(self) -> Array:
+        scores = self.q.astype("d") @ self.k.astype("d").swapaxes(-1, -2) * self.scale
+        if self.kind == "float":
+            scores = scores + self.mask
+        elif self.mask is not None:
+            scores = np.where(self.mask, scores, -np.inf)
+        if self.causal:
+            scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+        top = scores.max(-1, keepdims=True)
+        if self.kind != "float":
+            top = np.where(np.isneginf(top), 0, top)
+        with np.errstate(invalid="ignore"):
+            e = np.exp(scores - top)
+        total = e.sum(-1, keepdims=True)
+        return e / (total if self.kind == "float" else np.where(total == 0, 1, total))
+
+    def reference(self) -> Array:
+        return self.weights() @ self.v.astype("d")
+
+    def reference_grads(self) -> list[Array]:
+        p, g = self.weights(), self.g.astype("d")
+        ds = g @ self.v.astype("d").swapaxes(-1, -2)
+        ds = p * (ds - (ds * p).sum(-1, keepdims=True)) * self.scale
+        return [
+            ds @ self.k.astype("d"),
+            ds.swapaxes(-1, -2) @ self.q.astype("d"),
+            p.swapaxes(-1, -2) @ g,
+        ]
+
+    def run(self, target: Target) -> Array:
+        b, h, t, _, _, d_v = self.sizes
+        (out,) = outputs(self.dtype, (b, h, t, d_v))
+        kernel = Attention(self.dtype, self.scale, self.kind, self.causal)
+        masks = [] if self.mask is None else [self.mask]
+        run(kernel, target, [*self.sizes, *place(self.q, self.k, self.v, out, *masks)])
+        return out
+
+    def run_grads(self, target: Target) -> list[Array]:
+        grads = outputs(self.dtype, *(x.shape for x in (self.q, self.k, self.v)))
+        kernel = AttentionGrad(self.dtype, self.scale, self.kind, self.causal)
+        masks = [] if self.mask is None else [self.mask]
+        operands = place(self.q, self.k, self.v, self.g, *grads, *masks)
+        run(kernel, target, [*self.sizes, *operands])
+        return grads
+
+    def check(self, target: Target) -> None:
+        tolerance = 2e-5 if self.dtype == "float32" else 1e-13
+        for got, want in zip(
+            [self.run(target), *self.run_grads(target)],
+            [self.reference(), *self.reference_grads()],
+            strict=True,
+        ):
+            np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+
+
+def some(shape: tuple[int, ...], seed: int = 0) -> Array:
+    """A boolean mask that leaves two thirds."""
+    return np.random.default_rng([seed, *shape]).random(shape) < 0.67
+
+
+@each_target
+@each_dtype
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1, 1, 1, 1, 1, 1),
+        (2, 2, 5, 7, 6, 3),
+        (1, 2, 33, 70, 64, 32),
+        (1, 1, 130, 100, 40, 50),
+        (2, 3, 1, 75, 16, 20),
+    ],
+)
+def test_sizes(target: Target, dtype: str, sizes: tuple[int, ...], causal: bool) -> None:
+    Case(*sizes, dtype, causal=causal).check(target)  # type: ignore[arg-type]
+
+
+@each_target
+@each_dtype
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 20, 37), (2, 1, 1, 37), (20, 37), (1, 3, 20, 1), (2, 1, 20, 37)]
+)
+def test_masks(target: Target, dtype: str, shape: tuple[int, ...], causal: bool) -> None:
+    mask = some(shape)
+    Case(2, 3, 20, 37, 12, 9, dtype, mask, causal).check(target)
+    mask = np.random.default_rng(1).standard_normal(shape).astype(dtype)
+    Case(2, 3, 20, 37, 12, 9, dtype, mask, causal).check(target)
+    turned = np.ascontiguousarray(mask.swapaxes(-1, -2)).swapaxes(-1, -2)
+    Case(2, 3, 20, 37, 12, 9, dtype, turned, causal).check(target)
+
+
+@each_target
+@each_dtype
+def test_rows_without_a_key(target: Target, dtype: str) -> None:
+    """A boolean mask makes them zero, an additive one NaN."""
+    mask = some((1, 1, 20, 37))
+    mask[:, :, [0, 7, 19]] = False
+    case = Case(2, 3, 20, 37, 12, 9, dtype, mask)
+    case.check(target)
+    assert (case.run(target)[:, :, 7] == 0).all()
+    assert (case.run_grads(target)[0][:, :, 7] == 0).all()
+    added = np.where(mask, 0, -np.inf).astype(dtype)
+    out = Case(2, 3, 20, 37, 12, 9, dtype, added).run(target)
+    assert np.isnan(out[:, :, [0, 7, 19]]).all() and np.isfinite(out[:, :, 1:7]).all()
+    # With causal as well: query 2 sees keys 0 to 2, and none is left of these.
+    mask[:, :, 2, :3] = False
+    case = Case(2, 3, 20, 37, 12, 9, dtype, mask, causal=True)
+    case.check(target)
+    assert (case.run(target)[:, :, 2] == 0).all()
+
+
+@each_target
+@each_dtype
+@pytest.mark.parametrize("kind", ["bool", "float"])
+def test_padding_changes_no_bit(target: Target, dtype: str, kind: str) -> None:
+    """Masked keys behind the others, and queries without a gradient behind the others."""
+    t, s = 21, 30
+    short = Case(
+        2, 2, t, s, 16, 24, dtype, np.ones(s, bool) if kind == "bool" else np.zeros(s, dtype)
+    )
+    for more in (1, 40):
+        mask = np.arange(s + more) < s
+        added = np.where(mask, 0, -np.inf).astype(dtype)
+        long = Case(2, 2, t + more, s + more, 16, 24, dtype, mask if kind == "bool" else added)
+        for name, n in (("q", t), ("k", s), ("v", s), ("g", t)):
+            getattr(long, name)[:, :, :n] = getattr(short, name)
+        long.g[:, :, t:] = 0
+        np.testing.assert_array_equal(long.run(target)[:, :, :t], short.run(target))
+        for got, want in zip(long.run_grads(target), short.run_grads(target), strict=True):
+            np.testing.assert_array_equal(got[:, :, : want.shape[2]], want)
+            assert (got[:, :, want.shape[2] :] == 0).all()
+
+
+@each_target
+@each_dtype
+def test_causal_is_the_mask_of_its_triangle(target: Target, dtype: str) -> None:
+    """Skipping what lies above the diagonal changes no bit; nor do the queries of a block."""
+    t = 75
+    causal = Case(1, 2, t, t, 16, 24, dtype, causal=True)
+    masked = Case(1, 2, t, t, 16, 24, dtype, np.tri(t, dtype=bool))
+    np.testing.assert_array_equal(causal.run(target), masked.run(target))
+    for got, want in zip(causal.run_grads(target), masked.run_grads(target), strict=True):
+        np.testing.assert_array_equal(got, want)
+    last = Case(1, 2, 1, t, 16, 24, dtype)
+    last.q[:], last.k[:], last.v[:] = causal.q[:, :, -1:], causal.k, causal.v
+    np.testing.assert_array_equal(last.run(target), causal.run(target)[:, :, -1:])
+
+
+@each_target
+def test_operands_may_be_shared_by_batches(target: Target) -> None:
+    case = Case(3, 2, 10, 12, 8, 8, "float32")
+    case.q = np.broadcast_to(case.q[:1], case.q.shape)
+    case.v = np.broadcast_to(case.v[:, :1], case.v.shape)
+    case.check(target)
+
+
+@each_target
+def test_not_a_number_stays_in_its_row(target: Target) -> None:
+    case = Case(1, 1, 20, 12, 8, 8, "float32")
+    case.q[0, 0, 3, 2] = np.nan
+    out = case.run(target)[0, 0]
+    assert np.isnan(out[3]).all() and np.isfinite(np.delete(out, 3, 0)).all()
+
+
+@each_target
+def test_without_a_query_the_gradients_are_zero(target: Target) -> None:
+    _, dk, dv = Case(1, 2, 0, 12, 8, 8, "float32").run_grads(target)
+    assert (dk == 0).all() and (dv == 0).all()
+
+
+@each_dtype
+@pytest.mark.parametrize("name", ["avx512", "avx2", "neon", "plain"])
+def test_code_for_every_kind_of_processor(name: str, dtype: str) -> None:
+    target, module = jit.named_target(name), ir.Module()
+    attention.attention(Attention(dtype, 0.25, "float", True), module, "forward", target)
+    attention.attention_grad(AttentionGrad(dtype, 0.25, "bool", False), module, "grad", target)
+    text = jit.assembly(module.text(), target)
+    assert "forward:" in text and "grad:" in text
