@@ -31,7 +31,7 @@ class Translation(NamedTuple):
 
 
 class Translator(Protocol):
-    """A model with works.weights. Called with sources (B, S), it translates them."""
+    """A model with case.weights(). Called with sources (B, S), it translates them."""
 
     def __init__(self, case: Decoding) -> None: ...
 

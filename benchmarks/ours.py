@@ -90,7 +90,7 @@ class Translator:
     def __init__(self, case: Decoding) -> None:
         self._case = case
         self._model = transformer(case.model, 0.0)
-        self._model.load_state_dict(weights(case.model))
+        self._model.load_state_dict(case.weights())
         self._model.eval()
 
     def __call__(self, sources: Array) -> Translation:
@@ -110,7 +110,7 @@ def rescore(case: Decoding, tokens: Array) -> Array:
     """The log-probability of each token of translations (B, T), given those before it: eager, in
     float64. What two contenders chose differently is judged by it."""
     model = transformer(case.model, 0.0)
-    model.load_state_dict(weights(case.model))
+    model.load_state_dict(case.weights())
     model.eval().to(tx.float64)
     tgt_in = np.concatenate([np.full((len(tokens), 1), BOS), tokens[:, :-1]], axis=1)
     with tx.no_grad():

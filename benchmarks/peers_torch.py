@@ -19,6 +19,7 @@ from .works import (
     IGNORED,
     LABEL_SMOOTHING,
     PAD,
+    Array,
     Batch,
     GPTWork,
     TransformerWork,
@@ -187,9 +188,9 @@ class GPT(nn.Module):
 # A step of training ----------------------------------------------------------------------------
 
 
-def load(model: nn.Module, work: Work) -> None:
-    """Give it the weights that all contenders have."""
-    model.load_state_dict({name: torch.from_numpy(x) for name, x in weights(work).items()})
+def load(model: nn.Module, found: dict[str, Array]) -> None:
+    """Give it weights under the contract's names, which are its own."""
+    model.load_state_dict({name: torch.from_numpy(x) for name, x in found.items()})
 
 
 class Training:
@@ -204,7 +205,7 @@ class Training:
             assert not dropout, "the works with a GPT have no dropout"
             model, kind, decay = GPT(work), torch.optim.AdamW, work.weight_decay
         if shared:
-            load(model, work)
+            load(model, weights(work))
         self.parameters = list(model.train().parameters())
         self.optimizer = kind(
             self.parameters, work.lr, work.betas, work.eps, weight_decay=decay, fused=True

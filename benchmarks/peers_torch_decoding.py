@@ -59,7 +59,7 @@ class Translator:
         self._case = case
         longest = max(case.source, case.new_tokens)
         self._model = Transformer(case.model, 0.0, longest).eval()
-        load(self._model, case.model)
+        load(self._model, case.weights())
 
     @torch.inference_mode()
     def __call__(self, sources: Array) -> Translation:

@@ -1,0 +1,157 @@
+"""Single kernels, ours beside others: python -m benchmarks.kernels --help
+
+Each is a function of one op (ours through tx.compile) on seeded normal float32 inputs. The results
+are compared with NumPy's before anything is timed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .common import (
+    WorkerError,
+    interleave,
+    names_of,
+    parser,
+    present,
+    show,
+    summary,
+    workers,
+    write,
+)
+
+EXAMPLES = """\
+  python -m benchmarks.kernels
+  python -m benchmarks.kernels --only gemm,softmax --against numpy,torch,torch-tuned
+  python -m benchmarks.kernels --threads 1,2 --repeats 3"""
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel on inputs of these shapes, with its multiplications and additions, or else the
+    bytes that it has to read and write."""
+
+    kernel: str
+    shapes: tuple[tuple[int, ...], ...]
+    flops: int = 0
+    bytes: int = 0
+
+    @property
+    def title(self) -> str:
+        return f"{self.kernel} " + ", ".join("x".join(map(str, s)) for s in self.shapes[:2])
+
+
+def gemm(m: int, n: int, k: int) -> Case:
+    return Case("gemm", ((m, k), (k, n)), flops=2 * m * n * k)
+
+
+def gemm_bt(m: int, n: int, k: int) -> Case:
+    """The second operand transposed, as a Linear's weight is."""
+    return Case("gemm_bt", ((m, k), (n, k)), flops=2 * m * n * k)
+
+
+def softmax(rows: int, columns: int) -> Case:
+    return Case("softmax", ((rows, columns),), bytes=8 * rows * columns)
+
+
+def layer_norm(rows: int, columns: int) -> Case:
+    return Case("layer_norm", ((rows, columns), (columns,), (columns,)), bytes=8 * rows * columns)
+
+
+def attention(batch: int, heads: int, length: int, width: int) -> Case:
+    shape = (batch, heads, length, width)
+    return Case("attention", (shape,) * 3, flops=4 * batch * heads * length * length * width)
+
+
+CASES = (
+    gemm(1024, 1024, 1024),
+    gemm_bt(2048, 256, 256),
+    gemm_bt(2048, 1024, 256),
+    gemm_bt(2048, 8000, 256),
+    gemm_bt(1024, 2048, 512),
+    gemm_bt(1, 1024, 256),
+    softmax(8192, 32),
+    softmax(2048, 8000),
+    layer_norm(2048, 256),
+    layer_norm(1024, 512),
+    attention(64, 4, 32, 64),
+    attention(16, 8, 64, 64),
+    attention(8, 6, 256, 64),
+)
+KERNELS = tuple(dict.fromkeys(case.kernel for case in CASES))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parser("Microseconds for single kernels.", EXAMPLES, "numpy,torch,torch-tuned")
+    options.add_argument(
+        "--only",
+        type=names_of(KERNELS, KERNELS),
+        default=list(KERNELS),
+        metavar="NAME,...",
+        help=f"of {', '.join(KERNELS)} (default: all)",
+    )
+    options.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="turns of each contender (default: 5)"
+    )
+    args = options.parse_args(argv)
+    names = present(args.against, "kernel")
+    runs = []
+    for threads in args.threads:
+        found = measure([c for c in CASES if c.kernel in args.only], names, threads, args.repeats)
+        report(names, threads, found)
+        runs.append({"threads": threads, "kernels": found})
+    what = "all" if args.only == list(KERNELS) else "-".join(args.only)
+    print(write("kernels", what, names, {"runs": runs}, args.out))
+    agree = all(x["agree"] for run in runs for x in run["kernels"])
+    return 0 if agree else 1
+
+
+def measure(
+    cases: Sequence[Case], names: Sequence[str], threads: int, repeats: int
+) -> list[dict[str, Any]]:
+    """For each case the times of each contender, and whether all give the same."""
+    with workers(names, threads) as found, workers(["numpy"], threads) as (judge,):
+        rows = []
+        for case in cases:
+            for worker in (judge, *found):
+                worker.do("kernel", name=case.kernel, shapes=case.shapes)
+            right = judge.do("sample")
+            apart = {
+                w.name: max(abs(a - b) for a, b in zip(w.do("sample"), right, strict=True))
+                for w in found
+            }
+            runs = {w.name: (lambda n, w=w: w.do("calls", count=n)) for w in found}
+            rows.append(
+                {
+                    "kernel": case.title,
+                    "flops": case.flops,
+                    "bytes": case.bytes,
+                    "apart": apart,
+                    "agree": max(apart.values()) < TOLERANCE,
+                    "contenders": summary(interleave(runs, repeats), "tx"),
+                }
+            )
+    return rows
+
+
+def report(names: Sequence[str], threads: int, found: Sequence[dict[str, Any]]) -> None:
+    rows = []
+    for row in found:
+        work, unit = (row["flops"], "GFLOP/s") if row["flops"] else (row["bytes"], "GB/s")
+        times = [row["contenders"][name]["median_ms"] for name in names]
+        rate = f"{work / times[0] / 1e6:.0f} {unit}"
+        rows.append((row["kernel"], *(round(1e3 * ms, 1) for ms in times), rate))
+        if not row["agree"]:
+            print(f"{row['kernel']}: the results differ: {row['apart']}", file=sys.stderr)
+    show(f"median microseconds, {threads} threads", ("", *names, "tx reaches"), rows)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except WorkerError as error:
+        sys.exit(str(error))
