@@ -15,18 +15,21 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from math import prod
 from threading import RLock
 from typing import Any
 
 import numpy as np
 
 from .. import tree
+from ..backends.native.jit import host_target
 from ..creation import get_default_device
 from ..errors import TraceError
-from ..node import Graph, Spec, current_trace, grad_enabled
+from ..node import Graph, Node, Spec, current_trace, grad_enabled
 from ..tensor import Tensor
+from .execute import Execution
 from .replay import Replay
-from .trace import Signature, signature, trace
+from .trace import Signature, Traced, signature, trace
 
 MAX_PLANS = 64
 _log = logging.getLogger("tinygrad_tx.compiler")
@@ -45,7 +48,7 @@ class Compiled:
         functools.update_wrapper(self, f)
         self._f = f
         self._lock = RLock()
-        self._plans: OrderedDict[Any, list[Replay]] = OrderedDict()
+        self._plans: OrderedDict[Any, list[Any]] = OrderedDict()
         self._last: Replay | None = None
         self._stats = {"trace_s": 0.0, "rewrite_s": 0.0, "compile_s": 0.0}
         self._hits = self._traces = 0
@@ -73,15 +76,9 @@ class Compiled:
         return self._plan().graph
 
     def explain(self) -> str:
-        """The plan that ran last: a line for each op call with its result and its source line."""
-        lines = [f"{self._f.__qualname__}: {len(self._plan().steps)} op calls, nothing fused"]
-        for i, step in enumerate(self._plan().steps):
-            node = step.node
-            specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
-            what = ", ".join(f"{s.dtype.name}{list(s.shape)}" for s in specs)
-            where = "  ".join(x for x in (node.scope, node.line) if x)
-            lines.append(f"{i:5}  {node.op.name:20} {what:40} {where}".rstrip())
-        return "\n".join(lines)
+        """The plan that ran last, in words: its kernels with their ops, shapes and source lines, and
+        why others were not fused."""
+        return f"{self._f.__qualname__}: {self._plan().explain()}"
 
     def stats(self) -> dict[str, Any]:
         """trace_s, rewrite_s, compile_s (seconds in all), kernels and peak_bytes (of the plan that
@@ -89,7 +86,7 @@ class Compiled:
         plan = self._last
         return {
             **self._stats,
-            "kernels": len(plan.steps) if plan else 0,
+            "kernels": plan.kernels() if plan else 0,
             "peak_bytes": plan.peak_bytes() if plan else 0,
             "cache_hits": self._hits,
             "retraces": max(0, self._traces - 1),
@@ -113,9 +110,10 @@ class Compiled:
         start = time.perf_counter()
         traced = trace(self._f, args, kwargs)
         middle = time.perf_counter()
-        plan = Replay(traced)
+        plan = _plan(traced)
         self._stats["trace_s"] += middle - start
-        self._stats["compile_s"] += time.perf_counter() - middle
+        self._stats["rewrite_s"] += plan.rewrite_seconds
+        self._stats["compile_s"] += time.perf_counter() - middle - plan.rewrite_seconds
         self._traces += 1
         self._plans.setdefault(key, []).append(plan)
         self._plans.move_to_end(key)
@@ -148,6 +146,20 @@ def compile(f: Callable[..., Any]) -> Compiled:
     whose Python code does the same at each call; whatever it changes must be a Tensor.
     """
     return Compiled(f)
+
+
+def _plan(traced: Traced) -> Replay | Execution:
+    """The recorded call, compiled where everything is on the CPU and nothing is empty."""
+    mode = os.environ.get("TX_COMPILE", "")
+    replay = Replay(traced)
+    if mode == "replay" or not all(map(_for_kernels, replay.graph)):
+        return replay
+    return Execution(traced, host_target(), native=mode != "interp")
+
+
+def _for_kernels(node: Node) -> bool:
+    specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
+    return node.device == "cpu" and all(prod(s.shape) > 0 for s in specs)
 
 
 def _key(flat: list[Any], structure: Any) -> Any:

@@ -7,6 +7,7 @@ where nothing is fused, and the oracle of every other one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 from weakref import ref
@@ -29,13 +30,53 @@ class Step(NamedTuple):
     frees: tuple[int, ...]
 
 
-class Replay:
-    """A recorded call, ready to run."""
+class Recording:
+    """What every way of running a recorded call shares: which nodes outlive the run, and how their
+    arrays reach the user's Tensors."""
+
+    rewrite_seconds = 0.0
 
     def __init__(self, traced: Traced) -> None:
         self.traced = traced
         self.made = _made(traced)
-        ends = [t._node for t in self.made.values()] + [i.node for i in traced.changed]
+        self.results = [t._node for t in self.made.values()]
+
+    def commit(self, args: list[Any], array: Callable[[Node], Any]) -> Any:
+        """Point changed Tensors at their new values, set gradients, and build the result."""
+        traced = self.traced
+
+        def held(node: Node, requires_grad: bool = False) -> Node:
+            # A forward may give a NumPy scalar for a 0-d result.
+            value = backends.get(node.device).asarray(array(node))
+            return leaf(value, node.dtype, node.device, requires_grad=requires_grad)
+
+        with tracing(None):
+            originals = {i: find(i, args) for i in traced.inputs}
+            made = {h: Tensor(held(t._node)) for h, t in self.made.items()}
+            for found in traced.changed:
+                tensor = originals[found]
+                keep = tensor._node.requires_grad and tensor._node.is_leaf
+                tensor._node = held(found.node, keep)
+                tensor._node.owner = ref(tensor)
+
+            def outside(inside: Any) -> Any:
+                """The Tensor that stands outside for one inside; anything else as it is."""
+                if not isinstance(inside, Tensor):
+                    return inside
+                found = traced.by_handle.get(id(inside))
+                return made[id(inside)] if found is None else originals[found]
+
+            for found, grad in traced.grads:
+                originals[found]._grad = outside(grad)
+            return tree.map_leaves(outside, traced.results)
+
+
+class Replay(Recording):
+    """A recorded call, run op by op."""
+
+    def __init__(self, traced: Traced) -> None:
+        super().__init__(traced)
+        ends = self.results + [i.node for i in traced.changed]
         self.graph = Graph(ends)
         self.slot = {node: i for i, node in enumerate(self.graph)}
         self.known: list[tuple[int, Any]] = []  # values that are the same at every run
@@ -69,12 +110,12 @@ class Replay:
         for slot, value in self.known:
             values[slot] = value
         for found, slot in self.inputs:
-            values[slot] = _tensor(found, args)._node.array
+            values[slot] = find(found, args)._node.array
         if self.proven:
             self._run(values)
         else:
             self._prove(values)
-        return self._commit(args, values)
+        return self.commit(args, lambda node: values[self.slot[node]])
 
     def _prove(self, values: list[Any]) -> None:
         """The first run: every forward is held to its op's rule."""
@@ -99,34 +140,19 @@ class Replay:
                 for i in frees:
                     values[i] = None
 
-    def _commit(self, args: list[Any], values: list[Any]) -> Any:
-        """Point changed Tensors at their new values, set gradients, and build the result."""
-        traced = self.traced
-        with tracing(None):
-            originals = {i: _tensor(i, args) for i in traced.inputs}
-            made = {h: Tensor(self._leaf(t._node, values)) for h, t in self.made.items()}
-            for found in traced.changed:
-                tensor = originals[found]
-                keep = tensor._node.requires_grad and tensor._node.is_leaf
-                tensor._node = self._leaf(found.node, values, requires_grad=keep)
-                tensor._node.owner = ref(tensor)
+    def kernels(self) -> int:
+        return len(self.steps)
 
-            def outside(inside: Any) -> Any:
-                """The Tensor that stands outside for one inside; anything else as it is."""
-                if not isinstance(inside, Tensor):
-                    return inside
-                found = traced.by_handle.get(id(inside))
-                return made[id(inside)] if found is None else originals[found]
-
-            for found, grad in traced.grads:
-                originals[found]._grad = outside(grad)
-            return tree.map_leaves(outside, traced.results)
-
-    def _leaf(self, node: Node, values: list[Any], *, requires_grad: bool = False) -> Node:
-        array = values[self.slot[node]]
-        # A forward may give a NumPy scalar for a 0-d result.
-        array = backends.get(node.device).asarray(array)
-        return leaf(array, node.dtype, node.device, requires_grad=requires_grad)
+    def explain(self) -> str:
+        """A line for each op call: its result, module and source line."""
+        lines = [f"{len(self.steps)} op calls, nothing fused"]
+        for i, step in enumerate(self.steps):
+            node = step.node
+            specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
+            what = ", ".join(f"{s.dtype.name}{list(s.shape)}" for s in specs)
+            where = "  ".join(x for x in (node.scope, node.line) if x)
+            lines.append(f"{i:5}  {node.op.name:20} {what:40} {where}".rstrip())
+        return "\n".join(lines)
 
     def peak_bytes(self) -> int:
         """The most bytes of intermediate values that are alive at once."""
@@ -146,7 +172,8 @@ def _made(traced: Traced) -> dict[int, Tensor]:
     return {id(t): t for t in tensors if id(t) not in traced.by_handle}
 
 
-def _tensor(found: Input, args: list[Any]) -> Tensor:
+def find(found: Input, args: list[Any]) -> Tensor:
+    """The Tensor that is an input of this call."""
     tensor = found.source.find(args)
     assert tensor is not None  # the guards have looked
     return tensor

@@ -132,16 +132,25 @@ SCATTER_ADD: Op = Op(
 )
 
 
-def _wrap_rule(op: Op, index: Node, *, size: int) -> Spec:
+def _wrap_rule(
+    op: Op, index: Node, *, size: int, wrap: bool = True, skip: int | None = None, of: str = ""
+) -> Spec:
     _require_index(op, index)
     return Spec(index.shape, int64)
 
 
-WRAP_INDEX = Op(  # for x[i, j]: each index is checked before they become one
-    "wrap_index",
-    kind="gather",
-    rule=_wrap_rule,
-    forward=lambda xp, index, size: xp.checked(index, size).astype("int64"),
+def _wrap(
+    xp: Any, index: Any, size: int, wrap: bool = True, skip: int | None = None, of: str = ""
+) -> Any:
+    if skip is not None:
+        index = xp.where(index != skip, index, xp.cast_like(0, index))
+    return xp.checked(index, size, wrap=wrap).astype("int64")
+
+
+# For x[i, j], whose indices are checked before they become one, and for the compiler, which checks
+# apart from what is done with them. `skip` becomes 0; `of` names the op that an error is told of.
+WRAP_INDEX = Op(
+    "wrap_index", kind="gather", rule=_wrap_rule, forward=_wrap
 )
 
 

@@ -1,0 +1,40 @@
+"""explain: a plan in words: its launches with what they compute, and the fusions that were refused.
+
+In: a Plan. Out: text. Called by `compiled.explain()` and TX_DEBUG.
+"""
+
+from __future__ import annotations
+
+from .plan import Launch, Plan
+
+
+def explained(plan: Plan) -> str:
+    """The whole plan."""
+    launches = plan.launches()
+    kernels = sum(len(x.calls) for x in launches)
+    lines = [
+        f"{kernels} kernels in {len(launches)} launches, arena {plan.arena_bytes / 2**20:.1f} MiB"
+    ]
+    number = 0
+    for step in plan.steps:
+        for wave in [[step]] if isinstance(step, Launch) else step:
+            number += 1
+            lines += [f"wave {number}"] if len(wave) > 1 else []
+            for launch in wave:
+                lines += _launch(launch, number)
+    if plan.refusals:
+        lines += ["not fused:", *(f"  {why}" for why in plan.refusals)]
+    return "\n".join(lines)
+
+
+def _launch(launch: Launch, number: int) -> list[str]:
+    lines = []
+    for i, call in enumerate(launch.calls):
+        kind = type(call.kernel).__name__.lower()
+        ops = " ".join(dict.fromkeys(node.op.name for node in call.nodes)) or "copy"
+        outs = ", ".join(f"{v.dtype}{list(v.shape)}" for v in call.writes)
+        node = call.nodes[-1] if call.nodes else None
+        where = "  ".join(x for x in (node.scope, node.line) if x) if node else ""
+        mark = f"{number:4}" if i == 0 else "   +"
+        lines.append(f"{mark}  {kind:13} {ops:40} -> {outs}  {where}".rstrip())
+    return lines

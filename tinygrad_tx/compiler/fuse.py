@@ -1,0 +1,514 @@
+"""fuse: the nodes of a lowered graph become calls of kernels, in an order in which they can run.
+
+In: roots. Out: a Fused: units in order (groups, still open for more outputs, and finished calls),
+the view in which each root's value lies, and a reason for each fusion that was refused. Called by
+plan.py.
+
+Nodes are taken in topological order, small values first. A map or a reduction joins the group that
+made its latest operand where the domain is the same and every other operand was ready before that
+group; else it begins a group. A value is stored only when a later unit asks for it, and where it is
+cheap (a few maps of stored values) it is computed again instead. Movement is strides. What no kernel
+can do is called as it is (Opaque).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .. import backends, ops
+from ..backends.kernel import Opaque
+from ..backends.native.gemm import choose
+from ..backends.native.target import Target
+from ..node import CONST, INPUT, ITEM, REBOUND, Graph, Node, Spec, execute
+from . import calls
+from .groups import Group, Member, Store, copying, filling, fresh
+from .lower import NATIVE
+from .scalar import NoValue
+from .views import Buffer, Call, Shape, View, whole
+
+SMALL = 8192  # elements: such values are computed as soon as they can be
+CHEAP = 4  # map instructions that are rather repeated than stored
+FOLDED = 1 << 22  # elements of a value that depends on nothing: computed with the plan
+_COSTLY = frozenset(["exp", "log", "log1p", "expm1", "tanh", "sin", "cos", "erf", "pow", "sqrt"])
+
+
+@dataclass(eq=False)
+class Fused:
+    units: list[Group | Call]
+    places: dict[Node, View]  # of the roots
+    refusals: list[str]
+    inputs: dict[Node, Buffer]
+    constants: dict[Buffer, Any] = field(default_factory=dict)
+
+
+class Fuser:
+    """One graph on its way to kernels."""
+
+    def __init__(self, roots: Sequence[Node], states: dict[Node, Node], target: Target) -> None:
+        """states: for an INPUT whose Tensor changes, the node that it ends as."""
+        self.roots, self.states, self.target = roots, states, target
+        self.graph = Graph(roots)
+        self.users = self.graph.users()
+        self.units: list[Group | Call] = []
+        self.unit_of: dict[Node, int] = {}  # of values that a unit makes
+        self.places: dict[Node, View] = {}
+        self.folded: dict[Node, Any] = {}
+        self.inputs: dict[Node, Buffer] = {}
+        self.constants: dict[Buffer, Any] = {}
+        self.packed: dict[Any, View] = {}  # made by calls.py, for products that share an operand
+        self.refusals: list[str] = []
+        self.columns: list[int] = []  # groups along rows that may take more
+
+    def tiles(self, m: int, n: int, k: int, batch: int, node: Node) -> tuple[int, int, int]:
+        """Rows and columns per task of a product, and panels per task of its packing. Where maps
+        read it, a task has whole rows: then they can ride on it."""
+        rides = m >= 8 * self.target.tile(_name(node))[0] and all(
+            user.op.kind in ("map", "fused") for user in self.users[node]
+        )
+        return choose(m, n, k, batch, _name(node), self.target, full_rows=rides)
+
+    def run(self) -> Fused:
+        for node in self._order():
+            self._place(node)
+        for root in self.roots:
+            self.view(root)
+        return Fused(self.units, self.places, self.refusals, self.inputs, self.constants)
+
+    def _order(self) -> list[Node]:
+        """Topological, small values first; otherwise as the program made them."""
+        waiting = {node: len(set(node.srcs)) for node in self.graph}
+        number = {node: i for i, node in enumerate(self.graph)}
+
+        def key(node: Node) -> tuple[bool, int]:
+            specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
+            return sum(prod(s.shape) for s in specs) > SMALL, number[node]
+
+        ready = [(*key(n), n) for n, count in waiting.items() if not count]
+        heapq.heapify(ready)
+        order: list[Node] = []
+        while ready:
+            *_, node = heapq.heappop(ready)
+            order.append(node)
+            for user in set(self.users[node]):
+                waiting[user] -= 1
+                if not waiting[user]:
+                    heapq.heappush(ready, (*key(user), user))
+        return order
+
+    # One node -------------------------------------------------------------------------------------
+    def _place(self, node: Node) -> None:
+        if node.op is INPUT:
+            spec = node.spec
+            self.inputs[node] = Buffer("input", spec[1].name, prod(spec[0]), node)  # type: ignore
+            self.places[node] = whole(self.inputs[node], node.shape)
+        elif self._fold(node) or node.op in _VIEWS or node.op is ops.FULL:
+            return
+        elif not self._native(node):
+            self._opaque(node, "its dtype or shape is not for kernels")
+        elif node.op.kind == "map":
+            if not self._map(node):
+                self._opaque(node, "its forward has no scalar expression")
+        elif node.op in _REDUCTIONS:
+            if not self._reduce(node):
+                self._opaque(node, "these axes lie apart")
+        else:
+            made = calls.CALLS.get(node.op)
+            if made is None or not made(self, node):
+                self._opaque(node, "no kernel does this")
+
+    def _native(self, node: Node) -> bool:
+        specs = [node.spec] if isinstance(node.spec, Spec) else list(node.spec)
+        for src in node.srcs:
+            specs += [src.spec] if isinstance(src.spec, Spec) else list(src.spec)
+        return all(s.dtype.name in NATIVE and prod(s.shape) > 0 for s in specs)
+
+    def _fold(self, node: Node) -> bool:
+        """Compute now what depends on nothing."""
+        if node.array is not None:
+            self.folded[node] = node.array
+        elif node.op is CONST:
+            xp = backends.get(node.device)
+            self.folded[node] = xp.scalar(node.attrs["value"], node.dtype)
+        elif (
+            node.op.kind in ("random", "leaf")
+            or node.op in (ops.FULL, ITEM, REBOUND)
+            or not isinstance(node.spec, Spec)
+            or prod(node.shape) > FOLDED
+        ):
+            return False
+        elif all(src in self.folded for src in node.srcs):
+            arrays = [self.folded[src] for src in node.srcs]
+            self.folded[node] = execute(node.op, node.device, arrays, node.attrs, node.spec)
+        else:
+            return False
+        return True
+
+    def refuse(self, node: Node, why: str) -> None:
+        where = "  ".join(x for x in (node.scope, node.line) if x)
+        self.refusals.append(f"{node.op.name} {list(node.shape)}: {why}  {where}".rstrip())
+
+    def _opaque(self, node: Node, why: str) -> None:
+        where = "  ".join(x for x in (node.scope, node.line) if x)
+        self.refusals.append(f"{node.op.name}: called as it is: {why}  {where}".rstrip())
+        reads = [self.view(src) for src in node.srcs]
+        specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
+        writes = [fresh(s.dtype.name, s.shape, node) for s in specs]
+        self.emit(Call(Opaque(node.op.name), [], reads, writes, [node]))
+        self.made(node, *writes)
+
+    def emit(self, call: Call | Group) -> None:
+        self.units.append(call)
+
+    def made(self, node: Node, *views: View) -> None:
+        """The newest unit makes this value; one view for each output of its op."""
+        self.unit_of[node] = len(self.units) - 1
+        if isinstance(node.spec, Spec):
+            self.places[node] = views[0]
+            return
+        for user in self.users[node]:
+            self.unit_of[user] = len(self.units) - 1
+            self.places[user] = views[user.attrs["i"]]
+
+    # Where values are -------------------------------------------------------------------------------
+    def ready(self, node: Node) -> int:
+        """The last unit that must have run before this value is there; -1: it is from the start."""
+        if node in self.unit_of:
+            return self.unit_of[node]
+        if node in self.folded or node.op in (INPUT, ops.FULL):
+            return -1
+        return max((self.ready(src) for src in node.srcs), default=-1)
+
+    def view(self, node: Node) -> View:
+        """Where a value lies; a group is asked to store it where it does not yet."""
+        if node not in self.places:
+            self.places[node] = self._view(node)
+        return self.places[node]
+
+    def _view(self, node: Node) -> View:
+        if node in self.folded:
+            return self._constant(node, self.folded[node])
+        if node.op is ops.FULL:
+            attrs = node.attrs
+            value = np.full(attrs["shape"], attrs["value"], node.dtype.np)
+            if value.size <= SMALL:
+                return self._constant(node, value)
+            target = fresh(node.dtype.name, node.shape, node)
+            self.emit(filling(target, attrs["value"]))
+            self.unit_of[node] = len(self.units) - 1
+            return target
+        if node in self.unit_of:
+            group = self.units[self.unit_of[node]]
+            assert isinstance(group, Group)
+            target = fresh(node.dtype.name, node.shape, node)
+            group.store(group.members[node], target)
+            return target
+        src = self.view(node.srcs[0])
+        moved = _moved(node, src)
+        return self._dense(node, src) if moved is None else moved
+
+    def _dense(self, node: Node, src: View) -> View:
+        """A copy in row-major order, which every reshape can look at."""
+        target = fresh(src.dtype, src.shape, node)
+        self.emit(copying(src, target))
+        self.unit_of[node] = len(self.units) - 1
+        return whole(target.buffer, node.shape)
+
+    def _constant(self, node: Node, array: Any) -> View:
+        value = np.ascontiguousarray(array)
+        buffer = Buffer("constant", value.dtype.name, value.size, node)
+        self.constants[buffer] = value
+        return whole(buffer, node.shape)
+
+    # Groups ---------------------------------------------------------------------------------------
+    def _map(self, node: Node) -> bool:
+        size = prod(node.shape)
+        unit = max((self.ready(src) for src in node.srcs), default=-1)
+        group = self.units[unit] if unit >= 0 else None
+        if isinstance(group, Group) and group.kind == "rows":
+            level = group.level(size)
+            if level and self._try(group, unit, node, level):
+                return True
+        fitting = [n for n in node.shape if n != 1]
+        group = Group("rows", tuple(fitting[:-1]), fitting[-1] if fitting else 1)
+        return self._begin(group, node)
+
+    def _begin(self, group: Group, node: Node) -> bool:
+        """A map in a group of its own."""
+        for every in (False, True):  # at first what is cheap stays unstored
+            for src in node.srcs:
+                if src not in self.folded and (every or not self._cheap(src)):
+                    self.view(src)
+            group = Group("rows", group.outer, group.columns)
+            self.emit(group)
+            if self._try(group, len(self.units) - 1, node, "element"):
+                return True
+        return False
+
+    def _try(self, group: Group, unit: int, node: Node, level: str) -> bool:
+        """Let a map join; False (and nothing has changed that matters) where it cannot."""
+        inputs = []
+        for src in node.srcs:
+            number = self.operand(group, unit, src, node.shape, level)
+            if number is None:
+                return False
+            inputs.append(number)
+        try:
+            result = group.program.map(node.op.forward, inputs, node.dtype.name, dict(node.attrs))
+        except NoValue:
+            return False
+        self._join(group, unit, node, Member(result, level))
+        return True
+
+    def join(self, group: Group, node: Node, member: Member) -> None:
+        """The newest unit, a group, takes a value that is no map."""
+        group.reduces = True  # its rows and columns have a meaning
+        self._join(group, len(self.units) - 1, node, member)
+
+    def dense(self, node: Node) -> View:
+        """A value in row-major order: copied."""
+        self.places[node] = self._dense(node, self.view(node))
+        return self.places[node]
+
+    def _join(self, group: Group, unit: int, node: Node, member: Member) -> None:
+        group.members[node] = member
+        group.nodes.append(node)
+        self.unit_of[node] = unit
+
+    def operand(self, group: Group, unit: int, src: Node, shape: Shape, level: str) -> int | None:
+        """The instruction for src, stretched to `shape`, inside a group; None where there is no
+        way without storing something first."""
+        if src in self.folded and src.op is not ops.ARANGE and prod(src.shape) == 1:
+            return group.program.const(np.asarray(self.folded[src]).reshape(()).item(), _name(src))
+        if src.op is ops.FULL:
+            return group.program.const(src.attrs["value"], _name(src))
+        inside = _inside(group, src)
+        if inside is not None:
+            return self._stretched(group, inside, src.shape, shape, level)
+        if self._counts_columns(group, src, level):
+            number = group.program.add("col", (), "int64")
+            return group.program.cast(number, _name(src))
+        if self.ready(src) >= unit:
+            return None
+        if src not in self.places and self._cheap(src):
+            return self._again(group, unit, src, shape, level)
+        view = self.view(src)
+        if self.ready(src) >= unit:  # it had to be copied first
+            return None
+        return group.load(view.broadcast(shape), level)
+
+    def _stretched(
+        self, group: Group, inside: Member, old: Shape, shape: Shape, level: str
+    ) -> int | None:
+        if prod(old) == prod(shape):
+            return inside.instr
+        if inside.level == "row" and level == "element" and _per_row(group, old, shape):
+            return inside.instr
+        return None
+
+    def _counts_columns(self, group: Group, src: Node, level: str) -> bool:
+        attrs = src.attrs
+        return (
+            src.op is ops.ARANGE
+            and level == "element"
+            and attrs["start"] == 0
+            and attrs["step"] == 1
+            and attrs["count"] == group.columns > 64
+        )
+
+    def _cheap(self, node: Node) -> bool:
+        """Whether a group rather computes it again than asks for it to be stored."""
+        return self._cost(node) <= CHEAP
+
+    def _cost(self, node: Node) -> int:
+        if node in self.places or node in self.folded or node.op in (INPUT, ops.FULL):
+            return 0
+        if node.op in (ops.RESHAPE, ops.COPY, REBOUND):
+            return self._cost(node.srcs[0])
+        if node.op.kind == "map" and node in self.unit_of:
+            group = self.units[self.unit_of[node]]
+            if isinstance(group, Group) and node.op.name not in _COSTLY | {"gelu", "gelu_tanh"}:
+                return 1 + sum(self._cost(src) for src in node.srcs)
+        if node in self.unit_of and prod(node.shape) <= SMALL:
+            return 0  # storing it is nothing
+        group = self.units[self.unit_of[node]] if node in self.unit_of else None
+        if isinstance(group, Group) and group.members[node].level == "row":
+            return 0
+        return CHEAP + 1
+
+    def _again(self, group: Group, unit: int, node: Node, shape: Shape, level: str) -> int | None:
+        """A cheap value computed once more."""
+        if node.op in (ops.RESHAPE, ops.COPY, REBOUND):
+            if node.op is ops.RESHAPE and node.shape != shape:
+                view = self.view(node)
+                return (
+                    None if self.ready(node) >= unit else group.load(view.broadcast(shape), level)
+                )
+            inner = node.srcs[0]
+            return self.operand(
+                group, unit, inner, inner.shape if node.shape == shape else shape, level
+            )
+        if node.op.kind != "map" or self._cost(node) == 0:
+            view = self.view(node)
+            return None if self.ready(node) >= unit else group.load(view.broadcast(shape), level)
+        inputs = []
+        for src in node.srcs:
+            number = self.operand(group, unit, src, shape, level)
+            if number is None:
+                return None
+            inputs.append(number)
+        return group.program.map(node.op.forward, inputs, _name(node), dict(node.attrs))
+
+    # Reductions -------------------------------------------------------------------------------------
+    def _reduce(self, node: Node) -> bool:
+        x = node.srcs[0]
+        axis = node.attrs["axis"]
+        over = set(axis) if isinstance(axis, tuple) else {axis % max(x.ndim, 1)}
+        wide = [i for i, n in enumerate(x.shape) if n != 1]
+        reduced = [i for i in wide if i in over]
+        kept = [i for i in wide if i not in over]
+        if not reduced:
+            return False
+        if not kept or min(reduced) > max(kept):
+            return self._row_reduce(node, x, prod(x.shape[i] for i in reduced))
+        single = node.op in (ops.SUM, ops.MAX, ops.MIN) and node.dtype.name.startswith("float")
+        if max(reduced) < min(kept) and single:
+            outer = tuple(x.shape[i] for i in reduced)
+            return self._column_reduce(node, x, outer, prod(x.shape[i] for i in kept))
+        return False
+
+    def _row_reduce(self, node: Node, x: Node, columns: int) -> bool:
+        unit = self.ready(x)
+        group = self.units[unit] if unit >= 0 else None
+        if isinstance(group, Group) and group.kind == "rows" and group.columns == columns > 1:
+            if group.level(prod(x.shape)) == "element" and self._along(group, unit, node, x):
+                return True
+            self.refuse(node, "what it reduces is not at hand in the kernel before it")
+        outer = [n for n in x.shape if n != 1]
+        left = columns
+        while left > 1:
+            left //= outer.pop()
+        for every in (False, True):
+            if every or not self._cheap(x):
+                self.view(x)
+            group = Group("rows", tuple(outer), columns)
+            self.emit(group)
+            if self._along(group, len(self.units) - 1, node, x):
+                return True
+        return False
+
+    def _along(self, group: Group, unit: int, node: Node, x: Node) -> bool:
+        number = self.operand(group, unit, x, x.shape, "element")
+        if number is None:
+            return False
+        program = group.program
+        if node.op is ops.SUM:
+            number = program.cast(number, _name(node))
+        result = program.add(node.op.name, (number,), _name(node))
+        group.reduces = True
+        self._join(group, unit, node, Member(result, "row"))
+        return True
+
+    def _column_reduce(self, node: Node, x: Node, outer: Shape, columns: int) -> bool:
+        for unit in self.columns[-4:]:
+            group = self.units[unit]
+            assert isinstance(group, Group)
+            if group.outer == outer and group.columns == columns and self.ready(x) < unit:
+                number = self.operand(group, unit, x, x.shape, "element")
+                if number is not None:
+                    return self._down(group, unit, node, number)
+        for every in (False, True):
+            if every or not self._cheap(x):
+                self.view(x)
+            if every and not self.places[x].contiguous:
+                self.dense(x)
+            group = Group("columns", outer, columns)
+            self.emit(group)
+            number = self.operand(group, len(self.units) - 1, x, x.shape, "element")
+            if number is not None:
+                self.columns.append(len(self.units) - 1)
+                return self._down(group, len(self.units) - 1, node, number)
+        return False
+
+    def _down(self, group: Group, unit: int, node: Node, number: int) -> bool:
+        result = group.program.add(node.op.name, (number,), _name(node))
+        group.nodes.append(node)
+        chunks = group.chunks
+        if chunks == 1:
+            target = fresh(_name(node), node.shape, node)
+            self._chunked(group, result, whole(target.buffer, (1, group.columns)))
+            self.unit_of[node], self.places[node] = unit, target
+            return True
+        partial = fresh(_name(node), (chunks, group.columns))
+        self._chunked(group, result, partial)
+        last = Group("columns", (chunks,), group.columns)
+        loaded = last.load(partial, "element")
+        assert loaded is not None and last.chunks == 1
+        total = last.program.add(node.op.name, (loaded,), _name(node))
+        target = fresh(_name(node), node.shape, node)
+        self._chunked(last, total, whole(target.buffer, (1, group.columns)))
+        last.nodes.append(node)
+        self.emit(last)
+        self.unit_of[node], self.places[node] = len(self.units) - 1, target
+        return True
+
+    def _chunked(self, group: Group, instr: int, view: View) -> None:
+        group.stores.append(Store(instr, view, -1, 0))
+
+
+def _name(node: Node) -> str:
+    return node.dtype.name
+
+
+def _inside(group: Group, node: Node) -> Member | None:
+    """A value of the group, seen through what keeps elements in their row-major places."""
+    while True:
+        found = group.members.get(node)
+        if found is not None:
+            return found
+        if node.op not in (ops.RESHAPE, REBOUND) and not (
+            node.op is ops.BROADCAST and prod(node.shape) == prod(node.srcs[0].shape)
+        ):
+            break
+        node = node.srcs[0]
+    if node.op is ops.BROADCAST:
+        inner = _inside(group, node.srcs[0])
+        if inner is not None and inner.level == "row":
+            if _per_row(group, node.srcs[0].shape, node.shape):
+                return Member(inner.instr, "element")
+    return None
+
+
+def _per_row(group: Group, old: Shape, shape: Shape) -> bool:
+    """Whether stretching `old` to `shape` repeats one value for each row along its columns."""
+    padded = (1,) * (len(shape) - len(old)) + old
+    lead = next((i for i, (a, b) in enumerate(zip(padded, shape, strict=True)) if a != b), 0)
+    return (
+        prod(padded[:lead]) == group.rows
+        and all(n == 1 for n in padded[lead:])
+        and prod(shape[lead:]) == group.columns
+    )
+
+
+def _moved(node: Node, src: View) -> View | None:
+    """The view that a movement op makes; None where strides cannot say it."""
+    op, attrs = node.op, node.attrs
+    if op in (ops.RESHAPE, ops.BROADCAST):
+        how = src.reshape if op is ops.RESHAPE else src.broadcast
+        return how(attrs["shape"])
+    if op is ops.PERMUTE:
+        return src.permute(attrs["order"])
+    if op is ops.SLICE:
+        return src.slice(attrs["ranges"])
+    if op is ops.FLIP:
+        return src.flip(attrs["axis"])
+    return src  # REBOUND
+
+
+_VIEWS = (ops.RESHAPE, ops.BROADCAST, ops.PERMUTE, ops.SLICE, ops.FLIP, ITEM, REBOUND)
+_REDUCTIONS = (ops.SUM, ops.MAX, ops.MIN, ops.ANY, ops.ALL, ops.ARGMAX, ops.ARGMIN)

@@ -1,0 +1,389 @@
+"""plan: fused units become launches in waves, and every buffer gets its place in memory.
+
+In: a recorded call. Out: a Plan: steps (waves of launches, and opaque calls between them), a table
+of buffers, offsets in the arena. Nothing here is machine code or address: execute.py adds those.
+Called by compiled.py.
+
+Units that do not depend on each other share a wave, whose tasks run in any order. A buffer lives
+from the wave that writes it first to the one that reads it last; buffers whose lives do not meet
+share memory. A row program writes over an operand that dies with it, and new state over old state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..backends.kernel import Index, Matmul, Opaque, Rows
+from ..backends.native.target import Target
+from ..node import Graph, Node
+from .fuse import Fuser
+from .groups import Group, copying
+from .lower import lower
+from .passes import PASSES
+from .rewrite import share
+from .views import Buffer, Call, View, whole
+
+WINDOW = 6  # how many waves back a unit may go to find company
+ALIGN = 64  # bytes
+
+
+@dataclass(eq=False)
+class Launch:
+    """Calls whose tasks run one after the other: a product and the row program on its rows."""
+
+    calls: list[Call]
+
+    @property
+    def reads(self) -> list[View]:
+        return [v for call in self.calls for v in call.reads]
+
+    @property
+    def writes(self) -> list[View]:
+        return [v for call in self.calls for v in call.writes]
+
+    @property
+    def opaque(self) -> bool:
+        return isinstance(self.calls[0].kernel, Opaque)
+
+
+@dataclass(eq=False)
+class Plan:
+    """steps: lists of waves (native segments) and opaque launches, in order."""
+
+    steps: list[list[list[Launch]] | Launch]
+    buffers: list[Buffer]
+    offsets: dict[Buffer, int]  # of arena buffers, in bytes
+    arena_bytes: int
+    constants: dict[Buffer, np.ndarray]  # type: ignore[type-arg]
+    inputs: dict[Node, Buffer]
+    places: dict[Node, View]  # of what is returned and of new state: whole dense buffers
+    refusals: list[str]
+    graph: Graph
+    seconds: float = 0.0
+    aliases: dict[Buffer, Buffer] = field(default_factory=dict)
+
+    def launches(self) -> list[Launch]:
+        found: list[Launch] = []
+        for step in self.steps:
+            found += [step] if isinstance(step, Launch) else [x for wave in step for x in wave]
+        return found
+
+
+def rewritten(roots: Sequence[Node]) -> tuple[Node, ...]:
+    """The graph after all passes."""
+    found = tuple(roots)
+    for rewrite in PASSES:
+        found = rewrite(found)
+    return share(lower(found))
+
+
+def make(results: Sequence[Node], states: dict[Node, Node], target: Target) -> Plan:
+    """results: nodes whose values are handed out. states: for each INPUT that changes, the node it
+    ends as."""
+    started = time.perf_counter()
+    ends = [*results, *states.values()]
+    roots = rewritten(ends)
+    found = dict(zip(ends, roots, strict=True))
+    final = {source: found[end] for source, end in states.items()}
+    seconds = time.perf_counter() - started
+    fuser = Fuser(roots, final, target)
+    fused = fuser.run()
+    places = {end: fuser.view(found[end]) for end in ends}
+    units = fused.units
+    handed: dict[tuple[Buffer, int], Buffer] = {}
+    for end in ends:
+        view = places[end]
+        own = any(view.buffer is fused.inputs.get(s) for s, e in states.items() if e is end)
+        if own and view.buffer.state:
+            continue
+        places[end] = _handed_out(view, units, handed)
+    launches = _chained([u for u in units if isinstance(u, Call) or u.stores])
+    aliases = _in_place(launches, states, places, fused.inputs)
+    steps = _waves(launches, aliases)
+    plan = Plan(
+        steps,
+        _buffers(launches, fused.inputs, places),
+        {},
+        0,
+        fused.constants,
+        fused.inputs,
+        places,
+        fused.refusals,
+        Graph(roots),
+        seconds,
+        aliases,
+    )
+    _allocate(plan)
+    return plan
+
+
+def _handed_out(
+    view: View, units: list[Group | Call], handed: dict[tuple[Buffer, int], Buffer]
+) -> View:
+    """The view of a value that outlives the run: a whole dense buffer of its own."""
+    buffer = view.buffer
+    dense = view.contiguous and view.offset == 0 and buffer.size == int(np.prod(view.shape))
+    if dense and buffer.kind in ("arena", "result"):
+        buffer.kind = "result"
+        return whole(buffer, view.shape)
+    made = Buffer("result", view.dtype, int(np.prod(view.shape)), buffer.node)
+    target = whole(made, view.shape)
+    units.append(copying(view, target))
+    return target
+
+
+# Epilogues -----------------------------------------------------------------------------------------
+
+
+def _chained(units: list[Group | Call]) -> list[Launch]:
+    """Each unit as a launch; a product moves to the row program that alone reads it next."""
+    readers: dict[Buffer, list[int]] = {}
+    for i, unit in enumerate(units):
+        for buffer in {v.buffer for v in _reads(unit)}:
+            readers.setdefault(buffer, []).append(i)
+    riders: dict[int, list[int]] = {}
+    for i, unit in enumerate(units):
+        if isinstance(unit, Call) and isinstance(unit.kernel, Matmul):
+            first = min(readers.get(unit.writes[0].buffer, [-1]))
+            if first > i and _rides(unit, units[first]):
+                riders.setdefault(first, []).append(i)
+    moved = {i for group in riders.values() for i in group}
+    launches = []
+    for i, unit in enumerate(units):
+        if i in moved:
+            continue
+        products = [units[j] for j in riders.get(i, [])]
+        rows = {p.args[5] for p in products if isinstance(p, Call)}
+        if len(rows) > 1:  # they cut their rows differently: only the last one is ridden on
+            for product in products[:-1]:
+                assert isinstance(product, Call)
+                launches.append(Launch([product]))
+            products = products[-1:]
+        calls = [p for p in products if isinstance(p, Call)]
+        if isinstance(unit, Group):
+            per_task = calls[0].args[5] if calls else 0
+            assert isinstance(per_task, int)
+            calls.append(unit.call(per_task))
+        else:
+            calls.append(unit)
+        launches.append(Launch(calls))
+    return launches
+
+
+def _reads(unit: Group | Call) -> list[View]:
+    return unit.reads if isinstance(unit, Call) else [load.view for load in unit.loads]
+
+
+def _rides(product: Call, group: Group | Call) -> bool:
+    """Whether a row program can take the product's rows task by task."""
+    if not isinstance(group, Group) or group.kind != "rows":
+        return False
+    b0, b1, m, n, *_ = product.args
+    columns = product.args[6]
+    assert isinstance(n, int) and isinstance(columns, int)
+    if (b0, b1) != (1, 1) or columns < n or (group.rows, group.columns) != (m, n):
+        return False
+    out = product.writes[0]
+    for load in group.loads:
+        if load.view.buffer is out.buffer:
+            flat = load.view.reshape((group.rows * group.columns,))
+            if load.gathers or flat is None or flat.strides != (1,) or flat.offset != out.offset:
+                return False
+    return True
+
+
+# State that is written over -------------------------------------------------------------------------
+
+
+def _in_place(
+    launches: list[Launch],
+    states: dict[Node, Node],
+    places: dict[Node, View],
+    inputs: dict[Node, Buffer],
+) -> dict[Buffer, Buffer]:
+    """Results that are new state and may be written where the old state lies: result -> input."""
+    last_read: dict[Buffer, int] = {}
+    writer: dict[Buffer, int] = {}
+    for i, launch in enumerate(launches):
+        for view in launch.reads:
+            last_read[view.buffer] = i
+        for view in launch.writes:
+            writer.setdefault(view.buffer, i)
+    ends = [view.buffer for view in places.values()]
+    aliases: dict[Buffer, Buffer] = {}
+    last_opaque = max((i for i, x in enumerate(launches) if x.opaque), default=-1)
+    for source, end in states.items():
+        old, new = inputs.get(source), places[end].buffer
+        if old is None or new is old or new.kind != "result" or new.dtype != old.dtype:
+            continue
+        at = writer.get(new, -1)
+        if ends.count(new) > 1 or at <= last_opaque or last_read.get(old, -1) > at or old.state:
+            continue
+        if last_read.get(old, -1) < at or _same_place(launches[at], old, new):
+            aliases[new] = old
+            old.state = True
+    return aliases
+
+
+def _same_place(launch: Launch, old: Buffer, new: Buffer) -> bool:
+    """Whether every read of `old` in a launch is where it writes `new`."""
+    for call in launch.calls:
+        if not any(v.buffer is new for v in call.writes):
+            if any(v.buffer is old for v in call.reads):
+                return False
+            continue
+        if not isinstance(call.kernel, Rows):
+            return False
+        out = next(v for v in call.writes if v.buffer is new)
+        for view in call.reads:
+            if view.buffer is old and not (
+                view.shape == out.shape
+                and view.offset == out.offset
+                and View(new, view.shape, view.strides).same(View(new, out.shape, out.strides))
+            ):
+                return False
+        if any(i.op == "gather" for i in call.kernel.instrs):
+            return False
+    return True
+
+
+# Order ---------------------------------------------------------------------------------------------
+
+
+def _waves(
+    launches: list[Launch], aliases: dict[Buffer, Buffer]
+) -> list[list[list[Launch]] | Launch]:
+    steps: list[list[list[Launch]] | Launch] = []
+    waves: list[list[Launch]] = []
+    written: dict[Buffer, int] = {}
+    read: dict[Buffer, int] = {}
+
+    def close() -> None:
+        nonlocal waves
+        if waves:
+            steps.append(waves)
+        waves = []
+        written.clear()
+        read.clear()
+
+    for launch in launches:
+        if launch.opaque:
+            close()
+            steps.append(launch)
+            continue
+        reads = {aliases.get(v.buffer, v.buffer) for v in launch.reads}
+        writes = {aliases.get(v.buffer, v.buffer) for v in launch.writes}
+        after = max(
+            [written.get(b, -1) for b in reads | writes] + [read.get(b, -1) for b in writes],
+            default=-1,
+        )
+        at = max(after + 1, len(waves) - WINDOW, 0)
+        if at >= len(waves):
+            waves.append([])
+            at = len(waves) - 1
+        waves[at].append(launch)
+        for b in writes:
+            written[b] = max(at, written.get(b, -1))
+        for b in reads:
+            read[b] = max(at, read.get(b, -1))
+    close()
+    return steps
+
+
+def indices(wave: Sequence[Launch]) -> list[Call]:
+    """The calls of a wave that check indices."""
+    return [call for x in wave for call in x.calls if isinstance(call.kernel, Index)]
+
+
+# Memory ----------------------------------------------------------------------------------------------
+
+
+def _buffers(
+    launches: list[Launch], inputs: dict[Node, Buffer], places: dict[Node, View]
+) -> list[Buffer]:
+    """All buffers, numbered."""
+    found = dict.fromkeys(inputs.values())
+    for launch in launches:
+        found.update(dict.fromkeys(v.buffer for v in (*launch.reads, *launch.writes)))
+    found.update(dict.fromkeys(v.buffer for v in places.values()))
+    for number, buffer in enumerate(found):
+        buffer.number = number
+    return list(found)
+
+
+@dataclass(eq=False)
+class _Life:
+    buffer: Buffer
+    first: int
+    last: int
+    offset: int = -1
+
+    @property
+    def size(self) -> int:
+        return -(-self.buffer.bytes // ALIGN) * ALIGN
+
+
+def _allocate(plan: Plan) -> None:
+    """Give every arena buffer its offset."""
+    lives: dict[Buffer, _Life] = {}
+    heirs: dict[Buffer, list[tuple[Buffer, int]]] = {}
+    now = 0
+    for step in plan.steps:
+        for wave in [[step]] if isinstance(step, Launch) else step:
+            readers: dict[Buffer, int] = {}
+            for launch in wave:
+                for view in (*launch.reads, *launch.writes):
+                    if view.buffer.kind == "arena":
+                        life = lives.setdefault(view.buffer, _Life(view.buffer, now, now))
+                        life.last = now
+                for buffer in {v.buffer for v in launch.reads}:
+                    readers[buffer] = readers.get(buffer, 0) + 1
+            for launch in wave:
+                for old, new in _inherits(launch):
+                    if readers[old] == 1:
+                        heirs.setdefault(new, []).append((old, now))
+            now += 1
+    alive: list[_Life] = []
+    for life in sorted(lives.values(), key=lambda x: (x.first, -x.size)):
+        alive = [x for x in alive if x.last >= life.first]
+        for old, when in heirs.get(life.buffer, []):
+            before = lives.get(old)
+            if (
+                before is not None
+                and before.offset >= 0
+                and before.last == when == life.first
+                and before.size == life.size
+                and before in alive
+            ):
+                life.offset = before.offset
+                alive.remove(before)
+                break
+        else:
+            taken = sorted((x.offset, x.offset + x.size) for x in alive)
+            life.offset = 0
+            for start, end in taken:
+                if life.offset + life.size <= start:
+                    break
+                life.offset = max(life.offset, end)
+        alive.append(life)
+        plan.arena_bytes = max(plan.arena_bytes, life.offset + life.size)
+    plan.offsets = {b: life.offset for b, life in lives.items()}
+
+
+def _inherits(launch: Launch) -> list[tuple[Buffer, Buffer]]:
+    """Pairs (old, new) where the launch may write `new` over `old`, if that dies with it."""
+    pairs = []
+    for call in launch.calls:
+        if not isinstance(call.kernel, Rows):
+            continue
+        for out in call.writes:
+            for view in call.reads:
+                a, b = view.buffer, out.buffer
+                if a.kind == b.kind == "arena" and a is not b and a.bytes == b.bytes:
+                    if _same_place(launch, a, b) and not any(a is o for o, _ in pairs):
+                        pairs.append((a, b))
+    return pairs

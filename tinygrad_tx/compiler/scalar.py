@@ -1,0 +1,218 @@
+"""The scalar-expression builder: what a map op's forward sees as `xp` when a kernel is made of it.
+
+In: an op's forward, called with symbols instead of arrays. Out: instructions (backends/kernel.py)
+appended to a program, each distinct one once. So one line of an op record runs on NumPy, on CuPy
+and as machine code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backends.kernel import Instr
+from ..dtypes import DType
+
+
+class Program:
+    """The instructions of one kernel, in order; equal ones are shared."""
+
+    def __init__(self) -> None:
+        self.instrs: list[Instr] = []
+        self._number: dict[Any, int] = {}
+
+    def add(self, op: str, args: tuple[int, ...], dtype: str, value: Any = None) -> int:
+        key = (
+            op,
+            args,
+            dtype,
+            type(value),
+            repr(value),
+        )  # 0.0 and -0.0 are equal, but not the same
+        if key not in self._number:
+            self._number[key] = len(self.instrs)
+            self.instrs.append(Instr(op, args, dtype, value))
+        return self._number[key]
+
+    def const(self, value: Any, dtype: str) -> int:
+        value = np.dtype(dtype).type(value).item()
+        if value == 0 and str(value)[0] == "-":  # -0.0 equals 0.0: as a kernel's key it must not
+            return self.add("neg", (self.const(0.0, dtype),), dtype)
+        return self.add("const", (), dtype, value)
+
+    def cast(self, number: int, dtype: str) -> int:
+        if self.instrs[number].dtype == dtype:
+            return number
+        return self.add("cast", (number,), dtype)
+
+    def map(self, forward: Any, inputs: list[int], dtype: str, attrs: dict[str, Any]) -> int:
+        """Call a map op's forward on the instructions `inputs`; the number of the result."""
+        symbols = [Symbol(self, n) for n in inputs]
+        out = forward(Namespace(self), *symbols, **attrs)
+        if not isinstance(out, Symbol):  # a forward may give a constant
+            return self.const(out, dtype)
+        return self.cast(out.number, dtype)
+
+
+class Symbol:
+    """An instruction's value, with the operators that a forward uses."""
+
+    def __init__(self, program: Program, number: int) -> None:
+        self.program, self.number = program, number
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.program.instrs[self.number].dtype)
+
+    def __add__(self, other: Any) -> Symbol:
+        return _binary("add", self, other)
+
+    def __radd__(self, other: Any) -> Symbol:
+        return _binary("add", other, self)
+
+    def __sub__(self, other: Any) -> Symbol:
+        return _binary("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Symbol:
+        return _binary("sub", other, self)
+
+    def __mul__(self, other: Any) -> Symbol:
+        return _binary("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Symbol:
+        return _binary("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Symbol:
+        return _binary("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Symbol:
+        return _binary("div", other, self)
+
+    def __pow__(self, other: Any) -> Symbol:
+        return _binary("pow", self, other)
+
+    def __neg__(self) -> Symbol:
+        return _unary("neg", self)
+
+    def __abs__(self) -> Symbol:
+        return _unary("abs", self)
+
+    def __lt__(self, other: Any) -> Symbol:
+        return _binary("lt", self, other, "bool")
+
+    def __le__(self, other: Any) -> Symbol:
+        return _binary("le", self, other, "bool")
+
+    def __gt__(self, other: Any) -> Symbol:
+        return _binary("gt", self, other, "bool")
+
+    def __ge__(self, other: Any) -> Symbol:
+        return _binary("ge", self, other, "bool")
+
+    def __eq__(self, other: Any) -> Symbol:  # type: ignore[override]
+        return _binary("eq", self, other, "bool")
+
+    def __ne__(self, other: Any) -> Symbol:  # type: ignore[override]
+        return _binary("ne", self, other, "bool")
+
+    def __and__(self, other: Any) -> Symbol:
+        return _binary("and", self, other)
+
+    def __or__(self, other: Any) -> Symbol:
+        return _binary("or", self, other)
+
+    def __invert__(self) -> Symbol:
+        return _unary("not", self)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise NoValue("a forward asks for the truth of an element")
+
+
+class NoValue(Exception):  # noqa: N818 - no error: a reason to call the forward as it is
+    """A forward did something that has no scalar expression: it is called as it is, opaquely."""
+
+
+def _unary(op: str, x: Symbol, dtype: str | None = None) -> Symbol:
+    program = x.program
+    return Symbol(program, program.add(op, (x.number,), dtype or x.dtype.name))
+
+
+def _binary(op: str, a: Any, b: Any, dtype: str | None = None) -> Symbol:
+    """Two operands of one dtype: a Python number takes that of the other."""
+    known = a if isinstance(a, Symbol) else b
+    program, common = known.program, known.dtype
+    if isinstance(a, Symbol) and isinstance(b, Symbol):
+        common = np.promote_types(a.dtype, b.dtype)
+    args = tuple(_number(program, x, common.name) for x in (a, b))
+    return Symbol(program, program.add(op, args, dtype or common.name))
+
+
+def _number(program: Program, x: Any, dtype: str) -> int:
+    if isinstance(x, Symbol):
+        return program.cast(x.number, dtype)
+    if not isinstance(x, (bool, int, float, np.generic)):
+        raise NoValue(f"a {type(x).__name__} among scalar expressions")
+    return program.const(x, dtype)
+
+
+_FLOATING = (
+    *("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos"),
+    *("abs", "sign", "floor", "erf"),
+)
+
+
+class Namespace:
+    """The functions of a backend, on Symbols."""
+
+    exp, log, log1p, expm1, sqrt, tanh, sin, cos, abs, sign, floor, erf = (
+        staticmethod(lambda x, op=op: _unary(op, x))
+        for op in [
+            "exp",
+            "log",
+            "log1p",
+            "expm1",
+            "sqrt",
+            "tanh",
+            "sin",
+            "cos",
+            "abs",
+            "sign",
+            "floor",
+            "erf",
+        ]
+    )
+    isnan, isinf, isfinite, logical_not = (
+        staticmethod(lambda x, op=op: _unary(op, x, "bool"))
+        for op in ["isnan", "isinf", "isfinite", "not"]
+    )
+    minimum, maximum, power, floor_divide, remainder, logical_and, logical_or, logical_xor = (
+        staticmethod(lambda a, b, op=op: _binary(op, a, b))
+        for op in ["minimum", "maximum", "pow", "floor_divide", "remainder", "and", "or", "xor"]
+    )
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def __getattr__(self, name: str) -> Any:
+        raise NoValue(f"xp.{name} has no scalar expression")
+
+    def where(self, condition: Symbol, a: Any, b: Any) -> Symbol:
+        symbols = [x for x in (a, b) if isinstance(x, Symbol)]
+        common = symbols[0].dtype if symbols else np.dtype(np.float32)
+        for x in symbols[1:]:
+            common = np.promote_types(common, x.dtype)
+        program = self._program
+        args = (condition.number, *(_number(program, x, common.name) for x in (a, b)))
+        return Symbol(program, program.add("where", args, common.name))
+
+    def cast(self, x: Symbol, dtype: DType) -> Symbol:
+        return Symbol(self._program, self._program.cast(x.number, dtype.name))
+
+    def cast_like(self, value: float, x: Symbol) -> Symbol:
+        return Symbol(self._program, self._program.const(value, x.dtype.name))
+
+    def scalar(self, value: float, dtype: DType) -> Symbol:
+        return Symbol(self._program, self._program.const(value, dtype.name))
