@@ -122,13 +122,14 @@ def _optimised(text: str, target: Target) -> tuple[Any, Any]:
     # left to do takes LLVM's own pipelines five times as long, to the same speed of the code.
     passes = llvm.create_new_module_pass_manager()
     passes.add_always_inliner_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.add_ipsccp_pass()  # fits internal functions to the constants that they are called with
     passes.add_sroa_pass()
     passes.add_simplify_cfg_pass()
     passes.add_instruction_combine_pass()
     passes.add_new_gvn_pass()
     passes.add_simplify_cfg_pass()
     passes.add_dead_code_elimination_pass()
-    passes.add_global_dead_code_eliminate_pass()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     passes.run(module, llvm.create_pass_builder(machine, options))
     return machine, module
