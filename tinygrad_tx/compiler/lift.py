@@ -6,9 +6,9 @@ as a pass (passes.py), for what gradients were never taken of. What else reads a
 keeps it alive by itself.
 
 No value changes but by rounding: a spelling that overflows where the op would not, or that makes
-NaN of a row of -inf where the op would not, stays as it is. Beyond that contract: where a score is
-+inf or NaN, more of its row may become NaN, and 1 / (1 + exp(-x)) gets the gradient 0 far below 0,
-not the NaN of its own overflow.
+NaN of a row of -inf where the op would not, stays as it is. Two things are let go: where a score is
++inf, more of its row may become NaN; and a gradient that is NaN because its spelling divides by
+zero or overflows on the way may be what it should be.
 """
 
 from __future__ import annotations

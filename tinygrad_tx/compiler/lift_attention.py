@@ -1,15 +1,16 @@
 """lift_attention: softmax(scale * q k^T + mask) v, as written by hand -> attention(q, k, v, mask).
 
 A rule of lift.py. What masks mean: `where(allowed, scores, -inf)` makes NaN of a row without a key,
-which an additive mask does too and a boolean one does not. So it becomes a boolean mask only with
-the guard of F.attention_weights, which makes such rows zero; without it, causal where it compares
-positions, and additive otherwise.
+where a boolean mask gives zero. So it is a boolean mask as it stands only with the guard of
+F.attention_weights, which makes such rows zero, and where it compares positions, for then the first
+key is always allowed. Otherwise the rows without a key are made NaN afterwards; the gradient by v,
+which would be NaN too, is that of the other rows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf, prod
+from math import inf, nan, prod
 
 from .. import ops
 from ..node import CONST, Node
@@ -42,14 +43,18 @@ def attention(node: Node) -> Node | None:
             return None
     if scores is None:
         return None
+    if any(not condition.ndim for condition in scores.allowed):
+        return None
     causal, rest = _split(scores.allowed, weights.shape[-2:], node)
-    mask = scores.added
-    if rest is not None:
-        mask = rest if guarded else _additive(rest, mask, node)
+    alive = None if rest is None or guarded else _alive(scores.allowed, node)
+    mask = rest if scores.added is None else scores.added
+    if scores.added is not None and rest is not None and alive is not None:
+        mask = _added(scores.added, rest, alive, node)
     order = (*range(scores.kt.ndim - 2), scores.kt.ndim - 1, scores.kt.ndim - 2)
     k = use(ops.PERMUTE, (scores.kt,), {"order": order}, like=node)
     srcs = (scores.q, k, v) if mask is None else (scores.q, k, v, mask)
-    return use(ops.ATTENTION, srcs, {"scale": scores.scale, "causal": causal}, like=node)
+    y = use(ops.ATTENTION, srcs, {"scale": scores.scale, "causal": causal}, like=node)
+    return y if alive is None else use(ops.WHERE, (alive, y, _scalar(nan, node)), {}, like=node)
 
 
 def _scores(node: Node, depth: int) -> Scores | None:
@@ -170,12 +175,20 @@ def _positions(node: Node, shape: tuple[int, int]) -> bool:
     return x.op is ops.ARANGE and (x.attrs["start"], x.attrs["step"]) == (0, 1)
 
 
-def _additive(allowed: Node, added: Node | None, like: Node) -> Node:
-    """The mask that adds -inf where something is not allowed."""
-    dtype, device = like.dtype, like.device
+def _alive(allowed: tuple[Node, ...], like: Node) -> Node:
+    """Which rows have a key."""
+    every = allowed[0]
+    for condition in allowed[1:]:
+        every = use(ops.AND, (every, condition), {}, like=like)
+    return use(ops.ANY, (every,), {"axis": (every.ndim - 1,)}, like=like)
 
-    def scalar(value: float) -> Node:
-        return use(CONST, (), {"value": value, "dtype": dtype, "device": device}, like=like)
 
-    added = scalar(0.0) if added is None else added
-    return use(ops.WHERE, (allowed, added, scalar(-inf)), {}, like=like)
+def _added(added: Node, allowed: Node, alive: Node, like: Node) -> Node:
+    """A mask that adds -inf where something is not allowed, except in rows without a key: those
+    are overwritten, and -inf there would make NaN of other rows' gradients."""
+    kept = use(ops.OR, (allowed, use(ops.NOT, (alive,), {}, like=like)), {}, like=like)
+    return use(ops.WHERE, (kept, added, _scalar(-inf, like)), {}, like=like)
+
+
+def _scalar(value: float, like: Node) -> Node:
+    return use(CONST, (), {"value": value, "dtype": like.dtype, "device": like.device}, like=like)
