@@ -1,0 +1,126 @@
+"""Reductions along the rows of a domain as native code.
+
+In: a Columns kernel. Out: its function. Called by render.py.
+
+Some vectors of columns stay in registers while the function goes down the rows of its chunk; then
+come the next columns. What is left is done vector by vector under a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..kernel import Columns
+from . import ir, reductions
+from .expressions import to_memory
+from .ir import Builder, Value
+from .operands import (
+    Elements,
+    Reader,
+    RowValues,
+    Tail,
+    advance,
+    decode,
+    lanes_of,
+    rowwise,
+    store_vector,
+    tail,
+)
+from .target import Target
+
+_VECTORS = 4  # of columns at once
+
+
+def columns(kernel: Columns, module: ir.Module, name: str, target: Target) -> None:
+    """Add the kernel's function to the module."""
+    params = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
+    _Writer(kernel, module.function(name, params), target).write()
+
+
+def columns_scratch(kernel: Columns, args: Sequence[int], target: Target) -> int:
+    """None."""
+    return 0
+
+
+class _Writer:
+    """Writes the function of one kernel."""
+
+    def __init__(self, kernel: Columns, b: Builder, target: Target) -> None:
+        self.kernel, self.b, self.target = kernel, b, target
+        self.lanes = lanes_of(kernel, target)
+        args, task, _ = b.params
+        reader = Reader(b, args)
+        self.extents = [reader.take() for _ in range(kernel.outer)]
+        count, rows_each, columns_each = (reader.take() for _ in range(3))
+        inputs = [reader.operand(i.dtype, kernel.outer + 1) for i in kernel.inputs]
+        self.reduced = [kernel.instrs[o.instr] for o in kernel.outputs]
+        self.outputs = [reader.operand(instr.dtype, 2) for instr in self.reduced]
+        self.row = RowValues(b, kernel, inputs, rowwise(kernel))
+        # Which rows and which columns are this task's.
+        rows = ir.integer(1)
+        for extent in self.extents:
+            rows = b.mul(rows, extent)
+        blocks = b.add(count, b.sub(columns_each, ir.integer(1)))
+        blocks = b.binary("udiv", blocks, columns_each)
+        self.chunk = b.binary("udiv", task, blocks)
+        block = b.sub(task, b.mul(self.chunk, blocks))
+        self.first_row = b.mul(self.chunk, rows_each)
+        self.last_row = b.smin(b.add(self.first_row, rows_each), rows)
+        self.first = b.mul(block, columns_each)
+        self.last = b.smin(b.add(self.first, columns_each), count)
+
+    def write(self) -> None:
+        b, step = self.b, self.lanes * _VECTORS
+        index = decode(b, self.first_row, self.extents)
+        places = [operand.entry(b, self.chunk) for operand in self.outputs]
+        whole = b.binary("and", b.sub(self.last, self.first), ir.integer(-step))
+        middle = b.add(self.first, whole)
+        with b.loop(self.first, middle, ir.integer(step)) as many:
+            firsts = [b.add(many.i, ir.integer(u * self.lanes)) for u in range(_VECTORS)]
+            self._down(firsts, None, index, places)
+        with b.loop(middle, self.last, ir.integer(self.lanes)) as one:
+            self._down([one.i], tail(b, self.last, one.i, self.lanes), index, places)
+        b.end()
+
+    def _down(
+        self,
+        firsts: Sequence[Value],
+        end: Tail | None,
+        index: Sequence[Value],
+        places: Sequence[Value],
+    ) -> None:
+        """Reduce vectors of columns, which begin at `firsts`, over the rows; write the results."""
+        b, kernel = self.b, self.kernel
+        arguments = [instr.args[0] for instr in self.reduced]
+        start = [
+            reductions.start(instr, kernel.instrs[a].dtype, self.lanes)[0]
+            for instr, a in zip(self.reduced, arguments, strict=True)
+        ]
+        carried = [*index, *start * len(firsts)]
+        with b.loop(self.first_row, self.last_row, ir.integer(1), carried) as loop:
+            here, states = loop.carried[: len(index)], loop.carried[len(index) :]
+            self.row.begin(loop.i, here)
+            after: list[Value] = []
+            for u, first in enumerate(firsts):
+                elements = Elements(self.target, self.row, self.lanes, first, end, {})
+                for k, (instr, a) in enumerate(zip(self.reduced, arguments, strict=True)):
+                    x, state = elements.value(a), states[u * len(start) + k]
+                    after.extend(reductions.step(b, instr, (state,), x, x, None))
+            loop.next = [*advance(b, here, self.extents), *after]
+        results = iter(loop.carried[len(index) :])
+        for first in firsts:
+            for k, place in enumerate(places):
+                self._store(k, next(results), place, first, end)
+
+    def _store(self, k: int, x: Value, place: Value, first: Value, end: Tail | None) -> None:
+        b, operand, x = self.b, self.outputs[k], to_memory(self.b, x)
+        if self.kernel.outputs[k].column == "unit":
+            store_vector(b, self.target, x, b.at(place, first, operand.element), end)
+            return
+        copy = b.alloca(x.type)
+        b.store(x, copy)
+        count = end.count if end else ir.integer(self.lanes)
+        with b.loop(ir.integer(0), count, ir.integer(1)) as loop:
+            one = b.load(operand.element, b.at(copy, loop.i, operand.element))
+            offset = b.mul(b.add(first, loop.i), operand.strides[1])
+            b.store(one, b.at(place, offset, operand.element))
