@@ -246,6 +246,7 @@ def _written(fuser: Fuser, node: Node, x: Node) -> View:
     view = fuser.view(x)
     alone = len(fuser.users[x]) == 1 and x not in fuser.roots and view.contiguous
     if alone and view.buffer.kind == "arena" and view.buffer.node is x:
+        view.buffer.node = node
         return view
     if alone and x.op is INPUT and fuser.states.get(x) is node:
         view.buffer.state = True

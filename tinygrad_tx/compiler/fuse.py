@@ -63,6 +63,7 @@ class Fuser:
         self.constants: dict[Buffer, Any] = {}
         self.packed: dict[Any, View] = {}  # made by calls.py, for products that share an operand
         self.refusals: list[str] = []
+        self.deferred: set[Node] = set()  # cheap maps that nobody has asked to be stored
         self.columns: list[int] = []  # groups along rows that may take more
 
     def tiles(self, m: int, n: int, k: int, batch: int, node: Node) -> tuple[int, int, int]:
@@ -81,13 +82,18 @@ class Fuser:
         return Fused(self.units, self.places, self.refusals, self.inputs, self.constants)
 
     def _order(self) -> list[Node]:
-        """Topological, small values first; otherwise as the program made them."""
+        """Topological: small values first, then those that are smaller than what they are made of (a
+        weight's gradient, a sum), otherwise as the program made them; sums of numbers last, so that
+        a long one is one kernel."""
         waiting = {node: len(set(node.srcs)) for node in self.graph}
         number = {node: i for i, node in enumerate(self.graph)}
 
-        def key(node: Node) -> tuple[bool, int]:
-            specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
-            return sum(prod(s.shape) for s in specs) > SMALL, number[node]
+        def key(node: Node) -> tuple[int, int]:
+            size = _size(node)
+            frees = node.srcs and 2 * size <= max(map(_size, node.srcs))
+            if size == 1 and node.op is ops.ADD and node.dtype.is_floating_point:
+                return 3, number[node]
+            return (0 if size <= SMALL else 1 if frees else 2), number[node]
 
         ready = [(*key(n), n) for n, count in waiting.items() if not count]
         heapq.heapify(ready)
@@ -202,6 +208,10 @@ class Fuser:
             self.emit(filling(target, attrs["value"]))
             self.unit_of[node] = len(self.units) - 1
             return target
+        if node in self.deferred:
+            self.deferred.remove(node)
+            begun = self._begin(node)
+            assert begun, "a deferred map has a scalar expression"
         if node in self.unit_of:
             group = self.units[self.unit_of[node]]
             assert isinstance(group, Group)
@@ -232,14 +242,22 @@ class Fuser:
         group = self.units[unit] if unit >= 0 else None
         if isinstance(group, Group) and group.kind == "rows":
             level = group.level(size)
-            if level and self._try(group, unit, node, level):
+            waits = size == 1 and group.columns > 1 and not self._own(group, node)
+            if level and not waits and self._try(group, unit, node, level):
                 return True
+        if self._cost(node) <= CHEAP and size > SMALL:
+            self.deferred.add(node)
+            return True
+        return self._begin(node)
+
+    def _own(self, group: Group, node: Node) -> bool:
+        """Whether a number is made of a group's values alone: else it would have the group wait."""
+        return all(self.ready(src) < 0 or _inside(group, src) for src in node.srcs)
+
+    def _begin(self, node: Node) -> bool:
+        """A map in a group of its own."""
         fitting = [n for n in node.shape if n != 1]
         group = Group("rows", tuple(fitting[:-1]), fitting[-1] if fitting else 1)
-        return self._begin(group, node)
-
-    def _begin(self, group: Group, node: Node) -> bool:
-        """A map in a group of its own."""
         for every in (False, True):  # at first what is cheap stays unstored
             for src in node.srcs:
                 if src not in self.folded and (every or not self._cheap(src)):
@@ -326,34 +344,53 @@ class Fuser:
         return self._cost(node) <= CHEAP
 
     def _cost(self, node: Node) -> int:
-        if node in self.places or node in self.folded or node.op in (INPUT, ops.FULL):
-            return 0
-        if node.op in (ops.RESHAPE, ops.COPY, REBOUND):
-            return self._cost(node.srcs[0])
-        if node.op.kind == "map" and node in self.unit_of:
-            group = self.units[self.unit_of[node]]
-            if isinstance(group, Group) and node.op.name not in _COSTLY | {"gelu", "gelu_tanh"}:
-                return 1 + sum(self._cost(src) for src in node.srcs)
-        if node in self.unit_of and prod(node.shape) <= SMALL:
-            return 0  # storing it is nothing
-        group = self.units[self.unit_of[node]] if node in self.unit_of else None
-        if isinstance(group, Group) and group.members[node].level == "row":
-            return 0
-        return CHEAP + 1
+        """Map instructions that computing a value once more takes, from values that lie somewhere;
+        more than CHEAP where it reads too much."""
+        found = self._work(node, prod(node.shape))
+        if found is None:
+            return CHEAP + 1
+        work, reads = found
+        return work if reads <= (2 if len(self.users[node]) < 2 else 1) else CHEAP + 1
+
+    def _work(self, node: Node, size: int, depth: int = 0) -> tuple[int, int] | None:
+        """(map instructions, operands as large as `size` that they read); None: too much."""
+        if node.op in (ops.FULL, CONST) or (node in self.folded and node.op is ops.ARANGE):
+            return 0, 0
+        if node.op in (ops.RESHAPE, REBOUND):
+            return self._work(node.srcs[0], size, depth)
+        full = int(2 * prod(node.shape) > size)
+        if node in self.places or node in self.folded or node.op is INPUT:
+            return 0, full
+        if node.op in _VIEWS:
+            src = node.srcs[0]
+            return (0, full) if src in self.places or src.op is INPUT or not full else None
+        if self._little(node):
+            return 0, 0
+        if node.op.kind != "map" or node.op.name in _COSTLY or depth > CHEAP:
+            return None
+        work, reads = 1, 0
+        for src in node.srcs:
+            found = self._work(src, size, depth + 1)
+            if found is None:
+                return None
+            work, reads = work + found[0], reads + found[1]
+        return work, reads
+
+    def _little(self, node: Node) -> bool:
+        """Whether it is in a group that stores it for next to nothing."""
+        if node not in self.unit_of:
+            return False
+        group = self.units[self.unit_of[node]]
+        if not isinstance(group, Group) or node not in group.members:
+            return False
+        return prod(node.shape) <= SMALL or group.members[node].level == "row"
 
     def _again(self, group: Group, unit: int, node: Node, shape: Shape, level: str) -> int | None:
-        """A cheap value computed once more."""
-        if node.op in (ops.RESHAPE, ops.COPY, REBOUND):
-            if node.op is ops.RESHAPE and node.shape != shape:
-                view = self.view(node)
-                return (
-                    None if self.ready(node) >= unit else group.load(view.broadcast(shape), level)
-                )
+        """A cheap value computed once more; one that lies somewhere is read."""
+        if node.op in (ops.RESHAPE, REBOUND) and node.shape == shape:
             inner = node.srcs[0]
-            return self.operand(
-                group, unit, inner, inner.shape if node.shape == shape else shape, level
-            )
-        if node.op.kind != "map" or self._cost(node) == 0:
+            return self.operand(group, unit, inner, inner.shape, level)
+        if node.op.kind != "map" or self._little(node):
             view = self.view(node)
             return None if self.ready(node) >= unit else group.load(view.broadcast(shape), level)
         inputs = []
@@ -385,8 +422,9 @@ class Fuser:
     def _row_reduce(self, node: Node, x: Node, columns: int) -> bool:
         unit = self.ready(x)
         group = self.units[unit] if unit >= 0 else None
-        if isinstance(group, Group) and group.kind == "rows" and group.columns == columns > 1:
-            if group.level(prod(x.shape)) == "element" and self._along(group, unit, node, x):
+        joins = isinstance(group, Group) and group.kind == "rows" and group.columns == columns > 1
+        if joins and group.level(prod(x.shape)) == "element":
+            if self._along(group, unit, node, x):
                 return True
             self.refuse(node, "what it reduces is not at hand in the kernel before it")
         outer = [n for n in x.shape if n != 1]
@@ -459,6 +497,11 @@ class Fuser:
 
     def _chunked(self, group: Group, instr: int, view: View) -> None:
         group.stores.append(Store(instr, view, -1, 0))
+
+
+def _size(node: Node) -> int:
+    specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
+    return sum(prod(s.shape) for s in specs)
 
 
 def _name(node: Node) -> str:

@@ -19,7 +19,7 @@ from .. import ops
 from ..node import REBOUND, Node, reduced
 from .lift_attention import attention
 from .lift_gelu import gelu
-from .rewrite import Roots, Rule, rewrite, share, use
+from .rewrite import Roots, Rule, about, rewrite, share, use
 from .simplify import BEFORE_GRADIENTS, number
 
 
@@ -32,6 +32,7 @@ def lift(roots: Roots, *, differentiable: bool = False) -> Roots:
 # softmax -----------------------------------------------------------------------------------------
 
 
+@about(ops.DIV, ops.MUL)
 def softmax(node: Node) -> Node | None:
     """exp(x - max) / sum(exp(x - max)) -> softmax(x)."""
     match _quotient(node):
@@ -42,11 +43,10 @@ def softmax(node: Node) -> Node | None:
     return None
 
 
+@about(ops.SUB)
 def log_softmax(node: Node) -> Node | None:
     """(x - max) - log(sum(exp(x - max))), x - (max + log(sum(exp(x - max)))) or x - logsumexp(x)
     -> log_softmax(x)."""
-    if node.op is not ops.SUB:
-        return None
     x, total = node.srcs
     if total.op is ops.LOGSUMEXP and total.srcs[0] is x:
         axis = total.attrs["axis"]
@@ -63,11 +63,10 @@ def log_softmax(node: Node) -> Node | None:
     return use(ops.LOG_SOFTMAX, (x,), {"axis": axis[0]}, like=node) if len(axis) == 1 else None
 
 
+@about(ops.ADD)
 def logsumexp(node: Node) -> Node | None:
     """log(sum(exp(x - m))) + m -> logsumexp(x), where m is the maximum, or 0 for one that is not
     finite. Without that provision a row of -inf is NaN, which logsumexp does not say."""
-    if node.op is not ops.ADD:
-        return None
     for log, outer in (node.srcs, node.srcs[::-1]):
         shifted, axis = _log_sum_exp(_flat(log))
         if (
@@ -168,11 +167,10 @@ def _power(node: Node) -> tuple[Node, float]:
 # layer norm --------------------------------------------------------------------------------------
 
 
+@about(ops.MUL, ops.DIV)
 def layer_norm(node: Node) -> Node | None:
     """(x - mean) / sqrt(var + eps), in any spelling of the root -> layer_norm(x). A factor that
     was multiplied in before the division comes after it."""
-    if node.op is not ops.MUL and node.op is not ops.DIV:
-        return None
     divides = node.op is ops.DIV
     for centred, scale in (node.srcs,) if divides else (node.srcs, node.srcs[::-1]):
         base, exponent = _power(scale)
@@ -191,10 +189,9 @@ def layer_norm(node: Node) -> Node | None:
     return None
 
 
+@about(ops.MUL, ops.ADD)
 def scaled_norm(node: Node) -> Node | None:
     """layer_norm(x) * weight -> layer_norm(x, weight); + bias -> layer_norm(x, weight, bias)."""
-    if node.op is not ops.MUL and node.op is not ops.ADD:
-        return None
     for y, p in (node.srcs, node.srcs[::-1]):
         if y.op is ops.LAYER_NORM and len(y.srcs) == (1 if node.op is ops.MUL else 2):
             columns = y.shape[-1:]
@@ -247,6 +244,7 @@ def _mean_of(node: Node) -> Node | None:
 # cross-entropy -----------------------------------------------------------------------------------
 
 
+@about(ops.SUB, ops.TAKE, ops.TAKE_ALONG)
 def cross_entropy(node: Node) -> Node | None:
     """What is picked from log-probabilities, one a row, or logsumexp(x) minus what is picked of x
     -> cross_entropy. The index keeps its meaning: it may count from the end."""
@@ -309,6 +307,7 @@ def _counts(node: Node, n: int) -> bool:
 # activations -------------------------------------------------------------------------------------
 
 
+@about(ops.DIV, ops.POW)
 def sigmoid(node: Node) -> Node | None:
     """1 / (1 + exp(-x)) -> sigmoid(x)."""
     base, exponent = _power(node)
@@ -318,6 +317,7 @@ def sigmoid(node: Node) -> Node | None:
     )
 
 
+@about(ops.DIV, ops.MUL)
 def silu(node: Node) -> Node | None:
     """x * sigmoid(x) or x / (1 + exp(-x)) -> silu(x)."""
     match node:

@@ -14,7 +14,7 @@ from math import inf, nan, prod
 
 from .. import ops
 from ..node import CONST, Node
-from .rewrite import use
+from .rewrite import about, use
 from .simplify import number
 
 
@@ -29,10 +29,9 @@ class Scores:
     allowed: tuple[Node, ...] = ()
 
 
+@about(ops.MATMUL)
 def attention(node: Node) -> Node | None:
     """matmul(softmax(scale * q k^T + mask), v) -> attention(q, k, v, mask)."""
-    if node.op is not ops.MATMUL:
-        return None
     weights, v = node.srcs
     match weights:
         case Node(op=ops.SOFTMAX, srcs=(s,), attrs={"axis": axis}) if axis == s.ndim - 1:

@@ -10,7 +10,7 @@ from math import isclose, pi, sqrt
 
 from .. import ops
 from ..node import Node
-from .rewrite import use
+from .rewrite import about, use
 from .simplify import number
 
 Polynomial = dict[tuple[int, ...], float]  # the coefficient of each product of variables, by number
@@ -23,11 +23,10 @@ _ARGUMENT: dict[str, Polynomial] = {  # of erf or tanh; x is variable 0
 _WHOLE: Polynomial = {(0,): 0.5, (0, 1): 0.5}  # 0.5 x (1 + erf or tanh)
 
 
+@about(ops.MUL, ops.DIV)
 def gelu(node: Node) -> Node | None:
     """0.5 x (1 + erf(x / sqrt 2)) -> gelu(x); 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
     -> gelu_tanh(x)."""
-    if node.op is not ops.MUL and node.op is not ops.DIV:
-        return None
     curve, candidates = _factors(node)
     if curve is None:
         return None

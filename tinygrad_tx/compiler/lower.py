@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import ops
 from ..dtypes import bool_
-from ..node import ITEM, Graph, Handle, Node, Spec, set_grad_enabled, tracing
+from ..node import CONST, ITEM, Graph, Handle, Node, Spec, set_grad_enabled, tracing
 
 NATIVE = ("float32", "float64", "int32", "int64", "bool")  # what kernels compute with
 _WHOLE = (ops.ATTENTION, ops.ATTENTION_GRAD)
@@ -25,9 +25,20 @@ def lower(roots: Sequence[Node]) -> tuple[Node, ...]:
     """The same values by simpler ops."""
     done: dict[Node, Node] = {}
     parts: dict[Node, tuple[Node, ...]] = {}  # an op's several outputs, once decomposed
+    positive: dict[Node, Node] = {}  # relu of each node that has one
     for node in Graph(roots):
-        done[node] = _lowered(_rebuilt(node, done), parts)
+        made = _lowered(_rebuilt(node, done), parts)
+        if made.op is ops.RELU:
+            positive[made.srcs[0]] = made
+        elif made.op is ops.GT and made.srcs[0] in positive and _is_zero(made.srcs[1]):
+            # Where relu(x) > 0 there is x > 0, so that x need not be kept for the gradient.
+            made = _rebuilt(made, {made.srcs[0]: positive[made.srcs[0]], made.srcs[1]: made.srcs[1]})
+        done[node] = made
     return tuple(done[root] for root in roots)
+
+
+def _is_zero(node: Node) -> bool:
+    return node.op is CONST and node.attrs["value"] == 0
 
 
 def _rebuilt(node: Node, done: dict[Node, Node]) -> Node:

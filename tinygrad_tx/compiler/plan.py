@@ -27,7 +27,7 @@ from .passes import PASSES
 from .rewrite import share
 from .views import Buffer, Call, View, whole
 
-WINDOW = 6  # how many waves back a unit may go to find company
+WINDOW = 32  # how many launches back one may go to find company
 ALIGN = 64  # bytes
 
 
@@ -259,6 +259,7 @@ def _waves(
 ) -> list[list[list[Launch]] | Launch]:
     steps: list[list[list[Launch]] | Launch] = []
     waves: list[list[Launch]] = []
+    recent: list[int] = []  # the waves of the launches so far
     written: dict[Buffer, int] = {}
     read: dict[Buffer, int] = {}
 
@@ -267,6 +268,7 @@ def _waves(
         if waves:
             steps.append(waves)
         waves = []
+        recent.clear()
         written.clear()
         read.clear()
 
@@ -281,11 +283,12 @@ def _waves(
             [written.get(b, -1) for b in reads | writes] + [read.get(b, -1) for b in writes],
             default=-1,
         )
-        at = max(after + 1, len(waves) - WINDOW, 0)
+        at = max(after + 1, min(recent[-WINDOW:], default=0))
         if at >= len(waves):
             waves.append([])
             at = len(waves) - 1
         waves[at].append(launch)
+        recent.append(at)
         for b in writes:
             written[b] = max(at, written.get(b, -1))
         for b in reads:

@@ -14,7 +14,11 @@ from .. import ops
 from ..backends import get
 from ..dtypes import DType, bool_, float64
 from ..node import CAST, CONST, REBOUND, Node, Spec, broadcast_shape, execute
-from .rewrite import Roots, Rule, rewrite, use
+from .rewrite import Roots, Rule, about, rewrite, use
+
+_MOVES = (ops.RESHAPE, ops.BROADCAST, ops.PERMUTE, ops.SLICE, ops.FLIP)
+_COMPARE = (ops.EQ, ops.NE, ops.LT, ops.LE, ops.GT, ops.GE)
+_EXACT = 2**24  # float32 holds all integers up to here
 
 
 def simplify(roots: Roots) -> Roots:
@@ -44,6 +48,7 @@ def filled(value: Any, like: Node) -> Node:
 # Movement -----------------------------------------------------------------------------------------
 
 
+@about(ops.RESHAPE)
 def reshape(node: Node) -> Node | None:
     """Of several reshapes the last; none where the shape stays."""
     match node:
@@ -55,6 +60,7 @@ def reshape(node: Node) -> Node | None:
     return None
 
 
+@about(ops.PERMUTE)
 def permute(node: Node) -> Node | None:
     """Of several permutations the product; none where the order stays."""
     match node:
@@ -68,6 +74,7 @@ def permute(node: Node) -> Node | None:
     return None
 
 
+@about(ops.BROADCAST)
 def broadcast(node: Node) -> Node | None:
     """Of several broadcasts the last; none where the shape stays."""
     match node:
@@ -94,23 +101,23 @@ def unstretched(node: Node) -> Node | None:
     return use(node.op, tuple(srcs), node.attrs, like=node)
 
 
+@about(*_MOVES)
 def moved_number(node: Node) -> Node | None:
     """A number that is reshaped, broadcast, permuted or sliced is that number."""
-    if node.op in _MOVES and (value := number(node.srcs[0])) is not None:
-        return filled(value, node)
-    return None
+    value = number(node.srcs[0])
+    return None if value is None else filled(value, node)
 
-
-_MOVES = (ops.RESHAPE, ops.BROADCAST, ops.PERMUTE, ops.SLICE, ops.FLIP)
 
 # Identities ---------------------------------------------------------------------------------------
 
 
+@about(ops.COPY, REBOUND)
 def same(node: Node) -> Node | None:
     """The values as they are: of a copy, and where history ends."""
-    return node.srcs[0] if node.op is ops.COPY or node.op is REBOUND else None
+    return node.srcs[0]
 
 
+@about(ops.SLICE, ops.PAD, ops.CONCAT)
 def whole(node: Node) -> Node | None:
     """All of it: a slice of everything, a pad by nothing, a concat of one."""
     match node:
@@ -123,6 +130,7 @@ def whole(node: Node) -> Node | None:
     return None
 
 
+@about(ops.MUL, ops.ADD, ops.DIV, ops.SUB)
 def neutral(node: Node) -> Node | None:
     """x itself for x * 1, x / 1, x - 0 and x + -0.0; for x + 0.0 only where x is an integer, as
     -0.0 + 0.0 is 0.0."""
@@ -145,19 +153,16 @@ def neutral(node: Node) -> Node | None:
     return None
 
 
+@about(ops.NEG, ops.NOT, ops.FLIP)
 def twice(node: Node) -> Node | None:
     """Negated, inverted or flipped twice: as it was."""
-    if node.op in (ops.NEG, ops.NOT, ops.FLIP):
-        (x,) = node.srcs
-        if x.op is node.op and x.attrs == node.attrs:
-            return x.srcs[0]
-    return None
+    (x,) = node.srcs
+    return x.srcs[0] if x.op is node.op and x.attrs == node.attrs else None
 
 
+@about(CAST)
 def cast(node: Node) -> Node | None:
     """One cast for two where the first loses nothing; none where the dtype stays."""
-    if node.op is not CAST:
-        return None
     (x,) = node.srcs
     if x.dtype == node.dtype:
         return x
@@ -173,6 +178,7 @@ def _holds(wide: DType, narrow: DType) -> bool:
     return wide.kind == narrow.kind and narrow.itemsize < wide.itemsize
 
 
+@about(ops.ADD, ops.SUB)
 def difference(node: Node) -> Node | None:
     """a - b for a + -b; a + b for a - -b."""
     match node:
@@ -190,14 +196,18 @@ def difference(node: Node) -> Node | None:
 
 def constant(node: Node) -> Node | None:
     """What an elementwise op makes of numbers, as NumPy computes it in the dtype at hand."""
-    if node.op.kind != "map" or not node.srcs:
+    if node.op.kind != "map":
         return None
-    values = [number(src) for src in node.srcs]
-    if any(value is None for value in values):
-        return None
+    values = []
+    for src in node.srcs:
+        value = number(src)
+        if value is None:
+            return None
+        values.append(value)
     return filled(_computed(node, values), node)
 
 
+@about(ops.WHERE)
 def chosen(node: Node) -> Node | None:
     """The branch that a known condition takes, or that both are."""
     match node:
@@ -209,6 +219,7 @@ def chosen(node: Node) -> Node | None:
     return None
 
 
+@about(ops.WHERE)
 def inverted(node: Node) -> Node | None:
     """where(not c, a, b) is where(c, b, a)."""
     match node:
@@ -217,9 +228,10 @@ def inverted(node: Node) -> Node | None:
     return None
 
 
+@about(*_COMPARE, CAST)
 def decided(node: Node) -> Node | None:
     """A condition for what compares two numbers chosen by it, as in `tril(ones(n, n)) == 0`."""
-    if node.op not in _COMPARE and not (node.op is CAST and node.dtype == bool_):
+    if node.dtype != bool_:  # another cast
         return None
     for i, src in enumerate(node.srcs):
         options: list[Any] = []
@@ -251,9 +263,6 @@ def _computed(node: Node, values: list[Any]) -> Any:
     return _python(made[()], node.dtype)
 
 
-_COMPARE = (ops.EQ, ops.NE, ops.LT, ops.LE, ops.GT, ops.GE)
-
-
 def _stretched(x: Node, like: Node) -> Node:
     return (
         x if x.shape == like.shape else use(ops.BROADCAST, (x,), {"shape": like.shape}, like=like)
@@ -263,6 +272,7 @@ def _stretched(x: Node, like: Node) -> Node:
 # Pieces and sums --------------------------------------------------------------------------------
 
 
+@about(ops.SLICE)
 def piece(node: Node) -> Node | None:
     """A slice straight from where its elements come from: another slice, the inside of a pad, one
     part of a concat."""
@@ -307,6 +317,7 @@ def _span(first: int, last: int, step: int) -> tuple[int, int, int]:
     return (first, first + 1, 1) if first == last else (first, last + (1 if step > 0 else -1), step)
 
 
+@about(ops.SLICE_WRITE)
 def written(node: Node) -> Node | None:
     """A write over everything is the value written."""
     match node:
@@ -316,17 +327,17 @@ def written(node: Node) -> Node | None:
     return None
 
 
+@about(ops.ADD)
 def index_add(node: Node) -> Node | None:
     """Rows added into y, for rows added into zeros and the sum added to y: what a tied embedding's
     gradient comes to. (As numbers: the order of additions changes, and -0.0 + 0.0 is 0.0.)"""
-    if node.op is not ops.ADD:
-        return None
     for added, y in (node.srcs, node.srcs[::-1]):
         if added.op is ops.INDEX_ADD and number(added.srcs[0]) == 0 and y.shape == node.shape:
             return use(ops.INDEX_ADD, (y, *added.srcs[1:]), added.attrs, like=node)
     return None
 
 
+@about(ops.SUM)
 def multiple(node: Node) -> Node | None:
     """n * x for the sum of n copies of x. (But for rounding: the product is the better one.) Half
     precision, which may not hold n, and integers, whose sums change dtype, are left as they are."""
@@ -344,8 +355,6 @@ def multiple(node: Node) -> Node | None:
             return _stretched(use(ops.MUL, (x, times), {}, like=node), node)
     return None
 
-
-_EXACT = 2**24  # float32 holds all integers up to here
 
 # Those that lift.py sees its patterns through. Gradients may be taken after them.
 BEFORE_GRADIENTS: tuple[Rule, ...] = (
