@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from kernel_case import Array, operand
+from kernel_case import Array, Program, operand, row_args
 from random_kernels import Case, arguments, arrays, cases
 
 from tinygrad_tx.backends import interpreter
@@ -76,6 +76,42 @@ def test_random_row_programs(case: Case) -> None:
 @given(cases(columns_kind=True))
 def test_random_reductions_along_rows(case: Case) -> None:
     check(case)
+
+
+UNARY = (
+    *("neg", "abs", "sign", "floor", "sqrt", "exp", "log", "log1p", "expm1", "tanh", "sin", "cos"),
+    *("erf", "copy", "isnan", "isinf", "isfinite"),
+)
+BINARY = (
+    *("add", "sub", "mul", "div", "floor_divide", "remainder", "pow", "minimum", "maximum"),
+    *("eq", "ne", "lt", "le", "gt", "ge"),
+)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_scalar_functions_and_reductions_of_special_values(dtype: str) -> None:
+    """One program with all of them, on every pair of special values and on ordinary ones."""
+    special = np.array([0, -0.0, 1, -1, 2.5, -3.5, 30, -30, np.inf, -np.inf, np.nan], dtype)
+    special = np.concatenate([special, normal(6, dtype, 10)])
+    x, y = (np.ascontiguousarray(a) for a in np.broadcast_arrays(special[:, None], special))
+    p = Program()
+    a, b = p.load(dtype), p.load(dtype)
+    for op in (*UNARY, *BINARY):
+        out = "bool" if op in BINARY[-6:] or op.startswith("is") else dtype
+        p.store(p.do(op, out, *((a, b) if op in BINARY else (a,))))
+    for op in ("sum", "max", "min", "argmax", "argmin"):
+        p.store(p.do(op, "int64" if op.startswith("arg") else dtype, b), "same")
+    outputs = [np.zeros(x.shape, p.instrs[o.instr].dtype) for o in p.outputs]
+    shown = [
+        np.broadcast_to(array[:, :1], x.shape) if o.column == "same" else array
+        for array, o in zip(outputs, p.outputs, strict=True)
+    ]
+    results = both(p.rows(1), row_args(x.shape, [x, y, *shown]), outputs)
+    for (found, wanted), output in zip(results, p.outputs, strict=True):
+        tolerance = 2e-6 if dtype == "float32" else 1e-14
+        np.testing.assert_allclose(
+            found, wanted, rtol=tolerance, atol=tolerance, err_msg=p.instrs[output.instr].op
+        )
 
 
 # The other kinds ---------------------------------------------------------------------------------
