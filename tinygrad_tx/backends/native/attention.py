@@ -22,6 +22,7 @@ from .target import Target
 from .tile import ELEMENT
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
+_LEAST = {"float32": -87.0, "float64": -708.0}  # exp of it is still a normal number
 
 
 class _Matrix(NamedTuple):
@@ -219,12 +220,17 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Tar
     mask = w.mask()
     keys = w.with_edge(k, k_stride, w.d_k, w.S, w.reserve(w.S, w.nr))
 
-    # One round even without a query: it makes dk and dv zero.
+    # The first block writes dk and dv of the keys that it sees, and those of the others are zero;
+    # what follows adds. One round even without a query.
+    seen = w.keys_seen(w.zero, b.smin(w.T, high))
+    unseen = b.sub(w.S, seen)
+    for grad, stride, d in ((dk, dk_stride, w.d_k), (dv, dv_stride, w.d_v)):
+        rest = w.at(grad, (seen, stride))
+        w.transpose_times(unseen, d, w.zero, p, keys, rest, stride, ir.boolean(False))
     with b.loop(w.zero, b.intrinsic("smax", "i64", w.T, w.one), high) as block:
         m = b.smin(b.sub(w.T, block.i), high)
         later = b.compare("sgt", block.i, w.zero)
-        # The first block writes all of dk and dv; the others add to what they see.
-        width = b.select(later, w.keys_seen(block.i, m), w.S)
+        width = w.keys_seen(block.i, m)
         whole = w.round_up(width)
         q_block, g_block = w.at(q, (block.i, q_stride)), w.at(g, (block.i, g_stride))
         w.times_packed(m, whole, w.d_k, q_block, q_stride, keys_packed, p)
@@ -339,7 +345,11 @@ def _softmax(kernel: Attention | AttentionGrad, module: Module, of: str, target:
     tops = b.splat(top, lanes)
     with b.loop(zero, width, step, [tile.zero(type)]) as loop:
         at = b.at(row, loop.i, element)
-        e = exp(b, b.sub(b.load(type, at), tops))
+        x = b.sub(b.load(type, at), tops)
+        # Weights below the smallest normal number become 0: subnormal ones would be slow to make.
+        least = like(x, _LEAST[kernel.dtype])
+        tiny = b.compare("olt", x, least)
+        e = b.select(tiny, like(x, 0), exp(b, b.select(tiny, least, x)))
         b.store(e, at)
         loop.next = [b.add(loop.carried[0], e)]
     total = _across(b, loop.carried[0], b.add)

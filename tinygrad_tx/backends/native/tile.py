@@ -283,33 +283,39 @@ def _turn_blocks(
 ) -> None:
     """A source that is contiguous along k: transposed in registers, lanes x lanes at a time. Rows
     from w on repeat the last one."""
-    type = vector(lanes, element)
     last = b.sub(w, integer(1))
     # Groups from the right: what a store writes beyond its group, the next one's overwrites.
     for start in reversed(range(0, width, lanes)):
         places = [b.smin(integer(start + r), last) for r in range(lanes)]
         rows = [b.at(source, b.mul(p, stride), element) for p in places]
         with b.loop(integer(0), stop, integer(lanes)) as loop:
-            block = [b.load(type, b.at(row, loop.i, element)) for row in rows]
             here = b.at(to, b.mul(loop.i, integer(width)), element)
-            for k, column in enumerate(transpose(b, block)):
+            block = [b.at(row, loop.i, element) for row in rows]
+            for k, column in enumerate(_columns(b, block, lanes, element)):
                 b.store(column, b.at(here, integer(k * width + start), element))
 
 
-def transpose(b: Builder, rows: Sequence[Value]) -> list[Value]:
-    """The columns of a square block of vectors.
+def _columns(b: Builder, rows: Sequence[Value], lanes: int, element: str) -> Iterator[Value]:
+    """The columns of a square block, whose rows the pointers lead to.
 
-    Within groups of 16 bytes first, where shuffles are cheap everywhere, then whole groups.
+    Loads of 16 bytes bring every group-th row's elements together in one vector; what is left is to
+    transpose within groups of 16 bytes, where shuffles are cheap.
     """
-    lanes = rows[0].lanes
-    group = 16 // ir.width(rows[0].element)
-    inner: list[list[Value]] = []  # inner[i][c]: column c of each group of rows i
-    for start in range(0, lanes, group):
-        inner.append(_transpose_groups(b, rows[start : start + group], group))
-    columns: list[Value] = []
-    for c in range(group):
-        columns += _exchange(b, [block[c] for block in inner], group)
-    return [columns[c * (lanes // group) + g] for g in range(lanes // group) for c in range(group)]
+    group = 16 // ir.width(element)
+    for k in range(0, lanes, group):
+        mixed = []
+        for j in range(group):
+            parts = [b.at(rows[r], integer(k), element) for r in range(j, lanes, group)]
+            mixed.append(_join(b, [b.load(vector(group, element), at) for at in parts]))
+        yield from _transpose_groups(b, mixed, group)
+
+
+def _join(b: Builder, parts: list[Value]) -> Value:
+    """Vectors end to end in one."""
+    while len(parts) > 1:
+        both = range(2 * parts[0].lanes)
+        parts = [b.shuffle(x, y, both) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
 
 
 def _transpose_groups(b: Builder, rows: Sequence[Value], group: int) -> list[Value]:
@@ -328,24 +334,3 @@ def _transpose_groups(b: Builder, rows: Sequence[Value], group: int) -> list[Val
     first = [pick(rows[i], rows[i + 1], half) for i in (0, 2) for half in (low, high)]
     front, back = [(0, 0), (0, 1), (1, 0), (1, 1)], [(0, 2), (0, 3), (1, 2), (1, 3)]
     return [pick(first[i], first[i + 2], half) for i in (0, 1) for half in (front, back)]
-
-
-def _exchange(b: Builder, rows: Sequence[Value], group: int) -> list[Value]:
-    """Transpose a square block whose elements are groups of lanes."""
-    done, lanes = list(rows), rows[0].lanes
-    distance = 1
-    while distance < len(rows):
-        for i in range(len(rows)):
-            if i & distance:
-                continue
-            x, y = done[i], done[i + distance]
-            step = distance * group
-            upper = [bool(lane // group & distance) for lane in range(lanes)]
-            done[i] = b.shuffle(
-                x, y, [lane - step + lanes if up else lane for lane, up in enumerate(upper)]
-            )
-            done[i + distance] = b.shuffle(
-                x, y, [lane + lanes if up else lane + step for lane, up in enumerate(upper)]
-            )
-        distance *= 2
-    return done
