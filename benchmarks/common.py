@@ -203,12 +203,14 @@ def tuned_note(names: Sequence[str]) -> dict[str, str]:
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table: the first column is text, the others are numbers."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left")
+        table.add_column(column, justify="right" if i else "left", no_wrap=not i)
     for row in rows:
         table.add_row(*(f"{x:.4g}" if isinstance(x, float) else str(x) for x in row))
-    Console().print(table)
+    console = Console()
+    console.print(title, highlight=False)
+    console.print(table)
 
 
 # Arguments -------------------------------------------------------------------------------------

@@ -32,39 +32,43 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Case:
-    """A kernel on inputs of these shapes, with its multiplications and additions, or else the
-    bytes that it has to read and write."""
+    """A kernel and its inputs. flops: its multiplications and additions, or else bytes: what it has
+    to read and write."""
 
     kernel: str
+    size: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
     flops: int = 0
     bytes: int = 0
 
     @property
     def title(self) -> str:
-        return f"{self.kernel} " + ", ".join("x".join(map(str, s)) for s in self.shapes[:2])
+        return f"{self.kernel} {'x'.join(map(str, self.size))}"
 
 
 def gemm(m: int, n: int, k: int) -> Case:
-    return Case("gemm", ((m, k), (k, n)), flops=2 * m * n * k)
+    return Case("gemm", (m, n, k), ((m, k), (k, n)), flops=2 * m * n * k)
 
 
 def gemm_bt(m: int, n: int, k: int) -> Case:
     """The second operand transposed, as a Linear's weight is."""
-    return Case("gemm_bt", ((m, k), (n, k)), flops=2 * m * n * k)
+    return Case("gemm_bt", (m, n, k), ((m, k), (n, k)), flops=2 * m * n * k)
 
 
 def softmax(rows: int, columns: int) -> Case:
-    return Case("softmax", ((rows, columns),), bytes=8 * rows * columns)
+    size = (rows, columns)
+    return Case("softmax", size, (size,), bytes=8 * rows * columns)
 
 
 def layer_norm(rows: int, columns: int) -> Case:
-    return Case("layer_norm", ((rows, columns), (columns,), (columns,)), bytes=8 * rows * columns)
+    size = (rows, columns)
+    return Case("layer_norm", size, (size, (columns,), (columns,)), bytes=8 * rows * columns)
 
 
 def attention(batch: int, heads: int, length: int, width: int) -> Case:
     shape = (batch, heads, length, width)
-    return Case("attention", (shape,) * 3, flops=4 * batch * heads * length * length * width)
+    flops = 4 * batch * heads * length * length * width
+    return Case("attention", shape, (shape,) * 3, flops=flops)
 
 
 CASES = (

@@ -75,7 +75,7 @@ class Training:
             optimizer.zero_grad()
             return loss
 
-        self._step = step
+        self.model, self._step = model, step
 
     def __call__(self, batch: Batch) -> float:
         return self._step(*map(tx.tensor, batch)).item()
