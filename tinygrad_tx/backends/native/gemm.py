@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
 from ..kernel import Matmul, Pack
 from . import ir, tile
@@ -59,10 +60,8 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None
     dtype, element = kernel.dtype, tile.ELEMENT[kernel.dtype]
     mr, nr = target.tile(dtype)
     panel = tile.panel(module, target, dtype, mr)
-    micros = {
-        rows: tile.micro(module, target, dtype, rows, along_k=False)
-        for rows in tile.heights(target, dtype)
-    }
+    heights = tile.heights(target, dtype)
+    micros = {r: tile.micro(module, target, dtype, r, along_k=False) for r in heights}
     # One or two rows are too few to hide the latency of their chains: several panels at once do.
     several = {
         rows: (tile.micro(module, target, dtype, rows, along_k=False, panels=panels), panels)
@@ -97,7 +96,7 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None
         apart = b.add(b.mul(kc, integer(mr)), integer(target.lanes(dtype)))  # from tile to tile
         single = b.compare("eq", m, one)  # one row is read where it lies
         with b.when(b.binary("xor", single, ir.boolean(True))):
-            _pack_rows(b, panel, scratch, there, am, ak, m, kc, apart, mr, element)
+            _pack_rows(b, panel, heights, scratch, there, am, ak, m, kc, apart, element)
         left, left_stride = b.select(single, there, scratch), b.select(single, ak, integer(mr))
         add = ir.boolean(True) if kernel.accumulate else b.compare("sgt", block.i, zero)
         feet = b.at(packed, b.mul(block.i, padded), element)
@@ -134,6 +133,7 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None
 def _pack_rows(
     b: Builder,
     panel: str,
+    heights: Sequence[int],
     to: Value,
     source: Value,
     stride: Value,
@@ -141,19 +141,21 @@ def _pack_rows(
     m: Value,
     kc: Value,
     apart: Value,
-    mr: int,
     element: str,
 ) -> None:
     """The rows of one block of a, tile by tile. Where they are contiguous along m, few k at a time,
     so that the tiles find in the cache what lies beside their neighbours' elements."""
+    mr = heights[-1]
     few = b.select(b.compare("eq", stride, integer(1)), b.smin(kc, integer(32)), kc)
     with b.loop(integer(0), kc, few) as k, b.loop(integer(0), m, integer(mr)) as i:
         tile_start = b.mul(b.binary("sdiv", i.i, integer(mr)), apart)
         here = b.at(to, b.index(tile_start, (k.i, integer(mr))), element)
         there = b.at(source, b.index(integer(0), (i.i, stride), (k.i, k_stride)), element)
-        w = b.smin(b.sub(m, i.i), integer(mr))
+        w = fill = b.smin(b.sub(m, i.i), integer(mr))
+        for lower, rows in pairwise(heights):  # what the micro-kernel of that height reads
+            fill = b.select(b.compare("sgt", w, integer(lower)), integer(rows), fill)
         count = b.smin(b.sub(kc, k.i), few)
-        b.call(panel, "void", here, there, stride, k_stride, w, integer(mr), count)
+        b.call(panel, "void", here, there, stride, k_stride, w, fill, count)
 
 
 def matmul_scratch(kernel: Matmul, args: Sequence[int], target: Target) -> int:

@@ -202,6 +202,9 @@ PANEL = [
 ]
 
 
+_FEW = 4  # so many rows are copied sooner element by element than transposed
+
+
 def panel(module: Module, target: Target, dtype: str, width: int) -> str:
     """The name of a function: to[k * width + x] = source[x * stride + k * k_stride] for x < w and
     k < K, zero for w <= x < fill.
@@ -222,9 +225,8 @@ def panel(module: Module, target: Target, dtype: str, width: int) -> str:
     rows = b.compare("eq", stride, one)
     if not masks:
         rows = b.binary("and", rows, b.compare("eq", w, integer(width)))
-    turned = b.binary(
-        "and", b.compare("eq", k_stride, one), b.binary("xor", rows, ir.boolean(True))
-    )
+    turned = b.binary("and", b.compare("eq", k_stride, one), b.compare("sgt", w, integer(_FEW)))
+    turned = b.binary("and", turned, b.binary("xor", rows, ir.boolean(True)))
     blocks = b.mul(b.binary("sdiv", K, integer(lanes)), integer(lanes))
     with b.when(rows):
         count = w if masks else integer(width)
