@@ -1,5 +1,6 @@
 """CTranslate2's side of decoding, in float32, with the weights given to it as one of its own
-Transformers. Called by worker.py.
+Transformers. Called by worker.py. Its scores are a little higher than others': the end token, which
+no step may choose, is out of its softmax too.
 """
 
 from __future__ import annotations

@@ -229,14 +229,16 @@ def test_peers_take_the_same_steps(package: str, module: str, work: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("package", "module"),
-    [("torch", "peers_torch_decoding"), ("ctranslate2", "peers_ctranslate2")],
+    ("package", "module", "apart"),
+    [("torch", "peers_torch_decoding", 1e-3), ("ctranslate2", "peers_ctranslate2", 0.2)],
 )
-def test_peers_translate_alike(package: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_translate_alike(
+    package: str, module: str, apart: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip(package)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     case = DECODINGS["tiny"]
     a = ours.Translator(case)(case.sources())
     b = import_module(f"benchmarks.{module}").Translator(case)(case.sources())
     assert (a.tokens == b.tokens).all()
-    assert a.scores == pytest.approx(b.scores, abs=1e-3)
+    assert a.scores == pytest.approx(b.scores, abs=apart)
