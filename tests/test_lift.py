@@ -14,6 +14,7 @@ import tinygrad_tx as tx
 import tinygrad_tx.nn.functional as F  # noqa: N812
 from tinygrad_tx.compiler.lift import lift
 from tinygrad_tx.compiler.passes import PASSES
+from tinygrad_tx.node import Graph
 
 RNG = np.random.default_rng(0)
 
@@ -230,6 +231,29 @@ def test_cross_entropy_of_batches() -> None:
     assert "cross_entropy" in found and "log_softmax" not in found
 
 
+SMOOTHED = {
+    "mixed": lambda x, t: 0.9 * nll_gather(x, t) + 0.1 * -x.log_softmax(-1).mean(-1),
+    "minus": lambda x, t: nll_gather(x, t) * 0.9 - x.log_softmax(-1).sum(-1) * (0.1 / x.shape[-1]),
+    "kept": lambda x, t: (
+        -0.1 * x.log_softmax(-1).mean(-1, keepdim=True)
+        - 0.9 * x.log_softmax(-1).gather(-1, t.unsqueeze(-1))
+    ),
+}
+
+
+@pytest.mark.parametrize("spelling", SMOOTHED)
+def test_label_smoothing(spelling: str) -> None:
+    x, t = normal(6, 5), np.array([3, 0, 4, 1, 2, 0])
+    x[2, :2] = -np.inf
+    roots, _ = checked(SMOOTHED[spelling], x, t, heals=True)
+    found = Graph(lift(roots))
+    (loss,) = [n for n in found if n.op.name == "cross_entropy"]
+    assert math.isclose(loss.attrs["label_smoothing"], 0.1, rel_tol=1e-9)
+    assert "log_softmax" not in names(lift(roots))
+    uneven = lambda x, t: 0.8 * nll_gather(x, t) - 0.1 * x.log_softmax(-1).mean(-1)  # noqa: E731
+    assert "log_softmax" in lifted(uneven, normal(6, 5), t)
+
+
 def test_what_is_no_cross_entropy() -> None:
     x, t = normal(4, 5), np.array([[3, 0], [1, 1], [0, 4], [2, 2]])
     assert "cross_entropy" not in lifted(lambda x, t: x.log_softmax(-1).gather(-1, t), x, t)
@@ -313,12 +337,23 @@ def guard(s: tx.Tensor, allowed: tx.Tensor) -> tx.Tensor:
 
 MASKS: dict[str, tuple[Callable[..., tx.Tensor], bool, str]] = {
     # spelling: (weights of (scores, mask), causal, what becomes of the mask: "", "guarded", or
-    # "dead" where rows without a key are made NaN)
+    # "dead" and "mean": what rows without a key are made afterwards)
     "where": (lambda s, m: s.where(m, -math.inf).softmax(-1), False, "dead"),
     "masked_fill": (lambda s, m: s.masked_fill(~m, -math.inf).softmax(-1), False, "dead"),
     "== 0": (lambda s, m: s.masked_fill(m.long() == 0, -math.inf).softmax(-1), False, "dead"),
     "by hand": (lambda s, m: hand_softmax(s.where(m, -math.inf)), False, "dead"),
     "scaled after": (lambda s, m: (s.where(m, -math.inf) * 0.5).softmax(-1), False, "dead"),
+    "-1e9": (lambda s, m: s.masked_fill(~m, -1e9).softmax(-1), False, "mean"),
+    "smallest": (
+        lambda s, m: (s.where(m, float(np.finfo("f4").min)) * 0.5).softmax(-1),
+        False,
+        "mean",
+    ),
+    "causal and -1e9": (
+        lambda s, m: s.where(causal(s), -1e9).where(m, -1e9).softmax(-1),
+        True,
+        "mean",
+    ),
     "guarded": (guard, False, "guarded"),
     "causal": (lambda s, m: s.where(causal(s), -math.inf).softmax(-1), True, ""),
     "not later": (
@@ -366,7 +401,7 @@ def test_attention_masks(spelling: str, mask: np.ndarray) -> None:
     f = lambda q, k, v, m: weights(scores(q, k), m) @ v  # noqa: E731
     roots, _ = checked(f, Q, K, V, mask, heals=kind == "dead")
     (node,) = lift(roots)
-    if kind == "dead":
+    if kind in ("dead", "mean"):
         assert node.op.name == "where" and node.srcs[0].op.name == "any"
         node = node.srcs[1]
     assert node.op.name == "attention" and node.attrs["causal"] == is_causal
@@ -378,6 +413,7 @@ ADDED = {
     "before": lambda s, a: a + s,
     "twice": lambda s, a: s + a + a[:1],
     "masked": lambda s, a: (s + a).where(a > 0, -math.inf),
+    "masked far": lambda s, a: (s + a).where(a > 0, -1e9),
     "causal": lambda s, a: s.where(causal(s), -math.inf) + a,
 }
 
@@ -390,7 +426,7 @@ def test_attention_with_added_masks(spelling: str) -> None:
     added[1, 0, 2] = -1.0
     roots, _ = checked(f, Q, K, V, added, heals=True)
     (node,) = lift(roots)
-    node = node.srcs[1] if spelling == "masked" else node
+    node = node.srcs[1] if "masked" in spelling else node
     assert node.op.name == "attention" and node.srcs[3].dtype == tx.float64
     assert node.attrs["causal"] == (spelling == "causal")
 
@@ -408,7 +444,11 @@ def test_attention_weights_by_the_library() -> None:
 def test_what_is_no_attention() -> None:
     for weights in (
         lambda s, m: s.softmax(-2),
-        lambda s, m: s.where(m, -1e9).softmax(-1),  # uniform where no key is left
+        lambda s, m: s.where(m, -1e4).softmax(-1),  # too near
+        lambda s, m: (s.where(m, -1e9) * 0.01).softmax(-1),
+        lambda s, m: s.where(m, -1e9).where(causal(s), -math.inf).softmax(-1),
+        lambda s, m: (s.where(m, -1e9) + m.long() * 2.0).softmax(-1),
+        lambda s, m: s.where(m, math.nan).softmax(-1),
         lambda s, m: s.where(m, -math.inf).softmax(-1).where(m, 0),  # zero, but NaN gradients
         lambda s, m: F.dropout(s.softmax(-1), 0.5),
         lambda s, m: guard(s + 1.0, m) * 2,

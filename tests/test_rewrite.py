@@ -297,6 +297,40 @@ def test_constants_are_numpys(dtype: str) -> None:
         np.testing.assert_array_equal(b, a)
 
 
+def test_the_gradient_of_a_split_is_a_concat() -> None:
+    for pieces in ([2, 1, 3], [2, 2, 2]):
+        for order in ([0, 1, 2], [2, 0, 1], [0, 2, 1]):
+
+            def f(x: tx.Tensor, pieces: Any = pieces, order: Any = order) -> tx.Tensor:
+                parts = x.split(pieces, -1)
+                found = [parts[i].exp().sum() * (i + 1) for i in order]
+                return found[0] * found[1] * found[2]
+
+            _, after = checked(f, RNG.standard_normal((3, 6)))
+            found = names(after)
+            assert found.count("concat") == 1 and not {"pad", "add"} & set(found)
+
+
+def test_what_is_no_concat() -> None:
+    def pad(x: tx.Tensor, *widths: tuple[int, int], value: float = 0.0) -> tx.Tensor:
+        return ops.PAD(x, widths=widths, value=value)
+
+    for f, left in (
+        (lambda x, y: pad(x, (0, 4), (0, 0)) + pad(y, (4, 0), (0, 0)), "pad pad add"),  # a gap
+        (lambda x, y: pad(x, (0, 2), (0, 0)) + pad(y, (2, 0), (0, 0)), "pad pad add"),  # overlap
+        (lambda x, y: pad(x, (0, 3), (0, 4)) + pad(y, (3, 0), (4, 0)), "pad pad add"),
+        (lambda x, y: pad(x, (0, 3), (0, 0)) + pad(y, (3, 0), (0, 0), value=1.0), "pad pad add"),
+        (lambda x, y: pad(x, (1, 0), (0, 0)) + pad(x, (1, 0), (0, 0)) + y[:1], "pad add slice add"),
+        (lambda x, y: pad(x, (1, 5), (1, 1)) + pad(y, (4, 2), (1, 1)), "concat pad"),
+    ):
+        args = tensors([X, Y])
+        roots, traced = recorded(f, args)
+        after = share(simplify(roots))
+        assert names(after) == left.split()
+        before, now = (evaluated(r, traced, args)[0] for r in (roots, after))
+        np.testing.assert_array_equal(now, before)
+
+
 def test_index_add_into_what_it_was_added_to() -> None:
     """The gradient of a matrix that is looked up and multiplied by: a tied embedding's."""
     f = lambda w: (w[INDEX] @ w.T).tanh()  # noqa: E731

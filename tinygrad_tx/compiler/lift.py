@@ -6,9 +6,10 @@ as a pass (passes.py), for what gradients were never taken of. What else reads a
 keeps it alive by itself.
 
 No value changes but by rounding: a spelling that overflows where the op would not, or that makes
-NaN of a row of -inf where the op would not, stays as it is. Two things are let go: where a score is
-+inf, more of its row may become NaN; and a gradient that is NaN because its spelling divides by
-zero or overflows on the way may be what it should be.
+NaN of a row of -inf where the op would not, stays as it is. Three things are let go: where a score
+is +inf, more of its row may become NaN; a gradient that is NaN because its spelling divides by zero
+or overflows on the way may be what it should be; and scores are taken to lie above -1e8 where they
+are masked with -1e9 or the like.
 """
 
 from __future__ import annotations
@@ -269,6 +270,51 @@ def cross_entropy(node: Node) -> Node | None:
     return None
 
 
+@about(ops.ADD, ops.SUB)
+def smoothed(node: Node) -> Node | None:
+    """(1 - s) * cross_entropy(x) - s * mean(log_softmax(x)) -> cross_entropy(x, smoothing s)."""
+    terms = _terms(node, 1.0, 4)
+    if len(terms) != 2 or not node.dtype.is_floating_point:
+        return None
+    for (loss, own), (total, spread) in (terms, terms[::-1]):
+        match loss, total:
+            case (
+                Node(op=ops.CROSS_ENTROPY, srcs=(x, _), attrs={"label_smoothing": 0.0}),
+                Node(op=ops.SUM, srcs=(Node(op=ops.LOG_SOFTMAX, srcs=(y,)) as logp,)),
+            ) if x is y and logp.attrs["axis"] == x.ndim - 1:
+                smoothing = -spread * x.shape[-1]
+                sizes = {prod(n.shape) for n in (node, loss, total)}
+                if (
+                    total.attrs["axis"] == (x.ndim - 1,)
+                    and 0 <= smoothing <= 1
+                    and isclose(own, 1 - smoothing, rel_tol=1e-6)
+                    and len(sizes) == 1
+                ):
+                    attrs = {**loss.attrs, "label_smoothing": smoothing}
+                    losses = use(ops.CROSS_ENTROPY, loss.srcs, attrs, like=node)
+                    return use(ops.RESHAPE, (losses,), {"shape": node.shape}, like=node)
+    return None
+
+
+def _terms(node: Node, factor: float, depth: int) -> list[tuple[Node, float]]:
+    """What a sum is of, with the factors: through reshapes, signs and products with numbers."""
+    if not depth:
+        return [(node, factor)]
+    match node:
+        case Node(op=ops.ADD | ops.SUB, srcs=(a, b)) if a.shape == b.shape:
+            sign = factor if node.op is ops.ADD else -factor
+            return _terms(a, factor, depth - 1) + _terms(b, sign, depth - 1)
+        case Node(op=ops.NEG, srcs=(x,)):
+            return _terms(x, -factor, depth)
+        case Node(op=ops.RESHAPE, srcs=(x,)):
+            return _terms(x, factor, depth)
+        case Node(op=ops.MUL, srcs=(x, c) | (c, x)) if number(c) is not None:
+            return _terms(x, factor * number(c), depth)
+        case Node(op=ops.DIV, srcs=(x, c)) if number(c):
+            return _terms(x, factor / number(c), depth)
+    return [(node, factor)]
+
+
 def _losses(x: Node, index: Node, like: Node) -> Node:
     targets = use(ops.RESHAPE, (index,), {"shape": x.shape[:-1]}, like=like)
     targets = use(ops.WRAP_INDEX, (targets,), {"size": x.shape[-1]}, like=like)
@@ -342,6 +388,6 @@ def _negated_exp(node: Node) -> Node | None:
 
 
 RULES: tuple[Rule, ...] = (
-    softmax, log_softmax, logsumexp, layer_norm, scaled_norm, cross_entropy, attention, sigmoid,
-    silu, gelu,
+    softmax, log_softmax, logsumexp, layer_norm, scaled_norm, cross_entropy, smoothed, attention,
+    sigmoid, silu, gelu,
 )  # fmt: skip

@@ -4,7 +4,8 @@ A rule of lift.py. What masks mean: `where(allowed, scores, -inf)` makes NaN of 
 where a boolean mask gives zero. So it is a boolean mask as it stands only with the guard of
 F.attention_weights, which makes such rows zero, and where it compares positions, for then the first
 key is always allowed. Otherwise the rows without a key are made NaN afterwards; the gradient by v,
-which would be NaN too, is that of the other rows.
+which would be NaN too, is that of the other rows. Where the mask is a large negative number, -1e9
+say, not -inf, such rows are the mean of all of v.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from .simplify import number
 
 @dataclass(frozen=True)
 class Scores:
-    """scale * q kt, plus what is added, and -inf where one of `allowed` is False."""
+    """scale * q kt, plus what is added, and `masked` where one of `allowed` is False."""
 
     q: Node
     kt: Node
     scale: float = 1.0
     added: Node | None = None
     allowed: tuple[Node, ...] = ()
+    masked: float = -inf
+
+
+_FAR = -1e8  # exp of what is masked by less is 0, beside any score that is not
 
 
 @about(ops.MATMUL)
@@ -40,20 +45,21 @@ def attention(node: Node) -> Node | None:
             scores, guarded = _guarded(weights), True
         case _:
             return None
-    if scores is None:
-        return None
-    if any(not condition.ndim for condition in scores.allowed):
+    if scores is None or not scores.masked <= _FAR or not all(c.ndim for c in scores.allowed):
         return None
     causal, rest = _split(scores.allowed, weights.shape[-2:], node)
     alive = None if rest is None or guarded else _alive(scores.allowed, node)
     mask = rest if scores.added is None else scores.added
-    if scores.added is not None and rest is not None and alive is not None:
+    if scores.added is not None and alive is not None and rest is not None:
         mask = _added(scores.added, rest, alive, node)
     order = (*range(scores.kt.ndim - 2), scores.kt.ndim - 1, scores.kt.ndim - 2)
     k = use(ops.PERMUTE, (scores.kt,), {"order": order}, like=node)
     srcs = (scores.q, k, v) if mask is None else (scores.q, k, v, mask)
     y = use(ops.ATTENTION, srcs, {"scale": scores.scale, "causal": causal}, like=node)
-    return y if alive is None else use(ops.WHERE, (alive, y, _scalar(nan, node)), {}, like=node)
+    if alive is None:
+        return y
+    other = _scalar(nan, node) if scores.masked == -inf else _mean(v, node)
+    return use(ops.WHERE, (alive, y, other), {}, like=node)
 
 
 def _scores(node: Node, depth: int) -> Scores | None:
@@ -67,18 +73,18 @@ def _scores(node: Node, depth: int) -> Scores | None:
                 kt, by_kt = use(ops.PERMUTE, (k,), kt.attrs, like=kt), by_kt * by_k
             return Scores(q, kt, by_q * by_kt)
         case Node(op=ops.WHERE, srcs=(condition, x, other)):
-            if number(other) == -inf:
-                allowed = condition
-            elif number(x) == -inf:
-                x, allowed = other, use(ops.NOT, (condition,), {}, like=node)
-            else:
-                return None
+            masked, allowed = number(other), condition
+            if masked is None:
+                x, masked = other, number(x)
+                allowed = use(ops.NOT, (condition,), {}, like=node)
             inner = _scores(x, depth - 1) if depth and x.shape == node.shape else None
-            return inner and replace(inner, allowed=(*inner.allowed, allowed))
+            if inner is None or masked is None or (inner.allowed and inner.masked != masked):
+                return None
+            return replace(inner, allowed=(*inner.allowed, allowed), masked=masked)
         case Node(op=ops.ADD, srcs=srcs):
             for x, mask in (srcs, srcs[::-1]):
                 inner = _scores(x, depth - 1) if depth and x.shape == node.shape else None
-                if inner:
+                if inner and inner.masked == -inf:
                     if inner.added is not None:
                         mask = use(ops.ADD, (inner.added, mask), {}, like=node)
                     return replace(inner, added=mask)
@@ -86,7 +92,7 @@ def _scores(node: Node, depth: int) -> Scores | None:
     inner = _scores(x, depth - 1) if depth and x is not node else None
     if inner is None or inner.added is not None or (inner.allowed and factor <= 0):
         return None
-    return replace(inner, scale=inner.scale * factor)
+    return replace(inner, scale=inner.scale * factor, masked=inner.masked * abs(factor))
 
 
 def _scaled(node: Node) -> tuple[Node, float]:
@@ -187,6 +193,12 @@ def _added(added: Node, allowed: Node, alive: Node, like: Node) -> Node:
     are overwritten, and -inf there would make NaN of other rows' gradients."""
     kept = use(ops.OR, (allowed, use(ops.NOT, (alive,), {}, like=like)), {}, like=like)
     return use(ops.WHERE, (kept, added, _scalar(-inf, like)), {}, like=like)
+
+
+def _mean(v: Node, like: Node) -> Node:
+    """The mean of all values: what equal weights give."""
+    total = use(ops.SUM, (v,), {"axis": (v.ndim - 2,)}, like=like)
+    return use(ops.DIV, (total, _scalar(float(v.shape[-2]), like)), {}, like=like)
 
 
 def _scalar(value: float, like: Node) -> Node:

@@ -328,6 +328,50 @@ def written(node: Node) -> Node | None:
 
 
 @about(ops.ADD)
+def concat(node: Node) -> Node | None:
+    """Parts side by side, for parts padded by zeros to be added up: the gradient of what was split.
+    (As numbers: -0.0 + 0.0 is 0.0.)"""
+    parts = _padded(node)
+    if parts is None or len(parts) < 2:
+        return None
+    sides = [part.attrs["widths"] for part in parts]
+    axis = next((a for a, pair in enumerate(sides[0]) if any(s[a] != pair for s in sides)), None)
+    if axis is None:
+        return None
+    parts.sort(key=lambda part: part.attrs["widths"][axis][0])
+    first, last = (list(part.attrs["widths"]) for part in (parts[0], parts[-1]))
+    end = first[axis][0]
+    for part in parts:
+        (before, after), others = _without(part.attrs["widths"], axis)
+        if before != end or others != _without(tuple(first), axis)[1]:
+            return None
+        end = node.shape[axis] - after
+    srcs = [s for p in parts for s in (p.srcs[0].srcs if _joins(p.srcs[0], axis) else p.srcs)]
+    joined = use(ops.CONCAT, tuple(srcs), {"axis": axis}, like=node)
+    first[axis] = (first[axis][0], last[axis][1])
+    return use(ops.PAD, (joined,), {"widths": tuple(first), "value": 0.0}, like=node)
+
+
+def _padded(node: Node) -> list[Node] | None:
+    """The pads by zero that node is the sum of; None where it is the sum of something else."""
+    if node.op is ops.PAD:
+        return [node] if node.attrs["value"] == 0 else None
+    if any(src.op not in (ops.ADD, ops.PAD) or src.shape != node.shape for src in node.srcs):
+        return None
+    left, right = map(_padded, node.srcs)
+    return None if left is None or right is None else left + right
+
+
+def _joins(node: Node, axis: int) -> bool:
+    return node.op is ops.CONCAT and node.attrs["axis"] == axis
+
+
+def _without(widths: tuple[Any, ...], axis: int) -> tuple[Any, tuple[Any, ...]]:
+    """The widths along an axis, and those along the others."""
+    return widths[axis], (*widths[:axis], *widths[axis + 1 :])
+
+
+@about(ops.ADD)
 def index_add(node: Node) -> Node | None:
     """Rows added into y, for rows added into zeros and the sum added to y: what a tied embedding's
     gradient comes to. (As numbers: the order of additions changes, and -0.0 + 0.0 is 0.0.)"""
@@ -361,4 +405,14 @@ BEFORE_GRADIENTS: tuple[Rule, ...] = (
     reshape, permute, broadcast, unstretched, moved_number, neutral, twice, constant, chosen,
     inverted, decided,
 )  # fmt: skip
-RULES: tuple[Rule, ...] = (same, whole, cast, difference, piece, written, index_add, multiple)
+RULES: tuple[Rule, ...] = (
+    same,
+    whole,
+    cast,
+    difference,
+    piece,
+    written,
+    concat,
+    index_add,
+    multiple,
+)
