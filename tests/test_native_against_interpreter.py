@@ -78,6 +78,22 @@ def test_random_reductions_along_rows(case: Case) -> None:
     check(case)
 
 
+def test_a_row_is_reduced_before_its_memory_is_written() -> None:
+    """The second input is replaced by the first, and its old maximum is wanted. (LLVM 22 turns a
+    select of a masked load with the same mask into a masked load where the select stands: it must
+    stand before the store.)"""
+    p = Program()
+    x, y = p.load("float32"), p.load("float32")
+    p.store(x)
+    p.store(p.do("max", "float32", y), "same")
+    given, replaced = np.zeros((4, 21), "float32"), np.full((4, 21), 5, "float32")
+    largest = np.zeros((4, 1), "float32")
+    shown = np.broadcast_to(largest, given.shape)
+    run_native(p.rows(1), row_args(given.shape, [given, replaced, replaced, shown]))
+    assert not replaced.any()
+    assert (largest == 5).all()
+
+
 UNARY = (
     *("neg", "abs", "sign", "floor", "sqrt", "exp", "log", "log1p", "expm1", "tanh", "sin", "cos"),
     *("erf", "copy", "isnan", "isinf", "isfinite"),
