@@ -2,57 +2,25 @@
 
 from __future__ import annotations
 
-import ctypes
-from functools import cache
-from typing import Any
-
 import numpy as np
 import pytest
 
 pytest.importorskip("llvmlite")
 
+from kernel_case import operand
+from native_case import run, targets
+
 from tinygrad_tx.backends.kernel import Attention, AttentionGrad
 from tinygrad_tx.backends.native import attention, ir, jit
 from tinygrad_tx.backends.native.target import Target
 
-HOST = jit.host_target().name
-# What runs here: this processor's own kind, and the lesser ones of its family.
-NAMES = {"avx512": ["avx512", "avx2", "plain"], "avx2": ["avx2", "plain"], "neon": ["neon"]}
-TARGETS = [jit.named_target(name) for name in NAMES.get(HOST, ["plain"])]
-DTYPES = ["float32", "float64"]
-
-each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
-each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+each_target = pytest.mark.parametrize("target", targets(), ids=lambda t: t.name)
+each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 Array = np.ndarray
 
 
-@cache
-def load(kernel: Attention | AttentionGrad, target: Target) -> Any:
-    module = ir.Module()
-    render = attention.attention if isinstance(kernel, Attention) else attention.attention_grad
-    render(kernel, module, "kernel", target)
-    code = jit.load_object(jit.compile_object(module.text(), target), target)
-    params = ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p
-    return code, ctypes.CFUNCTYPE(None, *params)(code.address("kernel"))
-
-
-def run(kernel: Attention | AttentionGrad, target: Target, args: list[int]) -> None:
-    """All tasks of a call. The scratch is full of NaN, and the memory behind it must stay."""
-    _, function = load(kernel, target)
-    forward = isinstance(kernel, Attention)
-    scratch = attention.attention_scratch if forward else attention.attention_grad_scratch
-    size = scratch(kernel, args, target)  # type: ignore[operator]
-    whole = np.full(size + 128, 0xFF, np.uint8)
-    start = -whole.ctypes.data % 64
-    given = np.array(args, np.int64)
-    for task in reversed(range(kernel.tasks(args))):
-        function(given.ctypes.data, task, whole.ctypes.data + start)
-    assert (whole[start + size :] == 0xFF).all()
-
-
 def place(*arrays: Array) -> list[int]:
-    """Address and strides of each, in elements."""
-    return [n for x in arrays for n in (x.ctypes.data, *(s // x.itemsize for s in x.strides))]
+    return [number for array in arrays for number in operand(array)]
 
 
 def outputs(dtype: str, *shapes: tuple[int, ...]) -> list[Array]:
@@ -122,7 +90,7 @@ class Case:
         (out,) = outputs(self.dtype, (b, h, t, d_v))
         kernel = Attention(self.dtype, self.scale, self.kind, self.causal)
         masks = [] if self.mask is None else [self.mask]
-        run(kernel, target, [*self.sizes, *place(self.q, self.k, self.v, out, *masks)])
+        run(kernel, [*self.sizes, *place(self.q, self.k, self.v, out, *masks)], target)
         return out
 
     def run_grads(self, target: Target) -> list[Array]:
@@ -130,7 +98,7 @@ class Case:
         kernel = AttentionGrad(self.dtype, self.scale, self.kind, self.causal)
         masks = [] if self.mask is None else [self.mask]
         operands = place(self.q, self.k, self.v, self.g, *grads, *masks)
-        run(kernel, target, [*self.sizes, *operands])
+        run(kernel, [*self.sizes, *operands], target)
         return grads
 
     def check(self, target: Target) -> None:
