@@ -18,6 +18,7 @@ from ..kernel import Attention, AttentionGrad
 from . import ir, tile
 from .ir import Builder, Module, Value, integer, vector
 from .math_ir import exp, like
+from .operands import address, argument
 from .target import Target
 from .tile import ELEMENT
 
@@ -34,14 +35,23 @@ class _Matrix(NamedTuple):
     edge: Value
 
 
+class _Mask(NamedTuple):
+    """A task's part of a mask, its strides along queries and keys, and room for a row of it."""
+
+    start: Value
+    t_stride: Value
+    s_stride: Value
+    row: Value
+
+
 class _Writer:
     """One function that is being written, and what its parts share."""
 
     def __init__(
         self, kernel: Attention | AttentionGrad, module: Module, name: str, target: Target
     ) -> None:
-        self.kernel, self.module, self.name, self.target = kernel, module, name, target
-        self.element, self.lanes = ELEMENT[kernel.dtype], target.lanes(kernel.dtype)
+        self.kernel, self.element = kernel, ELEMENT[kernel.dtype]
+        self.stored = "i8" if kernel.mask == "bool" else self.element
         self.mr, nr = target.tile(kernel.dtype)
         self.nr, self.zero, self.one = integer(nr), integer(0), integer(1)
         self.panel = tile.panel(module, target, kernel.dtype, nr)
@@ -59,7 +69,7 @@ class _Writer:
         self.padded = self.round_up(self.S)
 
     def argument(self, i: int) -> Value:
-        return self.b.load("i64", self.b.at(self.args, integer(i), "i64"))
+        return argument(self.b, self.args, i)
 
     def round_up(self, n: Value) -> Value:
         """To whole panels."""
@@ -82,9 +92,8 @@ class _Writer:
         """Of the next matrix of the arguments: the start of this task's part; its row stride."""
         i, b = self._next, self.b
         self._next += 5
-        address, s_b, s_h, stride = (self.argument(i + j) for j in range(4))
-        start = b.emit("ptr", f"inttoptr i64 {address.name} to ptr")
-        return self.at(start, (self.batch, s_b), (self.head, s_h)), stride
+        place, s_b, s_h, stride = (self.argument(i + j) for j in range(4))
+        return self.at(address(b, place), (self.batch, s_b), (self.head, s_h)), stride
 
     # Matrices for products -----------------------------------------------------------------------
 
@@ -141,38 +150,29 @@ class _Writer:
         """How many keys the queries from `first` on see, without the mask."""
         return self.b.smin(self.S, self.b.add(first, count)) if self.kernel.causal else self.S
 
-    def mask(self) -> tuple[Value, Value, Value, Value] | None:
-        """The mask's part for this task, its strides along t and s, and room for a row of it."""
+    def mask(self) -> _Mask | None:
+        """The mask, which the arguments end with."""
         if self.kernel.mask == "none":
             return None
         i, b = self._next, self.b
-        address, s_b, s_h, s_t, s_s = (self.argument(i + j) for j in range(5))
+        place, s_b, s_h, s_t, s_s = (self.argument(i + j) for j in range(5))
         offset = b.index(self.zero, (self.batch, s_b), (self.head, s_h))
-        start = b.emit("ptr", f"inttoptr i64 {address.name} to ptr")
-        stored = "i8" if self.kernel.mask == "bool" else self.element
-        return b.at(start, offset, stored), s_t, s_s, self.reserve(self.padded)
+        start = b.at(address(b, place), offset, self.stored)
+        return _Mask(start, s_t, s_s, self.reserve(self.padded))
 
     def weights(
-        self,
-        scores: Value,
-        first: Value,
-        count: Value,
-        width: Value,
-        mask: tuple[Value, Value, Value, Value] | None,
+        self, scores: Value, first: Value, count: Value, width: Value, mask: _Mask | None
     ) -> None:
         """Scores of `count` queries from `first` on become softmax weights of `width` keys."""
         b = self.b
         with b.loop(self.zero, count, self.one) as i:
             query, row = b.add(first, i.i), self.at(scores, (i.i, self.padded))
-            kept = Value("ptr", "null")
-            if mask is not None:
-                start, s_t, s_s, kept = mask
-                stored = "i8" if self.kernel.mask == "bool" else self.element
-                anew = b.compare("ne", s_t, self.zero)
-                anew = b.binary("or", anew, b.compare("eq", query, self.zero))
-                with b.when(anew):
-                    there = b.at(start, b.mul(query, s_t), stored)
-                    b.call(self.mask_row, "void", kept, there, s_s, self.S)
+            if mask is not None:  # read once where it is the same for all queries
+                anew = b.compare("ne", mask.t_stride, self.zero)
+                with b.when(b.binary("or", anew, b.compare("eq", query, self.zero))):
+                    there = b.at(mask.start, b.mul(query, mask.t_stride), self.stored)
+                    b.call(self.mask_row, "void", mask.row, there, mask.s_stride, self.S)
+            kept = mask.row if mask is not None else Value("ptr", "null")
             b.call(self.softmax, "void", row, self.keys_seen(query, self.one), width, kept)
 
 

@@ -10,13 +10,14 @@ Blocks, from the outside in: row blocks that fit the second cache, blocks of KC 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 
 from ..kernel import Matmul, Pack
 from . import ir, tile
 from .ir import Builder, Value, integer
+from .operands import address, argument
 from .target import KC, Target
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
@@ -29,10 +30,10 @@ def pack(kernel: Pack, module: ir.Module, name: str, target: Target) -> None:
     b = module.function(name, PARAMS)
     args, task, _ = b.params
     _, b1, K, n, each, source, s0, s1, sk, sn, packed, p0, p1 = _arguments(b, args, 13)  # noqa: N806
-    source, packed = _pointer(b, source), _pointer(b, packed)
+    source, packed = address(b, source), address(b, packed)
 
-    panels = ceil_div(b, n, nr)
-    cuts = ceil_div(b, panels, each)
+    panels = _ceil_div(b, n, nr)
+    cuts = _ceil_div(b, panels, each)
     batch, first = b.binary("sdiv", task, cuts), b.mul(b.binary("srem", task, cuts), each)
     stop = b.smin(panels, b.add(first, each))
     i0, i1 = b.binary("sdiv", batch, b1), b.binary("srem", batch, b1)
@@ -58,15 +59,9 @@ def pack_scratch(kernel: Pack, args: Sequence[int], target: Target) -> int:
 def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None:
     """Add the function `name` that runs a task of a Matmul."""
     dtype, element = kernel.dtype, tile.ELEMENT[kernel.dtype]
-    mr, nr = target.tile(dtype)
-    panel = tile.panel(module, target, dtype, mr)
-    heights = tile.heights(target, dtype)
-    micros = {r: tile.micro(module, target, dtype, r, along_k=False) for r in heights}
-    # One or two rows are too few to hide the latency of their chains: several panels at once do.
-    several = {
-        rows: (tile.micro(module, target, dtype, rows, along_k=False, panels=panels), panels)
-        for rows, panels in ((1, 4), (2, 2))
-    }
+    mr, nr = (integer(n) for n in target.tile(dtype))
+    panel = tile.panel(module, target, dtype, target.tile(dtype)[0])
+    micros = _micros(module, target, dtype)
     b = module.function(name, PARAMS)
     args, task, scratch = b.params
     values = _arguments(b, args, 19)
@@ -74,60 +69,86 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None
     A, a0, a1, am, ak, B, p0, p1, C, c0, c1, cm = values[7:]  # noqa: N806
     zero, one = integer(0), integer(1)
 
-    across, down = ceil_div(b, N, columns), ceil_div(b, M, rows)
+    across, down = _ceil_div(b, N, columns), _ceil_div(b, M, rows)
     column = b.mul(b.binary("srem", task, across), columns)
     rest = b.binary("sdiv", task, across)
     row = b.mul(b.binary("srem", rest, down), rows)
     batch = b.binary("sdiv", rest, down)
     i0, i1 = b.binary("sdiv", batch, b1), b.binary("srem", batch, b1)
-    a = b.at(_pointer(b, A), b.index(zero, (i0, a0), (i1, a1)), element)
-    packed = b.at(_pointer(b, B), b.index(zero, (i0, p0), (i1, p1)), element)
-    c = b.at(_pointer(b, C), b.index(zero, (i0, c0), (i1, c1)), element)
+    a = b.at(address(b, A), b.index(zero, (i0, a0), (i1, a1)), element)
+    packed = b.at(address(b, B), b.index(zero, (i0, p0), (i1, p1)), element)
+    c = b.at(address(b, C), b.index(zero, (i0, c0), (i1, c1)), element)
     row_stop, column_stop = b.smin(M, b.add(row, rows)), b.smin(N, b.add(column, columns))
-    padded = b.mul(ceil_div(b, N, integer(nr)), integer(nr))
+    padded = b.mul(_ceil_div(b, N, nr), nr)
 
     rounds = b.intrinsic("smax", "i64", K, one)  # where there is no k, c is still written
-    high = row_block(target, dtype)
+    high = integer(row_block(target, dtype))
     wide = integer(column_block(target, dtype))
-    with b.loop(row, row_stop, integer(high)) as top, b.loop(zero, rounds, integer(KC)) as block:
-        m = b.smin(b.sub(row_stop, top.i), integer(high))
+    with b.loop(row, row_stop, high) as top, b.loop(zero, rounds, integer(KC)) as block:
+        m = b.smin(b.sub(row_stop, top.i), high)
         kc = b.smin(b.sub(K, block.i), integer(KC))
         there = b.at(a, b.index(zero, (top.i, am), (block.i, ak)), element)
-        apart = b.add(b.mul(kc, integer(mr)), integer(target.lanes(dtype)))  # from tile to tile
+        apart = b.add(b.mul(kc, mr), integer(target.lanes(dtype)))  # from tile to tile
         single = b.compare("eq", m, one)  # one row is read where it lies
         with b.when(b.binary("xor", single, ir.boolean(True))):
+            heights = tile.heights(target, dtype)
             _pack_rows(b, panel, heights, scratch, there, am, ak, m, kc, apart, element)
-        left, left_stride = b.select(single, there, scratch), b.select(single, ak, integer(mr))
+        left, left_stride = b.select(single, there, scratch), b.select(single, ak, mr)
         add = ir.boolean(True) if kernel.accumulate else b.compare("sgt", block.i, zero)
         feet = b.at(packed, b.mul(block.i, padded), element)
-        with b.loop(column, column_stop, wide) as j0, b.loop(zero, m, integer(mr)) as i:
-            w = b.smin(b.sub(m, i.i), integer(mr))
-            tops = b.at(left, b.mul(b.binary("sdiv", i.i, integer(mr)), apart), element)
+        with b.loop(column, column_stop, wide) as j, b.loop(zero, m, mr) as i:
+            rows_left = b.smin(b.sub(m, i.i), mr)
+            tops = b.at(left, b.mul(b.binary("sdiv", i.i, mr), apart), element)
             c_row = b.at(c, b.mul(b.add(top.i, i.i), cm), element)
-            stop = b.smin(column_stop, b.add(j0.i, wide))
 
-            def call(function: str, j: Value) -> None:
-                foot, at = b.at(feet, b.mul(j, kc), element), b.at(c_row, j, element)
-                given = kc, tops, left_stride, foot, integer(nr), b.mul(kc, integer(nr))
-                b.call(function, "void", *given, at, cm, w, b.sub(N, j), add)
+            def call(function: str, column: Value) -> None:
+                foot, at = b.at(feet, b.mul(column, kc), element), b.at(c_row, column, element)
+                given = kc, tops, left_stride, foot, nr, b.mul(kc, nr), at, cm, rows_left
+                b.call(function, "void", *given, b.sub(N, column), add)
 
-            done = j0.i
-            for r, (function, panels) in several.items():
-                whole = b.mul(
-                    b.binary("sdiv", b.sub(stop, done), integer(panels * nr)), integer(panels * nr)
-                )
-                ahead = b.add(done, b.select(b.compare("eq", w, integer(r)), whole, zero))
-                with b.loop(done, ahead, integer(panels * nr)) as j:
-                    call(function, j.i)
-                done = ahead
-            with b.loop(done, stop, integer(nr)) as j:
-                lower = 0
-                for r, function in micros.items():
-                    fits = b.compare("sle", w, integer(r))
-                    with b.when(b.binary("and", fits, b.compare("sgt", w, integer(lower)))):
-                        call(function, j.i)
-                    lower = r
+            stop = b.smin(column_stop, b.add(j.i, wide))
+            _across_panels(b, micros, rows_left, j.i, stop, target.tile(dtype)[1], call)
     b.end()
+
+
+def _micros(module: ir.Module, target: Target, dtype: str) -> dict[tuple[int, int], str]:
+    """The micro-kernels by their rows and panels. One or two rows are too few to hide the latency
+    of their chains of additions: for these there are some of several panels."""
+    shapes = [(1, 4), (2, 2), *((rows, 1) for rows in tile.heights(target, dtype))]
+    return {
+        (rows, panels): tile.micro(module, target, dtype, rows, along_k=False, panels=panels)
+        for rows, panels in shapes
+    }
+
+
+def _across_panels(
+    b: Builder,
+    micros: dict[tuple[int, int], str],
+    rows: Value,
+    start: Value,
+    stop: Value,
+    nr: int,
+    call: Callable[[str, Value], None],
+) -> None:
+    """Call for a tile of so many rows the lowest micro-kernel that has them, at each panel of the
+    columns from start to stop; at several panels at once where there is one for exactly those."""
+    for (high, panels), function in micros.items():
+        if panels > 1:
+            step = integer(panels * nr)
+            whole = b.mul(b.binary("sdiv", b.sub(stop, start), step), step)
+            fits = b.compare("eq", rows, integer(high))
+            ahead = b.add(start, b.select(fits, whole, integer(0)))
+            with b.loop(start, ahead, step) as j:
+                call(function, j.i)
+            start = ahead
+    with b.loop(start, stop, integer(nr)) as j:
+        lower = 0
+        for (high, panels), function in micros.items():
+            if panels == 1:
+                fits = b.compare("sle", rows, integer(high))
+                with b.when(b.binary("and", fits, b.compare("sgt", rows, integer(lower)))):
+                    call(function, j.i)
+                lower = high
 
 
 def _pack_rows(
@@ -221,12 +242,8 @@ def choose(
 
 
 def _arguments(b: Builder, args: Value, count: int) -> list[Value]:
-    return [b.load("i64", b.at(args, integer(i), "i64")) for i in range(count)]
+    return [argument(b, args, i) for i in range(count)]
 
 
-def _pointer(b: Builder, address: Value) -> Value:
-    return b.emit("ptr", f"inttoptr i64 {address.name} to ptr")
-
-
-def ceil_div(b: Builder, x: Value, y: Value) -> Value:
+def _ceil_div(b: Builder, x: Value, y: Value) -> Value:
     return b.binary("sdiv", b.add(x, b.sub(y, integer(1))), y)
