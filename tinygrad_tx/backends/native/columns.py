@@ -105,7 +105,7 @@ class _Writer:
                 elements = Elements(self.target, self.row, self.lanes, first, end, {})
                 for k, (instr, a) in enumerate(zip(self.reduced, arguments, strict=True)):
                     x, state = elements.value(a), states[u * len(start) + k]
-                    after.extend(reductions.step(b, instr, (state,), x, x, None))
+                    after.extend(reductions.step(b, instr, (state,), x, elements.columns, None))
             loop.next = [*advance(b, here, self.extents), *after]
         results = iter(loop.carried[len(index) :])
         for first in firsts:

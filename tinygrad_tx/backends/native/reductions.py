@@ -10,6 +10,7 @@ identity, so that it changes nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from ..kernel import Instr
 from . import ir
@@ -31,14 +32,21 @@ def start(instr: Instr, argument: str, lanes: int) -> State:
 
 
 def step(
-    b: Builder, instr: Instr, state: State, x: Value, positions: Value, mask: Value | None
+    b: Builder,
+    instr: Instr,
+    state: State,
+    x: Value,
+    columns: Callable[[], Value],
+    mask: Value | None,
 ) -> State:
-    """x added to what was reduced. positions: the columns of x's lanes; mask: those that count."""
+    """x added to what was reduced. columns: makes the columns of x's lanes, where they are needed;
+    mask: the lanes that count."""
     if not _is_position(instr):
         x = cast(b, x, instr.dtype)
         if mask is not None:
             x = b.select(mask, x, _identity(instr, x))
         return merge(b, instr, state, (x,))
+    positions = columns()
     if mask is not None:
         x = b.select(mask, x, _identity(instr, x))
         positions = b.select(mask, positions, like(positions, _LAST))

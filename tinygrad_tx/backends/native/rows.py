@@ -3,8 +3,8 @@
 In: a Rows kernel. Out: its function, and how much scratch memory a call needs. Called by render.py.
 
 The function goes through the rows of its task. For each it computes what there is one of for a row
-as scalars, and runs the loops over the columns that row_plan.py has found: some vectors at once,
-each with an accumulator of its own, then the rest vector by vector under a mask. Columns that do
+as scalars, and runs the loops over the columns that row_plan.py has found: whole vectors, each of a
+round with an accumulator of its own, then the rest vector by vector under a mask. Columns that do
 not lie side by side are copied to scratch memory first, or written from there afterwards.
 """
 
@@ -34,8 +34,7 @@ from .row_plan import Loop, RowPlan, plan, roots
 from .target import Target
 
 _PAD = 64  # rows in scratch memory have room for this many columns at a time
-_MANY, _FEW = 4, 2  # vectors at once, in loops with a short and with a long body
-_LONG = 16  # instructions of a long body
+_LONG = 16  # instructions of a loop's body that one vector at a time keeps the processor busy with
 
 
 def rows(kernel: Rows, module: ir.Module, name: str, target: Target) -> None:
@@ -171,7 +170,10 @@ class _Writer:
             self.row.scalars[i] = reductions.finish(b, instrs[i], parts)
 
     def _vectors(self, loop: Loop) -> int:
-        return _FEW if loop.heavy or loop.length > _LONG or not loop.reductions else _MANY
+        """How many vectors a round of the main loop takes: two, where each waits for the sum (or
+        whatever) of the one before and has little else to do. More is no faster, and longer to
+        compile."""
+        return 2 if loop.reductions and not loop.heavy and loop.length <= _LONG else 1
 
     def _vector(
         self, loop: Loop, first: Value, end: Tail | None, state: list[State]
@@ -185,17 +187,18 @@ class _Writer:
         elements = Elements(self.target, self.row, self.lanes, first, end, ready)
         for i in roots(kernel, loop):  # all is read before anything is written
             elements.value(i)
+        # So are the reductions done: LLVM 22 merges the mask of a masked load and the same mask in
+        # a reduction into one load, and puts that where the reduction is.
+        mask, after = end.mask if end else None, []
+        for i, before in zip(loop.reductions, state, strict=True):
+            x = elements.value(kernel.instrs[i].args[0])
+            after.append(reductions.step(b, kernel.instrs[i], before, x, elements.columns, mask))
         for i in loop.keeps:
             elements.store(i, self.kept[i], None)
         for k in loop.outputs:
             spread = k in self.scattered
             place = self.scattered[k] if spread else self.places[k]
             elements.store(kernel.outputs[k].instr, place, None if spread else end)
-        after = []
-        for i, before in zip(loop.reductions, state, strict=True):
-            x, mask = elements.value(kernel.instrs[i].args[0]), end.mask if end else None
-            step = reductions.step
-            after.append(step(b, kernel.instrs[i], before, x, elements.columns(), mask))
         return after
 
 
