@@ -402,6 +402,19 @@ def test_bools_in_memory() -> None:
         np.testing.assert_array_equal(positive, x > 0)
 
 
+def test_a_long_program() -> None:
+    """Nothing recurses along a chain of instructions, of elements or of values for the row."""
+    program = Program()
+    x, one = program.load("float32"), program.load("float32", "same")
+    for _ in range(700):
+        x = program.do("neg", "float32", x)
+        one = program.do("neg", "float32", one)
+    program.store(program.do("add", "float32", x, one))
+    given, row, out = normal(1, 2, 20), normal(2, 2, 1), np.empty((2, 20), np.float32)
+    call(program.rows(1), given.shape, [given, row, out])
+    np.testing.assert_array_equal(out, given + row)
+
+
 # Plans of rows -----------------------------------------------------------------------------------
 
 

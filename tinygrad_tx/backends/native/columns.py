@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..kernel import Columns
+from ..kernel import REDUCTIONS, Columns
 from . import ir, reductions
 from .expressions import to_memory
 from .ir import Builder, Value
@@ -100,9 +100,16 @@ class _Writer:
         with b.loop(self.first_row, self.last_row, ir.integer(1), carried) as loop:
             here, states = loop.carried[: len(index)], loop.carried[len(index) :]
             self.row.begin(loop.i, here)
+            each = [i for i, instr in enumerate(kernel.instrs) if instr.op not in REDUCTIONS]
+            for i in each:
+                if self.row.rowwise[i]:
+                    self.row.compute(i)
             after: list[Value] = []
             for u, first in enumerate(firsts):
                 elements = Elements(self.target, self.row, self.lanes, first, end, {})
+                for i in each:
+                    if not self.row.rowwise[i]:
+                        elements.compute(i)
                 for k, (instr, a) in enumerate(zip(self.reduced, arguments, strict=True)):
                     x, state = elements.value(a), states[u * len(start) + k]
                     after.extend(reductions.step(b, instr, (state,), x, elements.columns, None))

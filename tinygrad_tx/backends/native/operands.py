@@ -149,7 +149,8 @@ def _copy(b: Builder, to: Value, source: Value, count: Value, element: str) -> N
 
 
 class RowValues:
-    """What a program has one of for each row: addresses, and values as scalars."""
+    """What a program has one of for each row: addresses, and values as scalars. The results of
+    reductions are put into `scalars` by whoever made them."""
 
     def __init__(
         self, b: Builder, kernel: Rows | Columns, inputs: Sequence[Operand], rowwise: Sequence[bool]
@@ -159,23 +160,17 @@ class RowValues:
         self.scalars: dict[int, Value] = {}
 
     def begin(self, row: Value, index: Sequence[Value]) -> None:
-        """A new row: where its operands are, and what is loaded for it as a whole."""
+        """A new row: where its operands are."""
         self.row = row
         self.scalars = {}
         self.places = [operand.row(self.b, index) for operand in self.inputs]
-        for i, instr in enumerate(self.kernel.instrs):
-            if instr.op == "load" and self.rowwise[i]:
-                self.scalar(i)
 
-    def scalar(self, i: int) -> Value:
-        """The value of an instruction that is one for the row. Reductions are put into `scalars`
-        by whoever made them."""
-        if i not in self.scalars:
-            instr = self.kernel.instrs[i]
-            self.scalars[i] = self._compute(instr, [self.scalar(a) for a in instr.args])
-        return self.scalars[i]
+    def compute(self, i: int) -> None:
+        """The value of an instruction whose arguments have been computed."""
+        instr = self.kernel.instrs[i]
+        self.scalars[i] = self._value(instr, [self.scalars[a] for a in instr.args])
 
-    def _compute(self, instr: Instr, args: list[Value]) -> Value:
+    def _value(self, instr: Instr, args: list[Value]) -> Value:
         match instr.op:
             case "const":
                 return constant(instr.dtype, instr.value)
@@ -214,9 +209,18 @@ class Elements:
         self._values: dict[int, Value] = {}
         self._columns: Value | None = None
 
+    def compute(self, i: int) -> None:
+        """The values of an instruction whose arguments have been computed."""
+        self._values[i] = self._element(i, self.row.kernel.instrs[i])
+
     def value(self, i: int) -> Value:
+        """What has been computed; in every lane the same, where it is one for the row."""
         if i not in self._values:
-            self._values[i] = self._compute(i, self.row.kernel.instrs[i])
+            instr = self.row.kernel.instrs[i]
+            if instr.op == "const":
+                self._values[i] = constant(instr.dtype, instr.value, self.lanes)
+            else:
+                self._values[i] = self.b.splat(self.row.scalars[i], self.lanes)
         return self._values[i]
 
     def columns(self) -> Value:
@@ -226,11 +230,7 @@ class Elements:
             self._columns = self.b.add(first, self.b.iota(self.lanes))
         return self._columns
 
-    def _compute(self, i: int, instr: Instr) -> Value:
-        if instr.op == "const":
-            return constant(instr.dtype, instr.value, self.lanes)
-        if self.row.rowwise[i]:
-            return self.b.splat(self.row.scalar(i), self.lanes)
+    def _element(self, i: int, instr: Instr) -> Value:
         if i in self.kept:
             return self._load(self.kept[i], instr.dtype, None)
         match instr.op:
@@ -257,7 +257,7 @@ class Elements:
         b, operand = self.b, self.row.inputs[instr.value]
         if not self.row.rowwise[instr.args[0]]:
             return self._spread(operand.base, instr, cast(b, self.value(instr.args[0]), "int64"))
-        entry = operand.entry(b, cast(b, self.row.scalar(instr.args[0]), "int64"))
+        entry = operand.entry(b, cast(b, self.row.scalars[instr.args[0]], "int64"))
         if self._input(instr).column == "unit":
             return self._load(entry, instr.dtype, self.tail)
         return self._spread(entry, instr, None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..kernel import REDUCTIONS, Instr, Output, Rows, per_row
+from ..kernel import REDUCTIONS, Instr, Rows, per_row
 
 _KEEP_ABOVE = 6  # what it may cost to compute a value again; keeping it costs some 3
 _COST = {
@@ -32,9 +32,8 @@ class Loop:
     reductions: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)  # places in kernel.outputs
     keeps: list[int] = field(default_factory=list)  # written to scratch here
-    uses: list[int] = field(default_factory=list)  # per-row values that elements need
+    elements: list[int] = field(default_factory=list)  # computed or read back here, in order
     heavy: bool = False  # has a transcendental function
-    length: int = 0  # how many instructions are computed for each element
 
 
 @dataclass
@@ -62,14 +61,10 @@ def plan(kernel: Rows) -> RowPlan:
     return made
 
 
-def roots(kernel: Rows, loop: Loop) -> list[int]:
-    """The instructions whose elements a loop must compute."""
-    outputs: Sequence[Output] = kernel.outputs
-    return [
-        *(kernel.instrs[i].args[0] for i in loop.reductions),
-        *(outputs[k].instr for k in loop.outputs),
-        *loop.keeps,
-    ]
+def _roots(kernel: Rows, loop: Loop) -> list[int]:
+    """The instructions whose elements a loop is there for."""
+    reduced = [kernel.instrs[i].args[0] for i in loop.reductions]
+    return reduced + [kernel.outputs[k].instr for k in loop.outputs]
 
 
 def _levels(instrs: Sequence[Instr]) -> list[int]:
@@ -81,7 +76,7 @@ def _levels(instrs: Sequence[Instr]) -> list[int]:
 
 
 def _keep(kernel: Rows, made: RowPlan) -> None:
-    """Decide what is kept, and note for each loop what it needs."""
+    """Decide what is kept, and list for each loop the elements that it computes."""
     first: dict[int, Loop] = {}  # where an element value is computed first
 
     def cost(i: int) -> int:
@@ -99,24 +94,18 @@ def _keep(kernel: Rows, made: RowPlan) -> None:
 
     for loop in made.loops:
         seen: set[int] = set()
-        waiting = roots(kernel, loop)
+        waiting = _roots(kernel, loop)
         while waiting:
             i = waiting.pop()
-            if i in seen:
+            if i in seen or made.rowwise[i]:
                 continue
             seen.add(i)
-            instr = kernel.instrs[i]
-            if made.rowwise[i]:
-                if instr.op != "const":
-                    loop.uses.append(i)
-                continue
             before = first.setdefault(i, loop)
             if before is not loop and i not in made.kept and cost(i) > _KEEP_ABOVE:
                 made.kept[i] = before.level
                 before.keeps.append(i)
             if i in made.kept and made.kept[i] < loop.level:
                 continue
-            loop.length += 1
-            loop.heavy |= _COST.get(instr.op, 1) > 4
-            waiting.extend(instr.args)
-        loop.uses.sort()
+            loop.heavy |= _COST.get(kernel.instrs[i].op, 1) > 4
+            waiting.extend(kernel.instrs[i].args)
+        loop.elements = sorted(seen)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..kernel import Instr, Output, Rows
+from ..kernel import REDUCTIONS, Instr, Output, Rows
 from . import ir, reductions
 from .expressions import to_memory
 from .ir import Builder, Value
@@ -30,7 +30,7 @@ from .operands import (
     width,
 )
 from .reductions import State
-from .row_plan import Loop, RowPlan, plan, roots
+from .row_plan import Loop, RowPlan, plan
 from .target import Target
 
 _PAD = 64  # rows in scratch memory have room for this many columns at a time
@@ -125,17 +125,23 @@ class _Writer:
             one = ir.integer(1)
             self._move(operand.element, self.row.places[k], operand.strides[-1], place, one)
         for loop in self.how.loops:
-            for i in loop.uses:
-                self.row.scalar(i)
+            self._scalars(loop.level)
             self._columns(loop)
+        self._scalars(max(self.how.levels))
         for k, place in self.scattered.items():
             operand = self.outputs[k]
             one = ir.integer(1)
             self._move(operand.element, place, one, self.places[k], operand.strides[-1])
         whole = [k for k, output in enumerate(kernel.outputs) if output.column == "same"]
-        found = [to_memory(b, self.row.scalar(kernel.outputs[k].instr)) for k in whole]
-        for k, value in zip(whole, found, strict=True):
-            b.store(value, self.places[k])
+        for k in whole:
+            b.store(to_memory(b, self.row.scalars[kernel.outputs[k].instr]), self.places[k])
+
+    def _scalars(self, level: int) -> None:
+        """Compute what there is one of for the row, as far as the reductions so far allow."""
+        for i, instr in enumerate(self.kernel.instrs):
+            ready = self.how.rowwise[i] and self.how.levels[i] <= level
+            if ready and instr.op not in REDUCTIONS and i not in self.row.scalars:
+                self.row.compute(i)
 
     def _move(self, element: str, source: Value, step: Value, to: Value, step_to: Value) -> None:
         """Copy a row, given the distance between two columns in either place."""
@@ -173,7 +179,7 @@ class _Writer:
         """How many vectors a round of the main loop takes: two, where each waits for the sum (or
         whatever) of the one before and has little else to do. More is no faster, and longer to
         compile."""
-        return 2 if loop.reductions and not loop.heavy and loop.length <= _LONG else 1
+        return 2 if loop.reductions and not loop.heavy and len(loop.elements) <= _LONG else 1
 
     def _vector(
         self, loop: Loop, first: Value, end: Tail | None, state: list[State]
@@ -185,8 +191,8 @@ class _Writer:
             if instr.op == "load" and instr.value in self.gathered:
                 ready[i] = self.gathered[instr.value]
         elements = Elements(self.target, self.row, self.lanes, first, end, ready)
-        for i in roots(kernel, loop):  # all is read before anything is written
-            elements.value(i)
+        for i in loop.elements:  # all is read before anything is written
+            elements.compute(i)
         # So are the reductions done: LLVM 22 merges the mask of a masked load and the same mask in
         # a reduction into one load, and puts that where the reduction is.
         mask, after = end.mask if end else None, []
