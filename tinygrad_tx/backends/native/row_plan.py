@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ..kernel import REDUCTIONS, Instr, Rows, per_row
 
@@ -44,7 +45,9 @@ class RowPlan:
     kept: dict[int, int]  # instruction: level of the loop that keeps it
 
 
+@lru_cache(maxsize=1024)
 def plan(kernel: Rows) -> RowPlan:
+    """The plan of a kernel, which is not to be changed."""
     rowwise = per_row(kernel.inputs, kernel.instrs)
     levels = _levels(kernel.instrs)
     loops: dict[int, Loop] = {}
