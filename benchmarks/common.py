@@ -130,6 +130,12 @@ def summary(turns: Turns, ours: str) -> dict[str, dict[str, float]]:
     }
 
 
+def busy() -> float:
+    """The load average of the last minute, to be asked before a measurement: where it is far above
+    0, others use the machine, and a result says so."""
+    return round(os.getloadavg()[0], 2)
+
+
 # Results ---------------------------------------------------------------------------------------
 
 

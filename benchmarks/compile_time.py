@@ -84,7 +84,8 @@ def first_step(worker: Worker, work: str) -> float:
 def beyond_later(worker: Worker) -> float:
     """The seconds of the next step beyond those of the ones after it."""
     first, *later = worker.do("steps", count=4)["seconds"]
-    return round(first - median(later), 3)
+    beyond: float = round(first - median(later), 3)
+    return beyond
 
 
 def report(work: str, threads: int, found: dict[str, dict[str, Any]]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from .common import (
     Worker,
     WorkerError,
+    busy,
     interleave,
     names_of,
     parser,
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(case: str, names: Sequence[str], threads: int, repeats: int) -> dict[str, Any]:
     """One case at one number of threads: times, ratios and disagreements of each contender."""
+    load = busy()
     with workers(names, threads) as found:
         for worker in found:
             worker.do("translator", case=case)
@@ -77,6 +79,7 @@ def measure(case: str, names: Sequence[str], threads: int, repeats: int) -> dict
         }
     return {
         "threads": threads,
+        "load_before": load,
         "contenders": times,
         "different": parted,
         "agree": all(d["near_tie"] for rows in parted.values() for d in rows),

@@ -6,6 +6,7 @@ In: works and weights (works.py). Called by worker.py in a process of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,11 +65,13 @@ class Training:
         if shared:
             model.load_state_dict(weights(work))
         model.train()
-        smoothing = {"label_smoothing": LABEL_SMOOTHING} if isinstance(model, Transformer) else {}
+        loss_of: Callable[..., Tensor] = model.loss
+        if isinstance(model, Transformer):
+            loss_of = partial(model.loss, label_smoothing=LABEL_SMOOTHING)
 
         @tx.compile
         def step(*batch: Tensor) -> Tensor:
-            loss = model.loss(*batch, **smoothing)
+            loss = loss_of(*batch)
             loss.backward()
             tx.optim.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
@@ -78,7 +81,8 @@ class Training:
         self.model, self._step = model, step
 
     def __call__(self, batch: Batch) -> float:
-        return self._step(*map(tx.tensor, batch)).item()
+        loss: float = self._step(*map(tx.tensor, batch)).item()
+        return loss
 
     def stats(self) -> dict[str, Any]:
         return self._step.stats()

@@ -126,7 +126,8 @@ def gpt_loss(
     for i in range(work.layers):
         name = f"h.{i}"
         qkv = layer_norm(w, f"{name}.ln_1", x) @ w[f"{name}.attn.c_attn.weight"].T
-        y = attend(work.heads, *jnp.split(qkv, 3, -1), causal(ids.shape[1]))
+        q, k, v = jnp.split(qkv, 3, -1)
+        y = attend(work.heads, q, k, v, causal(ids.shape[1]))
         x = x + y @ w[f"{name}.attn.c_proj.weight"].T
         hidden = layer_norm(w, f"{name}.ln_2", x) @ w[f"{name}.mlp.c_fc.weight"].T
         hidden = jax.nn.gelu(hidden, approximate=False)

@@ -218,7 +218,8 @@ class Training:
         nn.utils.clip_grad_norm_(self.parameters, CLIP)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return loss.item()
+        found: float = loss.item()
+        return found
 
     def stats(self) -> dict[str, Any]:
         return {}

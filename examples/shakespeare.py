@@ -81,9 +81,9 @@ def train(text: Text, steps: int) -> GPT:
         """The mean over the same batches each time."""
         model.eval()
         drawn = batches(text.valid, seed=1)
-        losses = [loss_of(*next(drawn)).item() for _ in range(VALIDATION_BATCHES)]
+        total: float = sum(loss_of(*next(drawn)).item() for _ in range(VALIDATION_BATCHES))
         model.train()
-        return sum(losses) / len(losses)
+        return total / VALIDATION_BATCHES
 
     seconds, losses = 0.0, []
     for step, batch in zip(range(1, steps + 1), batches(text.train, seed=0), strict=False):
