@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..kernel import REDUCTIONS, Columns
+from ..kernel import REDUCTIONS, Columns, per_row
 from . import ir, reductions
 from .expressions import to_memory
 from .ir import Builder, Value
@@ -22,7 +22,6 @@ from .operands import (
     advance,
     decode,
     lanes_of,
-    rowwise,
     store_vector,
     tail,
 )
@@ -55,7 +54,7 @@ class _Writer:
         inputs = [reader.operand(i.dtype, kernel.outer + 1) for i in kernel.inputs]
         self.reduced = [kernel.instrs[o.instr] for o in kernel.outputs]
         self.outputs = [reader.operand(instr.dtype, 2) for instr in self.reduced]
-        self.row = RowValues(b, kernel, inputs, rowwise(kernel))
+        self.row = RowValues(b, kernel, inputs, per_row(kernel.inputs, kernel.instrs))
         # Which rows and which columns are this task's.
         rows = ir.integer(1)
         for extent in self.extents:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..kernel import Columns, Input, Instr, Rows, per_row
+from ..kernel import Columns, Input, Instr, Rows
 from . import ir
 from .expressions import cast, constant, from_memory, memory, scalar, to_memory
 from .ir import Builder, Value
@@ -293,11 +293,6 @@ class Elements:
         x = to_memory(self.b, self.value(i))
         place = self.b.at(place, self.first, x.element)
         store_vector(self.b, self.target, x, place, tail)
-
-
-def rowwise(kernel: Rows | Columns) -> list[bool]:
-    """For each instruction whether it has one value for a row."""
-    return per_row(kernel.inputs, kernel.instrs)
 
 
 def width(dtype: str) -> int:

@@ -132,9 +132,9 @@ class _Writer:
             operand = self.outputs[k]
             one = ir.integer(1)
             self._move(operand.element, place, one, self.places[k], operand.strides[-1])
-        whole = [k for k, output in enumerate(kernel.outputs) if output.column == "same"]
-        for k in whole:
-            b.store(to_memory(b, self.row.scalars[kernel.outputs[k].instr]), self.places[k])
+        for output, place in zip(kernel.outputs, self.places, strict=True):
+            if output.column == "same":
+                b.store(to_memory(b, self.row.scalars[output.instr]), place)
 
     def _scalars(self, level: int) -> None:
         """Compute what there is one of for the row, as far as the reductions so far allow."""
