@@ -44,6 +44,7 @@ class Caches:
         q = split_heads(layer.cross_attn.q_proj(x).view(B, -1, D), self.heads)  # (B, H, beam, d_k)
         y = F.scaled_dot_product_attention(q, self.memory_k, self.memory_v, mask)
         x = layer.norm2(x + layer.cross_attn.out_proj(y.transpose(1, 2).reshape(N, D)))
+        assert layer.norm3 is not None  # of a decoder
         return layer.norm3(x + layer.ffn(x))
 
     def reorder(self, rows: Tensor, t: int) -> None:
