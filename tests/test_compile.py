@@ -51,7 +51,12 @@ def batch(i: int, rows: int = 5) -> tuple[tx.Tensor, tx.Tensor]:
     )
 
 
-def test_a_training_step_equals_eager_and_never_traces_again() -> None:
+@pytest.mark.parametrize("mode", ["native", "interp", "replay"])
+def test_a_training_step_equals_eager_and_never_traces_again(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit where the same forwards run op by op; kernels round otherwise."""
+    monkeypatch.setenv("TX_COMPILE", mode)
     runs = []
     for compiled in (False, True):
         state = State()
@@ -65,10 +70,12 @@ def test_a_training_step_equals_eager_and_never_traces_again() -> None:
         if compiled:
             stats = step.stats()
             assert stats["retraces"] == 0 and stats["cache_hits"] == 19
-            assert stats["kernels"] > 10 and stats["peak_bytes"] > 0 and stats["trace_s"] > 0
+            assert (stats["kernels"] > 20) == (mode == "replay")
+            assert stats["peak_bytes"] > 0 and stats["trace_s"] > 0
     eager, traced = runs
-    assert eager[0] == traced[0] and eager[3:] == traced[3:]
-    assert (eager[1] == traced[1]).all() and (eager[2] == traced[2]).all()
+    assert eager[3:] == traced[3:]
+    for a, b in zip(eager[:3], traced[:3], strict=True):
+        np.testing.assert_allclose(a, b, rtol=0 if mode == "replay" else 2e-5, atol=1e-6)
 
 
 def test_a_new_shape_is_one_more_plan() -> None:

@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 import op_reference as ref
 import pytest
-from op_case import LAYOUTS, RTOL, Bad, OpCase, arrays, assert_close, call, double, expected, tensors
+from op_case import (
+    LAYOUTS,
+    RTOL,
+    Bad,
+    OpCase,
+    arrays,
+    assert_close,
+    call,
+    double,
+    expected,
+    tensors,
+)
 from op_table import CASES, STRUCTURAL
 
 import tinygrad_tx as tx

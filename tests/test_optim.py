@@ -306,8 +306,8 @@ def test_a_compiled_step_equals_eager_and_is_traced_once(name: str) -> None:
     got = [compiled(x).item() for _ in range(10)]
     other_optimizer.param_groups[0]["lr"] = other_optimizer.param_groups[0]["lr"].item()
     got += [compiled(x).item() for _ in range(2)]
-    np.testing.assert_allclose(got, eager, rtol=1e-6)
-    np.testing.assert_allclose(other.weight.numpy(), model.weight.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(got, eager, rtol=2e-5)
+    np.testing.assert_allclose(other.weight.numpy(), model.weight.numpy(), rtol=2e-5)
     assert compiled.stats()["retraces"] == 0
     assert other_optimizer.step_count.item() == optimizer.step_count.item() == 12
     compiled(x * np.nan)

@@ -100,9 +100,9 @@ def test_compiled_steps_are_the_eager_ones(tokenizer: Tokenizer, accumulate: int
         state = {**model.state_dict(), **trainable.ema.state_dict()}
         found.append((outcomes, {name: t.numpy() for name, t in state.items()}))
     (compiled, compiled_state), (eager, eager_state) = found
-    assert compiled == eager
+    np.testing.assert_allclose(compiled, eager, rtol=1e-4)
     for name, value in eager_state.items():
-        np.testing.assert_array_equal(compiled_state[name], value, err_msg=name)
+        np.testing.assert_allclose(compiled_state[name], value, atol=1e-4, err_msg=name)
 
 
 def test_a_toy_task_is_learnt(tokenizer: Tokenizer) -> None:

@@ -51,23 +51,26 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import compiler, data, decoding, models, nn, optim, training, viz
+    from .backends.native.team import get_num_threads, set_num_threads
     from .compiler import compile
     from .serialize import load, save
 
 __all__ = [
     "DType", "Op", "Spec", "Tensor", "__version__", "arange", "bfloat16", "bool_", "cat", "compile",
     "compiler", "data", "decoding", "empty", "errors", "eye", "float16", "float32", "float64",
-    "from_dlpack", "full", "full_like", "get_default_device", "grad", "gradcheck", "int32", "int64",
-    "is_grad_enabled", "load", "manual_seed", "matmul", "maximum", "minimum", "models", "nn",
-    "no_grad", "ones", "ones_like", "optim", "rand", "randint", "randn", "save",
-    "set_default_device", "split", "stack", "tensor", "training", "tril", "triu", "value_and_grad",
-    "viz", "where", "zeros", "zeros_like",
+    "from_dlpack", "full", "full_like", "get_default_device", "get_num_threads", "grad",
+    "gradcheck", "int32", "int64", "is_grad_enabled", "load", "manual_seed", "matmul", "maximum",
+    "minimum", "models", "nn", "no_grad", "ones", "ones_like", "optim", "rand", "randint", "randn",
+    "save", "set_default_device", "set_num_threads", "split", "stack", "tensor", "training",
+    "tril", "triu", "value_and_grad", "viz", "where", "zeros", "zeros_like",
 ]  # fmt: skip
 
 _LAZY = {
     "compile": "compiler",
     "save": "serialize",
     "load": "serialize",
+    "get_num_threads": "backends.native.team",
+    "set_num_threads": "backends.native.team",
 }
 _PACKAGES = ("compiler", "data", "decoding", "models", "nn", "optim", "training", "viz")
 

@@ -18,6 +18,7 @@ def load() -> Backend:
 
 class NumpyBackend(Backend):
     device = "cpu"
+    runs_kernels = True
 
     def __init__(self) -> None:
         super().__init__(np)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import tree
+from .. import backends, tree
 from ..backends.native.jit import host_target
 from ..creation import get_default_device
 from ..errors import TraceError
@@ -32,6 +32,7 @@ from .replay import Replay
 from .trace import Signature, Traced, signature, trace
 
 MAX_PLANS = 64
+Recorded = Replay | Execution
 _log = logging.getLogger("tinygrad_tx.compiler")
 
 
@@ -48,8 +49,8 @@ class Compiled:
         functools.update_wrapper(self, f)
         self._f = f
         self._lock = RLock()
-        self._plans: OrderedDict[Any, list[Any]] = OrderedDict()
-        self._last: Replay | None = None
+        self._plans: OrderedDict[Any, list[Recorded]] = OrderedDict()
+        self._last: Recorded | None = None
         self._stats = {"trace_s": 0.0, "rewrite_s": 0.0, "compile_s": 0.0}
         self._hits = self._traces = 0
 
@@ -76,8 +77,8 @@ class Compiled:
         return self._plan().graph
 
     def explain(self) -> str:
-        """The plan that ran last, in words: its kernels with their ops, shapes and source lines, and
-        why others were not fused."""
+        """The plan that ran last, in words: its kernels with their ops, shapes and source lines,
+        and why others were not fused."""
         return f"{self._f.__qualname__}: {self._plan().explain()}"
 
     def stats(self) -> dict[str, Any]:
@@ -92,19 +93,19 @@ class Compiled:
             "retraces": max(0, self._traces - 1),
         }
 
-    def _plan(self) -> Replay:
+    def _plan(self) -> Recorded:
         if self._last is None:
             raise TraceError("nothing is known of a compiled function before its first call")
         return self._last
 
-    def _find(self, key: Any, flat: list[Any]) -> Replay | None:
+    def _find(self, key: Any, flat: list[Any]) -> Recorded | None:
         for plan in self._plans.get(key, ()):
             if _broken(plan, flat) is None:
                 self._plans.move_to_end(key)
                 return plan
         return None
 
-    def _make(self, key: Any, args: Any, kwargs: Any, flat: list[Any]) -> Replay:
+    def _make(self, key: Any, args: Any, kwargs: Any, flat: list[Any]) -> Recorded:
         if self._traces:
             self._report(key, flat)
         start = time.perf_counter()
@@ -148,18 +149,21 @@ def compile(f: Callable[..., Any]) -> Compiled:
     return Compiled(f)
 
 
-def _plan(traced: Traced) -> Replay | Execution:
-    """The recorded call, compiled where everything is on the CPU and nothing is empty."""
+def _plan(traced: Traced) -> Recorded:
+    """The recorded call as a plan: of kernels where its device has them and nothing is empty,
+    otherwise op by op."""
     mode = os.environ.get("TX_COMPILE", "")
     replay = Replay(traced)
-    if mode == "replay" or not all(map(_for_kernels, replay.graph)):
+    devices = {node.device for node in replay.graph}
+    kernels = len(devices) == 1 and backends.get(*devices).runs_kernels
+    if mode == "replay" or not kernels or any(map(_empty, replay.graph)):
         return replay
     return Execution(traced, host_target(), native=mode != "interp")
 
 
-def _for_kernels(node: Node) -> bool:
+def _empty(node: Node) -> bool:
     specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
-    return node.device == "cpu" and all(prod(s.shape) > 0 for s in specs)
+    return any(prod(s.shape) == 0 for s in specs)
 
 
 def _key(flat: list[Any], structure: Any) -> Any:
@@ -195,7 +199,7 @@ def _shape(structure: Any) -> Any:
     return None
 
 
-def _broken(plan: Replay, flat: list[Any]) -> str | None:
+def _broken(plan: Recorded, flat: list[Any]) -> str | None:
     """The first guard of a plan that does not hold, in words."""
     for owner, attribute, value in plan.traced.guards:
         now = getattr(owner, attribute)

@@ -5,11 +5,13 @@ In: a Plan. Out: text. Called by `compiled.explain()` and TX_DEBUG.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .plan import Launch, Plan
 
 
-def explained(plan: Plan) -> str:
-    """The whole plan."""
+def explained(plan: Plan, seconds: Sequence[float]) -> str:
+    """The whole plan. seconds: of each wave and opaque call, where they were measured."""
     launches = plan.launches()
     kernels = sum(len(x.calls) for x in launches)
     lines = [
@@ -18,8 +20,9 @@ def explained(plan: Plan) -> str:
     number = 0
     for step in plan.steps:
         for wave in [[step]] if isinstance(step, Launch) else step:
+            took = f"{seconds[number] * 1e6:9.0f} us" if number < len(seconds) else ""
             number += 1
-            lines += [f"wave {number}"] if len(wave) > 1 else []
+            lines.append(f"wave {number}{took}")
             for launch in wave:
                 lines += _launch(launch, number)
     if plan.refusals:

@@ -5,10 +5,10 @@ the view in which each root's value lies, and a reason for each fusion that was 
 plan.py.
 
 Nodes are taken in topological order, small values first. A map or a reduction joins the group that
-made its latest operand where the domain is the same and every other operand was ready before that
-group; else it begins a group. A value is stored only when a later unit asks for it, and where it is
-cheap (a few maps of stored values) it is computed again instead. Movement is strides. What no kernel
-can do is called as it is (Opaque).
+made its latest operand where the domain is the same and every other operand was ready before it;
+else it begins a group. A value is stored only when a later unit asks for it, and where it is cheap
+(a few maps of stored values) it is computed again instead. Movement is strides. What no kernel can
+do is called as it is (Opaque).
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ class Fuser:
         return Fused(self.units, self.places, self.refusals, self.inputs, self.constants)
 
     def _order(self) -> list[Node]:
-        """Topological: small values first, then those that are smaller than what they are made of (a
-        weight's gradient, a sum), otherwise as the program made them; sums of numbers last, so that
-        a long one is one kernel."""
+        """Topological: small values first, then those that are smaller than what they are made of
+        (a weight's gradient, a sum), otherwise as the program made them; sums of numbers last, so
+        that a long one is one kernel."""
         waiting = {node: len(set(node.srcs)) for node in self.graph}
         number = {node: i for i, node in enumerate(self.graph)}
 
@@ -107,7 +107,7 @@ class Fuser:
                     heapq.heappush(ready, (*key(user), user))
         return order
 
-    # One node -------------------------------------------------------------------------------------
+    # One node -----------------------------------------------------------------------------------
     def _place(self, node: Node) -> None:
         if node.op is INPUT:
             spec = node.spec
@@ -181,7 +181,7 @@ class Fuser:
             self.unit_of[user] = len(self.units) - 1
             self.places[user] = views[user.attrs["i"]]
 
-    # Where values are -------------------------------------------------------------------------------
+    # Where values are ---------------------------------------------------------------------------
     def ready(self, node: Node) -> int:
         """The last unit that must have run before this value is there; -1: it is from the start."""
         if node in self.unit_of:
@@ -235,7 +235,7 @@ class Fuser:
         self.constants[buffer] = value
         return whole(buffer, node.shape)
 
-    # Groups ---------------------------------------------------------------------------------------
+    # Groups -------------------------------------------------------------------------------------
     def _map(self, node: Node) -> bool:
         size = prod(node.shape)
         unit = max((self.ready(src) for src in node.srcs), default=-1)
@@ -401,7 +401,7 @@ class Fuser:
             inputs.append(number)
         return group.program.map(node.op.forward, inputs, _name(node), dict(node.attrs))
 
-    # Reductions -------------------------------------------------------------------------------------
+    # Reductions ---------------------------------------------------------------------------------
     def _reduce(self, node: Node) -> bool:
         x = node.srcs[0]
         axis = node.attrs["axis"]
@@ -422,8 +422,12 @@ class Fuser:
     def _row_reduce(self, node: Node, x: Node, columns: int) -> bool:
         unit = self.ready(x)
         group = self.units[unit] if unit >= 0 else None
-        joins = isinstance(group, Group) and group.kind == "rows" and group.columns == columns > 1
-        if joins and group.level(prod(x.shape)) == "element":
+        if (
+            isinstance(group, Group)
+            and group.kind == "rows"
+            and group.columns == columns > 1
+            and group.level(prod(x.shape)) == "element"
+        ):
             if self._along(group, unit, node, x):
                 return True
             self.refuse(node, "what it reduces is not at hand in the kernel before it")
@@ -521,9 +525,9 @@ def _inside(group: Group, node: Node) -> Member | None:
         node = node.srcs[0]
     if node.op is ops.BROADCAST:
         inner = _inside(group, node.srcs[0])
-        if inner is not None and inner.level == "row":
-            if _per_row(group, node.srcs[0].shape, node.shape):
-                return Member(inner.instr, "element")
+        rows = inner is not None and inner.level == "row"
+        if rows and _per_row(group, node.srcs[0].shape, node.shape):
+            return Member(inner.instr, "element")
     return None
 
 

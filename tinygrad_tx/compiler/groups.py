@@ -61,7 +61,7 @@ class Group:
             return "element"
         return "row" if size == self.rows else None
 
-    # Reading and writing -------------------------------------------------------------------------
+    # Reading and writing ------------------------------------------------------------------------
     def load(self, view: View, level: str) -> int | None:
         """The instruction that reads a view with as many elements as its level has; None where no
         strides over the domain say it."""
@@ -98,7 +98,7 @@ class Group:
         assert fitted is not None, "a kernel's output lies where the plan has put it"
         self.stores.append(Store(member.instr, fitted, at, at_stride))
 
-    # The finished kernel -------------------------------------------------------------------------
+    # The finished kernel ------------------------------------------------------------------------
     def call(self, rows_per_task: int = 0) -> Call:
         """rows_per_task: where the tasks are those of a product whose rows these are."""
         return self._columns() if self.kind == "columns" else self._rows(rows_per_task)

@@ -30,7 +30,7 @@ def lift(roots: Roots, *, differentiable: bool = False) -> Roots:
     return rewrite(roots, (*BEFORE_GRADIENTS, *RULES), differentiable=differentiable)
 
 
-# softmax -----------------------------------------------------------------------------------------
+# softmax ---------------------------------------------------------------------------------------
 
 
 @about(ops.DIV, ops.MUL)
@@ -165,7 +165,7 @@ def _power(node: Node) -> tuple[Node, float]:
     return base, exponent * times
 
 
-# layer norm --------------------------------------------------------------------------------------
+# layer norm ------------------------------------------------------------------------------------
 
 
 @about(ops.MUL, ops.DIV)
@@ -242,7 +242,7 @@ def _mean_of(node: Node) -> Node | None:
     return x if last and isclose(count, x.shape[-1], rel_tol=1e-6) else None
 
 
-# cross-entropy -----------------------------------------------------------------------------------
+# cross-entropy ---------------------------------------------------------------------------------
 
 
 @about(ops.SUB, ops.TAKE, ops.TAKE_ALONG)
@@ -350,7 +350,7 @@ def _counts(node: Node, n: int) -> bool:
     return node.op is ops.ARANGE and (attrs["start"], attrs["step"], attrs["count"]) == (0, 1, n)
 
 
-# activations -------------------------------------------------------------------------------------
+# activations -----------------------------------------------------------------------------------
 
 
 @about(ops.DIV, ops.POW)

@@ -32,7 +32,9 @@ def lower(roots: Sequence[Node]) -> tuple[Node, ...]:
             positive[made.srcs[0]] = made
         elif made.op is ops.GT and made.srcs[0] in positive and _is_zero(made.srcs[1]):
             # Where relu(x) > 0 there is x > 0, so that x need not be kept for the gradient.
-            made = _rebuilt(made, {made.srcs[0]: positive[made.srcs[0]], made.srcs[1]: made.srcs[1]})
+            made = _rebuilt(
+                made, {made.srcs[0]: positive[made.srcs[0]], made.srcs[1]: made.srcs[1]}
+            )
         done[node] = made
     return tuple(done[root] for root in roots)
 
@@ -154,7 +156,7 @@ def _twice(op: Any, x: X, over: list[int]) -> X:
     return op(op(x, axis=over[-1], keepdims=True), axis=tuple(over[:-1]), keepdims=True)
 
 
-# Better forms than the ops' own -------------------------------------------------------------------
+# Better forms than the ops' own ----------------------------------------------------------------
 
 
 def _hits(x: X, t: X, ignore_index: int) -> tuple[X, X]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Plan:
     buffers: list[Buffer]
     offsets: dict[Buffer, int]  # of arena buffers, in bytes
     arena_bytes: int
-    constants: dict[Buffer, np.ndarray]  # type: ignore[type-arg]
+    constants: dict[Buffer, np.ndarray[Any, Any]]
     inputs: dict[Node, Buffer]
     places: dict[Node, View]  # of what is returned and of new state: whole dense buffers
     refusals: list[str]
@@ -74,19 +75,20 @@ class Plan:
 
 
 def rewritten(roots: Sequence[Node]) -> tuple[Node, ...]:
-    """The graph after all passes."""
+    """The graph after all passes: what users are shown."""
     found = tuple(roots)
     for rewrite in PASSES:
         found = rewrite(found)
-    return share(lower(found))
+    return found
 
 
 def make(results: Sequence[Node], states: dict[Node, Node], target: Target) -> Plan:
     """results: nodes whose values are handed out. states: for each INPUT that changes, the node it
     ends as."""
     started = time.perf_counter()
-    ends = [*results, *states.values()]
-    roots = rewritten(ends)
+    ends = tuple(dict.fromkeys((*results, *states.values())))
+    graph = Graph(rewritten(ends))
+    roots = share(lower(graph.roots))
     found = dict(zip(ends, roots, strict=True))
     final = {source: found[end] for source, end in states.items()}
     seconds = time.perf_counter() - started
@@ -113,7 +115,7 @@ def make(results: Sequence[Node], states: dict[Node, Node], target: Target) -> P
         fused.inputs,
         places,
         fused.refusals,
-        Graph(roots),
+        graph,
         seconds,
         aliases,
     )
@@ -136,7 +138,7 @@ def _handed_out(
     return target
 
 
-# Epilogues -----------------------------------------------------------------------------------------
+# Epilogues -------------------------------------------------------------------------------------
 
 
 def _chained(units: list[Group | Call]) -> list[Launch]:
@@ -196,7 +198,7 @@ def _rides(product: Call, group: Group | Call) -> bool:
     return True
 
 
-# State that is written over -------------------------------------------------------------------------
+# State that is written over --------------------------------------------------------------------
 
 
 def _in_place(
@@ -251,7 +253,7 @@ def _same_place(launch: Launch, old: Buffer, new: Buffer) -> bool:
     return True
 
 
-# Order ---------------------------------------------------------------------------------------------
+# Order -----------------------------------------------------------------------------------------
 
 
 def _waves(
@@ -302,7 +304,7 @@ def indices(wave: Sequence[Launch]) -> list[Call]:
     return [call for x in wave for call in x.calls if isinstance(call.kernel, Index)]
 
 
-# Memory ----------------------------------------------------------------------------------------------
+# Memory ----------------------------------------------------------------------------------------
 
 
 def _buffers(
@@ -379,7 +381,7 @@ def _allocate(plan: Plan) -> None:
 
 def _inherits(launch: Launch) -> list[tuple[Buffer, Buffer]]:
     """Pairs (old, new) where the launch may write `new` over `old`, if that dies with it."""
-    pairs = []
+    pairs: list[tuple[Buffer, Buffer]] = []
     for call in launch.calls:
         if not isinstance(call.kernel, Rows):
             continue

@@ -45,7 +45,7 @@ def filled(value: Any, like: Node) -> Node:
     return use(ops.FULL, (), {"shape": like.shape, **attrs}, like=like)
 
 
-# Movement -----------------------------------------------------------------------------------------
+# Movement --------------------------------------------------------------------------------------
 
 
 @about(ops.RESHAPE)
@@ -108,7 +108,7 @@ def moved_number(node: Node) -> Node | None:
     return None if value is None else filled(value, node)
 
 
-# Identities ---------------------------------------------------------------------------------------
+# Identities ------------------------------------------------------------------------------------
 
 
 @about(ops.COPY, REBOUND)
@@ -191,7 +191,7 @@ def difference(node: Node) -> Node | None:
     return None
 
 
-# Numbers and conditions -----------------------------------------------------------------------
+# Numbers and conditions ------------------------------------------------------------------------
 
 
 def constant(node: Node) -> Node | None:
@@ -269,7 +269,7 @@ def _stretched(x: Node, like: Node) -> Node:
     )
 
 
-# Pieces and sums --------------------------------------------------------------------------------
+# Pieces and sums -------------------------------------------------------------------------------
 
 
 @about(ops.SLICE)

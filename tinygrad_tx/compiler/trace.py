@@ -81,7 +81,7 @@ def signature(tensor: Tensor) -> Signature:
     return Signature(node.shape, node.dtype.name, node.device, node.requires_grad, has_grad)
 
 
-# What a trace knows -------------------------------------------------------------------------------
+# What a trace knows ----------------------------------------------------------------------------
 
 _UNREAD = object()
 

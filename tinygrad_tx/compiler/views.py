@@ -64,7 +64,7 @@ class View:
             and same_places(self.shape, self.strides, other.strides)
         )
 
-    # Movement ------------------------------------------------------------------------------------
+    # Movement -----------------------------------------------------------------------------------
     def reshape(self, shape: Shape) -> View | None:
         if shape == self.shape:
             return self

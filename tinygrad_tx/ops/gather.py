@@ -149,9 +149,7 @@ def _wrap(
 
 # For x[i, j], whose indices are checked before they become one, and for the compiler, which checks
 # apart from what is done with them. `skip` becomes 0; `of` names the op that an error is told of.
-WRAP_INDEX = Op(
-    "wrap_index", kind="gather", rule=_wrap_rule, forward=_wrap
-)
+WRAP_INDEX = Op("wrap_index", kind="gather", rule=_wrap_rule, forward=_wrap)
 
 
 def _update_rule(op: Op, x: Node, value: Node, position: Node, *, axis: int) -> Spec:
