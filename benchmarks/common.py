@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date
@@ -131,9 +132,22 @@ def summary(turns: Turns, ours: str) -> dict[str, dict[str, float]]:
 
 
 def busy() -> float:
-    """The load average of the last minute, to be asked before a measurement: where it is far above
-    0, others use the machine, and a result says so."""
-    return round(os.getloadavg()[0], 2)
+    """How many cores others keep busy, to be asked before a measurement: with several threads that
+    spoils it, so it is said, and noted in the result. 0 where there is no /proc/stat."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+
+    def idle() -> int:  # hundredths of a second, of all cores
+        numbers = stat.read_text(encoding="ascii").split("\n", 1)[0].split()
+        return int(numbers[4]) + int(numbers[5])
+
+    before = idle()
+    time.sleep(1.0)
+    found = max(0.0, round((os.cpu_count() or 1) - (idle() - before) / 100, 2))
+    if found > 0.3:
+        print(f"others keep {found} cores busy: these times say little", file=sys.stderr)
+    return found
 
 
 # Results ---------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(case: str, names: Sequence[str], threads: int, repeats: int) -> dict[str, Any]:
     """One case at one number of threads: times, ratios and disagreements of each contender."""
-    load = busy()
+    others = busy()
     with workers(names, threads) as found:
         for worker in found:
             worker.do("translator", case=case)
@@ -79,7 +79,7 @@ def measure(case: str, names: Sequence[str], threads: int, repeats: int) -> dict
         }
     return {
         "threads": threads,
-        "load_before": load,
+        "busy_cores_before": others,
         "contenders": times,
         "different": parted,
         "agree": all(d["near_tie"] for rows in parted.values() for d in rows),

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(name: str, names: Sequence[str], threads: int, repeats: int) -> dict[str, Any]:
     """One work at one number of threads: losses, times and ratios of each contender."""
     work = WORKS[name]
-    load = busy()
+    others = busy()
     with workers(names, threads) as found:
         losses = {}
         for worker in found:
@@ -87,7 +87,7 @@ def measure(name: str, names: Sequence[str], threads: int, repeats: int) -> dict
         numbers["loss_apart"] = apart[contender]
     return {
         "threads": threads,
-        "load_before": load,
+        "busy_cores_before": others,
         "gflop_a_step": work.flops() / 1e9,
         "losses_without_dropout": losses,
         "agree": max(apart.values()) < TOLERANCE,
