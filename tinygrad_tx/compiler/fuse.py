@@ -525,8 +525,11 @@ def _inside(group: Group, node: Node) -> Member | None:
         node = node.srcs[0]
     if node.op is ops.BROADCAST:
         inner = _inside(group, node.srcs[0])
-        rows = inner is not None and inner.level == "row"
-        if rows and _per_row(group, node.srcs[0].shape, node.shape):
+        if (
+            inner is not None
+            and inner.level == "row"
+            and _per_row(group, node.srcs[0].shape, node.shape)
+        ):
             return Member(inner.instr, "element")
     return None
 

@@ -32,9 +32,8 @@ def lower(roots: Sequence[Node]) -> tuple[Node, ...]:
             positive[made.srcs[0]] = made
         elif made.op is ops.GT and made.srcs[0] in positive and _is_zero(made.srcs[1]):
             # Where relu(x) > 0 there is x > 0, so that x need not be kept for the gradient.
-            made = _rebuilt(
-                made, {made.srcs[0]: positive[made.srcs[0]], made.srcs[1]: made.srcs[1]}
-            )
+            x, zero = made.srcs
+            made = _rebuilt(made, {x: positive[x], zero: zero})
         done[node] = made
     return tuple(done[root] for root in roots)
 
@@ -73,9 +72,9 @@ def _lowered(node: Node, parts: dict[Node, tuple[Node, ...]]) -> Node:
         return _decomposed(node)[0]
     if node.op in _AXIS:
         return _axes(node)
-    if node.op in _CHECKED and not any(src.op is ops.WRAP_INDEX for src in node.srcs):
-        if node.attrs["axis"] == 0 or node.op is ops.UPDATE:
-            return _grown(node, _CHECKED[node.op])[0]
+    checked = any(src.op is ops.WRAP_INDEX for src in node.srcs)
+    if node.op in _CHECKED and not checked and (node.attrs["axis"] == 0 or node.op is ops.UPDATE):
+        return _grown(node, _CHECKED[node.op])[0]
     return node
 
 
@@ -126,7 +125,7 @@ def _grown(node: Node, how: Callable[..., X]) -> tuple[Node, ...]:
     return tuple(done[o] for o in outs)
 
 
-# Reductions: one axis at a time, the last one or all of the first ones ------------------------------
+# Reductions: one axis at a time, the last one or all of the first ones ---------------------------
 
 _AXIS = (ops.SUM, ops.MAX, ops.MIN, ops.ANY, ops.ALL)
 

@@ -388,7 +388,7 @@ def _inherits(launch: Launch) -> list[tuple[Buffer, Buffer]]:
         for out in call.writes:
             for view in call.reads:
                 a, b = view.buffer, out.buffer
-                if a.kind == b.kind == "arena" and a is not b and a.bytes == b.bytes:
-                    if _same_place(launch, a, b) and not any(a is o for o, _ in pairs):
-                        pairs.append((a, b))
+                fits = a.kind == b.kind == "arena" and a is not b and a.bytes == b.bytes
+                if fits and _same_place(launch, a, b) and not any(a is o for o, _ in pairs):
+                    pairs.append((a, b))
     return pairs
