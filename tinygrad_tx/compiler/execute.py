@@ -53,6 +53,7 @@ class Execution(Recording):
             if i.placeholder in self.plan.inputs
         ]
         self.fresh = [b for b in self.plan.buffers if b.kind == "result" and not self._alias(b)]
+        self.shapes = {view.buffer: view.shape for view in self.plan.places.values()}
         self.arena = [(b.number, offset) for b, offset in self.plan.offsets.items()]
         for buffer in self.plan.buffers:
             if buffer.kind == "constant":
@@ -86,7 +87,7 @@ class Execution(Recording):
                 else:
                     self._call(step)
             places = self.plan.places
-            return self.commit(args, lambda n: arrays[places[n].buffer].reshape(n.shape))
+            return self.commit(args, lambda n: _shaped(arrays[places[n].buffer], n.shape))
 
     def kernels(self) -> int:
         """How many calls of kernels a run takes."""
@@ -109,7 +110,7 @@ class Execution(Recording):
             arrays[buffer] = array
             bases[buffer.number] = array.ctypes.data
         for buffer in self.fresh:
-            arrays[buffer] = array = np.empty(buffer.size, buffer.dtype)
+            arrays[buffer] = array = np.empty(self.shapes[buffer], buffer.dtype)
             bases[buffer.number] = array.ctypes.data
         for new, old in self.plan.aliases.items():
             arrays[new] = arrays[old]
@@ -222,6 +223,11 @@ def _array(tensor: Tensor, state: bool) -> np.ndarray[Any, Any]:
     if state and not _sole(node, array):
         return array.copy(order="C")
     return array
+
+
+def _shaped(array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """The array itself where it has the shape: a view would not own its memory."""
+    return array if array.shape == shape else array.reshape(shape)
 
 
 def _sole(node: Node, array: Any) -> bool:
