@@ -309,16 +309,21 @@ def _pad(fuser: Fuser, node: Node) -> bool:
 
 def _concat(fuser: Fuser, node: Node) -> bool:
     axis, start = node.attrs["axis"], 0
-    sources = [fuser.view(src) for src in node.srcs]
     out = fresh(node.dtype.name, node.shape, node)
-    for source in sources:
+    last = -1
+    for src in node.srcs:
         ranges = [(0, n, 1) for n in node.shape]
-        ranges[axis] = (start, start + source.shape[axis], 1)
-        start += source.shape[axis]
-        call = copying(source, out.slice(ranges))
-        call.nodes.append(node)
-        fuser.emit(call)
-    fuser.made(node, out)
+        ranges[axis] = (start, start + src.shape[axis], 1)
+        start += src.shape[axis]
+        part = out.slice(ranges)
+        unit = fuser.stored(src, part)
+        if unit < 0:
+            call = copying(fuser.view(src), part)
+            call.nodes.append(node)
+            fuser.emit(call)
+            unit = len(fuser.units) - 1
+        last = max(last, unit)
+    fuser.unit_of[node], fuser.places[node] = last, out
     return True
 
 

@@ -288,6 +288,22 @@ class Fuser:
         group.reduces = True  # its rows and columns have a meaning
         self._join(group, len(self.units) - 1, node, member)
 
+    def stored(self, node: Node, target: View) -> int:
+        """Have the group that makes a value write it to `target`, where nobody else has asked for
+        it yet and strides allow it; the group's number, or -1."""
+        if node in self.places or node not in self.unit_of:
+            return -1
+        unit = self.unit_of[node]
+        group = self.units[unit]
+        assert isinstance(group, Group)
+        member = group.members[node]
+        columns = group.columns if member.level == "element" else 1
+        if target.reshape((*group.outer, columns)) is None:
+            return -1
+        group.store(member, target)
+        self.places[node] = target
+        return unit
+
     def dense(self, node: Node) -> View:
         """A value in row-major order: copied."""
         self.places[node] = self._dense(node, self.view(node))

@@ -8,13 +8,17 @@ form that makes better kernels (no gather of the targets: a comparison with the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from .. import ops
-from ..dtypes import bool_
-from ..node import CONST, ITEM, Graph, Handle, Node, Spec, set_grad_enabled, tracing
+from ..dtypes import bool_, int64
+from ..node import CONST, ITEM, Graph, Handle, Node, Op, Spec, reduced, set_grad_enabled, tracing
 
 NATIVE = ("float32", "float64", "int32", "int64", "bool")  # what kernels compute with
 _WHOLE = (ops.ATTENTION, ops.ATTENTION_GRAD)
@@ -23,19 +27,72 @@ X = Any
 
 def lower(roots: Sequence[Node]) -> tuple[Node, ...]:
     """The same values by simpler ops."""
-    done: dict[Node, Node] = {}
-    parts: dict[Node, tuple[Node, ...]] = {}  # an op's several outputs, once decomposed
-    positive: dict[Node, Node] = {}  # relu of each node that has one
-    for node in Graph(roots):
-        made = _lowered(_rebuilt(node, done), parts)
-        if made.op is ops.RELU:
-            positive[made.srcs[0]] = made
-        elif made.op is ops.GT and made.srcs[0] in positive and _is_zero(made.srcs[1]):
+    return _Lowering().run(roots, set())
+
+
+class _Lowering:
+    """What is known while one graph is lowered."""
+
+    def __init__(self) -> None:
+        self.parts: dict[Node, tuple[Node, ...]] = {}  # an op's several outputs, once decomposed
+        self.positive: dict[Node, Node] = {}  # relu of each node that has one
+        self.chosen: set[Node] = set()  # indices that are inside, for they were found by a search
+
+    def run(self, roots: Sequence[Node], known: set[Node]) -> tuple[Node, ...]:
+        """Lower what lies above the known nodes."""
+        done = {node: node for node in known}
+        for node in Graph(roots, follow=lambda n: n not in known):
+            if node not in known:
+                done[node] = self.lowered(_rebuilt(node, done))
+                if node.op in (ops.ARGTOPK, ops.ARGSORT):
+                    self.chosen.add(done[node])
+        return tuple(done[root] for root in roots)
+
+    def lowered(self, node: Node) -> Node:
+        if node.op is ITEM:
+            src = node.srcs[0]
+            if src not in self.parts and _decomposes(src):
+                self.parts[src] = self.decomposed(src)
+            return self.parts[src][node.attrs["i"]] if src in self.parts else node
+        if not isinstance(node.spec, Spec) or not _plain(node):
+            return node
+        if _decomposes(node):
+            return self.decomposed(node)[0]
+        if node.op is ops.RELU:
+            self.positive[node.srcs[0]] = node
+        elif node.op is ops.GT and node.srcs[0] in self.positive and _is_zero(node.srcs[1]):
             # Where relu(x) > 0 there is x > 0, so that x need not be kept for the gradient.
-            x, zero = made.srcs
-            made = _rebuilt(made, {x: positive[x], zero: zero})
-        done[node] = made
-    return tuple(done[root] for root in roots)
+            x, zero = node.srcs
+            return _rebuilt(node, {x: self.positive[x], zero: zero})
+        how = self._how(node)
+        return node if how is None else self.grown(node, how)[0]
+
+    def _how(self, node: Node) -> Callable[..., X] | None:
+        """What a simple op that kernels do not know in this form is made of."""
+        if node.op in _AXIS:
+            return None if _axes_fit(node) else partial(_axes, node.op)
+        if _few(node):
+            inside = node.op is not ops.TAKE_ALONG or node.srcs[1] in self.chosen
+            return _FEW[node.op] if inside else _take_along_checked
+        if node.op in _CHECKED and not any(src.op is ops.WRAP_INDEX for src in node.srcs):
+            return _CHECKED[node.op] if node.op is ops.UPDATE or node.attrs["axis"] == 0 else None
+        return None
+
+    def decomposed(self, node: Node) -> tuple[Node, ...]:
+        how = _BETTER.get(node.op) or node.op.decompose
+        assert how is not None
+        return self.grown(node, how)
+
+    def grown(self, node: Node, how: Callable[..., X]) -> tuple[Node, ...]:
+        """The nodes that `how` makes of a node's sources, themselves lowered."""
+        known = set(node.srcs)
+        with tracing(node.trace), set_grad_enabled(False):
+            out = how(*(Handle.wrap(src) for src in node.srcs), **node.attrs)
+        outs = tuple(x.node for x in (out if isinstance(out, tuple) else (out,)))
+        for made in Graph(outs, follow=lambda n: n not in known):
+            if made not in known:
+                made.scope, made.line = node.scope, node.line
+        return self.run(outs, known)
 
 
 def _is_zero(node: Node) -> bool:
@@ -58,24 +115,6 @@ def _rebuilt(node: Node, done: dict[Node, Node]) -> Node:
     )
     made.scope = node.scope
     return made
-
-
-def _lowered(node: Node, parts: dict[Node, tuple[Node, ...]]) -> Node:
-    if node.op is ITEM:
-        src = node.srcs[0]
-        if src not in parts and _decomposes(src):
-            parts[src] = _decomposed(src)
-        return parts[src][node.attrs["i"]] if src in parts else node
-    if not isinstance(node.spec, Spec) or not _plain(node):
-        return node
-    if _decomposes(node):
-        return _decomposed(node)[0]
-    if node.op in _AXIS:
-        return _axes(node)
-    checked = any(src.op is ops.WRAP_INDEX for src in node.srcs)
-    if node.op in _CHECKED and not checked and (node.attrs["axis"] == 0 or node.op is ops.UPDATE):
-        return _grown(node, _CHECKED[node.op])[0]
-    return node
 
 
 def _plain(node: Node) -> bool:
@@ -104,55 +143,31 @@ def attention_fits(node: Node) -> bool:
     return not (node.op is ops.ATTENTION_GRAD and len(srcs) > 3 and srcs[3].dtype != bool_)
 
 
-def _decomposed(node: Node) -> tuple[Node, ...]:
-    how = _BETTER.get(node.op) or node.op.decompose
-    assert how is not None
-    return _grown(node, how)
-
-
-def _grown(node: Node, how: Callable[..., X]) -> tuple[Node, ...]:
-    """The nodes that `how` makes of a node's sources, themselves lowered."""
-    known = set(node.srcs)
-    with tracing(node.trace), set_grad_enabled(False):
-        out = how(*(Handle.wrap(src) for src in node.srcs), **node.attrs)
-    outs = tuple(x.node for x in (out if isinstance(out, tuple) else (out,)))
-    done: dict[Node, Node] = {src: src for src in known}
-    parts: dict[Node, tuple[Node, ...]] = {}
-    for made in Graph(outs, follow=lambda n: n not in known):
-        if made not in known:
-            made.scope, made.line = node.scope, node.line
-            done[made] = _lowered(_rebuilt(made, done), parts)
-    return tuple(done[o] for o in outs)
-
-
 # Reductions: one axis at a time, the last one or all of the first ones ---------------------------
 
 _AXIS = (ops.SUM, ops.MAX, ops.MIN, ops.ANY, ops.ALL)
 
 
-def _axes(node: Node) -> Node:
-    x, axis = node.srcs[0], node.attrs["axis"]
+def _axes_fit(node: Node) -> bool:
+    wide = [i for i, n in enumerate(node.srcs[0].shape) if n != 1]
+    over = [i for i in wide if i in node.attrs["axis"]]
+    if len(over) == 1:
+        return over[0] in (wide[0], wide[-1])
+    return len(over) > 1 and over[-1] != wide[-1] and over == wide[: len(over)]
+
+
+def _axes(op: Op, x: X, axis: tuple[int, ...]) -> X:
+    """A reduction as those that kernels do."""
     wide = [i for i, n in enumerate(x.shape) if n != 1]
     over = [i for i in wide if i in axis]
+    shape = reduced(x.shape, axis)
     if not over:
-        return _grown(node, lambda x, axis: ops.COPY(x.to(node.dtype)))[0]
-    if len(over) < 2 and (over[-1] == wide[-1] or over[0] == wide[0]):
-        return node
+        return ops.COPY(x if op is not ops.SUM or x.dtype.is_floating_point else x.long())
     if over[-1] == wide[-1]:  # along rows first: that joins the kernel which makes them
-        return _grown(node, lambda x, axis: _twice(node.op, x, over))[0]
-    if over == wide[: len(over)]:
-        return node
+        return op(op(x, axis=over[-1], keepdims=True), axis=tuple(over[:-1]), keepdims=True)
     kept = [i for i in range(x.ndim) if i not in over]
-    return _grown(
-        node,
-        lambda x, axis: node.op(
-            x.permute(*over, *kept), axis=tuple(range(len(over))), keepdims=True
-        ).reshape(node.shape),
-    )[0]
-
-
-def _twice(op: Any, x: X, over: list[int]) -> X:
-    return op(op(x, axis=over[-1], keepdims=True), axis=tuple(over[:-1]), keepdims=True)
+    turned = x.permute(*over, *kept)
+    return op(turned, axis=tuple(range(len(over))), keepdims=True).reshape(shape)
 
 
 # Better forms than the ops' own ----------------------------------------------------------------
@@ -215,6 +230,49 @@ def _update(x: X, value: X, position: X, axis: int) -> X:
     return ops.UPDATE(x, value, safe, axis=axis)
 
 
+# Few entries of long rows: as reductions, which share a kernel with what makes the rows -----------
+
+FEW = 8
+
+
+def _few(node: Node) -> bool:
+    if node.op not in _FEW or not node.srcs[0].dtype.is_floating_point:
+        return False
+    last, entries = node.srcs[0].ndim - 1, node.srcs[0].shape[-1:]
+    return node.attrs["axis"] == last and 0 < node.shape[-1] <= FEW < entries[0]
+
+
+def _columns(x: X) -> X:
+    return ops.ARANGE(start=0, step=1, count=x.shape[-1], dtype=int64, device=x.device)
+
+
+def _argtopk(x: X, k: int, axis: int) -> X:
+    """The largest entry, k times, each time without those found before. What is taken out becomes
+    less than all others: so these are finite at least."""
+    lowest = float(np.finfo(x.dtype.np).min)
+    left = ops.MAXIMUM(x, lowest)
+    found = []
+    for _ in range(k):
+        found.append(ops.ARGMAX(left, axis=axis))
+        left = ops.WHERE(_columns(x) == found[-1], -math.inf, left)
+    return ops.CONCAT(*found, axis=axis)
+
+
+def _take_along(x: X, index: X, axis: int) -> X:
+    places = [(0, n, 1) for n in index.shape[:-1]]
+    found = []
+    for i in range(index.shape[-1]):
+        hit = _columns(x) == ops.SLICE(index, ranges=(*places, (i, i + 1, 1)))
+        found.append(ops.MAX(ops.WHERE(hit, x, -math.inf), axis=axis, keepdims=True))
+    return ops.CONCAT(*found, axis=axis) if len(found) > 1 else found[0]
+
+
+def _take_along_checked(x: X, index: X, axis: int) -> X:
+    index = ops.WRAP_INDEX(index, size=x.shape[-1], of="take_along")
+    return _take_along(x, index, axis)
+
+
+_FEW: dict[Any, Callable[..., X]] = {ops.ARGTOPK: _argtopk, ops.TAKE_ALONG: _take_along}
 _CHECKED: dict[Any, Callable[..., X]] = {
     ops.TAKE: _take,
     ops.INDEX_ADD: _index_add,
