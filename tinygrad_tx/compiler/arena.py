@@ -1,14 +1,16 @@
 """The memory that plans compute in: one block for all of them, on huge pages, touched once.
 
-In: how many bytes a plan needs. Out: its address. Called by execute.py, which holds the lock while
-a plan runs: what lies here is nobody's between two runs.
+In: how many bytes a plan needs. Out: its address. Used by execute.py: a thread enters the arena for
+a run, and what lies here is nobody's between two runs.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 from contextlib import suppress
-from threading import RLock
+from threading import RLock, get_ident
+from typing import Any
 
 import numpy as np
 
@@ -16,20 +18,39 @@ HUGE = 2 << 20
 
 
 class Arena:
-    """Memory that grows to the largest plan's need."""
+    """Memory that grows to the largest plan's need. `with arena:` a run goes on."""
 
     def __init__(self) -> None:
-        self.lock = RLock()
+        self.renew()
         self.bytes = 0
         self.address = 0
         self._map: mmap.mmap | None = None
+
+    def renew(self) -> None:
+        """In the child of a fork: another thread of the parent may have been inside."""
+        self._lock = RLock()
+        self._inside = 0
+
+    @property
+    def mine(self) -> bool:
+        """Whether this very thread is inside."""
+        return self._inside == get_ident()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._inside = get_ident()
+
+    def __exit__(self, *error: Any) -> None:
+        self._inside = 0
+        self._lock.release()
 
     def reserve(self, size: int) -> int:
         """The address of at least `size` bytes, aligned to a huge page. What lay there before is
         lost where it has to grow."""
         if size > self.bytes:
             room = -(-size // HUGE) * HUGE
-            self._map = mmap.mmap(-1, room + HUGE)
+            # Private: a forked process gets a copy, and only such memory is put on huge pages.
+            self._map = mmap.mmap(-1, room + HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             with suppress(AttributeError, OSError, ValueError):
                 self._map.madvise(mmap.MADV_HUGEPAGE)
             start = np.frombuffer(self._map, np.uint8).ctypes.data
@@ -39,3 +60,4 @@ class Arena:
 
 
 ARENA = Arena()
+os.register_at_fork(after_in_child=ARENA.renew)

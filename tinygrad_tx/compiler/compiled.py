@@ -21,15 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import backends, tree
+from .. import backends
 from ..backends.native.jit import host_target
 from ..creation import get_default_device
 from ..errors import TraceError
 from ..node import Graph, Node, Spec, current_trace, grad_enabled
 from ..tensor import Tensor
+from .arena import ARENA
 from .execute import Execution
+from .inputs import Match, difference
 from .replay import Replay
-from .trace import Signature, Traced, signature, trace
+from .trace import Signature, Traced, trace
 
 MAX_PLANS = 64
 Recorded = Replay | Execution
@@ -59,18 +61,23 @@ class Compiled:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if current_trace() is not None or os.environ.get("TX_COMPILE") == "0":
-            return self._f(*args, **kwargs)  # inside another trace it becomes part of that
+        if current_trace() is not None or ARENA.mine or os.environ.get("TX_COMPILE") == "0":
+            # Inside another trace it becomes part of that. Inside a run (an op of one's own may
+            # call anything) the memory for another one is taken.
+            return self._f(*args, **kwargs)
         with self._lock:
-            flat = list(tree.leaves((args, kwargs)))
-            key = _key(flat, (args, kwargs))
-            plan = self._find(key, flat)
+            flat: list[Any] = []
+            key = _key(args, kwargs, flat)
+            plan, match = self._find(key, flat)
             if plan is None:
                 plan = self._make(key, args, kwargs, flat)
+                match = plan.inputs.match(flat)
             else:
                 self._hits += 1
+            if match is None:
+                raise TraceError(f"{self._f.__qualname__}: {plan.inputs.broken(flat)}")
             self._last = plan
-            return plan.run(flat)
+            return plan.run(match)
 
     def graph(self) -> Graph:
         """The graph of the plan that ran last."""
@@ -98,12 +105,17 @@ class Compiled:
             raise TraceError("nothing is known of a compiled function before its first call")
         return self._last
 
-    def _find(self, key: Any, flat: list[Any]) -> Recorded | None:
-        for plan in self._plans.get(key, ()):
-            if _broken(plan, flat) is None:
+    def _find(self, key: Any, flat: list[Any]) -> tuple[Recorded | None, Match | None]:
+        """The plan that serves a call, and what the call brings for it."""
+        plans = self._plans.get(key, [])
+        for i, plan in enumerate(plans):
+            match = plan.inputs.match(flat)
+            if match is not None:
+                if i:
+                    plans.insert(0, plans.pop(i))  # the one used last stands first
                 self._plans.move_to_end(key)
-                return plan
-        return None
+                return plan, match
+        return None, None
 
     def _make(self, key: Any, args: Any, kwargs: Any, flat: list[Any]) -> Recorded:
         if self._traces:
@@ -116,11 +128,11 @@ class Compiled:
         self._stats["rewrite_s"] += plan.rewrite_seconds
         self._stats["compile_s"] += time.perf_counter() - middle - plan.rewrite_seconds
         self._traces += 1
-        self._plans.setdefault(key, []).append(plan)
+        self._plans.setdefault(key, []).insert(0, plan)
         self._plans.move_to_end(key)
         while sum(map(len, self._plans.values())) > MAX_PLANS:
             oldest = next(iter(self._plans))
-            self._plans[oldest].pop(0)
+            self._plans[oldest].pop()
             if not self._plans[oldest]:
                 del self._plans[oldest]
         return plan
@@ -129,7 +141,7 @@ class Compiled:
         """Say why the plans at hand do not serve this call."""
         near = self._plans.get(key)
         if near:
-            why = _broken(near[-1], flat)
+            why = near[0].inputs.broken(flat)
         else:
             why = (
                 _difference(next(reversed(self._plans)), key) if self._plans else "no plan is kept"
@@ -166,13 +178,19 @@ def _empty(node: Node) -> bool:
     return any(prod(s.shape) == 0 for s in specs)
 
 
-def _key(flat: list[Any], structure: Any) -> Any:
-    """What tells calls apart before any plan is looked at."""
+def _key(args: Any, kwargs: Any, flat: list[Any]) -> Any:
+    """What tells calls apart before any plan is looked at. flat: gets the arguments' leaves."""
+    nesting: list[Any] = []
+    _flatten(args, flat, nesting)
+    _flatten(kwargs, flat, nesting)
     seen: dict[int, int] = {}
     parts: list[Any] = []
     for i, arg in enumerate(flat):
         if isinstance(arg, Tensor):
-            parts.append((seen.setdefault(id(arg), i), signature(arg)))
+            node = arg._node
+            first = seen.setdefault(id(arg), i)
+            grad = arg._grad is not None
+            parts.append((first, node.spec, node.device, node.requires_grad, grad))
         elif isinstance(arg, np.ndarray):
             raise TraceError(
                 f"argument {i} of a compiled function is a NumPy array, which would become a "
@@ -187,50 +205,38 @@ def _key(flat: list[Any], structure: Any) -> Any:
                     "Tensors, hashable Python values, and lists, tuples and dicts of them"
                 ) from None
             parts.append((type(arg), arg))
-    return _shape(structure), tuple(parts), grad_enabled(), get_default_device()
+    return tuple(nesting), tuple(parts), grad_enabled(), get_default_device()
 
 
-def _shape(structure: Any) -> Any:
-    """The nesting of the arguments, hashable."""
-    if isinstance(structure, dict):
-        return (dict, *((k, _shape(v)) for k, v in structure.items()))
-    if isinstance(structure, (list, tuple)):
-        return (type(structure), *map(_shape, structure))
-    return None
-
-
-def _broken(plan: Recorded, flat: list[Any]) -> str | None:
-    """The first guard of a plan that does not hold, in words."""
-    for owner, attribute, value in plan.traced.guards:
-        now = getattr(owner, attribute)
-        if now != value:
-            return f"{type(owner).__name__}.{attribute.lstrip('_')} was {value}, is {now}"
-    for i, same in plan.traced.identities.items():
-        if flat[i] is not same:
-            return f"argument {i} is another Tensor than the captured one it was"
-    for found in plan.traced.inputs:
-        tensor = found.source.find(flat)
-        if tensor is None:
-            return f"{found.source} is gone"
-        fresh = signature(tensor)
-        if fresh != found.signature:
-            return f"{found.source} was {_words(found.signature, fresh)}"
-    return None
-
-
-def _words(old: Signature, new: Signature) -> str:
-    names = [n for n in old._fields if getattr(old, n) != getattr(new, n)]
-    return ", ".join(f"{n} {getattr(old, n)}, is {getattr(new, n)}" for n in names)
+def _flatten(value: Any, flat: list[Any], nesting: list[Any]) -> None:
+    """The leaves of nested containers, in tree.leaves' order, and what tells the nesting."""
+    if isinstance(value, Tensor):
+        flat.append(value)
+        nesting.append(None)
+    elif isinstance(value, dict):
+        nesting.append((dict, *value))
+        for part in value.values():
+            _flatten(part, flat, nesting)
+    elif isinstance(value, (list, tuple)):
+        nesting.append((type(value), len(value)))
+        for part in value:
+            _flatten(part, flat, nesting)
+    else:
+        flat.append(value)
+        nesting.append(None)
 
 
 def _difference(old: Any, new: Any) -> str:
+    """How the keys of two calls differ, in words."""
     if old[0] != new[0]:
         return "the arguments have another structure"
     for i, (a, b) in enumerate(zip(old[1], new[1], strict=True)):
-        if a != b:
-            if a[1] == b[1]:
-                return f"argument {i} is the same as another one, or no longer"
-            if isinstance(a[1], Signature) and isinstance(b[1], Signature):
-                return f"argument {i} was {_words(a[1], b[1])}"
-            return f"argument {i} was {a[1]!r}, is {b[1]!r}"
+        if a == b:
+            continue
+        if len(a) == len(b) == 5:
+            was, now = (Signature(p[1].shape, p[1].dtype.name, *p[2:]) for p in (a, b))
+            return f"argument {i} was " + (
+                difference(was, now) or "the same as another one, or is now"
+            )
+        return f"argument {i} was {a[-1]!r}, is {b[-1]!r}"
     return "no_grad or the default device changed"

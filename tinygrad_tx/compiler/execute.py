@@ -2,36 +2,40 @@
 
 In: a recorded call. Out: an Execution, which is used as a Replay is. Called by compiled.py.
 Everything is computed first and Tensors change last. State whose Tensor is the only one to hold its
-memory is written over where it lies, after all that can fail; other state is copied first.
+memory is written over where it lies, after all that can fail, and the Tensor keeps its node; other
+state is copied first.
+
+What a call costs in Python is little more than a walk through lists: an input that stands on the
+node of the last call lies where it lay.
 """
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from typing import Any
+from collections.abc import Mapping
+from sys import getrefcount
+from time import perf_counter
+from typing import Any, NoReturn
 
 import numpy as np
 
 from .. import backends
 from ..backends import interpreter
-from ..backends.kernel import Index, Opaque
-from ..backends.native import library, render
-from ..backends.native.program import Launch as NativeLaunch
-from ..backends.native.program import Program, Wave
+from ..backends.kernel import Kernel, Opaque
+from ..backends.native import library
 from ..backends.native.target import Target
-from ..node import OPS, Node, naming
-from ..tensor import Tensor
+from ..node import OPS, naming
 from .arena import ARENA
 from .explain import explained
-from .plan import Launch, indices, make
-from .replay import Recording, find
-from .trace import Input, Traced
-from .views import ITEMSIZE, Buffer, View
+from .inputs import Match
+from .packs import Packs
+from .plan import Plan, indices, make
+from .replay import Recording
+from .segment import Segment
+from .trace import Argument, Traced
+from .views import ITEMSIZE, Buffer, Launch, View
 
-Words = np.ndarray[Any, np.dtype[np.int64]]
 TIMED = 3  # the run whose waves are timed, for explain(): the first that finds everything warm
-ALONE = 20_000  # elements: a segment that touches fewer is not worth waking a team
+Array = np.ndarray[Any, Any]
 
 
 class Execution(Recording):
@@ -39,55 +43,95 @@ class Execution(Recording):
 
     def __init__(self, traced: Traced, target: Target, native: bool) -> None:
         super().__init__(traced)
-        self.target, self.native = target, native
         states = {i.placeholder: i.node for i in traced.changed}
-        self.plan = make(self.results, states, target)
-        self.graph = self.plan.graph
-        self.rewrite_seconds = self.plan.seconds
-        self.bases = np.zeros(len(self.plan.buffers) + 1, np.int64)  # the last one stays 0
+        self.plan = plan = make(self.results, states, target)
+        self.graph, self.rewrite_seconds = plan.graph, plan.seconds
         self.report = np.zeros(2, np.int64)
         self.runs = 0
-        self.inputs: list[tuple[Input, Buffer]] = [
-            (i, self.plan.inputs[i.placeholder])
-            for i in traced.inputs
-            if i.placeholder in self.plan.inputs
-        ]
-        self.fresh = [b for b in self.plan.buffers if b.kind == "result" and not self._alias(b)]
-        self.shapes = {view.buffer: view.shape for view in self.plan.places.values()}
-        self.arena = [(b.number, offset) for b, offset in self.plan.offsets.items()]
-        for buffer in self.plan.buffers:
+        self.seconds: list[float] = []  # of each wave and opaque call, in run number TIMED
+        self.bases = np.zeros(len(plan.buffers) + 1, np.int64)  # the last one stays 0
+        for buffer in plan.buffers:
             if buffer.kind == "constant":
-                self.bases[buffer.number] = self.plan.constants[buffer].ctypes.data
+                self.bases[buffer.number] = plan.constants[buffer].ctypes.data
             elif buffer.kind == "report":
                 self.bases[buffer.number] = self.report.ctypes.data
-        addresses: dict[Any, int] = {}
-        if native:
-            kernels = {c.kernel for x in self.plan.launches() for c in x.calls}
-            addresses = dict(
-                library.functions([k for k in kernels if not isinstance(k, Opaque)], target)
-            )
+        self._number_inputs()
+        self.alone = [ALONE] * len(self.states)
+        shapes = {view.buffer: view.shape for view in plan.places.values()}
+        results = [b for b in plan.buffers if b.kind == "result" and b not in plan.aliases]
+        self.fresh = [(b, shapes[b], np.dtype(b.dtype)) for b in results]
+        # Where each node that outlives the run is found: among the inputs' arrays, or the results.
+        order = {b: i for i, b in enumerate((*self.buffers, *results))}
+        self.where = {
+            n: order[plan.aliases.get(v.buffer, v.buffer)] for n, v in plan.places.items()
+        }
+        self.arena = [(b.number, offset) for b, offset in plan.offsets.items()]
+        self.placed = -1  # the address of the arena that the arguments are for
+        code = _code(plan, target) if native else None
+        moving = {n for i in self.arguments for n in self.numbers[i]} | {b.number for b in results}
         self.steps: list[Segment | Launch] = [
-            step if isinstance(step, Launch) else Segment(step, addresses, target, native)
-            for step in self.plan.steps
+            step if isinstance(step, Launch) else Segment(step, code, target, moving)
+            for step in plan.steps
         ]
+        self.packs = Packs(plan.kept, lambda waves: Segment(waves, code, target, ()).run_on)
+        sources = {call.reads[0].buffer for call in plan.kept}
+        self.packed = {i for i, b in enumerate(self.buffers) if b in sources}
 
-    def _alias(self, buffer: Buffer) -> bool:
-        return buffer in self.plan.aliases
+    def _number_inputs(self) -> None:
+        """The buffers of inputs, and those among them that are written over."""
+        inputs, plan = self.traced.inputs, self.plan
+        found = [plan.inputs.get(i.placeholder) for i in inputs]
+        # Inputs that no kernel reads have no buffer: they get one that nothing asks for.
+        self.buffers = [b or Buffer("input", "float32", 0) for b in found]
+        self.numbers = [[b.number] if b.number >= 0 else [] for b in self.buffers]
+        for new, old in plan.aliases.items():
+            self.numbers[found.index(old)].append(new.number)
+        self.arguments = {i for i, x in enumerate(inputs) if isinstance(x.source, Argument)}
+        self.states = [i for i, b in enumerate(self.buffers) if b.state]
+        early = _early(plan)
+        self.early = {i for i in self.states if not early.isdisjoint(self.numbers[i])}
+        asks = {i: requires_grad for i, _, requires_grad in self.changed}
+        self.asks = {i: asks[i] for i in self.states}  # whether they go on asking for a gradient
 
-    def run(self, args: list[Any]) -> Any:
-        """The function's result for arguments (as leaves) that pass the guards."""
-        with ARENA.lock:
-            arrays = self._bind(args)
+    def run(self, match: Match) -> Any:
+        """The function's result for a call."""
+        with ARENA:
+            arrays = [node.array for node in match.nodes]
+            shared = self._bind(match, arrays)
             self.report[0] = 0
             self.runs += 1
-            for step in self.steps:
-                if isinstance(step, Segment):
-                    if not step.run(self.bases, self.runs == TIMED):
+            if self.runs == TIMED:
+                self.seconds = self._run_timed()
+            else:
+                for step in self.steps:
+                    if isinstance(step, Launch):
+                        self._call(step)
+                    elif not step.run():
                         self._raise(step)
-                else:
-                    self._call(step)
-            places = self.plan.places
-            return self.commit(args, lambda n: _shaped(arrays[places[n].buffer], n.shape))
+            where = self.where
+            result = self.commit(
+                match.tensors,
+                lambda n: _shaped(arrays[where[n]], n.shape),
+                self.asks.keys() - shared,
+            )
+        for i in shared:
+            self.inputs.remember(i, match.tensors[i]._node)
+        return result
+
+    def _run_timed(self) -> list[float]:
+        """Run all steps; the seconds of each wave and opaque call."""
+        seconds: list[float] = []
+        for step in self.steps:
+            if isinstance(step, Launch):
+                started = perf_counter()
+                self._call(step)
+                seconds.append(perf_counter() - started)
+                continue
+            took = step.run_timed()
+            seconds += took
+            if len(took) < len(step.waves):
+                self._raise(step)
+        return seconds
 
     def kernels(self) -> int:
         """How many calls of kernels a run takes."""
@@ -95,30 +139,72 @@ class Execution(Recording):
 
     def peak_bytes(self) -> int:
         """What a run needs beside its inputs: the arena and its results."""
-        return self.plan.arena_bytes + sum(b.bytes for b in self.fresh)
+        return self.plan.arena_bytes + sum(b.bytes for b, _, _ in self.fresh)
 
     def explain(self) -> str:
-        times = [t for s in self.steps for t in (s.seconds if isinstance(s, Segment) else [0.0])]
-        return explained(self.plan, times)
+        return explained(self.plan, self.seconds)
 
     # Before a run -------------------------------------------------------------------------------
-    def _bind(self, args: list[Any]) -> dict[Buffer, Any]:
-        """Find every buffer's address; the arrays of inputs and results."""
-        bases, arrays = self.bases, {}
-        for found, buffer in self.inputs:
-            array = _array(find(found, args), buffer.state)
-            arrays[buffer] = array
+    def _bind(self, match: Match, arrays: list[Any]) -> set[int]:
+        """Find every buffer's address. arrays: of the inputs; copies take the place of those that
+        kernels cannot read or must not write, and the results' are appended. Gives the numbers of
+        the states that run on a copy."""
+        bases, moved = self.bases, False
+        shared = self._shared(match, arrays)
+        for i in {*match.strangers, *shared}:
+            self.inputs.forget(i)
+            array = np.asarray(arrays[i])
+            flags = array.flags
+            if i in shared or not (flags.c_contiguous and flags.aligned):
+                array = np.array(array, order="C")
+            arrays[i] = array
+            moved = moved or i not in self.arguments
+            for number in self.numbers[i]:
+                bases[number] = array.ctypes.data
+            if array is match.nodes[i].array:
+                self.inputs.remember(i, match.nodes[i])
+        if not self.packed.isdisjoint(match.strangers):
+            self.packs.bind(bases, lambda b: match.nodes[self.buffers.index(b)])
+            moved = True
+        for buffer, shape, dtype in self.fresh:
+            array = np.empty(shape, dtype)
+            arrays.append(array)
             bases[buffer.number] = array.ctypes.data
-        for buffer in self.fresh:
-            arrays[buffer] = array = np.empty(self.shapes[buffer], buffer.dtype)
-            bases[buffer.number] = array.ctypes.data
-        for new, old in self.plan.aliases.items():
-            arrays[new] = arrays[old]
-            bases[new.number] = bases[old.number]
         base = ARENA.reserve(self.plan.arena_bytes)
-        for number, offset in self.arena:
-            bases[number] = base + offset
-        return arrays
+        if base != self.placed:
+            moved, self.placed = True, base
+            for number, offset in self.arena:
+                bases[number] = base + offset
+        for step in self.steps:
+            if isinstance(step, Segment):
+                step.bind(bases, moved)
+        return shared
+
+    def _shared(self, match: Match, arrays: list[Any]) -> set[int]:
+        """The states that must not be written over: those whose node or array somebody else
+        holds, as the numbers of references say, or which own no memory, and those that a run
+        changes while it may still fail."""
+        shared = self.early.copy()
+        for items in (match.nodes, arrays):
+            counts = _references(items, self.states)
+            if counts != self.alone:
+                pairs = zip(self.states, counts, strict=True)
+                shared |= {i for i, count in pairs if count != ALONE}
+        for i in match.strangers:
+            if i in self.asks and i not in shared and not self._owns(i, match, arrays[i]):
+                shared.add(i)
+        return shared
+
+    def _owns(self, i: int, match: Match, array: Any) -> bool:
+        """Whether the node of a state can stay what it is, with other values in its array."""
+        tensor, node = match.tensors[i], match.nodes[i]
+        if not node.is_leaf or node.requires_grad != self.asks[i]:
+            return False
+        if node.requires_grad and (node.owner is None or node.owner() is not tensor):
+            return False
+        if not isinstance(array, np.ndarray):  # a constant may be a NumPy scalar
+            return False
+        return array.flags.owndata and array.flags.carray
 
     # What is not native -------------------------------------------------------------------------
     def _call(self, launch: Launch) -> None:
@@ -132,12 +218,12 @@ class Execution(Recording):
         for view, value in zip(call.writes, outs, strict=True):
             np.copyto(self.look(view), value)
 
-    def look(self, view: View) -> np.ndarray[Any, Any]:
+    def look(self, view: View) -> Array:
         """The array that lies under a view now."""
         address = int(self.bases[view.buffer.number]) + view.offset * ITEMSIZE[view.dtype]
         return interpreter.view(address, view.dtype, view.shape, view.strides)
 
-    def _raise(self, step: Segment) -> None:
+    def _raise(self, step: Segment) -> NoReturn:
         """An index was outside: say which one."""
         for wave in step.waves:
             for call in indices(wave):
@@ -154,85 +240,42 @@ class Execution(Recording):
         raise IndexError("an index is outside the entries it chooses from")
 
 
-class Segment:
-    """Waves between two opaque calls, with the list of their arguments."""
-
-    def __init__(
-        self, waves: list[list[Launch]], addresses: dict[Any, int], target: Target, native: bool
-    ) -> None:
-        self.waves, self.target = waves, target
-        values: list[int] = []
-        slots: list[int] = []
-        self.calls: list[tuple[Any, int, int]] = []
-        self.program: Program | None = None
-        native_waves, scratch, work = [], 0, 0
-        for wave in waves:
-            launches, stop = [], -1
-            for launch in wave:
-                parts, tasks = [], 0
-                for call in launch.calls:
-                    start = len(values)
-                    for item in call.args:
-                        if isinstance(item, tuple):
-                            buffer, offset = item
-                            values.append(offset * ITEMSIZE[buffer.dtype])
-                            slots.append(buffer.number)
-                        else:
-                            values.append(item)
-                            slots.append(-1)
-                    numbers = values[start:]
-                    tasks = tasks or call.kernel.tasks(numbers)
-                    if isinstance(call.kernel, Index):
-                        stop = len(values) - 1
-                    self.calls.append((call.kernel, start, len(values)))
-                    work += sum(v.buffer.size for v in call.writes)
-                    if native:
-                        parts.append((addresses[call.kernel], start))
-                        scratch = max(scratch, render.scratch(call.kernel, numbers, target))
-                launches.append(NativeLaunch(tuple(parts), tasks))
-            native_waves.append(Wave(tuple(launches), stop))
-        self.values = np.array(values, np.int64)
-        self.slots = np.array(slots, np.int64)
-        self.args = np.empty_like(self.values)
-        self.seconds: list[float] = []
-        if native:
-            self.program = Program(native_waves, scratch, alone=work < ALONE)
-
-    def run(self, bases: Words, timed: bool = False) -> bool:
-        """Run it; False where an index was outside. timed: note the seconds of each wave."""
-        np.add(self.values, bases[self.slots], out=self.args)
-        if self.program is not None:
-            if timed:
-                self.seconds = self.program.run_timed(self.args)
-                return len(self.seconds) == len(self.waves)
-            return self.program.run(self.args) == len(self.waves)
-        for kernel, start, end in self.calls:
-            args = self.args[start:end].tolist()
-            interpreter.run(kernel, args, self.target)
-            if isinstance(kernel, Index) and ctypes.c_int64.from_address(args[-1]).value:
-                return False
-        return True
+def _early(plan: Plan) -> set[int]:
+    """Numbers of the buffers that are written before the last index is checked and the last op
+    called."""
+    early: set[int] = set()
+    written: set[int] = set()
+    for step in plan.steps:
+        for wave in [[step]] if isinstance(step, Launch) else step:
+            written |= {view.buffer.number for launch in wave for view in launch.writes}
+            if isinstance(step, Launch) or indices(wave):
+                early |= written
+    return early
 
 
-def _array(tensor: Tensor, state: bool) -> np.ndarray[Any, Any]:
-    """A Tensor's values as kernels read them; for state, memory that nobody else looks at."""
-    node = tensor._node
-    array = np.asarray(node.array)
-    if not array.flags.c_contiguous or not array.flags.aligned:
-        return array.copy(order="C")
-    if state and not _sole(node, array):
-        return array.copy(order="C")
-    return array
+def _code(plan: Plan, target: Target) -> Mapping[Kernel, int]:
+    """The address of the code of every kernel."""
+    calls = [*plan.kept, *(call for launch in plan.launches() for call in launch.calls)]
+    kernels = dict.fromkeys(call.kernel for call in calls)
+    return library.functions([k for k in kernels if not isinstance(k, Opaque)], target)
 
 
-def _shaped(array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+def _shaped(array: Array, shape: tuple[int, ...]) -> Array:
     """The array itself where it has the shape: a view would not own its memory."""
     return array if array.shape == shape else array.reshape(shape)
 
 
-def _sole(node: Node, array: Any) -> bool:
-    """Whether a Tensor alone holds its node, and the node alone its array. The numbers are the
-    references that are in use here: the slot, the callers' variables, the call's argument."""
-    if not (array is node.array and array.flags.owndata and array.flags.writeable):
-        return False
-    return sys.getrefcount(node) <= 4 and sys.getrefcount(array) <= 4
+def _references(items: list[Any], which: list[int]) -> list[int]:
+    """How many references there are to some of a list's items: the list's own among them, and as
+    many more as counting takes."""
+    chosen = [items[i] for i in which]
+    return list(map(getrefcount, chosen))
+
+
+def _alone() -> int:
+    """What _references says of an item that has one owner beside the list."""
+    owner = [object()]
+    return _references([*owner], [0])[0]
+
+
+ALONE = _alone()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .plan import Launch, Plan
+from .plan import Plan
+from .views import Launch
 
 
 def explained(plan: Plan, seconds: Sequence[float]) -> str:

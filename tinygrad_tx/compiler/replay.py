@@ -7,7 +7,7 @@ where nothing is fused, and the oracle of every other one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 from weakref import ref
@@ -15,9 +15,10 @@ from weakref import ref
 import numpy as np
 
 from .. import backends, tree
-from ..node import CONST, INPUT, Graph, Node, Spec, execute, leaf, naming, tracing
+from ..node import CONST, INPUT, Graph, Node, Spec, execute, leaf, naming
 from ..tensor import Tensor
-from .trace import Input, Traced
+from .inputs import Inputs, Match
+from .trace import Traced
 
 
 class Step(NamedTuple):
@@ -31,44 +32,55 @@ class Step(NamedTuple):
 
 
 class Recording:
-    """What every way of running a recorded call shares: which nodes outlive the run, and how their
-    arrays reach the user's Tensors."""
+    """What every way of running a recorded call shares: how its inputs are found again, which
+    nodes outlive the run, and how their arrays reach the user's Tensors."""
 
     rewrite_seconds = 0.0
 
     def __init__(self, traced: Traced) -> None:
         self.traced = traced
+        self.inputs = Inputs(traced)
         self.made = _made(traced)
         self.results = [t._node for t in self.made.values()]
+        numbers = {found: i for i, found in enumerate(traced.inputs)}
+        # Changed inputs: their numbers, and whether they go on asking for a gradient.
+        self.changed = [
+            (numbers[i], i.node, i.node.requires_grad and i.node.is_leaf) for i in traced.changed
+        ]
+        self._grads = [(numbers[i], grad) for i, grad in traced.grads]
+        self._inputs = {handle: numbers[i] for handle, i in traced.by_handle.items()}
 
-    def commit(self, args: list[Any], array: Callable[[Node], Any]) -> Any:
-        """Point changed Tensors at their new values, set gradients, and build the result."""
-        traced = self.traced
+    def commit(
+        self, tensors: list[Tensor], array: Callable[[Node], Any], done: Container[int] = ()
+    ) -> Any:
+        """Point changed Tensors at their new values, set gradients, and build the result.
 
-        def held(node: Node, requires_grad: bool = False) -> Node:
-            # A forward may give a NumPy scalar for a 0-d result.
-            value = backends.get(node.device).asarray(array(node))
-            return leaf(value, node.dtype, node.device, requires_grad=requires_grad)
-
-        with tracing(None):
-            originals = {i: find(i, args) for i in traced.inputs}
-            made = {h: Tensor(held(t._node)) for h, t in self.made.items()}
-            for found in traced.changed:
-                tensor = originals[found]
-                keep = tensor._node.requires_grad and tensor._node.is_leaf
-                tensor._node = held(found.node, keep)
+        tensors: of all inputs. array: the value of a node. done: inputs whose new value already
+        stands where the old one was.
+        """
+        made = {handle: Tensor(_held(t._node, array, False)) for handle, t in self.made.items()}
+        for i, node, requires_grad in self.changed:
+            if i not in done:
+                tensor = tensors[i]
+                tensor._node = _held(node, array, requires_grad)
                 tensor._node.owner = ref(tensor)
 
-            def outside(inside: Any) -> Any:
-                """The Tensor that stands outside for one inside; anything else as it is."""
-                if not isinstance(inside, Tensor):
-                    return inside
-                found = traced.by_handle.get(id(inside))
-                return made[id(inside)] if found is None else originals[found]
+        def outside(inside: Any) -> Any:
+            """The Tensor that stands outside for one inside; anything else as it is."""
+            if not isinstance(inside, Tensor):
+                return inside
+            i = self._inputs.get(id(inside))
+            return made[id(inside)] if i is None else tensors[i]
 
-            for found, grad in traced.grads:
-                originals[found]._grad = outside(grad)
-            return tree.map_leaves(outside, traced.results)
+        for i, grad in self._grads:
+            tensors[i]._grad = outside(grad)
+        return tree.map_leaves(outside, self.traced.results)
+
+
+def _held(node: Node, array: Callable[[Node], Any], requires_grad: bool) -> Node:
+    """A leaf for a value. A forward may give a NumPy scalar for a 0-d one."""
+    value = backends.get(node.device).asarray(array(node))
+    return leaf(value, node.dtype, node.device, requires_grad=requires_grad)
 
 
 class Replay(Recording):
@@ -100,22 +112,26 @@ class Replay(Recording):
                 self.steps.append(Step(node, device, reads, self.slot[node], frees))
         self.calls = [(backends.get(s.device), s.node.op.forward, s.node.attrs) for s in self.steps]
         self.proven = False
-        self.inputs = [
-            (i, self.slot[i.placeholder]) for i in traced.inputs if i.placeholder in self.slot
+        self.reads = [
+            (i, self.slot[found.placeholder])
+            for i, found in enumerate(traced.inputs)
+            if found.placeholder in self.slot
         ]
 
-    def run(self, args: list[Any]) -> Any:
-        """The function's result for arguments (as leaves) that pass the guards."""
+    def run(self, match: Match) -> Any:
+        """The function's result for a call."""
         values: list[Any] = [None] * len(self.slot)
         for slot, value in self.known:
             values[slot] = value
-        for found, slot in self.inputs:
-            values[slot] = find(found, args)._node.array
+        for i, slot in self.reads:
+            values[slot] = match.nodes[i].array
+        for i in match.strangers:
+            self.inputs.remember(i, match.nodes[i])
         if self.proven:
             self._run(values)
         else:
             self._prove(values)
-        return self.commit(args, lambda node: values[self.slot[node]])
+        return self.commit(match.tensors, lambda node: values[self.slot[node]])
 
     def _prove(self, values: list[Any]) -> None:
         """The first run: every forward is held to its op's rule."""
@@ -170,13 +186,6 @@ def _made(traced: Traced) -> dict[int, Tensor]:
     found = [*tree.leaves(traced.results), *(grad for _, grad in traced.grads)]
     tensors = [t for t in found if isinstance(t, Tensor)]
     return {id(t): t for t in tensors if id(t) not in traced.by_handle}
-
-
-def find(found: Input, args: list[Any]) -> Tensor:
-    """The Tensor that is an input of this call."""
-    tensor = found.source.find(args)
-    assert tensor is not None  # the guards have looked
-    return tensor
 
 
 def _bytes(node: Node) -> int:
