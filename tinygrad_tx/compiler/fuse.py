@@ -70,9 +70,16 @@ class Fuser:
         """Rows and columns per task of a product, and panels per task of its packing. Where maps
         read it, a task has whole rows: then they can ride on it."""
         rides = m >= 8 * self.target.tile(_name(node))[0] and all(
-            user.op.kind in ("map", "fused") for user in self.users[node]
+            user.op.kind in ("map", "reduce") for user in self._readers(node)
         )
         return choose(m, n, k, batch, _name(node), self.target, full_rows=rides)
+
+    def _readers(self, node: Node) -> list[Node]:
+        """What reads a value, also through reshapes."""
+        found: list[Node] = []
+        for user in self.users[node]:
+            found += self._readers(user) if user.op in (ops.RESHAPE, REBOUND) else [user]
+        return found
 
     def run(self) -> Fused:
         for node in self._order():

@@ -27,7 +27,11 @@ X = Any
 
 def lower(roots: Sequence[Node]) -> tuple[Node, ...]:
     """The same values by simpler ops."""
-    return _Lowering().run(roots, set())
+    lowering = _Lowering()
+    users = Graph(roots).users()
+    ends = set(roots)
+    lowering.lone = {n for n, by in users.items() if len(by) == 1 and n not in ends}
+    return lowering.run(roots, set())
 
 
 class _Lowering:
@@ -37,16 +41,27 @@ class _Lowering:
         self.parts: dict[Node, tuple[Node, ...]] = {}  # an op's several outputs, once decomposed
         self.positive: dict[Node, Node] = {}  # relu of each node that has one
         self.chosen: set[Node] = set()  # indices that are inside, for they were found by a search
+        self.lone: set[Node] = set()  # nodes of the graph that have one user
 
     def run(self, roots: Sequence[Node], known: set[Node]) -> tuple[Node, ...]:
         """Lower what lies above the known nodes."""
         done = {node: node for node in known}
         for node in Graph(roots, follow=lambda n: n not in known):
             if node not in known:
-                done[node] = self.lowered(_rebuilt(node, done))
+                made = _rebuilt(node, done)
+                turned = node.op is ops.PERMUTE and node.srcs[0] in self.lone
+                done[node] = self.turned(made) if turned else self.lowered(made)
                 if node.op in (ops.ARGTOPK, ops.ARGSORT):
                     self.chosen.add(done[node])
         return tuple(done[root] for root in roots)
+
+    def turned(self, node: Node) -> Node:
+        """(a b).T as b.T a.T, which comes out lying as it is wanted; the sums are the same."""
+        product, order = node.srcs[0], node.attrs["order"]
+        swap = (*range(node.ndim - 2), node.ndim - 1, node.ndim - 2)
+        if product.op is not ops.MATMUL or order != swap or not _plain(node):
+            return self.lowered(node)
+        return self.grown(node, lambda x, order: ops.MATMUL(*(t.mT for t in _factors(product))))[0]
 
     def lowered(self, node: Node) -> Node:
         if node.op is ITEM:
@@ -141,6 +156,11 @@ def attention_fits(node: Node) -> bool:
         return False
     # The gradient of an additive mask is an output that the kernel does not have.
     return not (node.op is ops.ATTENTION_GRAD and len(srcs) > 3 and srcs[3].dtype != bool_)
+
+
+def _factors(product: Node) -> tuple[X, X]:
+    a, b = product.srcs
+    return Handle.wrap(b), Handle.wrap(a)
 
 
 # Reductions: one axis at a time, the last one or all of the first ones ---------------------------

@@ -18,37 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.kernel import Index, Matmul, Opaque, Rows
+from ..backends.kernel import Index, Matmul, Pack, Rows
 from ..backends.native.target import Target
 from ..node import Graph, Node
 from .fuse import Fuser
 from .groups import Group, copying
 from .lower import lower
+from .panels import panelled
 from .passes import PASSES
 from .rewrite import share
-from .views import Buffer, Call, View, whole
+from .views import Buffer, Call, Launch, View, whole
 
 WINDOW = 32  # how many launches back one may go to find company
 ALIGN = 64  # bytes
-
-
-@dataclass(eq=False)
-class Launch:
-    """Calls whose tasks run one after the other: a product and the row program on its rows."""
-
-    calls: list[Call]
-
-    @property
-    def reads(self) -> list[View]:
-        return [v for call in self.calls for v in call.reads]
-
-    @property
-    def writes(self) -> list[View]:
-        return [v for call in self.calls for v in call.writes]
-
-    @property
-    def opaque(self) -> bool:
-        return isinstance(self.calls[0].kernel, Opaque)
 
 
 @dataclass(eq=False)
@@ -66,6 +48,7 @@ class Plan:
     graph: Graph
     seconds: float = 0.0
     aliases: dict[Buffer, Buffer] = field(default_factory=dict)
+    kept: list[Call] = field(default_factory=list)  # packings of inputs that do not change
 
     def launches(self) -> list[Launch]:
         found: list[Launch] = []
@@ -103,12 +86,13 @@ def make(results: Sequence[Node], states: dict[Node, Node], target: Target) -> P
         if own and view.buffer.state:
             continue
         places[end] = _handed_out(view, units, handed)
-    launches = _chained([u for u in units if isinstance(u, Call) or u.stores])
+    launches = panelled(_chained([u for u in units if isinstance(u, Call) or u.stores]))
+    launches, kept = _kept(launches, {fused.inputs[s] for s in states if s in fused.inputs})
     aliases = _in_place(launches, states, places, fused.inputs)
     steps = _waves(launches, aliases)
     plan = Plan(
         steps,
-        _buffers(launches, fused.inputs, places),
+        _buffers([*launches, *map(Launch, ([call] for call in kept))], fused.inputs, places),
         {},
         0,
         fused.constants,
@@ -118,6 +102,7 @@ def make(results: Sequence[Node], states: dict[Node, Node], target: Target) -> P
         graph,
         seconds,
         aliases,
+        kept,
     )
     _allocate(plan)
     return plan
@@ -196,6 +181,21 @@ def _rides(product: Call, group: Group | Call) -> bool:
             if load.gathers or flat is None or flat.strides != (1,) or flat.offset != out.offset:
                 return False
     return True
+
+
+def _kept(launches: list[Launch], changing: set[Buffer]) -> tuple[list[Launch], list[Call]]:
+    """The launches without the packings whose result serves the next run too, and these."""
+    rest: list[Launch] = []
+    kept: list[Call] = []
+    for launch in launches:
+        call = launch.calls[0]
+        source = call.reads[0].buffer if isinstance(call.kernel, Pack) else None
+        if source is None or source.kind != "input" or source in changing:
+            rest.append(launch)
+        else:
+            call.writes[0].buffer.kind = "kept"
+            kept.append(call)
+    return rest, kept
 
 
 # State that is written over --------------------------------------------------------------------
@@ -282,7 +282,8 @@ def _waves(
         reads = {aliases.get(v.buffer, v.buffer) for v in launch.reads}
         writes = {aliases.get(v.buffer, v.buffer) for v in launch.writes}
         after = max(
-            [written.get(b, -1) for b in reads | writes] + [read.get(b, -1) for b in writes],
+            [written.get(b, -1) for b in reads | writes]
+            + [read.get(b, -1) for b in (*writes, *launch.waits)],
             default=-1,
         )
         at = max(after + 1, min(recent[-WINDOW:], default=0))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from ..backends.kernel import Kernel
+from ..backends.kernel import Kernel, Opaque
 from ..node import Node
 
 Shape = tuple[int, ...]
@@ -111,36 +111,25 @@ def same_places(shape: Shape, a: Shape, b: Shape) -> bool:
 
 def reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
     """The strides of a reshape that copies nothing; None where there are none."""
-    old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    merged: list[tuple[int, int]] = []  # axes that lie as one, joined
+    for n, s in zip(shape, strides, strict=True):
+        if n != 1 and merged and merged[-1][1] == n * s:
+            merged[-1] = (merged[-1][0] * n, s)
+        elif n != 1:
+            merged.append((n, s))
     out: list[int] = []
     i = 0
-    for j, n in enumerate(new):
+    for n in new:
         if n == 1:
             out.append(0)
             continue
-        if i >= len(old):
+        if i == len(merged) or merged[i][0] % n:
             return None
-        # Take as many old axes as this one spans, or split one old axis among several new ones.
-        size, stride = old[i]
-        if size % n == 0 and size != n:  # a part of one old axis, the outer one
-            out.append(stride * (size // n))
-            old[i] = (size // n, stride)
-            continue
-        while size < n:
-            i += 1
-            if i >= len(old) or stride != old[i][0] * old[i][1]:
-                return None
-            size, stride = size * old[i][0], old[i][1]
-        if size == n:
-            out.append(stride)
-            i += 1
-        elif size % n == 0:  # several old axes that lie as one, split
-            out.append(stride * (size // n))
-            old[i] = (size // n, stride)
-        else:
-            return None
-        _ = j
-    return tuple(out) if i == len(old) else None
+        size, stride = merged[i]
+        out.append(stride * (size // n))
+        merged[i] = (size // n, stride)
+        i += size == n
+    return tuple(out) if i == len(merged) else None
 
 
 def collapse(extents: Sequence[int], strides: Sequence[Shape]) -> tuple[Shape, list[Shape]]:
@@ -175,3 +164,26 @@ class Call:
     reads: list[View]
     writes: list[View]
     nodes: list[Node] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Launch:
+    """Calls whose tasks run one after the other: a product and the row program on its rows.
+
+    waits: buffers that others must have read before it runs, so that its own can take their place.
+    """
+
+    calls: list[Call]
+    waits: tuple[Buffer, ...] = ()
+
+    @property
+    def reads(self) -> list[View]:
+        return [v for call in self.calls for v in call.reads]
+
+    @property
+    def writes(self) -> list[View]:
+        return [v for call in self.calls for v in call.writes]
+
+    @property
+    def opaque(self) -> bool:
+        return isinstance(self.calls[0].kernel, Opaque)
