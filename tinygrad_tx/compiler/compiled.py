@@ -11,8 +11,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import sys
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from math import prod
@@ -22,18 +22,21 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..backends.native.jit import host_target
+from ..backends.native.jit import NativeUnavailable, host_target
+from ..backends.native.target import Target
 from ..creation import get_default_device
 from ..errors import TraceError
 from ..node import Graph, Node, Spec, current_trace, grad_enabled
 from ..tensor import Tensor
+from . import debug
 from .arena import ARENA
 from .execute import Execution
 from .inputs import Match, difference
 from .replay import Replay
-from .trace import Signature, Traced, trace
+from .trace import Signature, Traced, name_of, trace
 
 MAX_PLANS = 64
+PLAIN = Target("plain", 16)  # for the interpreter, which runs on any machine
 Recorded = Replay | Execution
 _log = logging.getLogger("tinygrad_tx.compiler")
 
@@ -49,7 +52,7 @@ class Compiled:
 
     def __init__(self, f: Callable[..., Any]) -> None:
         functools.update_wrapper(self, f)
-        self._f = f
+        self._f, self._name = f, name_of(f)
         self._lock = RLock()
         self._plans: OrderedDict[Any, list[Recorded]] = OrderedDict()
         self._last: Recorded | None = None
@@ -75,7 +78,7 @@ class Compiled:
             else:
                 self._hits += 1
             if match is None:
-                raise TraceError(f"{self._f.__qualname__}: {plan.inputs.broken(flat)}")
+                raise TraceError(f"{self._name}: {plan.inputs.broken(flat)}")
             self._last = plan
             return plan.run(match)
 
@@ -83,10 +86,10 @@ class Compiled:
         """The graph of the plan that ran last."""
         return self._plan().graph
 
-    def explain(self) -> str:
-        """The plan that ran last, in words: its kernels with their ops, shapes and source lines,
-        and why others were not fused."""
-        return f"{self._f.__qualname__}: {self._plan().explain()}"
+    def explain(self, source: bool = False) -> str:
+        """The plan that ran last, in words: its kernels with their ops, shapes, work, times and
+        source lines, and why others were not fused. source: also what each kernel computes."""
+        return f"{self._name}: {self._plan().explain(source)}"
 
     def stats(self) -> dict[str, Any]:
         """trace_s, rewrite_s, compile_s (seconds in all), kernels and peak_bytes (of the plan that
@@ -146,10 +149,10 @@ class Compiled:
             why = (
                 _difference(next(reversed(self._plans)), key) if self._plans else "no plan is kept"
             )
-        message = f"{self._f.__qualname__}: traced again: {why}"
+        message = f"{self._name}: traced again: {why}"
         _log.info(message)
-        if os.environ.get("TX_DEBUG", "0") >= "1":
-            print(message, file=sys.stderr)
+        if debug.level() >= debug.RETRACES:
+            debug.say(message)
 
 
 def compile(f: Callable[..., Any]) -> Compiled:
@@ -170,7 +173,12 @@ def _plan(traced: Traced) -> Recorded:
     kernels = len(devices) == 1 and backends.get(*devices).runs_kernels
     if mode == "replay" or not kernels or any(map(_empty, replay.graph)):
         return replay
-    return Execution(traced, host_target(), native=mode != "interp")
+    if mode != "interp":
+        try:
+            return Execution(traced, host_target(), native=True)
+        except NativeUnavailable as error:
+            warnings.warn(f"{error}; kernels run in NumPy, which is slow", stacklevel=4)
+    return Execution(traced, PLAIN, native=False)
 
 
 def _empty(node: Node) -> bool:

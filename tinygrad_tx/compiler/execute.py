@@ -12,7 +12,6 @@ node of the last call lies where it lay.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from sys import getrefcount
 from time import perf_counter
 from typing import Any, NoReturn
 
@@ -24,9 +23,11 @@ from ..backends.kernel import Kernel, Opaque
 from ..backends.native import library
 from ..backends.native.target import Target
 from ..node import OPS, naming
+from . import check, debug
 from .arena import ARENA
 from .explain import explained
 from .inputs import Match
+from .ownership import early, held_elsewhere, may_stay
 from .packs import Packs
 from .plan import Plan, indices, make
 from .replay import Recording
@@ -44,6 +45,9 @@ class Execution(Recording):
     def __init__(self, traced: Traced, target: Target, native: bool) -> None:
         super().__init__(traced)
         states = {i.placeholder: i.node for i in traced.changed}
+        self.debug, self.checked = debug.level(), native and check.wanted()
+        if self.debug >= debug.GRAPHS:
+            debug.show_graphs(traced.name, [*self.results, *states.values()])
         self.plan = plan = make(self.results, states, target)
         self.graph, self.rewrite_seconds = plan.graph, plan.seconds
         self.report = np.zeros(2, np.int64)
@@ -55,8 +59,10 @@ class Execution(Recording):
                 self.bases[buffer.number] = plan.constants[buffer].ctypes.data
             elif buffer.kind == "report":
                 self.bases[buffer.number] = self.report.ctypes.data
+        if self.debug >= debug.GRAPHS:
+            shown = target if native and self.debug >= debug.SOURCE else None
+            debug.show_plan(traced.name, plan, shown)
         self._number_inputs()
-        self.alone = [ALONE] * len(self.states)
         shapes = {view.buffer: view.shape for view in plan.places.values()}
         results = [b for b in plan.buffers if b.kind == "result" and b not in plan.aliases]
         self.fresh = [(b, shapes[b], np.dtype(b.dtype)) for b in results]
@@ -88,8 +94,9 @@ class Execution(Recording):
             self.numbers[found.index(old)].append(new.number)
         self.arguments = {i for i, x in enumerate(inputs) if isinstance(x.source, Argument)}
         self.states = [i for i, b in enumerate(self.buffers) if b.state]
-        early = _early(plan)
-        self.early = {i for i in self.states if not early.isdisjoint(self.numbers[i])}
+        # A check that fails leaves all as it was.
+        soon = set(range(len(plan.buffers))) if self.checked else early(plan)
+        self.early = {i for i in self.states if not soon.isdisjoint(self.numbers[i])}
         asks = {i: requires_grad for i, _, requires_grad in self.changed}
         self.asks = {i: asks[i] for i in self.states}  # whether they go on asking for a gradient
 
@@ -100,14 +107,10 @@ class Execution(Recording):
             shared = self._bind(match, arrays)
             self.report[0] = 0
             self.runs += 1
-            if self.runs == TIMED:
-                self.seconds = self._run_timed()
+            if self.runs == TIMED or self.debug >= debug.TIMES:
+                self._run_timed()
             else:
-                for step in self.steps:
-                    if isinstance(step, Launch):
-                        self._call(step)
-                    elif not step.run():
-                        self._raise(step)
+                self._run()
             where = self.where
             result = self.commit(
                 match.tensors,
@@ -118,8 +121,19 @@ class Execution(Recording):
             self.inputs.remember(i, match.tensors[i]._node)
         return result
 
-    def _run_timed(self) -> list[float]:
-        """Run all steps; the seconds of each wave and opaque call."""
+    def _run(self) -> None:
+        """Run all steps."""
+        for step in self.steps:
+            if isinstance(step, Launch):
+                self._call(step)
+            elif not (check.run(step, self.look) if self.checked else step.run()):
+                self._raise(step)
+
+    def _run_timed(self) -> None:
+        """Run all steps, and note the seconds of each wave and opaque call."""
+        if self.checked:
+            self._run()
+            return
         seconds: list[float] = []
         for step in self.steps:
             if isinstance(step, Launch):
@@ -131,7 +145,10 @@ class Execution(Recording):
             seconds += took
             if len(took) < len(step.waves):
                 self._raise(step)
-        return seconds
+        if self.debug >= debug.TIMES:
+            debug.show_times(self.traced.name, self.runs, self.plan, seconds)
+        if self.runs == TIMED:
+            self.seconds = seconds
 
     def kernels(self) -> int:
         """How many calls of kernels a run takes."""
@@ -141,8 +158,14 @@ class Execution(Recording):
         """What a run needs beside its inputs: the arena and its results."""
         return self.plan.arena_bytes + sum(b.bytes for b, _, _ in self.fresh)
 
-    def explain(self) -> str:
-        return explained(self.plan, self.seconds)
+    def explain(self, source: bool = False) -> str:
+        if self.seconds:
+            timed = f"times are those of run {TIMED} of {self.runs}, the first that finds all warm"
+        elif self.runs < TIMED:
+            timed = f"no times: run {TIMED} of a plan is timed, and there were {self.runs}"
+        else:
+            timed = f"no times: TX_CHECK was set, or run {TIMED} has failed"
+        return explained(self.plan, self.seconds, timed, source)
 
     # Before a run -------------------------------------------------------------------------------
     def _bind(self, match: Match, arrays: list[Any]) -> set[int]:
@@ -182,29 +205,15 @@ class Execution(Recording):
 
     def _shared(self, match: Match, arrays: list[Any]) -> set[int]:
         """The states that must not be written over: those whose node or array somebody else
-        holds, as the numbers of references say, or which own no memory, and those that a run
-        changes while it may still fail."""
+        holds, and those that a run changes while it may still fail."""
         shared = self.early.copy()
-        for items in (match.nodes, arrays):
-            counts = _references(items, self.states)
-            if counts != self.alone:
-                pairs = zip(self.states, counts, strict=True)
-                shared |= {i for i, count in pairs if count != ALONE}
+        shared.update(held_elsewhere(match.nodes, self.states))
+        shared.update(held_elsewhere(arrays, self.states))
         for i in match.strangers:
-            if i in self.asks and i not in shared and not self._owns(i, match, arrays[i]):
+            asks = self.asks.get(i)
+            if asks is not None and not may_stay(match.tensors[i], match.nodes[i], arrays[i], asks):
                 shared.add(i)
         return shared
-
-    def _owns(self, i: int, match: Match, array: Any) -> bool:
-        """Whether the node of a state can stay what it is, with other values in its array."""
-        tensor, node = match.tensors[i], match.nodes[i]
-        if not node.is_leaf or node.requires_grad != self.asks[i]:
-            return False
-        if node.requires_grad and (node.owner is None or node.owner() is not tensor):
-            return False
-        if not isinstance(array, np.ndarray):  # a constant may be a NumPy scalar
-            return False
-        return array.flags.owndata and array.flags.carray
 
     # What is not native -------------------------------------------------------------------------
     def _call(self, launch: Launch) -> None:
@@ -240,19 +249,6 @@ class Execution(Recording):
         raise IndexError("an index is outside the entries it chooses from")
 
 
-def _early(plan: Plan) -> set[int]:
-    """Numbers of the buffers that are written before the last index is checked and the last op
-    called."""
-    early: set[int] = set()
-    written: set[int] = set()
-    for step in plan.steps:
-        for wave in [[step]] if isinstance(step, Launch) else step:
-            written |= {view.buffer.number for launch in wave for view in launch.writes}
-            if isinstance(step, Launch) or indices(wave):
-                early |= written
-    return early
-
-
 def _code(plan: Plan, target: Target) -> Mapping[Kernel, int]:
     """The address of the code of every kernel."""
     calls = [*plan.kept, *(call for launch in plan.launches() for call in launch.calls)]
@@ -263,19 +259,3 @@ def _code(plan: Plan, target: Target) -> Mapping[Kernel, int]:
 def _shaped(array: Array, shape: tuple[int, ...]) -> Array:
     """The array itself where it has the shape: a view would not own its memory."""
     return array if array.shape == shape else array.reshape(shape)
-
-
-def _references(items: list[Any], which: list[int]) -> list[int]:
-    """How many references there are to some of a list's items: the list's own among them, and as
-    many more as counting takes."""
-    chosen = [items[i] for i in which]
-    return list(map(getrefcount, chosen))
-
-
-def _alone() -> int:
-    """What _references says of an item that has one owner beside the list."""
-    owner = [object()]
-    return _references([*owner], [0])[0]
-
-
-ALONE = _alone()

@@ -17,6 +17,7 @@ import numpy as np
 from .. import backends, tree
 from ..node import CONST, INPUT, Graph, Node, Spec, execute, leaf, naming
 from ..tensor import Tensor
+from .explain import named
 from .inputs import Inputs, Match
 from .trace import Traced
 
@@ -159,15 +160,14 @@ class Replay(Recording):
     def kernels(self) -> int:
         return len(self.steps)
 
-    def explain(self) -> str:
-        """A line for each op call: its result, module and source line."""
+    def explain(self, source: bool = False) -> str:
+        """A line for each op call: its result, module and source line. There is no source."""
         lines = [f"{len(self.steps)} op calls, nothing fused"]
         for i, step in enumerate(self.steps):
             node = step.node
             specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
             what = ", ".join(f"{s.dtype.name}{list(s.shape)}" for s in specs)
-            where = "  ".join(x for x in (node.scope, node.line) if x)
-            lines.append(f"{i:5}  {node.op.name:20} {what:40} {where}".rstrip())
+            lines.append(f"{i:5}  {node.op.name:20} {what:40} {named(node)}".rstrip())
         return "\n".join(lines)
 
     def peak_bytes(self) -> int:

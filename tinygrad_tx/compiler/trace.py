@@ -113,6 +113,7 @@ class Aliased(BaseException):
 class Traced:
     """A recorded call."""
 
+    name: str  # of the function
     inputs: list[Input]
     results: Any  # the returned structure, its Tensors inside
     grads: list[tuple[Input, Any]]  # the .grad that an input ends with, where it was set
@@ -257,6 +258,7 @@ def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> Traced:
         if not isinstance(found.source, Held):
             found.original = None  # the recording shall not keep a call's arguments alive
     return Traced(
+        name_of(f),
         tracer.inputs,
         results,
         grads,
@@ -264,6 +266,11 @@ def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> Traced:
         tracer.by_handle,
         identities,
     )
+
+
+def name_of(f: Callable[..., Any]) -> str:
+    """What messages call a function."""
+    return str(getattr(f, "__qualname__", f))
 
 
 def _grad_changed(found: Input, by_handle: dict[int, Input]) -> bool:

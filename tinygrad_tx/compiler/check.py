@@ -1,0 +1,176 @@
+"""TX_CHECK=1: every launch is run natively and by the interpreter, on the same memory.
+
+In: a segment whose arguments are bound. Out: as from running it; its memory is what native code has
+made of it. CheckError names the first launch whose results differ by more than rounding, or in
+which a NaN appears. Called by execute.py.
+
+A launch is checked as a whole: its parts go over the same rows one task after the other, and may
+write over what they read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from ..backends.kernel import REDUCTIONS, Columns, Index, Matmul, Rows, ScatterAdd
+from ..backends.native.program import Program, Wave
+from .explain import kind, ops, origin
+from .segment import Segment
+from .views import Buffer, Call, Launch, View
+
+Array = np.ndarray[Any, Any]
+Look = Callable[[View], Array]
+
+ROUNDINGS = 256  # how many roundings of the largest value an element may be off, for one operation
+FLIPS = 0.01  # the part of flags and indices that may differ where they come from rounded numbers
+
+
+class CheckError(RuntimeError):
+    """Native code and the interpreter disagree, or a NaN has appeared."""
+
+
+def wanted() -> bool:
+    """Whether TX_CHECK asks for it."""
+    return os.environ.get("TX_CHECK", "0") not in ("", "0")
+
+
+def run(segment: Segment, look: Look) -> bool:
+    """Run a segment, checked; False where an index was outside. look: gives the memory of a view
+    as an array."""
+    assert segment.native is not None
+    for wave, native in zip(segment.waves, segment.native, strict=True):
+        for launch, each in zip(wave, native.launches, strict=True):
+            # The report of an index is looked at below, when the interpreter has seen it too.
+            program = Program([Wave((each,))], segment.scratch)
+            if not _agrees(segment, launch, program, look):
+                return False
+    return True
+
+
+def _agrees(segment: Segment, launch: Launch, program: Program, look: Look) -> bool:
+    """Run one launch both ways and compare. False where an index was outside."""
+    before = _memory(launch.writes, look)
+    clean = not any(_has_nan(look(view)) for view in launch.reads)
+    largest = max([1.0, *(_largest(look(view)) for view in launch.reads)])
+    program.run(segment.args)
+    native = [look(view).copy() for view in launch.writes]
+    after = _memory(launch.writes, look)
+    _restore(before, look)
+    inside = segment.interpret(launch)
+    for call, view, found in _made(launch, native):
+        _compare(call, launch, found, look(view), largest, clean)
+    _restore(after, look)
+    return inside
+
+
+def _made(launch: Launch, arrays: Sequence[Array]) -> list[tuple[Call, View, Array]]:
+    """What a launch leaves behind: each view with its call; of those that a later part of it writes
+    again only the last."""
+    writes = [(call, view) for call in launch.calls for view in call.writes]
+    last = {view.buffer: call for call, view in writes}
+    made = zip(writes, arrays, strict=True)
+    return [(call, view, found) for (call, view), found in made if last[view.buffer] is call]
+
+
+def _memory(views: Sequence[View], look: Look) -> dict[Buffer, Array]:
+    """A copy of the whole buffers of some views: a cache is written at a place known at run time
+    only."""
+    return {
+        b: look(View(b, (b.size,), (1,))).copy() for b in dict.fromkeys(v.buffer for v in views)
+    }
+
+
+def _restore(memory: dict[Buffer, Array], look: Look) -> None:
+    for buffer, values in memory.items():
+        look(View(buffer, (buffer.size,), (1,)))[...] = values
+
+
+# Comparing -------------------------------------------------------------------------------------
+
+
+def _compare(
+    call: Call, launch: Launch, found: Array, wanted: Array, largest: float, clean: bool
+) -> None:
+    """CheckError where an output is not what it should be."""
+    if _has_nan(found) and clean:
+        at = _first(np.isnan(found))
+        raise CheckError(f"{_name(call)}: a NaN appears at {at}, and no input has one")
+    wrong = _wrong(launch, found, wanted, largest)
+    if wrong.any():
+        at = _first(wrong)
+        raise CheckError(
+            f"{_name(call)}: native code made {found[at]} at {at} where the interpreter made "
+            f"{wanted[at]}; {wrong.mean():.1%} of {list(found.shape)} are beyond tolerance"
+        )
+
+
+def _wrong(launch: Launch, found: Array, wanted: Array, largest: float) -> Array:
+    """Which elements differ by more than rounding can explain."""
+    if found.dtype.kind != "f":
+        differs = np.asarray(found != wanted)
+        exact = not any(isinstance(c.kernel, Matmul) or _rounds(c) for c in launch.calls)
+        return differs & (exact or bool(differs.mean() > FLIPS))
+    unit = float(np.finfo(found.dtype).eps)
+    length = max(map(_length, launch.calls))
+    scale = np.abs(wanted)
+    top = _largest(wanted)
+    # A sum may be small though what it adds is not: it errs by a part of its largest term.
+    tolerance = ROUNDINGS * unit * sqrt(length) * (scale + top)
+    if length > 1:
+        tolerance = tolerance + 2 * unit * length * largest**2
+    with np.errstate(invalid="ignore"):
+        near = np.abs(found - wanted) <= tolerance
+    same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
+    return np.asarray(~(near & np.isfinite(found)) & ~same)
+
+
+def _rounds(call: Call) -> bool:
+    """Whether a row program's numbers may be rounded in another way natively."""
+    kernel = call.kernel
+    return isinstance(kernel, Rows) and any(
+        i.dtype.startswith("float") and i.op not in ("load", "gather", "const")
+        for i in kernel.instrs
+    )
+
+
+def _length(call: Call) -> int:
+    """The most numbers that one result is a sum of."""
+    numbers = [x for x in call.args if isinstance(x, int)]
+    match call.kernel:
+        case Matmul():
+            return numbers[4]
+        case Rows(outer=outer, instrs=instrs):
+            return numbers[outer] if any(i.op in REDUCTIONS for i in instrs) else 1
+        case Columns(outer=outer):
+            return numbers[outer + 1]
+        case ScatterAdd():
+            return numbers[0]
+        case Index():
+            return 1
+        case _:
+            return max((max(view.shape, default=1) for view in call.reads), default=1)
+
+
+def _largest(values: Array) -> float:
+    """The largest finite absolute value; 0 where there is none."""
+    if values.dtype.kind != "f":
+        return 0.0
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.max(initial=0.0))
+
+
+def _has_nan(values: Array) -> bool:
+    return values.dtype.kind == "f" and bool(np.isnan(values).any())
+
+
+def _first(flags: Array) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(flags)[0])
+
+
+def _name(call: Call) -> str:
+    return f"TX_CHECK: {kind(call)} ({ops(call)}) at {origin(call) or 'a copy'}"
