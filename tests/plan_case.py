@@ -1,0 +1,66 @@
+"""Plans of traced functions, without a run: what the tests of fusing and planning share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import tinygrad_tx as tx
+from tinygrad_tx.backends.kernel import Kernel
+from tinygrad_tx.backends.native.target import Target
+from tinygrad_tx.compiler.execute import Execution
+from tinygrad_tx.compiler.plan import Launch, Plan
+from tinygrad_tx.compiler.trace import trace
+from tinygrad_tx.compiler.views import Call, View
+
+TARGET = Target("avx512", 64)  # one for every machine: tiles decide what rides on a product
+Shape = tuple[int, ...]
+
+
+def plan(f: Callable[..., Any], *args: tx.Tensor) -> Plan:
+    """The plan of f for these arguments. Nothing is run."""
+    return Execution(trace(f, args, {}), TARGET, native=False).plan
+
+
+def floats(*shape: int, grad: bool = False) -> tx.Tensor:
+    return tx.zeros(*shape, requires_grad=grad)
+
+
+def waves(plan: Plan) -> Iterator[list[Launch]]:
+    """In the order in which they run; what is called as it is, alone."""
+    for step in plan.steps:
+        yield from [[step]] if isinstance(step, Launch) else step
+
+
+def calls(plan: Plan) -> list[Call]:
+    return [call for launch in plan.launches() for call in launch.calls]
+
+
+def kinds(plan: Plan) -> Counter[str]:
+    """How many calls of each kind of kernel."""
+    return Counter(type(call.kernel).__name__ for call in calls(plan))
+
+
+def launches(plan: Plan) -> list[str]:
+    """Each launch in words: its kinds, joined by "+"."""
+    return ["+".join(type(c.kernel).__name__ for c in x.calls) for x in plan.launches()]
+
+
+def instrs(kernel: Kernel) -> list[str]:
+    """The scalar operations of a row program or a reduction along rows."""
+    return [i.op for i in getattr(kernel, "instrs", ())]
+
+
+def sizes(plan: Plan, *kinds: str) -> list[int]:
+    """The elements of every buffer of these kinds, largest first."""
+    return sorted((b.size for b in plan.buffers if b.kind in kinds), reverse=True)
+
+
+def places(view: View) -> np.ndarray:
+    """The places in its buffer that a view names, as an array of its shape."""
+    grid = np.indices(view.shape, sparse=True)
+    steps = (g * s for g, s in zip(grid, view.strides, strict=True))
+    return view.offset + sum(steps, np.zeros(view.shape, np.int64))

@@ -1,0 +1,170 @@
+"""Random programs on Tensors with gradients and state: what the fuzzer of the compiler runs.
+
+A Program is plain data, so that hypothesis can shrink it: what its inputs are like, and a list of
+steps. A step names one of STEPS and says which earlier values it takes and, by one number, how
+(axes, shapes, ranges). STEPS look at shapes only, so a program does the same traced and eagerly;
+`kept` runs it once on values and drops the steps whose values grow too large.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from random_steps import STEPS
+
+import tinygrad_tx as tx
+from tinygrad_tx import random
+from tinygrad_tx.tree import leaves
+
+MOST = 1000  # elements of a value
+LARGEST = 50.0  # and its largest value
+
+
+class Step(NamedTuple):
+    name: str
+    x: int
+    y: int
+    k: int
+
+
+class Program(NamedTuple):
+    """base: the largest shape of an input. shapes: for each input, which of its axes are kept (a
+    bit each; the others are 1), and how many of the first ones are left out. layouts: how each
+    input lies in memory."""
+
+    steps: tuple[Step, ...]
+    base: tuple[int, ...]
+    shapes: tuple[tuple[int, int], ...]
+    layouts: tuple[str, ...]
+    dtype: str
+    seed: int
+
+    def shape(self, i: int) -> tuple[int, ...]:
+        bits, left_out = self.shapes[i]
+        return tuple(n if bits >> a & 1 else 1 for a, n in enumerate(self.base))[left_out:]
+
+
+LAYOUTS = ("plain", "transposed", "reversed", "strided", "broadcast")
+
+
+class Machine:
+    """One run of a program: its Tensors and the values so far."""
+
+    def __init__(self, program: Program, moved: float = 0.0) -> None:
+        """moved: the inputs are a little off, by so much of themselves."""
+        self.program, self.moved = program, moved
+        self.rng = np.random.default_rng(program.seed)
+        self.noise = np.random.default_rng()
+        count = len(program.shapes)
+        self.inputs = [self.laid_out(program.shape(i), program.layouts[i]) for i in range(count)]
+        self.weight = tx.tensor(self.numbers((7, 7)), requires_grad=True)
+        self.state = [tx.tensor(self.numbers(program.base)), tx.tensor(self.numbers((3,)))]
+        self.count = tx.tensor(2)
+        self.ids = tx.tensor(self.rng.integers(-50, 50, 64))
+        self.values: list[tx.Tensor] = []
+
+    def numbers(self, shape: tuple[int, ...]) -> np.ndarray:
+        found = self.rng.standard_normal(shape)
+        found *= 1 + self.moved * self.noise.standard_normal(shape)
+        return np.asarray(found).astype(self.program.dtype)
+
+    def laid_out(self, shape: tuple[int, ...], layout: str) -> tx.Tensor:
+        """A leaf of that shape, as a view of something else."""
+        if layout == "transposed":
+            x = tx.tensor(self.numbers(shape[::-1])).T
+        elif layout == "reversed" and shape:
+            x = tx.tensor(self.numbers(shape)).flip(*range(len(shape)))
+        elif layout == "strided" and shape:
+            x = tx.tensor(self.numbers((*shape[:-1], 2 * shape[-1])))[..., 1::2]
+        elif layout == "broadcast" and shape:
+            x = tx.tensor(self.numbers((1, *shape[1:]))).expand(*shape)
+        else:
+            x = tx.tensor(self.numbers(shape))
+        return x.detach().requires_grad_()
+
+    def fixed(self, *shape: int, scale: float = 1.0) -> tx.Tensor:
+        """A constant made inside the program."""
+        n = prod(shape)
+        return tx.tensor((np.sin(np.arange(n) * 1.7 + 0.3) * scale).reshape(shape), self.dtype)
+
+    @property
+    def dtype(self) -> Any:
+        return self.inputs[0].dtype
+
+    def indices(self, size: int, *shape: int) -> tx.Tensor:
+        """Computed indices 0..size-1."""
+        return (self.ids[: prod(shape)] % size).reshape(*shape)
+
+    # What the compiled function does -------------------------------------------------------------
+    def step(self, *inputs: tx.Tensor) -> dict[str, Any]:
+        """The loss, its gradients, the values, an input as it is and a view of another."""
+        self.values = list(inputs)
+        for step in self.program.steps:
+            made = self.made(step)
+            if made is not None:
+                self.values.append(made)
+        loss = self.loss()
+        loss.backward()
+        first, *_, last = inputs
+        grads = [x.grad for x in (*inputs, self.weight)]
+        return {
+            "loss": loss,
+            "values": [v.detach() for v in self.values[len(inputs) :]],
+            "same": last,
+            "view": first.detach().T,
+            "grads": [g * 2 for g in grads[::2] if g is not None],
+            "count": self.count,
+        }
+
+    def made(self, step: Step) -> tx.Tensor | None:
+        x, y = (self.values[-1 - i % len(self.values)] for i in (step.x, step.y))
+        return STEPS[step.name](self, x, y, step.k)
+
+    def loss(self) -> tx.Tensor:
+        total = (self.weight * self.weight).mean()
+        for v in self.values[len(self.program.shapes) :]:
+            v = v.to(self.dtype)
+            total = total + (v * v).mean() + (v * 0.7).sum() / v.numel()
+        return total
+
+    def run(self, compiled: bool) -> list[np.ndarray]:
+        """Everything there is to compare, after each of two calls. Every other program holds on to
+        what the first call gave, which then must not change in the second."""
+        f = tx.compile(self.step) if compiled else self.step
+        parameters = (*self.inputs, self.weight)
+        tx.manual_seed(self.program.seed)
+        found: list[np.ndarray] = []
+        held: list[tx.Tensor] = []
+        for _ in range(2):
+            out = f(*self.inputs)
+            assert out["same"] is self.inputs[-1]
+            seen = [*leaves(out), *(p.grad for p in parameters if p.grad is not None)]
+            seen += [t.detach() for t in (*self.state, self.count)]
+            found += map(copied, (*seen, *held))
+            held = seen if self.program.seed % 2 else []
+            del out, seen
+            for p in parameters:
+                p.grad = None
+        return [*found, np.array(random.get_state().get("cpu", ()))]
+
+
+def copied(x: tx.Tensor) -> np.ndarray:
+    return np.array(x.numpy())
+
+
+def kept(program: Program) -> Program:
+    """The program without the steps that do not fit or whose values grow too large."""
+    machine = Machine(program)
+    machine.values, steps = list(machine.inputs), []
+    tx.manual_seed(program.seed)
+    for step in program.steps:
+        made = machine.made(step)
+        if made is None or made.numel() > MOST or not made.numel() or made.ndim > 5:
+            continue
+        if not np.abs(np.asarray(made.numpy(), np.float64)).max() < LARGEST:
+            continue
+        machine.values.append(made)
+        steps.append(step)
+    return program._replace(steps=tuple(steps))
