@@ -9,11 +9,14 @@ In: a target. Out: the text of one module with four functions, which team.py cal
 
 All that threads share lies in two arrays of int64, the team's *board* and the program's *job*.
 
-A job is a list of waves. The tasks of a wave are handed out one by one through its counter `next`.
-A thread that finds none left adds the number that it did to `done`; whoever completes the sum
-decides whether the run goes on, and says so in `state`. All others wait for that word: there is no
-barrier to come to. So a thread may come late, or never: it walks past waves that are finished, and
-the caller alone can finish any job.
+A job is a list of waves, a wave a list of launches, a launch a number of tasks. Each launch's tasks
+are cut into as many *shares* as there are threads, and a share's are handed out one by one through
+a counter. A thread takes from its own share of every launch first, then from the others': kernels
+that follow each other cut the same rows alike, so a thread mostly finds in its core's cache what
+it has written there itself. A thread that finds none left adds the number that it did to `done`;
+whoever completes the sum decides whether the run goes on, and says so in `state`. All others wait
+for that word: there is no barrier to come to. So a thread may come late, or never: it walks past
+waves that are finished, and the caller alone can finish any job.
 
 A worker counts itself into `active` before it looks at the board's job, and out after it has left
 it. The caller takes the job off the board, then waits until nobody is active: then the arrays may
@@ -35,18 +38,24 @@ ACTIVE = 8  # workers that may be looking at the job
 PARKED, QUIT = 16, 17  # workers asleep, or about to be; 1: workers shall go home
 MUTEX, CONDITION = 24, 32  # of the operating system, 64 bytes each: more than any has
 PATIENCE, CLOCK = 40, 41  # nanoseconds that a worker watches before it sleeps; clock_gettime's id
+SIZE = 42  # threads of the team
 SCRATCH = 48  # from here on each thread's scratch memory; the first is the caller's
 
 # Words of a job. SHARED: 1 where workers take part
 WAVES, COUNT, LAUNCHES, PARTS, COUNTERS, SHARED, ARGS, TIMES, JOB_CLOCK = range(9)
-# One wave: tasks, first launch, the word of the arguments with its report's address (or -1)
-WAVE_WORDS = 3
-# One launch: its first task's number in the wave, that after its last; the same of its parts
-LAUNCH_WORDS = 4
+# How many launches; for each share and each of them, the tasks handed out; shares in this run
+LAUNCH_COUNT, HANDED, SHARES = 9, 10, 11
+JOB_WORDS = 12
+MAX_SHARES = 8  # more threads than that share them
+# One wave: tasks; the word of the arguments with its report's address (or -1); its first launch and
+# the one after its last
+WAVE_WORDS = 4
+# One launch: tasks, its first part and the one after its last
+LAUNCH_WORDS = 3
 PART_WORDS = 2  # one part: address of a function, the word of the arguments where its own begin
-# Counters of one wave: `next` on one cache line, `done` and `state` on another
-COUNTER_WORDS = 16
-NEXT, DONE, STATE = 0, 8, 9
+# Counters of one wave, on a cache line of their own
+COUNTER_WORDS = 8
+DONE, STATE = 0, 1
 GO_ON, STOP = 1, 2  # state; 0 before
 
 SPINS = 2000  # looks at a word before a waiting thread offers its core to others
@@ -64,46 +73,32 @@ def text(target: Target) -> str:
 
 
 def _walk(module: Module, target: Target) -> None:
-    """i64 tx_walk(job, scratch): take part in a job; the number of waves until its end."""
-    f = module.function("tx_walk", [("ptr", "job"), ("ptr", "scratch")], "i64", internal=True)
-    job, scratch = f.params
-    waves, launches, parts = (_pointer(f, job, word) for word in (WAVES, LAUNCHES, PARTS))
-    counters, args = _pointer(f, job, COUNTERS), _pointer(f, job, ARGS)
-    count = _word(f, job, COUNT)
-    wave, launch, mine, state = (f.alloca("i64", 8) for _ in range(4))
+    """i64 tx_walk(job, scratch, index): take part in a job; the number of waves until its end."""
+    params = [("ptr", "job"), ("ptr", "scratch"), ("i64", "index")]
+    f = module.function("tx_walk", params, "i64", internal=True)
+    job, scratch, index = f.params
+    waves, counters = _pointer(f, job, WAVES), _pointer(f, job, COUNTERS)
+    args, count, shares = _pointer(f, job, ARGS), _word(f, job, COUNT), _word(f, job, SHARES)
+    wave, mine, state = (f.alloca("i64", 8) for _ in range(3))
     f.store(integer(0), wave)
     with f.forever() as leave:
         w = f.load("i64", wave)
         leave(f.compare("sge", w, count))
         record = f.at(waves, f.mul(w, integer(WAVE_WORDS)), "i64")
         counter = f.at(counters, f.mul(w, integer(COUNTER_WORDS)), "i64")
-        following, done, said = (_at(f, counter, word) for word in (NEXT, DONE, STATE))
+        done, said = (_at(f, counter, word) for word in (DONE, STATE))
         f.store(f.atomic_load(said, "acquire"), state)
         with f.when(f.compare("eq", f.load("i64", state), integer(0))):
-            total = _word(f, record, 0)
-            f.store(_word(f, record, 1), launch)
             f.store(integer(0), mine)
-            with f.forever() as none_left:
-                task = f.atomic_add(following, integer(1), "monotonic")
-                none_left(f.compare("sge", task, total))
-                with f.forever() as found:  # a thread's task numbers go up
-                    row = f.mul(f.load("i64", launch), integer(LAUNCH_WORDS))
-                    entry = f.at(launches, row, "i64")
-                    found(f.compare("slt", task, _word(f, entry, 1)))
-                    f.store(f.add(f.load("i64", launch), integer(1)), launch)
-                own = f.sub(task, _word(f, entry, 0))
-                with f.loop(_word(f, entry, 2), _word(f, entry, 3), integer(1)) as part:
-                    place = f.at(parts, f.mul(part.i, integer(PART_WORDS)), "i64")
-                    its_args = f.at(args, _word(f, place, 1), "i64")
-                    f.do(
-                        f"call void {_pointer(f, place, 0).name}"
-                        f"(ptr {its_args.name}, i64 {own.name}, ptr {scratch.name})"
-                    )
-                f.store(f.add(f.load("i64", mine), integer(1)), mine)
+            with f.loop(integer(0), shares, integer(1)) as offset:
+                share = f.binary("urem", f.add(index, offset.i), shares)
+                with f.loop(_word(f, record, 2), _word(f, record, 3), integer(1)) as launch:
+                    did = _take(f, job, args, scratch, share, launch.i)
+                    f.store(f.add(f.load("i64", mine), did), mine)
             did = f.load("i64", mine)
             with f.when(f.compare("sgt", did, integer(0))):
                 sum = f.add(f.atomic_add(done, did, "acq_rel"), did)
-                with f.when(f.compare("eq", sum, total)):
+                with f.when(f.compare("eq", sum, _word(f, record, 0))):
                     _finish(f, job, record, args, w, said)
             with _waiting(f, target) as over:
                 f.store(f.atomic_load(said, "acquire"), state)
@@ -113,11 +108,37 @@ def _walk(module: Module, target: Target) -> None:
     f.end(f.load("i64", wave))
 
 
+def _take(
+    f: Builder, job: Value, args: Value, scratch: Value, share: Value, launch: Value
+) -> Value:
+    """Do what is left of a share of a launch, task by task; how many tasks that were."""
+    entry = f.at(_pointer(f, job, LAUNCHES), f.mul(launch, integer(LAUNCH_WORDS)), "i64")
+    tasks, shares = _word(f, entry, 0), _word(f, job, SHARES)
+    first = f.binary("sdiv", f.mul(tasks, share), shares)
+    after = f.binary("sdiv", f.mul(tasks, f.add(share, integer(1))), shares)
+    number = f.index(launch, (share, _word(f, job, LAUNCH_COUNT)))
+    handed = f.at(_pointer(f, job, HANDED), number, "i64")
+    did = f.alloca("i64", 8)
+    f.store(integer(0), did)
+    with f.forever() as none_left:
+        task = f.add(first, f.atomic_add(handed, integer(1), "monotonic"))
+        none_left(f.compare("sge", task, after))
+        with f.loop(_word(f, entry, 1), _word(f, entry, 2), integer(1)) as part:
+            place = f.at(_pointer(f, job, PARTS), f.mul(part.i, integer(PART_WORDS)), "i64")
+            its_args = f.at(args, _word(f, place, 1), "i64")
+            f.do(
+                f"call void {_pointer(f, place, 0).name}"
+                f"(ptr {its_args.name}, i64 {task.name}, ptr {scratch.name})"
+            )
+        f.store(f.add(f.load("i64", did), integer(1)), did)
+    return f.load("i64", did)
+
+
 def _finish(f: Builder, job: Value, record: Value, args: Value, wave: Value, said: Value) -> None:
     """What the thread that completed a wave does before the others may go on."""
     verdict = f.alloca("i64", 8)
     f.store(integer(GO_ON), verdict)
-    stop = _word(f, record, 2)
+    stop = _word(f, record, 1)
     with f.when(f.compare("sge", stop, integer(0))):
         report = _pointer(f, f.at(args, stop, "i64"), 0)
         with f.when(f.compare("ne", f.load("i64", report), integer(0))):
@@ -139,11 +160,16 @@ def _run(module: Module, target: Target) -> None:
     board, job, args, times = f.params
     for pointer, word in ((args, ARGS), (times, TIMES)):
         f.store(pointer, _at(f, job, word))
-    words = f.mul(_word(f, job, COUNT), integer(COUNTER_WORDS))
-    with f.loop(integer(0), words, integer(1)) as at:
-        f.store(integer(0), f.at(_pointer(f, job, COUNTERS), at.i, "i64"))
-    _stamp(f, job, integer(0))
     shared = f.compare("ne", _word(f, job, SHARED), integer(0))
+    threads = f.select(shared, _word(f, board, SIZE), integer(1))
+    shares = f.smin(threads, integer(MAX_SHARES))
+    f.store(shares, _at(f, job, SHARES))
+    waves = f.mul(_word(f, job, COUNT), integer(COUNTER_WORDS))
+    launches = f.mul(_word(f, job, LAUNCH_COUNT), shares)
+    for words, array in ((waves, COUNTERS), (launches, HANDED)):
+        with f.loop(integer(0), words, integer(1)) as at:
+            f.store(integer(0), f.at(_pointer(f, job, array), at.i, "i64"))
+    _stamp(f, job, integer(0))
     with f.when(shared):
         address = f.emit("i64", f"ptrtoint ptr {job.name} to i64")
         f.atomic_store(address, _at(f, board, JOB), "seq_cst")
@@ -151,7 +177,7 @@ def _run(module: Module, target: Target) -> None:
         asleep = f.atomic_load(_at(f, board, PARKED), "seq_cst")
         with f.when(f.compare("ne", asleep, integer(0))):
             _wake(f, board)
-    done = f.call("tx_walk", "i64", job, _pointer(f, board, SCRATCH))
+    done = f.call("tx_walk", "i64", job, _pointer(f, board, SCRATCH), integer(0))
     with f.when(shared):
         f.atomic_store(integer(0), _at(f, board, JOB), "seq_cst")
         with _waiting(f, target) as over:
@@ -187,7 +213,7 @@ def _work(module: Module, target: Target) -> None:
         with f.when(f.compare("ne", address, integer(0))):
             job = f.emit("ptr", f"inttoptr i64 {address.name} to ptr")
             own = f.load("ptr", f.at(scratch, index, "i64"))
-            f.call("tx_walk", "i64", job, own)
+            f.call("tx_walk", "i64", job, own, index)
         f.atomic_add(active, integer(-1), "seq_cst")
     f.end()
 

@@ -61,17 +61,19 @@ class Program:
             for launch in [at for at in wave.launches if at.tasks > 0] or [Launch((), 1)]:
                 begin = len(part_rows)
                 part_rows += launch.parts
-                launch_rows.append((total, total + launch.tasks, begin, len(part_rows)))
+                launch_rows.append((launch.tasks, begin, len(part_rows)))
                 total += launch.tasks
-            wave_rows.append((total, first, wave.stop))
+            wave_rows.append((total, wave.stop, first, len(launch_rows)))
         self._count = len(wave_rows)
         shared = not alone and any(total > 1 for total, *_ in wave_rows)
         self._records = [_table(rows) for rows in (wave_rows, launch_rows, part_rows)]
         self._counters = lines(self._count * ex.COUNTER_WORDS)
-        self._job = lines(ex.JOB_CLOCK + 1)
+        self._handed = lines(len(launch_rows) * ex.MAX_SHARES)
+        self._job = lines(ex.JOB_WORDS)
+        self._job[ex.LAUNCH_COUNT] = len(launch_rows)
         for word, array in zip(
-            (ex.WAVES, ex.LAUNCHES, ex.PARTS, ex.COUNTERS),
-            (*self._records, self._counters),
+            (ex.WAVES, ex.LAUNCHES, ex.PARTS, ex.COUNTERS, ex.HANDED),
+            (*self._records, self._counters, self._handed),
             strict=True,
         ):
             self._job[word] = array.ctypes.data

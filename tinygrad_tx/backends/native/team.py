@@ -82,6 +82,7 @@ class Team:
         self._code = code()
         self._board = lines(executor.SCRATCH + size)
         self._board[executor.PATIENCE] = _PATIENCE
+        self._board[executor.SIZE] = size
         self._board[executor.CLOCK] = time.CLOCK_MONOTONIC
         self._address = self._board.ctypes.data
         self._scratch: list[Words] = []
