@@ -127,6 +127,9 @@ def some(shape: tuple[int, ...], seed: int = 0) -> Array:
         (1, 2, 33, 70, 64, 32),
         (1, 1, 130, 100, 40, 50),
         (2, 3, 1, 75, 16, 20),
+        (1, 2, 1, 64, 64, 64),
+        (1, 1, 3, 37, 70, 130),
+        (2, 1, 2, 16, 33, 5),
     ],
 )
 def test_sizes(target: Target, dtype: str, sizes: tuple[int, ...], causal: bool) -> None:
@@ -136,16 +139,16 @@ def test_sizes(target: Target, dtype: str, sizes: tuple[int, ...], causal: bool)
 @each_target
 @each_dtype
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize(
-    "shape", [(2, 3, 20, 37), (2, 1, 1, 37), (20, 37), (1, 3, 20, 1), (2, 1, 20, 37)]
-)
-def test_masks(target: Target, dtype: str, shape: tuple[int, ...], causal: bool) -> None:
-    mask = some(shape)
-    Case(2, 3, 20, 37, 12, 9, dtype, mask, causal).check(target)
-    mask = np.random.default_rng(1).standard_normal(shape).astype(dtype)
-    Case(2, 3, 20, 37, 12, 9, dtype, mask, causal).check(target)
+@pytest.mark.parametrize("t", [2, 20])
+@pytest.mark.parametrize("shape", ["2 3 t s", "2 1 1 s", "t s", "1 3 t 1", "2 1 t s"])
+def test_masks(target: Target, dtype: str, shape: str, t: int, causal: bool) -> None:
+    extents = {"t": t, "s": 37}
+    mask = some(tuple(extents.get(n) or int(n) for n in shape.split()))
+    Case(2, 3, t, 37, 12, 9, dtype, mask, causal).check(target)
+    mask = np.random.default_rng(1).standard_normal(mask.shape).astype(dtype)
+    Case(2, 3, t, 37, 12, 9, dtype, mask, causal).check(target)
     turned = np.ascontiguousarray(mask.swapaxes(-1, -2)).swapaxes(-1, -2)
-    Case(2, 3, 20, 37, 12, 9, dtype, turned, causal).check(target)
+    Case(2, 3, t, 37, 12, 9, dtype, turned, causal).check(target)
 
 
 @each_target
@@ -171,16 +174,18 @@ def test_rows_without_a_key(target: Target, dtype: str) -> None:
 @each_target
 @each_dtype
 @pytest.mark.parametrize("kind", ["bool", "float"])
-def test_padding_changes_no_bit(target: Target, dtype: str, kind: str) -> None:
-    """Masked keys behind the others, and queries without a gradient behind the others."""
-    t, s = 21, 30
+@pytest.mark.parametrize("t", [1, 21])
+def test_padding_changes_no_bit(target: Target, dtype: str, kind: str, t: int) -> None:
+    """Masked keys behind the others, and queries without a gradient behind many others."""
+    s = 30
     short = Case(
         2, 2, t, s, 16, 24, dtype, np.ones(s, bool) if kind == "bool" else np.zeros(s, dtype)
     )
     for more in (1, 40):
         mask = np.arange(s + more) < s
         added = np.where(mask, 0, -np.inf).astype(dtype)
-        long = Case(2, 2, t + more, s + more, 16, 24, dtype, mask if kind == "bool" else added)
+        queries = t if t == 1 else t + more
+        long = Case(2, 2, queries, s + more, 16, 24, dtype, mask if kind == "bool" else added)
         for name, n in (("q", t), ("k", s), ("v", s), ("g", t)):
             getattr(long, name)[:, :, :n] = getattr(short, name)
         long.g[:, :, t:] = 0
@@ -200,9 +205,46 @@ def test_causal_is_the_mask_of_its_triangle(target: Target, dtype: str) -> None:
     np.testing.assert_array_equal(causal.run(target), masked.run(target))
     for got, want in zip(causal.run_grads(target), masked.run_grads(target), strict=True):
         np.testing.assert_array_equal(got, want)
-    last = Case(1, 2, 1, t, 16, 24, dtype)
-    last.q[:], last.k[:], last.v[:] = causal.q[:, :, -1:], causal.k, causal.v
-    np.testing.assert_array_equal(last.run(target), causal.run(target)[:, :, -1:])
+
+
+@each_target
+@each_dtype
+@pytest.mark.parametrize("t", [1, 2, 20])
+def test_keys_that_a_boolean_mask_hides_at_the_end_are_not_read(
+    target: Target, dtype: str, t: int
+) -> None:
+    """Whatever they hold; the same bits as without them. A mask may differ between batches."""
+    seen = np.array([1, 16, 17, 36, 0])
+    case = Case(5, 2, t, 40, 12, 9, dtype, np.arange(40) < seen[:, None, None, None])
+    for b, n in enumerate(seen):
+        case.k[b, :, n:] = case.v[b, :, n:] = np.nan
+    out, grads = case.run(target), case.run_grads(target)
+    assert (out[4] == 0).all() and all((x[4] == 0).all() for x in grads)
+    for b, n in enumerate(seen[:4]):
+        short = Case(1, 2, t, n, 12, 9, dtype)
+        short.q, short.g = case.q[b : b + 1], case.g[b : b + 1]
+        short.k, short.v = case.k[b : b + 1, :, :n], case.v[b : b + 1, :, :n]
+        np.testing.assert_array_equal(out[b], short.run(target)[0])
+        for got, want in zip(grads, short.run_grads(target), strict=True):
+            np.testing.assert_array_equal(got[b, :, : want.shape[2]], want[0])
+            assert (got[b, :, want.shape[2] :] == 0).all()
+
+
+@each_target
+@each_dtype
+def test_few_queries_are_as_many_alone(target: Target, dtype: str) -> None:
+    """The bits of a query depend on neither its batch nor the few beside it."""
+    case = Case(3, 2, 2, 50, 20, 40, dtype, some((3, 1, 2, 50)))
+    out = case.run(target)
+    for b in range(3):
+        for i in range(2):
+            alone = Case(1, 2, 1, 50, 20, 40, dtype, case.mask[b : b + 1, :, i : i + 1])
+            alone.q, alone.k, alone.v = (
+                case.q[b : b + 1, :, i : i + 1],
+                case.k[b : b + 1],
+                case.v[b : b + 1],
+            )
+            np.testing.assert_array_equal(alone.run(target)[0], out[b, :, i : i + 1])
 
 
 @each_target

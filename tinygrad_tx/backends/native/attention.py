@@ -3,27 +3,30 @@
 In: `Attention` and `AttentionGrad` Kernels, whose docstrings in kernel.py say how a call's
 arguments lie. Out: functions in an ir.Module, and bytes of scratch. Called by render.py.
 
-Queries go block by block. Products are the micro-kernel's of tile.py: K^T and V^T are packed once a
-task, everything else is read where it lies, but a last panel of fewer than NR columns. Keys that a
-mask takes out, or that the call does not have, get the weight 0, which adds nothing to a sum: so
-padding keys changes no bit, and keys that no query of a block sees are skipped.
+Few queries (a decoding step has one) go one by one, and read keys and values where they lie:
+attention_rows.py. More go block by block. Products are then the micro-kernel's of tile.py: K^T and
+V^T are packed once a task, everything else is read where it lies, but a last panel of fewer than NR
+columns. Which way is taken depends on the number of queries alone.
+
+Keys that a mask takes out, or that the call does not have, get the weight 0, which adds nothing to
+a sum: so padding keys changes no bit. Keys that no query of a block sees because they lie behind
+it, or behind the last one that a boolean mask lets through for all queries, are skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..kernel import Attention, AttentionGrad
-from . import ir, tile
-from .ir import Builder, Module, Value, integer, vector
-from .math_ir import exp, like
+from . import attention_rows, ir, tile
+from .ir import Module, Value, integer
 from .operands import address, argument
 from .target import Target
 from .tile import ELEMENT
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
-_LEAST = {"float32": -87.0, "float64": -708.0}  # exp of it is still a normal number
+_FEW = 2  # queries at most that go one by one
 
 
 class _Matrix(NamedTuple):
@@ -45,21 +48,29 @@ class _Mask(NamedTuple):
 
 
 class _Writer:
-    """One function that is being written, and what its parts share."""
+    """One function that is being written, for the kernel `of`, and what its parts share."""
 
     def __init__(
-        self, kernel: Attention | AttentionGrad, module: Module, name: str, target: Target
+        self,
+        kernel: Attention | AttentionGrad,
+        module: Module,
+        name: str,
+        of: str,
+        target: Target,
+        internal: bool = False,
     ) -> None:
-        self.kernel, self.element = kernel, ELEMENT[kernel.dtype]
+        self.kernel, self.target, self.element = kernel, target, ELEMENT[kernel.dtype]
         self.stored = "i8" if kernel.mask == "bool" else self.element
         self.mr, nr = target.tile(kernel.dtype)
         self.nr, self.zero, self.one = integer(nr), integer(0), integer(1)
         self.panel = tile.panel(module, target, kernel.dtype, nr)
         self.by_rows = _product(module, target, kernel.dtype, along_k=True)
         self.by_columns = _product(module, target, kernel.dtype, along_k=False)
-        self.softmax = _softmax(kernel, module, name, target)
-        self.mask_row = "" if kernel.mask == "none" else _mask_row(kernel, module, target)
-        self.b = module.function(name, PARAMS)
+        self.softmax = attention_rows.softmax(kernel, module, of, target)
+        self.mask_row = (
+            "" if kernel.mask == "none" else attention_rows.mask_row(kernel, module, target)
+        )
+        self.b = module.function(name, PARAMS, internal=internal)
         self._next = 6
 
         b, (args, task, scratch) = self.b, self.b.params
@@ -67,6 +78,7 @@ class _Writer:
         _, H, self.T, self.S, self.d_k, self.d_v = (self.argument(i) for i in range(6))  # noqa: N806
         self.batch, self.head = b.binary("sdiv", task, H), b.binary("srem", task, H)
         self.padded = self.round_up(self.S)
+        self.limit = self.S  # keys behind it are known to take no part
 
     def argument(self, i: int) -> Value:
         return argument(self.b, self.args, i)
@@ -100,8 +112,8 @@ class _Writer:
     def packed_transpose(self, start: Value, stride: Value, d: Value) -> Value:
         """The keys' (S, d) as panels of NR keys: in each, d rows."""
         b, to = self.b, self.reserve(d, self.padded)
-        with b.loop(self.zero, self.S, self.nr) as j:
-            w = b.smin(b.sub(self.S, j.i), self.nr)
+        with b.loop(self.zero, self.limit, self.nr) as j:
+            w = b.smin(b.sub(self.limit, j.i), self.nr)
             here, there = self.at(to, (j.i, d)), self.at(start, (j.i, stride))
             b.call(self.panel, "void", here, there, stride, self.one, w, self.nr, d)
         return to
@@ -147,8 +159,9 @@ class _Writer:
     # Weights -------------------------------------------------------------------------------------
 
     def keys_seen(self, first: Value, count: Value) -> Value:
-        """How many keys the queries from `first` on see, without the mask."""
-        return self.b.smin(self.S, self.b.add(first, count)) if self.kernel.causal else self.S
+        """Behind how many keys there is none that the queries from `first` on see."""
+        b = self.b
+        return b.smin(self.limit, b.add(first, count)) if self.kernel.causal else self.limit
 
     def mask(self) -> _Mask | None:
         """The mask, which the arguments end with."""
@@ -160,6 +173,21 @@ class _Writer:
         start = b.at(address(b, place), offset, self.stored)
         return _Mask(start, s_t, s_s, self.reserve(self.padded))
 
+    def read_mask(self, mask: _Mask, query: Value, count: Value) -> Value:
+        """A query's row of the mask, its first `count` numbers; how many keys may take part."""
+        b = self.b
+        there = b.at(mask.start, b.mul(query, mask.t_stride), self.stored)
+        return b.call(self.mask_row, "i64", mask.row, there, mask.s_stride, count)
+
+    def read_shared_mask(self, mask: _Mask) -> None:
+        """Once, where it is the same for all queries: keys behind the last that may take part are
+        of no interest then."""
+        b = self.b
+        same = b.compare("eq", mask.t_stride, self.zero)
+        same = b.binary("and", same, b.compare("sgt", self.T, self.zero))
+        found = self.read_mask(mask, self.zero, b.select(same, self.S, self.zero))
+        self.limit = b.select(same, found, self.S)
+
     def weights(
         self, scores: Value, first: Value, count: Value, width: Value, mask: _Mask | None
     ) -> None:
@@ -167,29 +195,59 @@ class _Writer:
         b = self.b
         with b.loop(self.zero, count, self.one) as i:
             query, row = b.add(first, i.i), self.at(scores, (i.i, self.padded))
-            if mask is not None:  # read once where it is the same for all queries
-                anew = b.compare("ne", mask.t_stride, self.zero)
-                with b.when(b.binary("or", anew, b.compare("eq", query, self.zero))):
-                    there = b.at(mask.start, b.mul(query, mask.t_stride), self.stored)
-                    b.call(self.mask_row, "void", mask.row, there, mask.s_stride, self.S)
-            kept = mask.row if mask is not None else Value("ptr", "null")
-            b.call(self.softmax, "void", row, self.keys_seen(query, self.one), width, kept)
+            if mask is not None:
+                with b.when(b.compare("ne", mask.t_stride, self.zero)):
+                    self.read_mask(mask, query, self.S)
+            self.softmax_row(row, self.keys_seen(query, self.one), width, mask)
+
+    def softmax_row(self, row: Value, stop: Value, width: Value, mask: _Mask | None) -> None:
+        kept = mask.row if mask is not None else Value("ptr", "null")
+        self.b.call(self.softmax, "void", row, stop, width, kept)
 
 
 def attention(kernel: Attention, module: Module, name: str, target: Target) -> None:
     """Add the function `name` that runs a task of an Attention."""
-    w = _Writer(kernel, module, name, target)
-    b = w.b
-    q, q_stride = w.operand()
-    k, k_stride = w.operand()
-    v, v_stride = w.operand()
-    out, out_stride = w.operand()
-    keys = w.packed_transpose(k, k_stride, w.d_k)
-    scores = w.reserve(integer(w.mr), w.padded)
+    ways = f"{name}_few", f"{name}_many"
+    for way, write in zip(ways, (_one_by_one, _by_blocks), strict=True):
+        write(_Writer(kernel, module, way, name, target, internal=True))
+    b = module.function(name, PARAMS)
+    few = b.compare("sle", argument(b, b.params[0], 2), integer(_FEW))
+    way = b.select(few, *(Value("ptr", f"@{way}") for way in ways))
+    b.do(f"call void {way.name}({', '.join(f'{p.type} {p.name}' for p in b.params)})")
+    b.end()
+
+
+def _one_by_one(w: _Writer) -> None:
+    """Each query on its own: three functions of attention_rows.py."""
+    b, dtype = w.b, w.kernel.dtype
+    dots = attention_rows.dots(b.module, w.target, dtype)
+    mix = attention_rows.mix(b.module, w.target, dtype)
+    (q, q_stride), (k, k_stride), (v, v_stride), (out, out_stride) = (w.operand() for _ in range(4))
+    row = w.reserve(w.padded)
     mask = w.mask()
-    values = w.with_edge(v, v_stride, w.d_v, w.S, w.reserve(w.S, w.nr))
-    with b.loop(w.zero, w.T, integer(w.mr)) as block:
-        m = b.smin(b.sub(w.T, block.i), integer(w.mr))
+    with b.loop(w.zero, w.T, w.one) as query:
+        width = w.keys_seen(query.i, w.one)
+        if mask is not None:
+            width = w.read_mask(mask, query.i, width)
+        mine, result = w.at(q, (query.i, q_stride)), w.at(out, (query.i, out_stride))
+        b.call(dots, "void", row, mine, k, k_stride, w.d_k, width)
+        w.softmax_row(row, width, width, mask)
+        b.call(mix, "void", result, row, v, v_stride, w.d_v, width)
+    b.end()
+
+
+def _by_blocks(w: _Writer) -> None:
+    """MR queries at a time: one tile's height, so that the scores take little room."""
+    b, high = w.b, integer(w.mr)
+    (q, q_stride), (k, k_stride), (v, v_stride), (out, out_stride) = (w.operand() for _ in range(4))
+    mask = w.mask()
+    if mask is not None:
+        w.read_shared_mask(mask)
+    keys = w.packed_transpose(k, k_stride, w.d_k)
+    scores = w.reserve(high, w.padded)
+    values = w.with_edge(v, v_stride, w.d_v, w.limit, w.reserve(w.S, w.nr))
+    with b.loop(w.zero, w.T, high) as block:
+        m = b.smin(b.sub(w.T, block.i), high)
         width = w.keys_seen(block.i, m)
         mine = w.at(q, (block.i, q_stride))
         w.times_packed(m, w.round_up(width), w.d_k, mine, q_stride, keys, scores)
@@ -200,25 +258,28 @@ def attention(kernel: Attention, module: Module, name: str, target: Target) -> N
 
 def attention_scratch(kernel: Attention, args: Sequence[int], target: Target) -> int:
     """Bytes of scratch that a thread needs for a call of an Attention."""
-    s, d_k = args[3:5]
+    t, s, d_k = args[2:5]
     mr, nr = target.tile(kernel.dtype)
     padded = -(-s // nr) * nr
-    return (padded * (d_k + mr + 1) + s * nr) * ir.width(ELEMENT[kernel.dtype])
+    elements = 2 * padded if t <= _FEW else padded * (d_k + mr + 1) + s * nr
+    return elements * ir.width(ELEMENT[kernel.dtype])
 
 
 def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Target) -> None:
     """Add the function `name` that runs a task of an AttentionGrad."""
-    w = _Writer(kernel, module, name, target)
+    w = _Writer(kernel, module, name, name, target)
     b, high = w.b, integer(_query_block(target, kernel.dtype))
-    slope = _slope(kernel, module, name, target)
+    slope = attention_rows.slope(kernel, module, name, target)
     (q, q_stride), (k, k_stride), (v, v_stride), (g, g_stride) = (w.operand() for _ in range(4))
     (dq, dq_stride), (dk, dk_stride), (dv, dv_stride) = (w.operand() for _ in range(3))
+    mask = w.mask()
+    if mask is not None:
+        w.read_shared_mask(mask)
     keys_packed = w.packed_transpose(k, k_stride, w.d_k)
     values_packed = w.packed_transpose(v, v_stride, w.d_v)
     p, ds = w.reserve(high, w.padded), w.reserve(high, w.padded)
     q_edge, g_edge = w.reserve(high, w.nr), w.reserve(high, w.nr)
-    mask = w.mask()
-    keys = w.with_edge(k, k_stride, w.d_k, w.S, w.reserve(w.S, w.nr))
+    keys = w.with_edge(k, k_stride, w.d_k, w.limit, w.reserve(w.S, w.nr))
 
     # The first block writes dk and dv of the keys that it sees, and those of the others are zero;
     # what follows adds. One round even without a query.
@@ -310,115 +371,3 @@ def _product(module: Module, target: Target, dtype: str, *, along_k: bool) -> st
         start = stop
     b.end()
     return name
-
-
-def _softmax(kernel: Attention | AttentionGrad, module: Module, of: str, target: Target) -> str:
-    """The name of a function that makes a row of scores into weights, in place: of `width` keys,
-    the first `stop` of which take part as `mask` (a row that _mask_row wrote) says."""
-    name = f"{of}_softmax"
-    params = [("ptr", "row"), ("i64", "stop"), ("i64", "width"), ("ptr", "mask")]
-    b = module.function(name, params, internal=True, attributes="noinline nounwind")
-    row, stop, width, mask = b.params
-    lanes, element = target.lanes(kernel.dtype), ELEMENT[kernel.dtype]
-    type, zero, step = vector(lanes, element), integer(0), integer(lanes)
-    none = like(Value(type, ""), -float("inf"))
-
-    with b.loop(zero, width, step, [none]) as loop:
-        at = b.at(row, loop.i, element)
-        s = b.mul(b.load(type, at), like(none, kernel.scale))
-        if kernel.mask != "none":
-            extra = b.load(type, b.at(mask, loop.i, element))
-            additive = kernel.mask == "float"
-            s = (
-                b.add(s, extra)
-                if additive
-                else b.select(b.compare("une", extra, tile.zero(type)), s, none)
-            )
-        s = b.select(tile.prefix_mask(b, b.sub(stop, loop.i), lanes), s, none)
-        b.store(s, at)
-        top = loop.carried[0]
-        loop.next = [b.select(b.compare("ogt", s, top), s, top)]
-    top = _across(b, loop.carried[0], lambda x, y: b.select(b.compare("ogt", x, y), x, y))
-    if kernel.mask != "float":  # a row without a key: every exp is 0
-        dead = b.compare("oeq", top, like(top, -float("inf")))
-        top = b.select(dead, like(top, 0), top)
-    tops = b.splat(top, lanes)
-    with b.loop(zero, width, step, [tile.zero(type)]) as loop:
-        at = b.at(row, loop.i, element)
-        x = b.sub(b.load(type, at), tops)
-        # Weights below the smallest normal number become 0: subnormal ones would be slow to make.
-        least = like(x, _LEAST[kernel.dtype])
-        tiny = b.compare("olt", x, least)
-        e = b.select(tiny, like(x, 0), exp(b, b.select(tiny, least, x)))
-        b.store(e, at)
-        loop.next = [b.add(loop.carried[0], e)]
-    total = _across(b, loop.carried[0], b.add)
-    if kernel.mask != "float":
-        empty = b.compare("oeq", total, like(total, 0))
-        total = b.select(empty, like(total, 1), total)
-    shares = b.splat(b.binary("fdiv", like(total, 1), total), lanes)
-    with b.loop(zero, width, step) as loop:
-        at = b.at(row, loop.i, element)
-        b.store(b.mul(b.load(type, at), shares), at)
-    b.end()
-    return name
-
-
-def _slope(kernel: AttentionGrad, module: Module, of: str, target: Target) -> str:
-    """The name of a function that makes a row of g V^T into scale * p * (it - its mean under p), in
-    place, for `width` keys."""
-    name = f"{of}_slope"
-    params = [("ptr", "row"), ("ptr", "p"), ("i64", "width")]
-    b = module.function(name, params, internal=True, attributes="noinline nounwind")
-    row, weights, width = b.params
-    lanes, element = target.lanes(kernel.dtype), ELEMENT[kernel.dtype]
-    type, zero, step = vector(lanes, element), integer(0), integer(lanes)
-    with b.loop(zero, width, step, [tile.zero(type)]) as loop:
-        x = b.load(type, b.at(row, loop.i, element))
-        p = b.load(type, b.at(weights, loop.i, element))
-        loop.next = [tile.multiply_add(b, target, x, p, loop.carried[0])]
-    mean = b.splat(_across(b, loop.carried[0], b.add), lanes)
-    with b.loop(zero, width, step) as loop:
-        at = b.at(row, loop.i, element)
-        p = b.load(type, b.at(weights, loop.i, element))
-        slope = b.mul(b.sub(b.load(type, at), mean), p)
-        b.store(b.mul(slope, like(slope, kernel.scale)), at)
-    b.end()
-    return name
-
-
-def _mask_row(kernel: Attention | AttentionGrad, module: Module, target: Target) -> str:
-    """The name of a function that copies a row of a mask: a float one's values, a boolean one's as
-    1.0 and 0.0."""
-    name = f"mask_{kernel.mask}_{kernel.dtype}"
-    if any(f.name == name for f in module.functions):
-        return name
-    params = [("ptr", "to"), ("ptr", "source"), ("i64", "stride"), ("i64", "S")]
-    b = module.function(name, params, internal=True, attributes="noinline nounwind")
-    to, source, stride, S = b.params  # noqa: N806
-    lanes, element = target.lanes(kernel.dtype), ELEMENT[kernel.dtype]
-    boolean = kernel.mask == "bool"
-    stored = "i8" if boolean else element
-
-    def copy(i: Value, at: Value, count: int) -> None:
-        x = b.load(vector(count, stored), at)
-        if boolean:
-            x = b.convert("uitofp", b.compare("ne", x, like(x, 0)), element)
-        b.store(x, b.at(to, i, element))
-
-    whole = b.mul(b.binary("sdiv", S, integer(lanes)), integer(lanes))
-    done = b.select(b.compare("eq", stride, integer(1)), whole, integer(0))
-    with b.loop(integer(0), done, integer(lanes)) as loop:
-        copy(loop.i, b.at(source, loop.i, stored), lanes)
-    with b.loop(done, S, integer(1)) as loop:
-        copy(loop.i, b.at(source, b.mul(loop.i, stride), stored), 1)
-    b.end()
-    return name
-
-
-def _across(b: Builder, x: Value, combine: Callable[[Value, Value], Value]) -> Value:
-    """All lanes combined: halves first, down to one."""
-    while x.lanes > 2:
-        half = x.lanes // 2
-        x = combine(b.shuffle(x, x, range(half)), b.shuffle(x, x, range(half, 2 * half)))
-    return combine(b.lane(x, 0), b.lane(x, 1))

@@ -80,7 +80,7 @@ def micro(
     per_panel = nr // lanes
     width = panels * per_panel
 
-    bases = _row_bases(b, A, a_stride, rows, element) if along_k else [A]
+    bases = row_bases(b, A, a_stride, rows, element) if along_k else [A]
     starts = [b.at(B, b.mul(b_panel, integer(p)), element) for p in range(panels)]
     carried = [zero(type)] * (rows * width) + bases + starts
     with b.loop(integer(0), K, integer(1), carried) as loop:
@@ -106,12 +106,12 @@ def micro(
     return name
 
 
-_REACH = 5  # rows that x86 can address from one pointer: 0, s, 2 s, 3 s (an own register), 4 s
+REACH = 5  # rows that x86 can address from one pointer: 0, s, 2 s, 3 s (an own register), 4 s
 
 
-def _row_bases(b: Builder, start: Value, stride: Value, rows: int, element: str) -> list[Value]:
+def row_bases(b: Builder, start: Value, stride: Value, rows: int, element: str) -> list[Value]:
     """Pointers to every fifth row: the others are reached from them without one of their own."""
-    return [b.at(start, b.mul(stride, integer(i)), element) for i in range(0, rows, _REACH)]
+    return [b.at(start, b.mul(stride, integer(i)), element) for i in range(0, rows, REACH)]
 
 
 def _broadcasts(
@@ -127,7 +127,7 @@ def _broadcasts(
     close to its use, and kept there: brought forward, the loads would push sums out of their
     registers."""
     lanes, element = target.lanes(dtype), ELEMENT[dtype]
-    reach = [b.mul(stride, integer(i)) for i in range(_REACH)] if along_k else []
+    reach = [b.mul(stride, integer(i)) for i in range(REACH)] if along_k else []
     by_lane = target.name == "neon" and not along_k and rows % lanes == 0
     several = zero(element)
     for i in range(rows):
@@ -138,7 +138,7 @@ def _broadcasts(
                 several = b.load(vector(lanes, element), b.at(tops[0], integer(i), element))
             yield b.splat(b.lane(several, i % lanes), lanes)
         elif along_k:
-            at = b.at(tops[i // _REACH], reach[i % _REACH], element)
+            at = b.at(tops[i // REACH], reach[i % REACH], element)
             yield b.splat(b.load(element, at), lanes)
         else:
             yield b.splat(b.load(element, b.at(tops[0], integer(i), element)), lanes)
