@@ -212,8 +212,8 @@ def attention(kernel: Attention, module: Module, name: str, target: Target) -> N
         write(_Writer(kernel, module, way, name, target, internal=True))
     b = module.function(name, PARAMS)
     few = b.compare("sle", argument(b, b.params[0], 2), integer(_FEW))
-    way = b.select(few, *(Value("ptr", f"@{way}") for way in ways))
-    b.do(f"call void {way.name}({', '.join(f'{p.type} {p.name}' for p in b.params)})")
+    chosen = b.select(few, *(Value("ptr", f"@{way}") for way in ways))
+    b.do(f"call void {chosen.name}({', '.join(f'{p.type} {p.name}' for p in b.params)})")
     b.end()
 
 
