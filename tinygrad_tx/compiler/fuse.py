@@ -34,6 +34,7 @@ from .views import Buffer, Call, Shape, View, whole
 
 SMALL = 8192  # elements: such values are computed as soon as they can be
 CHEAP = 4  # map instructions that are rather repeated than stored
+CHAIN = 16  # the same for one reader: it computes them instead, not once more
 FOLDED = 1 << 22  # elements of a value that depends on nothing: computed with the plan
 _COSTLY = frozenset(["exp", "log", "log1p", "expm1", "tanh", "sin", "cos", "erf", "pow", "sqrt"])
 
@@ -64,6 +65,7 @@ class Fuser:
         self.packed: dict[Any, View] = {}  # made by calls.py, for products that share an operand
         self.refusals: list[str] = []
         self.deferred: set[Node] = set()  # cheap maps that nobody has asked to be stored
+        self.readers: dict[Node, int] = {}  # the last group that reads a value element by element
         self.columns: list[int] = []  # groups along rows that may take more
 
     def tiles(self, m: int, n: int, k: int, batch: int, node: Node) -> tuple[int, int, int]:
@@ -255,7 +257,24 @@ class Fuser:
         if self._cost(node) <= CHEAP and size > SMALL:
             self.deferred.add(node)
             return True
-        return self._begin(node)
+        return self._beside(node, unit) or self._begin(node)
+
+    def _beside(self, node: Node, unit: int) -> bool:
+        """Join the group that reads the same large value, where all else was ready before it."""
+        number = max((self.readers.get(src, -1) for src in self._stored_below(node)), default=-1)
+        group = self.units[number] if number > unit else None
+        if not isinstance(group, Group) or group.kind != "rows":
+            return False
+        return group.level(prod(node.shape)) == "element" and self._try(
+            group, number, node, "element"
+        )
+
+    def _stored_below(self, node: Node) -> list[Node]:
+        """The values that a map is made of, seen through those made where they are read."""
+        found: list[Node] = []
+        for src in node.srcs:
+            found += self._stored_below(src) if src in self.deferred else [src]
+        return found
 
     def _own(self, group: Group, node: Node) -> bool:
         """Whether a number is made of a group's values alone: else it would have the group wait."""
@@ -341,6 +360,8 @@ class Fuser:
         view = self.view(src)
         if self.ready(src) >= unit:  # it had to be copied first
             return None
+        if level == "element" and src.shape == shape:
+            self.readers[src] = unit
         return group.load(view.broadcast(shape), level)
 
     def _stretched(
@@ -373,7 +394,9 @@ class Fuser:
         if found is None:
             return CHEAP + 1
         work, reads = found
-        return work if reads <= (2 if len(self.users[node]) < 2 else 1) else CHEAP + 1
+        if len(self.users[node]) < 2:
+            return min(work, CHEAP) if work <= CHAIN and reads <= 2 else CHEAP + 1
+        return work if reads <= 1 else CHEAP + 1
 
     def _work(self, node: Node, size: int, depth: int = 0) -> tuple[int, int] | None:
         """(map instructions, operands as large as `size` that they read); None: too much."""
@@ -389,7 +412,8 @@ class Fuser:
             return (0, full) if src in self.places or src.op is INPUT or not full else None
         if self._little(node):
             return 0, 0
-        if node.op.kind != "map" or node.op.name in _COSTLY or depth > CHEAP:
+        costly = node.op.name in _COSTLY and len(self.users[node]) > 1
+        if node.op.kind != "map" or costly or depth > CHAIN:
             return None
         work, reads = 1, 0
         for src in node.srcs:
