@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from math import prod
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
+from hypothesis import strategies as st
 from random_steps import STEPS
 
 import tinygrad_tx as tx
 from tinygrad_tx import random
+from tinygrad_tx.compiler import fuse, groups, segment
 from tinygrad_tx.tree import leaves
 
 MOST = 1000  # elements of a value
@@ -47,6 +50,25 @@ class Program(NamedTuple):
 
 
 LAYOUTS = ("plain", "transposed", "reversed", "strided", "broadcast")
+
+
+NUMBER = st.integers(0, 255)
+DIMENSION = st.sampled_from([1, 2, 2, 3, 4, 4, 5, 6, 7, 17])
+PROGRAMS = st.builds(
+    Program,
+    steps=st.lists(
+        st.builds(
+            Step, st.sampled_from(sorted(STEPS)), st.integers(0, 5), st.integers(0, 9), NUMBER
+        ),
+        min_size=1,
+        max_size=12,
+    ).map(tuple),
+    base=(st.lists(DIMENSION, max_size=4) | st.lists(DIMENSION, min_size=2, max_size=4)).map(tuple),
+    shapes=st.tuples(*(st.tuples(st.sampled_from([15, 15, 14, 7, 5]), st.integers(0, 2)),) * 3),
+    layouts=st.tuples(*(st.sampled_from(LAYOUTS),) * 3),
+    dtype=st.sampled_from(["float64", "float64", "float64", "float32"]),
+    seed=st.integers(0, 1000),
+)
 
 
 class Machine:
@@ -168,3 +190,26 @@ def kept(program: Program) -> Program:
         machine.values.append(made)
         steps.append(step)
     return program._replace(steps=tuple(steps))
+
+
+# Sizes at which the compiler decides otherwise, made so small that small graphs meet them.
+SMALL: dict[Any, dict[str, int]] = {
+    fuse: {"SMALL": 2},
+    groups: {"TASK_ELEMENTS": 8, "CHUNK_ROWS": 3, "CHUNKS": 3, "TASK_COLUMNS": 3},
+    segment: {"ALONE": 0},
+}
+
+
+class sizes:  # noqa: N801
+    """The compiler's sizes changed, for a while."""
+
+    def __init__(self, changes: dict[Any, dict[str, int]]) -> None:
+        self.patches = [mock.patch.multiple(module, **new) for module, new in changes.items()]
+
+    def __enter__(self) -> None:
+        for patch in self.patches:
+            patch.start()
+
+    def __exit__(self, *error: object) -> None:
+        for patch in self.patches:
+            patch.stop()

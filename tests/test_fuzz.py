@@ -10,42 +10,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from random_graphs import LAYOUTS, Machine, Program, Step, kept
-from random_steps import STEPS
-
-from tinygrad_tx.compiler import fuse, groups, segment
+from random_graphs import PROGRAMS, SMALL, Machine, Program, kept, sizes
 
 MANY = int(os.environ.get("TX_FUZZ", "0"))
-NUMBER = st.integers(0, 255)
-DIMENSION = st.sampled_from([1, 2, 2, 3, 4, 4, 5, 6, 7, 17])
-PROGRAMS = st.builds(
-    Program,
-    steps=st.lists(
-        st.builds(
-            Step, st.sampled_from(sorted(STEPS)), st.integers(0, 5), st.integers(0, 9), NUMBER
-        ),
-        min_size=1,
-        max_size=12,
-    ).map(tuple),
-    base=(st.lists(DIMENSION, max_size=4) | st.lists(DIMENSION, min_size=2, max_size=4)).map(tuple),
-    shapes=st.tuples(*(st.tuples(st.sampled_from([15, 15, 14, 7, 5]), st.integers(0, 2)),) * 3),
-    layouts=st.tuples(*(st.sampled_from(LAYOUTS),) * 3),
-    dtype=st.sampled_from(["float64", "float64", "float64", "float32"]),
-    seed=st.integers(0, 1000),
-)
-# Sizes at which the compiler decides otherwise, made so small that small graphs meet them.
-SMALL: dict[Any, dict[str, int]] = {
-    fuse: {"SMALL": 2},
-    groups: {"TASK_ELEMENTS": 8, "CHUNK_ROWS": 3, "CHUNKS": 3, "TASK_COLUMNS": 3},
-    segment: {"ALONE": 0},
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,21 +61,6 @@ def check(program: Program, small: bool, modes: tuple[str, ...]) -> None:
         bad = np.flatnonzero(off > allowed(program))
         assume(not bad.size or not doubtful(program, wanted))
         assert not bad.size, (mode, [(i, off[i], found[i], wanted[i]) for i in bad], program)
-
-
-class sizes:  # noqa: N801
-    """The compiler's sizes changed, for a while."""
-
-    def __init__(self, changes: dict[Any, dict[str, int]]) -> None:
-        self.patches = [mock.patch.multiple(module, **new) for module, new in changes.items()]
-
-    def __enter__(self) -> None:
-        for patch in self.patches:
-            patch.start()
-
-    def __exit__(self, *error: object) -> None:
-        for patch in self.patches:
-            patch.stop()
 
 
 def exact(program: Program) -> bool:
