@@ -117,14 +117,11 @@ def _wrong(launch: Launch, found: Array, wanted: Array, largest: float) -> Array
         return differs & (exact or bool(differs.mean() > FLIPS))
     unit = float(np.finfo(found.dtype).eps)
     length = max(map(_length, launch.calls))
-    scale = np.abs(wanted)
-    top = _largest(wanted)
-    # A sum may be small though what it adds is not: it errs by a part of its largest term.
-    tolerance = ROUNDINGS * unit * sqrt(length) * (scale + top)
-    if length > 1:
+    tolerance = ROUNDINGS * unit * sqrt(length) * (np.abs(wanted.astype(float)) + _largest(wanted))
+    if length > 1:  # a sum may be small though what it adds is not: it errs by a part of that
         tolerance = tolerance + 2 * unit * length * largest**2
     with np.errstate(invalid="ignore"):
-        near = np.abs(found - wanted) <= tolerance
+        near = np.abs(found.astype(float) - wanted) <= tolerance
     same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
     return np.asarray(~(near & np.isfinite(found)) & ~same)
 

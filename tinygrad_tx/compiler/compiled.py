@@ -71,16 +71,18 @@ class Compiled:
         with self._lock:
             flat: list[Any] = []
             key = _key(args, kwargs, flat)
-            plan, match = self._find(key, flat)
-            if plan is None:
-                plan = self._make(key, args, kwargs, flat)
-                match = plan.inputs.match(flat)
-            else:
-                self._hits += 1
-            if match is None:
-                raise TraceError(f"{self._name}: {plan.inputs.broken(flat)}")
-            self._last = plan
-            return plan.run(match)
+            with ARENA:  # where runs of all functions take turns: so what is found stays true
+                plan, match = self._find(key, flat)
+                if plan is not None and match is not None:
+                    self._hits += 1
+                    self._last = plan
+                    return plan.run(match)
+            plan = self._last = self._make(key, args, kwargs, flat)
+            with ARENA:
+                match = plan.inputs.find(flat)
+                if match is None:  # another thread has changed what the trace has seen
+                    raise TraceError(f"{self._name}: {plan.inputs.broken(flat)}")
+                return plan.run(match)
 
     def graph(self) -> Graph:
         """The graph of the plan that ran last."""

@@ -11,7 +11,7 @@ node of the last call lies where it lay.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, NoReturn
 
@@ -31,7 +31,7 @@ from .ownership import early, held_elsewhere, may_stay
 from .packs import Packs
 from .plan import Plan, indices, make
 from .replay import Recording
-from .segment import Segment
+from .segment import Segment, Words
 from .trace import Argument, Traced
 from .views import ITEMSIZE, Buffer, Launch, View
 
@@ -72,14 +72,25 @@ class Execution(Recording):
             n: order[plan.aliases.get(v.buffer, v.buffer)] for n, v in plan.places.items()
         }
         self.arena = [(b.number, offset) for b, offset in plan.offsets.items()]
-        self.placed = -1  # the address of the arena that the arguments are for
+        self.placed = -1  # the address of the arena that the table has
+        self.moved = True  # whether the table knows more than the segments' arguments
         code = _code(plan, target) if native else None
         moving = {n for i in self.arguments for n in self.numbers[i]} | {b.number for b in results}
         self.steps: list[Segment | Launch] = [
             step if isinstance(step, Launch) else Segment(step, code, target, moving)
             for step in plan.steps
         ]
-        self.packs = Packs(plan.kept, lambda waves: Segment(waves, code, target, ()).run_on)
+
+        def packing(waves: list[list[Launch]]) -> Callable[[Words], bool]:
+            segment = Segment(waves, code, target, ())
+
+            def pack(bases: Words) -> bool:
+                segment.bind(bases, moved=True)
+                return self._run_segment(segment)
+
+            return pack
+
+        self.packs = Packs(plan.kept, packing)
         sources = {call.reads[0].buffer for call in plan.kept}
         self.packed = {i for i, b in enumerate(self.buffers) if b in sources}
 
@@ -101,22 +112,21 @@ class Execution(Recording):
         self.asks = {i: asks[i] for i in self.states}  # whether they go on asking for a gradient
 
     def run(self, match: Match) -> Any:
-        """The function's result for a call."""
-        with ARENA:
-            arrays = [node.array for node in match.nodes]
-            shared = self._bind(match, arrays)
-            self.report[0] = 0
-            self.runs += 1
-            if self.runs == TIMED or self.debug >= debug.TIMES:
-                self._run_timed()
-            else:
-                self._run()
-            where = self.where
-            result = self.commit(
-                match.tensors,
-                lambda n: _shaped(arrays[where[n]], n.shape),
-                self.asks.keys() - shared,
-            )
+        """The function's result for a call. The caller is inside the arena."""
+        arrays = [node.array for node in match.nodes]
+        shared = self._bind(match, arrays)
+        self.report[0] = 0
+        self.runs += 1
+        if self.runs == TIMED or self.debug >= debug.TIMES:
+            self._run_timed()
+        else:
+            self._run()
+        where = self.where
+        result = self.commit(
+            match.tensors,
+            lambda n: _shaped(arrays[where[n]], n.shape),
+            self.asks.keys() - shared,
+        )
         for i in shared:
             self.inputs.remember(i, match.tensors[i]._node)
         return result
@@ -126,8 +136,11 @@ class Execution(Recording):
         for step in self.steps:
             if isinstance(step, Launch):
                 self._call(step)
-            elif not (check.run(step, self.look) if self.checked else step.run()):
+            elif not self._run_segment(step):
                 self._raise(step)
+
+    def _run_segment(self, segment: Segment) -> bool:
+        return check.run(segment, self.look) if self.checked else segment.run()
 
     def _run_timed(self) -> None:
         """Run all steps, and note the seconds of each wave and opaque call."""
@@ -155,8 +168,9 @@ class Execution(Recording):
         return sum(len(launch.calls) for launch in self.plan.launches())
 
     def peak_bytes(self) -> int:
-        """What a run needs beside its inputs: the arena and its results."""
-        return self.plan.arena_bytes + sum(b.bytes for b, _, _ in self.fresh)
+        """What a run needs beside its inputs: the arena, its results, weights kept packed."""
+        kept = [call.writes[0].buffer for call in self.plan.kept]
+        return self.plan.arena_bytes + sum(b.bytes for b in (*kept, *(b for b, *_ in self.fresh)))
 
     def explain(self, source: bool = False) -> str:
         if self.seconds:
@@ -172,7 +186,7 @@ class Execution(Recording):
         """Find every buffer's address. arrays: of the inputs; copies take the place of those that
         kernels cannot read or must not write, and the results' are appended. Gives the numbers of
         the states that run on a copy."""
-        bases, moved = self.bases, False
+        bases = self.bases
         shared = self._shared(match, arrays)
         for i in {*match.strangers, *shared}:
             self.inputs.forget(i)
@@ -181,26 +195,27 @@ class Execution(Recording):
             if i in shared or not (flags.c_contiguous and flags.aligned):
                 array = np.array(array, order="C")
             arrays[i] = array
-            moved = moved or i not in self.arguments
+            self.moved = self.moved or i not in self.arguments
             for number in self.numbers[i]:
                 bases[number] = array.ctypes.data
             if array is match.nodes[i].array:
                 self.inputs.remember(i, match.nodes[i])
         if not self.packed.isdisjoint(match.strangers):
+            self.moved = True
             self.packs.bind(bases, lambda b: match.nodes[self.buffers.index(b)])
-            moved = True
         for buffer, shape, dtype in self.fresh:
             array = np.empty(shape, dtype)
             arrays.append(array)
             bases[buffer.number] = array.ctypes.data
         base = ARENA.reserve(self.plan.arena_bytes)
         if base != self.placed:
-            moved, self.placed = True, base
+            self.moved, self.placed = True, base
             for number, offset in self.arena:
                 bases[number] = base + offset
         for step in self.steps:
             if isinstance(step, Segment):
-                step.bind(bases, moved)
+                step.bind(bases, self.moved)
+        self.moved = False
         return shared
 
     def _shared(self, match: Match, arrays: list[Any]) -> set[int]:

@@ -8,6 +8,7 @@ by `compiled.explain()` and TX_DEBUG.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,13 @@ from .views import ITEMSIZE, Call, Launch, View
 WIDTH = 140
 FLOPS_PER_BYTE = 10  # how the time of a wave is split among its launches in the totals
 _HEAD = (
-    f"{'wave':>5} {'kernel':13} {'ops':27} {'output':22} {'flop':>6} {'bytes':>6} {'us':>7} "
-    f"{'share':>6} {'reached':>10}  where"
+    f"{'wave':>5} {'kernel':13} {'ops':26} {'result':18} {'flop':>6} {'bytes':>6} {'us':>8} "
+    f"{'share':>6} {'reached':>9}  where"
 )
+_DTYPES = {"float32": "f32", "float64": "f64", "int64": "i64", "int32": "i32"} | {
+    name: name for name in ITEMSIZE if name[-2:] not in ("32", "64")
+}
+_LAYER = re.compile(r"\.\d+(?=\.)")
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -147,35 +152,48 @@ def _waves(plan: Plan) -> list[list[Launch]]:
 
 
 def _wave(number: int, wave: Sequence[Launch], took: float, total: float) -> list[str]:
-    lines: list[str] = []
+    """A line for each call; launches that look alike in all but the number of their layer as one,
+    with how many there are and all of their work."""
+    alike: dict[tuple[tuple[str, ...], ...], list[Launch]] = {}
     for launch in wave:
-        for i, call in enumerate(launch.calls):
-            mark = "+" if i else str(number)
-            outs = " ".join(f"{v.dtype}{list(v.shape)}".replace(", ", ",") for v in call.writes)
-            times = f"{'':7} {'':6} {'':10}" if lines else _times(wave, took, total)
+        alike.setdefault(tuple(map(_looks, launch.calls)), []).append(launch)
+    lines: list[str] = []
+    for looks, launches in alike.items():
+        times = f" x {len(launches)}" if len(launches) > 1 else ""
+        for i, (name, what, outs, where) in enumerate(looks):
+            calls = [launch.calls[i] for launch in launches]
+            where = where if times else origin(calls[0])
+            what = _cut(what, 26 - len(times)) + times
             line = (
-                f"{mark:>5} {_cut(kind(call), 13):13} {_cut(ops(call), 27):27} "
-                f"{_cut(outs, 22):22} {_number(flops(call)):>6} "
-                f"{_number(moved(call)):>6} {times}  "
+                f"{'+' if i else number:>5} {name:13} {what:26} {_cut(outs, 18):18} "
+                f"{_number(sum(map(flops, calls))):>6} {_number(sum(map(moved, calls))):>6} "
+                f"{_blank() if lines else _times(wave, took, total)}  "
             )
-            lines.append(line + _cut(origin(call), WIDTH - len(line), left=True))
+            lines.append(line + _cut(where, WIDTH - len(line), left=True))
     return lines
 
 
+def _looks(call: Call) -> tuple[str, str, str, str]:
+    """What is shown of a call: kind, ops, results, place."""
+    outs = " ".join(f"{_DTYPES[v.dtype]}{list(v.shape)}".replace(", ", ",") for v in call.writes)
+    return kind(call), ops(call), outs, _LAYER.sub(".*", origin(call))
+
+
+def _blank() -> str:
+    return f"{'':8} {'':6} {'':9}"
+
+
 def _times(wave: Sequence[Launch], took: float, total: float) -> str:
+    """How long it took, and how many operations or bytes a second that is."""
     if not took:
-        return f"{'':7} {'':6} {'':10}"
+        return _blank()
     calls = [call for launch in wave for call in launch.calls]
-    return f"{took * 1e6:7.1f} {took / total:6.1%} {_reached(calls, took):>10}"
-
-
-def _reached(calls: Sequence[Call], took: float) -> str:
-    work = sum(map(flops, calls))
-    return f"{work / took / 1e9:.1f} GF/s" if work else f"{_rate(sum(map(moved, calls)), took)}"
-
-
-def _rate(size: float, took: float) -> str:
-    return f"{size / took / 1e9:.1f} GB/s"
+    work, unit = sum(map(flops, calls)), "GF/s"
+    if not work:
+        work, unit = sum(map(moved, calls)), "GB/s"
+    reached = work / took / 1e9
+    rate = f"{reached:.0f} {unit}" if reached >= 100 else f"{reached:.1f} {unit}"
+    return f"{took * 1e6:8.1f} {took / total:6.1%} {rate:>9}"
 
 
 @dataclass

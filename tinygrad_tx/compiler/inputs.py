@@ -60,6 +60,11 @@ class Inputs:
         for at, same in self._traced.identities.items():
             if flat[at] is not same:
                 return None
+        return self.find(flat)
+
+    def find(self, flat: list[Any]) -> Match | None:
+        """match(), without the guards on Python attributes: right after the trace they have just
+        been read, and the function may have set them since."""
         tensors = self._held.copy()
         for i, at in self._arguments:
             tensors[i] = flat[at]

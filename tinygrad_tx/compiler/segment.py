@@ -91,11 +91,6 @@ class Segment:
             at = self._moving
             self.args[at] = self.values[at] + bases[self.slots[at]]
 
-    def run_on(self, bases: Words) -> bool:
-        """Run it with the buffers where this table says."""
-        self.bind(bases, moved=True)
-        return self.run()
-
     def run(self) -> bool:
         """Run it; False where an index was outside."""
         if self._program is not None:

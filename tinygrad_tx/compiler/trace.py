@@ -190,7 +190,8 @@ class Tracer(Trace):
         found.grad = grad
 
     def guard(self, owner: Any, attribute: str, value: Any) -> None:
-        self.guards[id(owner), attribute] = (owner, attribute, value)
+        # The first value counts, which a call comes with: the function itself may set another one.
+        self.guards.setdefault((id(owner), attribute), (owner, attribute, value))
 
     def differentiate(self, roots: tuple[Node, ...]) -> tuple[Node, ...]:
         """Gradients are taken of the lifted graph. Tensors made before keep the old one: `share`
