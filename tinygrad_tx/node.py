@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import count
 from typing import Any, ClassVar, NamedTuple
 from weakref import ref
 
@@ -101,6 +102,8 @@ class Node:
     owner: the Tensor in whose `.grad` a leaf's gradient is accumulated.
     trace: the trace the node belongs to; None for eager nodes.
     scope: path of the module in whose call it was made; line: "file:line" (traced nodes only).
+    place: where in the program it was made, as a number that grows; one made in place of another
+    (by a rewrite) takes that one's.
     """
 
     __slots__ = (
@@ -111,6 +114,7 @@ class Node:
         "line",
         "op",
         "owner",
+        "place",
         "requires_grad",
         "scope",
         "spec",
@@ -135,6 +139,7 @@ class Node:
         self.array, self.requires_grad, self.trace, self.line = array, requires_grad, trace, line
         self.owner: ref[Any] | None = None
         self.scope = _SCOPE.get()
+        self.place = next(_PLACES)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -229,6 +234,7 @@ class Trace:
         return roots
 
 
+_PLACES = count()
 _TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
 _GRAD: ContextVar[bool] = ContextVar("grad", default=True)
 _SCOPE: ContextVar[str] = ContextVar("scope", default="")
@@ -446,11 +452,13 @@ _PACKAGE = __file__.rpartition(os.sep)[0]
 
 
 def user_line() -> str:
-    """ "file:line" of the innermost caller outside this package (models count as callers)."""
+    """ "file:line" of the innermost caller outside this package (models count as callers, and
+    contextlib does not: it stands between a decorated function and who calls it)."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(_PACKAGE) or name.startswith(f"{_PACKAGE}/models"):
+        inside = name.startswith(_PACKAGE) and not name.startswith(f"{_PACKAGE}/models")
+        if not inside and frame.f_globals.get("__name__") != "contextlib":
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

@@ -97,12 +97,15 @@ class Fuser:
         waiting = {node: len(set(node.srcs)) for node in self.graph}
         number = {node: i for i, node in enumerate(self.graph)}
 
-        def key(node: Node) -> tuple[int, int]:
+        def key(node: Node) -> tuple[int, int, int]:
             size = _size(node)
-            frees = node.srcs and 2 * size <= max(map(_size, node.srcs))
+            shrinks = node.srcs and 2 * size <= max(map(_size, node.srcs))
+            summed = all(user.op in _REDUCTIONS for user in self.users[node])
+            frees = shrinks or (summed and self.users[node])
             if size == 1 and node.op is ops.ADD and node.dtype.is_floating_point:
-                return 3, number[node]
-            return (0 if size <= SMALL else 1 if frees else 2), number[node]
+                return 3, node.place, number[node]
+            free = size <= SMALL or node.op in _VIEWS
+            return (0 if free else 1 if frees else 2), node.place, number[node]
 
         ready = [(*key(n), n) for n, count in waiting.items() if not count]
         heapq.heapify(ready)

@@ -106,7 +106,7 @@ class _Lowering:
         outs = tuple(x.node for x in (out if isinstance(out, tuple) else (out,)))
         for made in Graph(outs, follow=lambda n: n not in known):
             if made not in known:
-                made.scope, made.line = node.scope, node.line
+                made.scope, made.line, made.place = node.scope, node.line, node.place
         return self.run(outs, known)
 
 
@@ -128,7 +128,7 @@ def _rebuilt(node: Node, done: dict[Node, Node]) -> Node:
         trace=node.trace,
         line=node.line,
     )
-    made.scope = node.scope
+    made.scope, made.place = node.scope, node.place
     return made
 
 

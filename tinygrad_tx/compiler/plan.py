@@ -261,7 +261,7 @@ def _waves(
 ) -> list[list[list[Launch]] | Launch]:
     steps: list[list[list[Launch]] | Launch] = []
     waves: list[list[Launch]] = []
-    recent: list[int] = []  # the waves of the launches so far
+    front: list[int] = []  # the last wave there was at each launch so far
     written: dict[Buffer, int] = {}
     read: dict[Buffer, int] = {}
 
@@ -270,7 +270,7 @@ def _waves(
         if waves:
             steps.append(waves)
         waves = []
-        recent.clear()
+        front.clear()
         written.clear()
         read.clear()
 
@@ -286,12 +286,12 @@ def _waves(
             + [read.get(b, -1) for b in (*writes, *launch.waits)],
             default=-1,
         )
-        at = max(after + 1, min(recent[-WINDOW:], default=0))
+        at = max(after + 1, front[-WINDOW] if len(front) >= WINDOW else 0)
         if at >= len(waves):
             waves.append([])
             at = len(waves) - 1
         waves[at].append(launch)
-        recent.append(at)
+        front.append(len(waves) - 1)
         for b in writes:
             written[b] = max(at, written.get(b, -1))
         for b in reads:

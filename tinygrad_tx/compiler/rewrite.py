@@ -121,7 +121,7 @@ def use(op: Op, srcs: tuple[Node, ...], attrs: Attrs, *, like: Node) -> Node:
         trace=like.trace,
         line=like.line,
     )
-    node.scope = like.scope
+    node.scope, node.place = like.scope, like.place
     return node
 
 
@@ -137,7 +137,7 @@ def _again(node: Node, srcs: tuple[Node, ...]) -> Node:
         trace=node.trace,
         line=node.line,
     )
-    new.scope, new.owner = node.scope, node.owner
+    new.scope, new.owner, new.place = node.scope, node.owner, node.place
     return new
 
 
