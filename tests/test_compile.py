@@ -1,4 +1,4 @@
-"""tx.compile, first form: what is traced, what is state, what is guarded, and what is refused."""
+"""tx.compile: what is traced, what is state, what is guarded, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 import tinygrad_tx as tx
 from tinygrad_tx import creation
+from tinygrad_tx.backends.native.jit import NativeUnavailable
 from tinygrad_tx.compiler import MAX_PLANS
 from tinygrad_tx.errors import GradError, TraceError
 from tinygrad_tx.random import get_state
@@ -474,3 +475,17 @@ def test_two_leaves_never_share_a_gradient_tensor() -> None:
         run()
         assert a.grad is not b.grad
         assert a.grad.tolist() == b.grad.tolist() == [2.0, 2.0]
+
+
+def test_without_llvmlite_kernels_run_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise NativeUnavailable("llvmlite is missing")
+
+    monkeypatch.setattr("tinygrad_tx.compiler.compiled.host_target", missing)
+    f = tx.compile(lambda x: (x @ x).softmax(-1).sum())
+    with pytest.warns(UserWarning, match="llvmlite is missing; kernels run in NumPy"):
+        assert f(tx.ones(3, 3)).item() == pytest.approx(3.0)
+    assert f(tx.ones(3, 3)).item() == pytest.approx(3.0) and f.stats()["cache_hits"] == 1
+    monkeypatch.setenv("TX_TARGET", "sparc")  # asked for by name: an error
+    with pytest.raises(NativeUnavailable):
+        tx.compile(lambda x: x + 1)(tx.ones(1))

@@ -266,6 +266,48 @@ def test_gradients_accumulate_in_place() -> None:
     assert grad.tolist() == [3.0] * 3 and w.grad.tolist() == [4.0] * 3
 
 
+def test_a_gradient_that_is_also_reached_by_itself(mode: str) -> None:
+    """Captured before or after it is read as a gradient, handed in, or shared by two leaves."""
+
+    def run(compiled: bool) -> list[list[float]]:
+        w, u = tx.ones(2, requires_grad=True), tx.ones(2, requires_grad=True)
+        held = tx.full((2,), 3.0)
+
+        def first() -> tx.Tensor:
+            held.assign(held + 1)
+            (w * 2).sum().backward()
+            return held * 10
+
+        def second() -> tx.Tensor:
+            (w * 2).sum().backward()
+            held.assign(held + 1)
+            return w.grad * 10
+
+        def given(g: tx.Tensor) -> tx.Tensor:
+            (w * 2).sum().backward()
+            g += 1
+            return w.grad * 10
+
+        def both() -> tx.Tensor:
+            (w * 2).sum().backward()
+            (u * 3).sum().backward()
+            return w.grad * 10
+
+        fs = [first, second, lambda: given(held), both]
+        if compiled:
+            handed = tx.compile(given)
+            fs = [tx.compile(first), tx.compile(second), lambda: handed(held), tx.compile(both)]
+        seen = []
+        for grads in ((held, None), (held.clone(), None), (held, held), (held, None)):
+            w.grad, u.grad = grads
+            for f in (*fs, *fs):
+                seen.append(f().tolist())
+                seen += [t.tolist() for t in (held, w.grad, u.grad) if t is not None]
+        return seen
+
+    assert run(True) == run(False)
+
+
 def test_asking_for_gradients_inside_is_kept(mode: str) -> None:
     w = tx.ones(2)
 

@@ -179,6 +179,8 @@ def _plan(traced: Traced) -> Recorded:
         try:
             return Execution(traced, host_target(), native=True)
         except NativeUnavailable as error:
+            if "TX_TARGET" in os.environ:
+                raise
             warnings.warn(f"{error}; kernels run in NumPy, which is slow", stacklevel=4)
     return Execution(traced, PLAIN, native=False)
 

@@ -35,6 +35,7 @@ class Inputs:
         self._held: list[Any] = [None] * len(traced.inputs)
         self._arguments: list[tuple[int, int]] = []
         self._gradients: list[tuple[int, int]] = []  # an input, and the one whose .grad it is
+        self._found = [i for i, x in enumerate(traced.inputs) if not isinstance(x.source, Held)]
         self._wanted = [(i.placeholder.spec, *i.signature[2:4]) for i in traced.inputs]
         self._bare = [not i.signature.has_grad for i in traced.inputs]
         # A weak reference neither keeps a node alive nor counts where sole owners are looked for.
@@ -60,6 +61,9 @@ class Inputs:
         for at, same in self._traced.identities.items():
             if flat[at] is not same:
                 return None
+        for source, same in self._traced.pinned:
+            if source.find(flat) is not same:
+                return None
         return self.find(flat)
 
     def find(self, flat: list[Any]) -> Match | None:
@@ -68,12 +72,14 @@ class Inputs:
         tensors = self._held.copy()
         for i, at in self._arguments:
             tensors[i] = flat[at]
-            if id(flat[at]) in self._captured:
-                return None  # recorded when they were two Tensors
         for i, parent in self._gradients:
             tensors[i] = tensors[parent]._grad
             if tensors[i] is None:
                 return None
+        # One Tensor is one input: it was recorded when these were different ones.
+        ids = [id(tensors[i]) for i in self._found]
+        if not self._captured.isdisjoint(ids) or len(set(ids)) < len(ids):
+            return None
         if [t._grad is None for t in tensors] != self._bare:
             return None
         nodes = [t._node for t in tensors]
@@ -105,6 +111,9 @@ class Inputs:
         for _, at in self._arguments:
             if id(flat[at]) in self._captured:
                 return f"argument {at} is a captured Tensor now"
+        for source, same in self._traced.pinned:
+            if source.find(flat) is not same:
+                return f"{source} is another Tensor"
         for found in self._traced.inputs:
             tensor = found.source.find(flat)
             if tensor is None:
@@ -112,7 +121,7 @@ class Inputs:
             fresh = signature(tensor)
             if fresh != found.signature:
                 return f"{found.source} was {difference(found.signature, fresh)}"
-        return "what was computed with its inputs has changed"
+        return "two of its Tensors have become one"
 
 
 def difference(old: Signature, new: Signature) -> str:

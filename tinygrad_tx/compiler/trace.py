@@ -12,7 +12,7 @@ behind, and other threads see nothing of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -119,7 +119,8 @@ class Traced:
     grads: list[tuple[Input, Any]]  # the .grad that an input ends with, where it was set
     guards: list[tuple[Any, str, Any]]
     by_handle: dict[int, Input]
-    identities: dict[int, Tensor] = field(default_factory=dict)  # arguments bound by identity
+    identities: dict[int, Tensor]  # arguments bound by identity
+    pinned: list[tuple[Source, Tensor]]  # gradients that are also reached in another way
 
     @property
     def changed(self) -> list[Input]:
@@ -136,6 +137,8 @@ class Tracer(Trace):
         self.identities = identities
         # Tensors that the function sees through a stand-in: id of the original -> argument number.
         self.outside: dict[int, int] = {}
+        self.gradients: dict[int, tuple[GradOf, Tensor]] = {}  # id of the original -> its stand-in
+        self.pinned: list[tuple[Source, Tensor]] = []
         self.stand_ins: list[Any] = []  # the arguments as the function sees them
         self.kept: list[Tensor] = []
         first: dict[int, Tensor] = {}
@@ -173,7 +176,7 @@ class Tracer(Trace):
         if found.grad is _UNREAD:
             assert found.original is not None
             grad = found.original._grad
-            found.grad = None if grad is None else self._stand_in(GradOf(found.source), grad)
+            found.grad = None if grad is None else self._gradient(GradOf(found.source), grad)
         return found.grad  # type: ignore[no-any-return]
 
     def write_grad(self, handle: Tensor, grad: Tensor | None) -> None:
@@ -199,6 +202,26 @@ class Tracer(Trace):
         return lift(roots, differentiable=True)
 
     # Inputs
+    def _gradient(self, source: GradOf, grad: Tensor) -> Tensor:
+        """What stands for a gradient inside: one Tensor, by however many ways it is reached."""
+        if id(grad) in self.outside:
+            raise Aliased(self.outside[id(grad)])
+        if id(grad) in self.by_handle:  # captured by itself
+            self.pinned.append((source, grad))
+            return grad
+        if id(grad) in self.gradients:
+            self._pin(grad)
+            self.pinned.append((source, grad))
+        else:
+            self.gradients[id(grad)] = source, self._stand_in(source, grad)
+        return self.gradients[id(grad)][1]
+
+    def _pin(self, grad: Tensor) -> Input:
+        """A gradient is reached in another way too: from now on by its identity."""
+        source, inside = self.gradients[id(grad)]
+        self.pinned.append((source, grad))
+        return self.by_handle[id(inside)]
+
     def _input(self, handle: Tensor) -> Input | None:
         """The input that a Tensor is; None where it was made inside the trace."""
         found = self.by_handle.get(id(handle))
@@ -214,6 +237,9 @@ class Tracer(Trace):
             )
         if id(tensor) in self.outside:
             raise Aliased(self.outside[id(tensor)])
+        if id(tensor) in self.gradients:
+            found = self.by_handle[id(tensor)] = self._pin(tensor)
+            return found
         return self._add(Held(tensor), tensor, tensor)
 
     def _stand_in(self, source: Source, original: Tensor) -> Tensor:
@@ -266,6 +292,7 @@ def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> Traced:
         list(tracer.guards.values()),
         tracer.by_handle,
         identities,
+        tracer.pinned,
     )
 
 
