@@ -110,3 +110,24 @@ def test_infinities_and_small_sums_of_large_numbers_pass() -> None:
         exp, total, zero = f(big)
     assert np.isinf(exp.numpy()[0, 0]) and abs(total.numpy()).max() < 1
     assert abs(zero.numpy()).max() < 1e-6
+
+
+def test_a_write_at_a_place_known_at_run_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    @tx.compile
+    def write(cache: tx.Tensor, at: tx.Tensor, value: tx.Tensor) -> None:
+        cache[:, at] = value
+
+    cache = tx.full((2, 4), float("nan"))  # nothing is there yet
+    for i in range(3):
+        write(cache, tx.tensor(i), tx.full((2,), float(i)))
+    assert cache.numpy()[:, :3].tolist() == [[0.0, 1.0, 2.0]] * 2
+    right = interpreter.view
+
+    def wrong(address: int, dtype: str, *rest: Any) -> Any:  # the position reads as one less
+        out = right(address, dtype, *rest)
+        return out - 1 if dtype == "int64" and not rest[0] else out
+
+    monkeypatch.setattr(interpreter, "view", wrong)
+    with pytest.raises(CheckError, match="update"):
+        write(cache, tx.tensor(2), tx.full((2,), 7.0))
+    assert cache.numpy()[:, :3].tolist() == [[0.0, 1.0, 2.0]] * 2

@@ -55,39 +55,67 @@ def run(segment: Segment, look: Look) -> bool:
 def _agrees(segment: Segment, launch: Launch, program: Program, look: Look) -> bool:
     """Run one launch both ways and compare. False where an index was outside."""
     before = _memory(launch.writes, look)
-    clean = not any(_has_nan(look(view)) for view in launch.reads)
-    largest = max([1.0, *(_largest(look(view)) for view in launch.reads)])
+    given = [look(view) for view in _read(launch)]
+    made = _made(launch)
+    for call, view in made:  # what is written in part keeps the rest
+        if _partly(call, view):
+            given.append(before[view.buffer])
+    clean = not any(map(_has_nan, given))
+    largest = max([1.0, *map(_largest, given)])
     program.run(segment.args)
-    native = [look(view).copy() for view in launch.writes]
+    native = [look(view).copy() for _, view in made]
     after = _memory(launch.writes, look)
     _restore(before, look)
     inside = segment.interpret(launch)
-    for call, view, found in _made(launch, native):
+    largest = max([largest, *map(_largest, native)])
+    for (call, view), found in zip(made, native, strict=True):
         _compare(call, launch, found, look(view), largest, clean)
     _restore(after, look)
     return inside
 
 
-def _made(launch: Launch, arrays: Sequence[Array]) -> list[tuple[Call, View, Array]]:
-    """What a launch leaves behind: each view with its call; of those that a later part of it writes
-    again only the last."""
+def _read(launch: Launch) -> list[View]:
+    """What comes into a launch: not what an earlier part of it makes."""
+    views: list[View] = []
+    inside: set[Buffer] = set()
+    for call in launch.calls:
+        views += [view for view in call.reads if view.buffer not in inside]
+        inside.update(view.buffer for view in call.writes)
+    return views
+
+
+def _made(launch: Launch) -> list[tuple[Call, View]]:
+    """What a launch leaves behind: each view with its call; of a buffer that a later part writes
+    again only that; the whole buffer where the place of the write is known at run time only."""
     writes = [(call, view) for call in launch.calls for view in call.writes]
     last = {view.buffer: call for call, view in writes}
-    made = zip(writes, arrays, strict=True)
-    return [(call, view, found) for (call, view), found in made if last[view.buffer] is call]
+    return [
+        (call, _all(view.buffer) if _partly(call, view) else view)
+        for call, view in writes
+        if last[view.buffer] is call
+    ]
+
+
+def _partly(call: Call, view: View) -> bool:
+    """Whether a call writes to a place in a view's buffer that it reads from memory."""
+    if not isinstance(call.kernel, Rows):
+        return False
+    outputs = zip(call.kernel.outputs, call.writes, strict=True)
+    return any(o.at >= 0 and v.buffer is view.buffer for o, v in outputs)
+
+
+def _all(buffer: Buffer) -> View:
+    return View(buffer, (buffer.size,), (1,))
 
 
 def _memory(views: Sequence[View], look: Look) -> dict[Buffer, Array]:
-    """A copy of the whole buffers of some views: a cache is written at a place known at run time
-    only."""
-    return {
-        b: look(View(b, (b.size,), (1,))).copy() for b in dict.fromkeys(v.buffer for v in views)
-    }
+    """A copy of the whole buffers of some views."""
+    return {view.buffer: look(_all(view.buffer)).copy() for view in views}
 
 
 def _restore(memory: dict[Buffer, Array], look: Look) -> None:
     for buffer, values in memory.items():
-        look(View(buffer, (buffer.size,), (1,)))[...] = values
+        look(_all(buffer))[...] = values
 
 
 # Comparing -------------------------------------------------------------------------------------

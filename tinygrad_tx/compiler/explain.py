@@ -27,9 +27,7 @@ _HEAD = (
     f"{'wave':>5} {'kernel':13} {'ops':26} {'result':18} {'flop':>6} {'bytes':>6} {'us':>8} "
     f"{'share':>6} {'reached':>9}  where"
 )
-_DTYPES = {"float32": "f32", "float64": "f64", "int64": "i64", "int32": "i32"} | {
-    name: name for name in ITEMSIZE if name[-2:] not in ("32", "64")
-}
+_SHORT = {"float32": "f32", "float64": "f64", "int64": "i64", "int32": "i32"}
 _LAYER = re.compile(r"\.\d+(?=\.)")
 _PACKAGE = Path(__file__).parent.parent
 
@@ -175,8 +173,8 @@ def _wave(number: int, wave: Sequence[Launch], took: float, total: float) -> lis
 
 def _looks(call: Call) -> tuple[str, str, str, str]:
     """What is shown of a call: kind, ops, results, place."""
-    outs = " ".join(f"{_DTYPES[v.dtype]}{list(v.shape)}".replace(", ", ",") for v in call.writes)
-    return kind(call), ops(call), outs, _LAYER.sub(".*", origin(call))
+    outs = [f"{_SHORT.get(v.dtype, v.dtype)}[{','.join(map(str, v.shape))}]" for v in call.writes]
+    return kind(call), ops(call), " ".join(outs), _LAYER.sub(".*", origin(call))
 
 
 def _blank() -> str:
