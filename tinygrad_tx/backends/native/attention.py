@@ -64,8 +64,8 @@ class _Writer:
         self.mr, nr = target.tile(kernel.dtype)
         self.nr, self.zero, self.one = integer(nr), integer(0), integer(1)
         self.panel = tile.panel(module, target, kernel.dtype, nr)
-        self.by_rows = _product(module, target, kernel.dtype, along_k=True)
-        self.by_columns = _product(module, target, kernel.dtype, along_k=False)
+        self.by_rows = tile.product(module, target, kernel.dtype, along_k=True)
+        self.by_columns = tile.product(module, target, kernel.dtype, along_k=False)
         self.softmax = attention_rows.softmax(kernel, module, of, target)
         self.mask_row = (
             "" if kernel.mask == "none" else attention_rows.mask_row(kernel, module, target)
@@ -320,54 +320,3 @@ def _query_block(target: Target, dtype: str) -> int:
     """Queries in a block of the backward pass: enough to make little of adding to dk and dv."""
     mr = target.tile(dtype)[0]
     return 64 // mr * mr
-
-
-# Internal functions ------------------------------------------------------------------------------
-
-
-def _product(module: Module, target: Target, dtype: str, *, along_k: bool) -> str:
-    """The name of a function: C (M, N) = [C +] A B, over all tiles. A is read as tile.micro reads
-    it. Panels of B are b_panel apart, their rows b_stride; where the last is not whole it lies at
-    `edge`, its rows NR apart."""
-    name = f"product_{dtype}_{'row' if along_k else 'column'}"
-    if any(f.name == name for f in module.functions):
-        return name
-    heights = tile.heights(target, dtype)
-    micros = {r: tile.micro(module, target, dtype, r, along_k=along_k) for r in heights}
-    params = [
-        *(("i64", n) for n in ("M", "N", "K")),
-        ("ptr", "A"),
-        ("i64", "a_stride"),
-        ("ptr", "B"),
-        ("i64", "b_stride"),
-        ("i64", "b_panel"),
-        ("ptr", "edge"),
-        ("ptr", "C"),
-        ("i64", "c_stride"),
-        ("i1", "add"),
-    ]
-    b = module.function(name, params, internal=True, attributes="noinline nounwind")
-    M, N, K, A, a_stride, B, b_stride, b_panel, edge, C, c_stride, add = b.params  # noqa: N806
-    element, nr, zero = ELEMENT[dtype], integer(target.tile(dtype)[1]), integer(0)
-    panels = b.binary("sdiv", N, nr)
-    whole = b.mul(panels, nr)
-    over = b.sub(N, whole)
-    start = zero
-    for r in reversed(heights):  # exactly M rows: none is read beyond the last
-        rows = integer(r)
-        stop = b.add(start, b.mul(b.binary("sdiv", b.sub(M, start), rows), rows))
-        with b.loop(start, stop, rows) as i:
-            a = b.at(A, b.mul(i.i, a_stride) if along_k else i.i, element)
-            c = b.at(C, b.mul(i.i, c_stride), element)
-            with b.loop(zero, panels, integer(1)) as p:
-                foot = b.at(B, b.mul(p.i, b_panel), element)
-                at = b.at(c, b.mul(p.i, nr), element)
-                given = K, a, a_stride, foot, b_stride, zero, at, c_stride, rows, nr, add
-                b.call(micros[r], "void", *given)
-            with b.when(b.compare("sgt", over, zero)):
-                at = b.at(c, whole, element)
-                given = K, a, a_stride, edge, nr, zero, at, c_stride, rows, over, add
-                b.call(micros[r], "void", *given)
-        start = stop
-    b.end()
-    return name

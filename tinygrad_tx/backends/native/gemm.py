@@ -5,7 +5,9 @@ functions in an ir.Module; bytes of scratch; `choose`, the tasks that a product 
 by the renderer of kernels and by the compiler's planner.
 
 Blocks, from the outside in: row blocks that fit the second cache, blocks of KC along k, panels of b
-(first cache), tiles of MR rows (registers). A row block of a is packed once for each block of KC.
+(first cache), tiles of MR rows (registers). A row block of a is packed once for each block of KC,
+or read where it lies: a single row, and rows that are contiguous along k where a task has so few
+columns that packing would not pay.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from .operands import address, argument
 from .target import KC, Target
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
+_FEW = 8  # panels at most for which rows of a are not packed
 
 
 def pack(kernel: Pack, module: ir.Module, name: str, target: Target) -> None:
@@ -62,6 +65,7 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None
     mr, nr = (integer(n) for n in target.tile(dtype))
     panel = tile.panel(module, target, dtype, target.tile(dtype)[0])
     micros = _micros(module, target, dtype)
+    product = tile.product(module, target, dtype, along_k=True)
     b = module.function(name, PARAMS)
     args, task, scratch = b.params
     values = _arguments(b, args, 19)
@@ -89,14 +93,24 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None
         kc = b.smin(b.sub(K, block.i), integer(KC))
         there = b.at(a, b.index(zero, (top.i, am), (block.i, ak)), element)
         apart = b.add(b.mul(kc, mr), integer(target.lanes(dtype)))  # from tile to tile
-        single = b.compare("eq", m, one)  # one row is read where it lies
-        with b.when(b.binary("xor", single, ir.boolean(True))):
+        add = ir.boolean(True) if kernel.accumulate else b.compare("sgt", block.i, zero)
+        feet = b.at(packed, b.mul(block.i, padded), element)
+        single = b.compare("eq", m, one)
+        few = b.compare("sle", b.sub(column_stop, column), b.mul(nr, integer(_FEW)))
+        in_place = b.binary("and", few, b.compare("eq", ak, one))
+        in_place = b.binary("and", in_place, b.compare("ne", m, one))
+        with b.when(in_place):
+            foot, width = b.at(feet, b.mul(column, kc), element), b.sub(column_stop, column)
+            edge = b.at(foot, b.mul(b.sub(width, b.binary("srem", width, nr)), kc), element)
+            at = b.at(c, b.index(column, (top.i, cm)), element)
+            given = m, width, kc, there, am, foot, nr, b.mul(kc, nr), edge, at, cm
+            b.call(product, "void", *given, add)
+        with b.when(b.binary("xor", b.binary("or", in_place, single), ir.boolean(True))):
             heights = tile.heights(target, dtype)
             _pack_rows(b, panel, heights, scratch, there, am, ak, m, kc, apart, element)
         left, left_stride = b.select(single, there, scratch), b.select(single, ak, mr)
-        add = ir.boolean(True) if kernel.accumulate else b.compare("sgt", block.i, zero)
-        feet = b.at(packed, b.mul(block.i, padded), element)
-        with b.loop(column, column_stop, wide) as j, b.loop(zero, m, mr) as i:
+        start = b.select(in_place, column_stop, column)
+        with b.loop(start, column_stop, wide) as j, b.loop(zero, m, mr) as i:
             rows_left = b.smin(b.sub(m, i.i), mr)
             tops = b.at(left, b.mul(b.binary("sdiv", i.i, mr), apart), element)
             c_row = b.at(c, b.mul(b.add(top.i, i.i), cm), element)
@@ -202,8 +216,9 @@ def column_block(target: Target, dtype: str) -> int:
 
 # Cutting into tasks ------------------------------------------------------------------------------
 
-_START = 4_000  # cycles that a task's start takes
-_LEAST = 30_000  # cycles that a task is worth at least
+_START = 3_000  # cycles that a task's start takes
+_LEAST = 12_000  # cycles that a task is worth at least
+_BYTES = 8  # bytes of b that a core reads in a cycle where all of them pass by only once
 
 
 @cache
@@ -222,8 +237,9 @@ def choose(
 
     def work(down: int, across: int) -> float:
         """Cycles of a task of so many tiles and panels: two products at a time, a vector of b
-        loaded in two, an element of a packed in half a one."""
-        return k * (vectors * across * (down * high / 2 + 2) + down * mr / 2)
+        loaded in two, an element of a packed in half a one; or those that reading b takes."""
+        compute = k * (vectors * across * (down * high / 2 + 2) + down * mr / 2)
+        return max(compute, k * across * nr * (8 if dtype == "float64" else 4) / _BYTES)
 
     def cost(down: int, across: int) -> float:
         task = _START + work(down, across)

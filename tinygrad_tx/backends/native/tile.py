@@ -7,6 +7,7 @@ and attention.py call:
   by whole vectors. Each element is one chain of fused multiply-adds upward in k that starts from 0;
   the finished sum is then written, or added to what C holds. Which variant computes it, and how
   wide or high the block is, changes no bit.
+- `product`: all tiles of a product whose A is not packed.
 - `panel`: copies a strided matrix into the layout [k][width] that `micro` reads, zeros behind.
 """
 
@@ -187,6 +188,58 @@ def _store(
                 old = b.masked_load(type, at, masks[j], zero(type))
                 b.masked_store(b.select(add, b.add(old, value), value), at, masks[j])
     b.end()
+
+
+# All tiles ---------------------------------------------------------------------------------------
+
+
+def product(module: Module, target: Target, dtype: str, *, along_k: bool) -> str:
+    """The name of a function: C (M, N) = [C +] A B, over all tiles. A is read where it lies, as
+    micro reads it, and exactly M rows of it. Panels of B are b_panel apart, their rows b_stride;
+    where the last is not whole it lies at `edge`, its rows NR apart."""
+    name = f"product_{dtype}_{'row' if along_k else 'column'}"
+    if any(f.name == name for f in module.functions):
+        return name
+    variants = heights(target, dtype)
+    micros = {r: micro(module, target, dtype, r, along_k=along_k) for r in variants}
+    params = [
+        *(("i64", n) for n in ("M", "N", "K")),
+        ("ptr", "A"),
+        ("i64", "a_stride"),
+        ("ptr", "B"),
+        ("i64", "b_stride"),
+        ("i64", "b_panel"),
+        ("ptr", "edge"),
+        ("ptr", "C"),
+        ("i64", "c_stride"),
+        ("i1", "add"),
+    ]
+    b = module.function(name, params, internal=True, attributes="noinline nounwind")
+    M, N, K, A, a_stride, B, b_stride, b_panel, edge, C, c_stride, add = b.params  # noqa: N806
+    element, nr, zero = ELEMENT[dtype], integer(target.tile(dtype)[1]), integer(0)
+    panels = b.binary("sdiv", N, nr)
+    whole = b.mul(panels, nr)
+    over = b.sub(N, whole)
+
+    def all_rows(foot: Value, stride: Value, column: Value, n: Value) -> None:
+        """All rows, for a panel that stays in the first cache meanwhile."""
+        start = zero
+        for r in reversed(variants):  # exactly M rows: none is read beyond the last
+            rows = integer(r)
+            stop = b.add(start, b.mul(b.binary("sdiv", b.sub(M, start), rows), rows))
+            with b.loop(start, stop, rows) as i:
+                a = b.at(A, b.mul(i.i, a_stride) if along_k else i.i, element)
+                c = b.at(C, b.index(column, (i.i, c_stride)), element)
+                given = K, a, a_stride, foot, stride, zero, c, c_stride, rows, n, add
+                b.call(micros[r], "void", *given)
+            start = stop
+
+    with b.loop(zero, panels, integer(1)) as p:
+        all_rows(b.at(B, b.mul(p.i, b_panel), element), b_stride, b.mul(p.i, nr), nr)
+    with b.when(b.compare("sgt", over, zero)):
+        all_rows(edge, nr, whole, over)
+    b.end()
+    return name
 
 
 # Packing -----------------------------------------------------------------------------------------
