@@ -181,12 +181,10 @@ def test_refusals_have_reasons() -> None:
 # State -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW, optim.SGD])
+@pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW])
 def test_an_optimizer_is_one_program_for_each_parameter(kind: Any) -> None:
-    parameters = [floats(*s, grad=True) for s in ((40, 50), (50,), (3, 4, 5))]
-    options = {"momentum": 0.9} if kind is optim.SGD else {}
-    moments = 1 if kind is optim.SGD else 2
-    optimizer = kind(parameters, lr=0.1, **options)
+    parameters = [floats(*s, grad=True) for s in ((200, 50), (9000,), (10, 20, 60))]
+    optimizer = kind(parameters, lr=0.1)
 
     def step(*grads: tx.Tensor) -> None:
         for p, g in zip(parameters, grads, strict=True):
@@ -195,11 +193,9 @@ def test_an_optimizer_is_one_program_for_each_parameter(kind: Any) -> None:
         optimizer.zero_grad()
 
     found = plan(step, *(floats(*p.shape) for p in parameters))
-    updates = [
-        c for c in calls(found) if len(c.writes) == 1 + moments and c.writes[0].buffer.size > 1
-    ]
+    updates = [c for c in calls(found) if c.writes[0].buffer.size >= 9000]
     assert set(kinds(found)) == {"Rows"} and len(calls(found)) <= 14, "sums, which must be finite"
-    assert [c.writes[0].buffer.size for c in updates] == [p.numel() for p in parameters]
+    assert [len(c.writes) for c in updates] == [3, 3, 3], "parameter and moments"
     written = {v.buffer for c in updates for v in c.writes}
     assert written <= found.aliases.keys(), "all of it is written where it lay"
     assert not [b for b in found.buffers if b.kind == "result" and b not in found.aliases]

@@ -32,10 +32,12 @@ class Memory:
             if buffer.kind in ("input", "constant", "kept"):
                 self.write(View(buffer, (buffer.size,), (1,)))
 
+    def elements(self, view: View) -> np.ndarray:
+        """The first byte of each element, in order."""
+        return self.starts[view.buffer] + places(view).ravel() * ITEMSIZE[view.dtype]
+
     def bytes(self, view: View) -> np.ndarray:
-        size = ITEMSIZE[view.dtype]
-        first = self.starts[view.buffer] + places(view).ravel() * size
-        return np.unique(first[:, None] + np.arange(size))
+        return np.unique(self.elements(view)[:, None] + np.arange(ITEMSIZE[view.dtype]))
 
     def write(self, view: View) -> None:
         self.tags[self.bytes(view)] = view.buffer.number
@@ -46,6 +48,16 @@ class Memory:
     def meet(self, a: list[View], b: list[View]) -> bool:
         """Whether any byte is in both."""
         return any(np.intersect1d(self.bytes(x), self.bytes(y)).size for x in a for y in b)
+
+    def in_place(self, call: Call) -> bool:
+        """Whether what a call writes over another value's memory lies where it reads that value,
+        element by element."""
+        return all(
+            np.array_equal(self.elements(old), self.elements(new))
+            for old in reads(call)
+            for new in call.writes
+            if old.buffer is not new.buffer and self.meet([old], [new])
+        )
 
 
 def reads(call: Call) -> list[View]:
@@ -73,6 +85,7 @@ def replay(plan: Plan) -> None:
         for launch in wave:
             for call in launch.calls:
                 assert all(map(memory.holds, reads(call))), words(call)
+                assert memory.in_place(call), words(call)
                 for view in call.writes:
                     memory.write(view)
     for view in plan.places.values():
@@ -84,7 +97,7 @@ def words(call: Call) -> str:
 
 
 @given(PROGRAMS)
-@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@settings(max_examples=40, derandomize=True, deadline=None, database=None)
 def test_random_plans(program: Program) -> None:
     machine = Machine(kept(program))
     for changes in ({}, SMALL):
@@ -110,7 +123,7 @@ def test_a_row_program_writes_over_what_dies_with_it() -> None:
     def f(x: tx.Tensor) -> tx.Tensor:
         return x.cumsum(0).exp().cumsum(0)
 
-    found = plan(f, floats(200, 100))
+    found = plan(f, floats(40, 50))
     replay(found)
     (program,) = (c for c in calls(found) if type(c.kernel).__name__ == "Rows" and c.reads)
     read, written = program.reads[0].buffer, program.writes[0].buffer
@@ -122,7 +135,7 @@ def test_what_is_read_again_is_not_written_over() -> None:
         y = x.cumsum(0)
         return (y.exp().cumsum(0) + y).cumsum(0)
 
-    found = plan(f, floats(200, 100))
+    found = plan(f, floats(40, 50))
     replay(found)
     assert len(set(found.offsets.values())) >= 2
 
