@@ -257,7 +257,8 @@ class Fuser:
             waits = size == 1 and group.columns > 1 and not self._own(group, node)
             if level and not waits and self._try(group, unit, node, level):
                 return True
-        if self._cost(node) <= CHEAP and size > SMALL:
+        alone = len(self.users[node]) == 1 and size > 1
+        if self._cost(node) <= CHEAP and (size > SMALL or alone):
             self.deferred.add(node)
             return True
         return self._beside(node, unit) or self._begin(node)
