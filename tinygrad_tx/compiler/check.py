@@ -19,7 +19,7 @@ import numpy as np
 
 from ..backends.kernel import REDUCTIONS, Columns, Index, Matmul, Rows, ScatterAdd
 from ..backends.native.program import Program, Wave
-from .explain import kind, ops, origin
+from .explain import gathered, kind, ops, origin
 from .segment import Segment
 from .views import Buffer, Call, Launch, View
 
@@ -79,7 +79,9 @@ def _read(launch: Launch) -> list[View]:
     views: list[View] = []
     inside: set[Buffer] = set()
     for call in launch.calls:
-        views += [view for view in call.reads if view.buffer not in inside]
+        rows = gathered(call)
+        reads = [_all(v.buffer) if i in rows else v for i, v in enumerate(call.reads)]
+        views += [view for view in reads if view.buffer not in inside]
         inside.update(view.buffer for view in call.writes)
     return views
 
@@ -182,11 +184,12 @@ def _length(call: Call) -> int:
 
 
 def _largest(values: Array) -> float:
-    """The largest finite absolute value; 0 where there is none."""
+    """The largest absolute value of those that can be multiplied; what stands for infinity is not
+    added to anything."""
     if values.dtype.kind != "f":
         return 0.0
-    finite = np.abs(values[np.isfinite(values)])
-    return float(finite.max(initial=0.0))
+    size = np.abs(values)
+    return float(size[size < np.sqrt(np.finfo(values.dtype).max)].max(initial=0.0))
 
 
 def _has_nan(values: Array) -> bool:

@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 
 from ..backends.describe import describe
-from ..backends.kernel import Attention, AttentionGrad, Kernel, Matmul
+from ..backends.kernel import Attention, AttentionGrad, Kernel, Matmul, Rows
 from ..node import Node
 from .plan import Plan
 from .views import ITEMSIZE, Call, Launch, View
@@ -127,18 +127,24 @@ def flops(call: Call) -> int:
             return 0
 
 
+def gathered(call: Call) -> set[int]:
+    """Which of a call's reads are of rows that other values name: their views do not say which."""
+    instrs = call.kernel.instrs if isinstance(call.kernel, Rows) else ()
+    return {instr.value for instr in instrs if instr.op == "gather"}
+
+
 def moved(call: Call) -> int:
     """The bytes that a call reads and writes: each operand once."""
+    rows = gathered(call)
     seen: list[View] = []
-    for view in (*call.reads, *call.writes):
-        if not any(view.same(other) for other in seen):
-            seen.append(view)
-    return sum(_bytes(view) for view in seen)
-
-
-def _bytes(view: View) -> int:
-    steps = zip(view.shape, view.strides, strict=True)
-    return prod(n for n, stride in steps if stride) * ITEMSIZE[view.dtype]
+    total = 0
+    for i, view in enumerate((*call.reads, *call.writes)):
+        if any(view.same(other) for other in seen):
+            continue
+        seen.append(view)
+        steps = zip(view.shape, view.strides, strict=True)
+        total += prod(n for n, step in steps if step or i in rows) * ITEMSIZE[view.dtype]
+    return total
 
 
 # Lines -----------------------------------------------------------------------------------------
