@@ -13,7 +13,6 @@ do is called as it is (Opaque).
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -29,10 +28,10 @@ from ..node import CONST, INPUT, ITEM, REBOUND, Graph, Node, Spec, execute
 from . import calls
 from .groups import Group, Member, Store, copying, filling, fresh
 from .lower import NATIVE
+from .order import REDUCTIONS, SMALL, VIEWS, ordered
 from .scalar import NoValue
 from .views import Buffer, Call, Shape, View, whole
 
-SMALL = 8192  # elements: such values are computed as soon as they can be
 CHEAP = 4  # map instructions that are rather repeated than stored
 CHAIN = 16  # the same for one reader: it computes them instead, not once more
 FOLDED = 1 << 22  # elements of a value that depends on nothing: computed with the plan
@@ -54,7 +53,7 @@ class Fuser:
     def __init__(self, roots: Sequence[Node], states: dict[Node, Node], target: Target) -> None:
         """states: for an INPUT whose Tensor changes, the node that it ends as."""
         self.roots, self.states, self.target = roots, states, target
-        self.graph = Graph(roots)
+        self.graph, self.ends = Graph(roots), set(roots)
         self.users = self.graph.users()
         self.units: list[Group | Call] = []
         self.unit_of: dict[Node, int] = {}  # of values that a unit makes
@@ -84,40 +83,11 @@ class Fuser:
         return found
 
     def run(self) -> Fused:
-        for node in self._order():
+        for node in ordered(self.graph, self.users):
             self._place(node)
         for root in self.roots:
             self.view(root)
         return Fused(self.units, self.places, self.refusals, self.inputs, self.constants)
-
-    def _order(self) -> list[Node]:
-        """Topological: small values first, then those that are smaller than what they are made of
-        (a weight's gradient, a sum), otherwise as the program made them; sums of numbers last, so
-        that a long one is one kernel."""
-        waiting = {node: len(set(node.srcs)) for node in self.graph}
-        number = {node: i for i, node in enumerate(self.graph)}
-
-        def key(node: Node) -> tuple[int, int, int]:
-            size = _size(node)
-            shrinks = node.srcs and 2 * size <= max(map(_size, node.srcs))
-            summed = all(user.op in _REDUCTIONS for user in self.users[node])
-            frees = shrinks or (summed and self.users[node])
-            if size == 1 and node.op is ops.ADD and node.dtype.is_floating_point:
-                return 3, node.place, number[node]
-            free = size <= SMALL or node.op in _VIEWS
-            return (0 if free else 1 if frees else 2), node.place, number[node]
-
-        ready = [(*key(n), n) for n, count in waiting.items() if not count]
-        heapq.heapify(ready)
-        order: list[Node] = []
-        while ready:
-            *_, node = heapq.heappop(ready)
-            order.append(node)
-            for user in set(self.users[node]):
-                waiting[user] -= 1
-                if not waiting[user]:
-                    heapq.heappush(ready, (*key(user), user))
-        return order
 
     # One node -----------------------------------------------------------------------------------
     def _place(self, node: Node) -> None:
@@ -125,14 +95,14 @@ class Fuser:
             spec = node.spec
             self.inputs[node] = Buffer("input", spec[1].name, prod(spec[0]), node)  # type: ignore
             self.places[node] = whole(self.inputs[node], node.shape)
-        elif self._fold(node) or node.op in _VIEWS or node.op is ops.FULL:
+        elif self._fold(node) or node.op in VIEWS or node.op is ops.FULL:
             return
         elif not self._native(node):
             self._opaque(node, "its dtype or shape is not for kernels")
         elif node.op.kind == "map":
             if not self._map(node):
                 self._opaque(node, "its forward has no scalar expression")
-        elif node.op in _REDUCTIONS:
+        elif node.op in REDUCTIONS:
             if not self._reduce(node):
                 self._opaque(node, "these axes lie apart")
         else:
@@ -258,7 +228,8 @@ class Fuser:
             if level and not waits and self._try(group, unit, node, level):
                 return True
         alone = len(self.users[node]) == 1 and size > 1
-        if self._cost(node) <= CHEAP and (size > SMALL or alone):
+        waits = (size > SMALL or alone) and node not in self.ends  # those are stored anyway
+        if waits and self._cost(node) <= CHEAP:
             self.deferred.add(node)
             return True
         return self._beside(node, unit) or self._begin(node)
@@ -411,7 +382,7 @@ class Fuser:
         full = int(2 * prod(node.shape) > size)
         if node in self.places or node in self.folded or node.op is INPUT:
             return 0, full
-        if node.op in _VIEWS:
+        if node.op in VIEWS:
             src = node.srcs[0]
             return (0, full) if src in self.places or src.op is INPUT or not full else None
         if self._little(node):
@@ -450,6 +421,8 @@ class Fuser:
             if number is None:
                 return None
             inputs.append(number)
+        if node not in group.nodes:
+            group.nodes.append(node)
         return group.program.map(node.op.forward, inputs, _name(node), dict(node.attrs))
 
     # Reductions ---------------------------------------------------------------------------------
@@ -554,11 +527,6 @@ class Fuser:
         group.stores.append(Store(instr, view, -1, 0))
 
 
-def _size(node: Node) -> int:
-    specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
-    return sum(prod(s.shape) for s in specs)
-
-
 def _name(node: Node) -> str:
     return node.dtype.name
 
@@ -609,7 +577,3 @@ def _moved(node: Node, src: View) -> View | None:
     if op is ops.FLIP:
         return src.flip(attrs["axis"])
     return src  # REBOUND
-
-
-_VIEWS = (ops.RESHAPE, ops.BROADCAST, ops.PERMUTE, ops.SLICE, ops.FLIP, ITEM, REBOUND)
-_REDUCTIONS = (ops.SUM, ops.MAX, ops.MIN, ops.ANY, ops.ALL, ops.ARGMAX, ops.ARGMIN)
