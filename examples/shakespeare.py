@@ -59,7 +59,10 @@ def batches(ids: Array, seed: int) -> Iterator[tuple[tx.Tensor, tx.Tensor]]:
 def train(text: Text, steps: int) -> GPT:
     """A trained model; prints its losses on the way."""
     model = GPT(GPTConfig(len(text.characters), LAYERS, HEADS, WIDTH, BLOCK))
-    optimizer = AdamW(model.parameters(), lr=LR, betas=(0.9, 0.99), weight_decay=0.1)
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]  # norms are not to shrink
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    optimizer = AdamW(groups, lr=LR, betas=(0.9, 0.99))
     schedule = Cosine(optimizer, steps, min(WARMUP, steps // 2), MIN_LR)
 
     @tx.compile
