@@ -275,3 +275,21 @@ def test_a_gpts_training_step() -> None:
     assert [len(x) for x in rows_with("log", found)] == [1, 0]
     assert B * 4 * T * T not in sizes(found, "arena")
     assert len(found.aliases) >= 3 * len(list(model.parameters()))
+
+
+def test_a_forward_that_is_no_expression_is_called_as_it_is() -> None:
+    """Whatever it does with its arrays, alone or among maps that would repeat it."""
+    for name, forward in {
+        "cube_root": lambda xp, x: np.cbrt(x),
+        "turned": lambda xp, x: x + x[::-1],
+        "chooses": lambda xp, x: x if x.max() > 0 else -x,
+    }.items():
+        op = tx.Op(f"test_{name}", kind="map", forward=forward)
+        try:
+            x = floats(100, 200)
+            f = tx.compile(lambda x, op=op: (op(x * 2) + 1, op(x * 2) * 3))
+            for a, b in zip(f(x), (op(x * 2) + 1, op(x * 2) * 3), strict=True):
+                np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6)
+            assert "no scalar expression" in f.explain()
+        finally:
+            del tx.node.OPS[op.name]

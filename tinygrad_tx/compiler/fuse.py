@@ -29,7 +29,7 @@ from . import calls
 from .groups import Group, Member, Store, copying, filling, fresh
 from .lower import NATIVE
 from .order import REDUCTIONS, SMALL, VIEWS, ordered
-from .scalar import NoValue
+from .scalar import NoValue, Program
 from .views import Buffer, Call, Shape, View, whole
 
 CHEAP = 4  # map instructions that are rather repeated than stored
@@ -63,6 +63,7 @@ class Fuser:
         self.constants: dict[Buffer, Any] = {}
         self.packed: dict[Any, View] = {}  # made by calls.py, for products that share an operand
         self.refusals: list[str] = []
+        self.expressed: dict[Any, bool] = {}
         self.deferred: set[Node] = set()  # cheap maps that nobody has asked to be stored
         self.readers: dict[Node, int] = {}  # the last group that reads a value element by element
         self.columns: list[int] = []  # groups along rows that may take more
@@ -100,7 +101,7 @@ class Fuser:
         elif not self._native(node):
             self._opaque(node, "its dtype or shape is not for kernels")
         elif node.op.kind == "map":
-            if not self._map(node):
+            if not (self._expresses(node) and self._map(node)):
                 self._opaque(node, "its forward has no scalar expression")
         elif node.op in REDUCTIONS:
             if not self._reduce(node):
@@ -109,6 +110,15 @@ class Fuser:
             made = calls.CALLS.get(node.op)
             if made is None or not made(self, node):
                 self._opaque(node, "no kernel does this")
+
+    def _expresses(self, node: Node) -> bool:
+        """Whether a map's forward makes sense for single elements; asked once for each use."""
+        dtypes = tuple(map(_name, node.srcs))
+        key = node.op, dtypes, repr(node.attrs)
+        if key not in self.expressed:
+            attrs = dict(node.attrs)
+            self.expressed[key] = Program.expresses(node.op.forward, dtypes, attrs)
+        return self.expressed[key]
 
     def _native(self, node: Node) -> bool:
         specs = [node.spec] if isinstance(node.spec, Spec) else list(node.spec)

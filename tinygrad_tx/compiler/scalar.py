@@ -46,10 +46,26 @@ class Program:
             return number
         return self.add("cast", (number,), dtype)
 
+    @staticmethod
+    def expresses(forward: Any, dtypes: tuple[str, ...], attrs: dict[str, Any]) -> bool:
+        """Whether a map op's forward can be made of instructions."""
+        trial = Program()
+        inputs = [trial.add("load", (), dtype, i) for i, dtype in enumerate(dtypes)]
+        try:
+            trial.map(forward, inputs, dtypes[0], attrs)
+        except NoValue:
+            return False
+        return True
+
     def map(self, forward: Any, inputs: list[int], dtype: str, attrs: dict[str, Any]) -> int:
         """Call a map op's forward on the instructions `inputs`; the number of the result."""
         symbols = [Symbol(self, n) for n in inputs]
-        out = forward(Namespace(self), *symbols, **attrs)
+        try:
+            out = forward(Namespace(self), *symbols, **attrs)
+        except NoValue:
+            raise
+        except Exception as error:  # whatever a forward does with what is no array
+            raise NoValue(f"{type(error).__name__}: {error}") from error
         if not isinstance(out, Symbol):  # a forward may give a constant
             return self.const(out, dtype)
         return self.cast(out.number, dtype)
