@@ -481,6 +481,7 @@ def test_without_llvmlite_kernels_run_in_numpy(monkeypatch: pytest.MonkeyPatch) 
     def missing() -> None:
         raise NativeUnavailable("llvmlite is missing")
 
+    monkeypatch.delenv("TX_TARGET", raising=False)
     monkeypatch.setattr("tinygrad_tx.compiler.compiled.host_target", missing)
     f = tx.compile(lambda x: (x @ x).softmax(-1).sum())
     with pytest.warns(UserWarning, match="llvmlite is missing; kernels run in NumPy"):
