@@ -24,7 +24,7 @@ from . import executor, jit, library
 
 Words = npt.NDArray[np.int64]
 
-_PATIENCE = 200_000  # nanoseconds that a worker watches: about a step of decoding
+_PATIENCE = 500_000  # nanoseconds that a worker watches: longer than Python takes between two steps
 _LINE = 64
 
 _LOCK = RLock()  # one job at a time; also guards the two below
