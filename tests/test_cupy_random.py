@@ -48,10 +48,10 @@ class SimulatedModule:
         source.write_text(PRELUDE + code)
         command = ["g++", "-O1", "-shared", "-fPIC", *options, str(source), "-o", str(library)]
         subprocess.run(command, check=True)
-        self.library = ctypes.CDLL(str(library))
+        self.compiled = ctypes.CDLL(str(library))
 
     def get_function(self, name: str) -> Callable[..., None]:
-        function = getattr(self.library, name)
+        function = getattr(self.compiled, name)
 
         def kernel(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
             raw = [
@@ -61,7 +61,7 @@ class SimulatedModule:
                 for a in args
             ]
             for thread in range(grid[0] * block[0]):
-                self.library.place(*divmod(thread, block[0]), block[0])
+                self.compiled.place(*divmod(thread, block[0]), block[0])
                 function(*raw)
 
         return kernel
