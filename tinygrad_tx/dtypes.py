@@ -53,6 +53,7 @@ bool_ = DType("bool", "b", 1)
 ALL = {d.name: d for d in (float64, float32, float16, bfloat16, int64, int32, bool_)}
 _CATEGORY = {"b": 0, "i": 1, "f": 2}
 _PYTHON = {bool: bool_, int: int64, float: float32}
+_BY_NUMPY = {np.dtype(name): d for name, d in ALL.items() if name != "bfloat16"}
 
 
 @cache
@@ -73,6 +74,8 @@ def as_dtype(value: Any) -> DType:
     """The DType meant by a DType, a name, a NumPy dtype or a Python type; DTypeError if none."""
     if isinstance(value, DType):
         return value
+    if isinstance(value, np.dtype) and value in _BY_NUMPY:
+        return _BY_NUMPY[value]
     if isinstance(value, type) and value in _PYTHON:
         return _PYTHON[value]
     try:

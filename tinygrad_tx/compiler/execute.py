@@ -71,6 +71,10 @@ class Execution(Recording):
         self.where = {
             n: order[plan.aliases.get(v.buffer, v.buffer)] for n, v in plan.places.items()
         }
+        # The inputs whose arrays each run asks for. Others are known to lie where they lay, and to
+        # look at hundreds of them takes its time after a run that has emptied the caches.
+        outlast = {i for i in self.where.values() if i < len(self.buffers)}
+        self.asked = sorted(outlast.union(self.states))
         self.arena = [(b.number, offset) for b, offset in plan.offsets.items()]
         self.placed = -1  # the address of the arena that the table has
         self.moved = True  # whether the table knows more than the segments' arguments
@@ -113,7 +117,9 @@ class Execution(Recording):
 
     def run(self, match: Match) -> Any:
         """The function's result for a call. The caller is inside the arena."""
-        arrays = [node.array for node in match.nodes]
+        arrays: list[Any] = [None] * len(match.nodes)
+        for i in (*self.asked, *match.strangers):
+            arrays[i] = match.nodes[i].array
         shared = self._bind(match, arrays)
         self.report[0] = 0
         self.runs += 1
@@ -183,9 +189,9 @@ class Execution(Recording):
 
     # Before a run -------------------------------------------------------------------------------
     def _bind(self, match: Match, arrays: list[Any]) -> set[int]:
-        """Find every buffer's address. arrays: of the inputs; copies take the place of those that
-        kernels cannot read or must not write, and the results' are appended. Gives the numbers of
-        the states that run on a copy."""
+        """Find every buffer's address. arrays: of the inputs asked for; copies take the place of
+        those that kernels cannot read or must not write, and the results' are appended. Gives the
+        numbers of the states that run on a copy."""
         bases = self.bases
         shared = self._shared(match, arrays)
         for i in {*match.strangers, *shared}:

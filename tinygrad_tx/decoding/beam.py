@@ -62,6 +62,7 @@ class BeamSearch:
         self._penalties = penalties(max(limits), length_penalty)
         self._finished: list[list[Hypothesis]] = [[] for _ in limits]  # of each row, best first
         self._worst = np.full(len(limits), -np.inf)  # of each row, where it has `width` finished
+        self._any_full = False  # whether there is such a row
         self.rows = np.arange(len(limits))
         self._scores = np.full((len(limits), beam_size), -np.inf)
         self._scores[:, 0] = 0.0
@@ -90,25 +91,36 @@ class BeamSearch:
         totals = (self._scores[:, :, None] + log_probs).reshape(slots, width * k)
         ids = ids.reshape(slots, width * k)
         ends = ids == self._eos_id
-        if self._n < self._min_new_tokens:
+        ending = ends.any()  # mostly not, which saves half of the work
+        if ending and self._n < self._min_new_tokens:
             totals[ends] = -np.inf
         order = (-totals).argsort(axis=1, kind="stable")  # of equal ones the first
-        ends = ends[every, order]
         live = order[:, :width]
-        if ends[:, :width].any():
-            self._take_finished(totals, order, ends)
-            live = order[every, ends.argsort(axis=1, kind="stable")[:, :width]]
-        # Fewer candidates than places: some are end tokens, which do not live on.
-        self._scores = np.where(ids[every, live] == self._eos_id, -np.inf, totals[every, live])
+        if ending:
+            ends = ends[every, order]
+            if ends[:, :width].any():
+                self._take_finished(totals, order, ends)
+                live = order[every, ends.argsort(axis=1, kind="stable")[:, :width]]
+        chosen, self._scores = ids[every, live], totals[every, live]
+        if ending:
+            # Fewer candidates than places: some are end tokens, which do not live on.
+            self._scores[chosen == self._eos_id] = -np.inf
         self.parents = live // k
         if self.reorders:
             self._tokens = self._tokens[every, self.parents]
-        self._tokens[:, :, self._n] = ids[every, live]
+        self._tokens[:, :, self._n] = chosen
         self._n += 1
+        self._end_rows()
+
+    def _end_rows(self) -> None:
+        """See which rows are done."""
         at_limit = self._limits == self._n
-        for i in np.flatnonzero(at_limit & ~self.done):
-            self._take_unfinished(int(i))
-        self.done = self.done | at_limit | (self._bounds() <= self._worst[self.rows])
+        if at_limit.any():
+            for i in np.flatnonzero(at_limit & ~self.done):
+                self._take_unfinished(int(i))
+        self.done = self.done | at_limit
+        if self._any_full:
+            self.done |= self._bounds() <= self._worst[self.rows]
 
     def results(self, n: int) -> list[list[Hypothesis]]:
         """The n best hypotheses of each row, best first."""
@@ -139,7 +151,7 @@ class BeamSearch:
         )
         del best[self.width :]
         if len(best) == self.width:
-            self._worst[row] = best[-1].score
+            self._worst[row], self._any_full = best[-1].score, True
 
     def _bounds(self) -> Floats:
         """The best score that any live hypothesis of each slot can still reach."""

@@ -94,6 +94,9 @@ def generate(
 def evaluating(model: Model) -> Iterator[None]:
     """The model in evaluation mode; each of its modules is in the mode it was in afterwards."""
     modes = [(module, module.training) for module in model.modules()]
+    if not any(mode for _, mode in modes):
+        yield
+        return
     modes[0][0].eval()
     try:
         yield

@@ -4,8 +4,8 @@ Comes in: a model that can be decoded, padded ids, a search. Goes out: nothing; 
 what was found. Called by generate.py.
 
 A step (feed the newest tokens, update the caches, choose candidates) is traced once for each shape:
-position and settings are 0-d Tensors, and only the candidates leave it. Shapes are rounded up to a
-small set, so there are few.
+position and settings are 0-d Tensors, it moves the position on, and only the candidates leave it.
+Shapes are rounded up to a small set, so there are few.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Steps:
             if rows is not None:
                 state.reorder(rows)
             logits = _alive(owner).step(state, ids, position)
+            position.assign(position + 1)
             if logits.dtype.itemsize < 4:
                 logits = logits.to(float32)
             return choice(logits.log_softmax(-1), *inputs)
@@ -103,14 +104,13 @@ def decode(
     search.select(*_filled(np.arange(len(ids))))
     counts = None if lengths is None else on_device(lengths[search.rows])
     start = steps.start(on_device(ids[search.rows]), counts, max_new_tokens, search.width)
-    state, newest, position = start.state, start.ids, start.position.item()
+    state, newest, position = start.state, start.ids, start.position
     while True:
         slots, width = search.parents.shape
         rows = None
         if search.reorders:
             rows = on_device((np.arange(slots)[:, None] * width + search.parents).reshape(-1))
-        at = on_device(np.array(position))
-        found = steps.step(search.choice, state, rows, newest, at, search.inputs())
+        found = steps.step(search.choice, state, rows, newest, position, search.inputs())
         log_probs, chosen = (x.numpy().reshape(slots, width, -1) for x in found)
         _require_numbers(search, log_probs)
         search.advance(log_probs.astype(np.float64), chosen)
@@ -122,7 +122,6 @@ def decode(
             search.select(kept, filling)
             state = state.keep(on_device(kept))
         newest = on_device(search.tokens.reshape(-1))
-        position += 1
 
 
 def _filled(slots: Ints) -> tuple[Ints, Bools]:
@@ -133,6 +132,8 @@ def _filled(slots: Ints) -> tuple[Ints, Bools]:
 
 def _require_numbers(search: Search, log_probs: NDArray[Any]) -> None:
     # A logit that is NaN or +inf makes NaN of its whole row, and NaN comes first among candidates.
+    if not np.isnan(log_probs.sum()):  # mostly so
+        return
     bad = np.isnan(log_probs[:, :, 0]).any(axis=1) & ~search.done
     if bad.any():
         raise UserError(
