@@ -150,6 +150,37 @@ def busy() -> float:
     return found
 
 
+def each(
+    benchmark: str,
+    whats: Sequence[str],
+    names: Sequence[str],
+    args: argparse.Namespace,
+    measure: Callable[[str, Sequence[str], int, int], dict[str, Any]],
+    report: Callable[[str, dict[str, Any]], None],
+) -> int:
+    """Measure and report each work or case at each number of threads; 0 where all contenders agree,
+    else 1. measure: gets it, the contenders, threads and repeats, and says `agree` in its result.
+    """
+    agree = True
+    for what in whats:
+        runs = []
+        for threads in args.threads:
+            run = measure(what, names, threads, args.repeats)
+            report(what, run)
+            runs.append(run)
+            agree = agree and run["agree"]
+        print(write(benchmark, what, names, {"runs": runs}, args.out))
+    return 0 if agree else 1
+
+
+def command(main: Callable[[], int]) -> None:
+    """Run a benchmark's main as the program; a worker's failure is its last words."""
+    try:
+        sys.exit(main())
+    except WorkerError as error:
+        sys.exit(str(error))
+
+
 # Results ---------------------------------------------------------------------------------------
 
 
@@ -259,6 +290,35 @@ def parser(description: str, examples: str, against: str) -> argparse.ArgumentPa
         "--out", type=Path, default=RESULTS, metavar="DIR", help="where results are written"
     )
     return found
+
+
+def add_choice(
+    options: argparse.ArgumentParser,
+    flag: str,
+    known: Iterable[str],
+    every: Sequence[str],
+    default: Sequence[str] | None = None,
+) -> None:
+    """An option that is a list of known names; `all` stands for `every`, which is the default where
+    there is no other."""
+    said = "the default" if default is None else f"default: {','.join(default)}"
+    options.add_argument(
+        flag,
+        type=names_of(known, every),
+        default=list(every if default is None else default),
+        metavar="NAME,...",
+        help=f"{', '.join(known)}, or all ({', '.join(every)}; {said})",
+    )
+
+
+def add_repeats(options: argparse.ArgumentParser, default: int) -> None:
+    options.add_argument(
+        "--repeats",
+        type=int,
+        default=default,
+        metavar="N",
+        help=f"turns of each contender (default: {default})",
+    )
 
 
 def names_of(known: Iterable[str], every: Iterable[str] = ()) -> Callable[[str], list[str]]:

@@ -7,22 +7,12 @@ time of the step minus that of a later one like it, so that what is left is trac
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from .common import (
-    Worker,
-    WorkerError,
-    names_of,
-    parser,
-    present,
-    show,
-    workers,
-    write,
-)
+from .common import Worker, add_choice, command, parser, present, show, workers, write
 from .works import MEASURED, WORKS
 
 EXAMPLES = """\
@@ -33,13 +23,7 @@ NEW_SHAPE = 0.75  # of the length
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser("Seconds that a first step costs beyond a later one.", EXAMPLES, "")
-    options.add_argument(
-        "--work",
-        type=names_of(WORKS, MEASURED),
-        default=["W2"],
-        metavar="NAME,...",
-        help=f"{', '.join(WORKS)}, or all ({', '.join(MEASURED)}; default: W2)",
-    )
+    add_choice(options, "--work", WORKS, MEASURED, default=["W2"])
     args = options.parse_args(argv)
     names = present(args.against, "training")
     for work in args.work:
@@ -106,7 +90,4 @@ def report(work: str, threads: int, found: dict[str, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except WorkerError as error:
-        sys.exit(str(error))
+    command(main)

@@ -7,22 +7,22 @@ NEAR_TIE nobody is wrong.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from .common import (
     Worker,
-    WorkerError,
+    add_choice,
+    add_repeats,
     busy,
+    command,
+    each,
     interleave,
-    names_of,
     parser,
     present,
     show,
     summary,
     workers,
-    write,
 )
 from .works import DECODINGS, MEASURED_DECODINGS
 
@@ -39,28 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         EXAMPLES,
         "torch,torch-tuned,ctranslate2",
     )
-    options.add_argument(
-        "--case",
-        type=names_of(DECODINGS, MEASURED_DECODINGS),
-        default=list(MEASURED_DECODINGS),
-        metavar="NAME,...",
-        help=f"{', '.join(DECODINGS)}, or all ({', '.join(MEASURED_DECODINGS)}; the default)",
-    )
-    options.add_argument(
-        "--repeats", type=int, default=7, metavar="N", help="turns of each contender (default: 7)"
-    )
+    add_choice(options, "--case", DECODINGS, MEASURED_DECODINGS)
+    add_repeats(options, 7)
     args = options.parse_args(argv)
     names = present(args.against, "translator")
-    agree = True
-    for case in args.case:
-        runs = []
-        for threads in args.threads:
-            run = measure(case, names, threads, args.repeats)
-            report(case, run)
-            runs.append(run)
-            agree = agree and run["agree"]
-        print(write("decode", case, names, {"runs": runs}, args.out))
-    return 0 if agree else 1
+    return each("decode", args.case, names, args, measure, report)
 
 
 def measure(case: str, names: Sequence[str], threads: int, repeats: int) -> dict[str, Any]:
@@ -128,7 +111,4 @@ def report(case: str, run: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except WorkerError as error:
-        sys.exit(str(error))
+    command(main)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .common import (
-    WorkerError,
+    add_repeats,
+    command,
     interleave,
     names_of,
     parser,
@@ -98,9 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="NAME,...",
         help=f"of {', '.join(KERNELS)} (default: all)",
     )
-    options.add_argument(
-        "--repeats", type=int, default=5, metavar="N", help="turns of each contender (default: 5)"
-    )
+    add_repeats(options, 5)
     args = options.parse_args(argv)
     names = present(args.against, "kernel")
     runs = []
@@ -155,7 +154,4 @@ def report(names: Sequence[str], threads: int, found: Sequence[dict[str, Any]]) 
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except WorkerError as error:
-        sys.exit(str(error))
+    command(main)

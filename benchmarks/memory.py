@@ -6,10 +6,9 @@ the model is built, with its libraries loaded, to after some steps. Linux only.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from .common import WorkerError, names_of, parser, present, show, workers, write
+from .common import add_choice, command, parser, present, show, workers, write
 from .works import MEASURED, WORKS
 
 EXAMPLES = """\
@@ -19,13 +18,7 @@ EXAMPLES = """\
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser("MiB of memory that a model and its training take.", EXAMPLES, "torch")
-    options.add_argument(
-        "--work",
-        type=names_of(WORKS, MEASURED),
-        default=list(MEASURED),
-        metavar="NAME,...",
-        help=f"{', '.join(WORKS)}, or all ({', '.join(MEASURED)}; the default)",
-    )
+    add_choice(options, "--work", WORKS, MEASURED)
     options.add_argument("--steps", type=int, default=5, metavar="N", help="steps (default: 5)")
     args = options.parse_args(argv)
     names = present(args.against, "training")
@@ -56,7 +49,4 @@ def measure(work: str, name: str, threads: int, steps: int) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except WorkerError as error:
-        sys.exit(str(error))
+    command(main)

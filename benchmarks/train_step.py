@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from .common import (
-    WorkerError,
+    add_choice,
+    add_repeats,
     busy,
+    command,
+    each,
     interleave,
-    names_of,
     parser,
     present,
     show,
     summary,
     workers,
-    write,
 )
 from .works import MEASURED, WORKS
 
@@ -38,28 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         EXAMPLES,
         "torch,torch-tuned",
     )
-    options.add_argument(
-        "--work",
-        type=names_of(WORKS, MEASURED),
-        default=["W2"],
-        metavar="NAME,...",
-        help=f"{', '.join(WORKS)}, or all ({', '.join(MEASURED)}; default: W2)",
-    )
-    options.add_argument(
-        "--repeats", type=int, default=7, metavar="N", help="turns of each contender (default: 7)"
-    )
+    add_choice(options, "--work", WORKS, MEASURED, default=["W2"])
+    add_repeats(options, 7)
     args = options.parse_args(argv)
     names = present(args.against, "training")
-    agree = True
-    for work in args.work:
-        runs = []
-        for threads in args.threads:
-            run = measure(work, names, threads, args.repeats)
-            report(work, run)
-            runs.append(run)
-            agree = agree and run["agree"]
-        print(write("train_step", work, names, {"runs": runs}, args.out))
-    return 0 if agree else 1
+    return each("train_step", args.work, names, args, measure, report)
 
 
 def measure(name: str, names: Sequence[str], threads: int, repeats: int) -> dict[str, Any]:
@@ -109,7 +93,4 @@ def report(work: str, run: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except WorkerError as error:
-        sys.exit(str(error))
+    command(main)
