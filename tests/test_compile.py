@@ -490,3 +490,67 @@ def test_without_llvmlite_kernels_run_in_numpy(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TX_TARGET", "sparc")  # asked for by name: an error
     with pytest.raises(NativeUnavailable):
         tx.compile(lambda x: x + 1)(tx.ones(1))
+
+
+# Again and again ---------------------------------------------------------------------------------
+
+
+class Counter:
+    """Adds up numbers until there are enough."""
+
+    def __init__(self, limit: int) -> None:
+        self.total, self.steps = tx.zeros(3), tx.tensor(0)
+        self.enough, self.limit = tx.tensor(False), limit
+
+    def step(self, x: tx.Tensor) -> tx.Tensor:
+        self.total.assign(self.total + x * self.steps)
+        self.steps.assign(self.steps + 1)
+        self.enough.assign(self.steps >= self.limit)
+        return self.total.sum()
+
+
+@pytest.mark.parametrize("mode", ["native", "interp", "replay", "0"])
+def test_repeat_is_so_many_calls(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TX_COMPILE", mode)
+    for times, limit, wanted in ((5, 99, 5), (9, 4, 4), (1, 1, 1), (3, 1, 1)):
+        ours, eager = Counter(limit), Counter(limit)
+        step, x = tx.compile(ours.step), tx.tensor([1.0, 2.0, 0.5])
+        assert step.repeat(times, ours.enough, x) == wanted
+        for _ in range(wanted):
+            eager.step(x)
+        assert ours.total.tolist() == eager.total.tolist() and ours.steps.item() == wanted
+        assert step(x).item() == eager.step(x).item()
+
+
+def test_repeat_runs_one_after_the_other_without_a_look() -> None:
+    counter = Counter(1000)
+    step, x = tx.compile(counter.step), tx.ones(3)
+    step(x)
+    assert step.repeat(50, counter.enough, x) == 50
+    assert step.stats()["cache_hits"] == 1  # one look for all of them
+    assert counter.steps.item() == 51
+
+
+def test_repeat_leaves_alone_what_others_hold() -> None:
+    counter = Counter(1000)
+    step, x = tx.compile(counter.step), tx.ones(3)
+    step.repeat(3, counter.enough, x)
+    seen, kept = counter.total.numpy(), counter.total.detach()
+    step.repeat(4, counter.enough, x)
+    assert seen.tolist() == kept.tolist() == [3.0] * 3
+    assert counter.total.tolist() == [21.0] * 3
+
+
+def test_repeat_of_what_makes_new_gradients_calls_each_time() -> None:
+    ours = State()
+    assert tx.compile(ours.step).repeat(4, tx.tensor(False), *batch(0)) == 4
+    eager = State()
+    for _ in range(4):
+        eager.step(*batch(0))
+    np.testing.assert_allclose(ours.w.numpy(), eager.w.numpy(), rtol=1e-5, atol=1e-6)
+    assert ours.steps.item() == 4
+
+
+def test_repeat_wants_at_least_one() -> None:
+    with pytest.raises(ValueError, match="times is 0; it must be 1 or more"):
+        tx.compile(lambda: None).repeat(0, tx.tensor(True))

@@ -26,7 +26,9 @@ from decoding_case import (
 )
 
 import tinygrad_tx as tx
+from tinygrad_tx.compiler.compiled import Compiled
 from tinygrad_tx.decoding import Hypothesis, generate
+from tinygrad_tx.decoding.beam import BeamSearch
 from tinygrad_tx.decoding.loop import Steps, round_up
 from tinygrad_tx.errors import UserError
 
@@ -68,12 +70,23 @@ def test_a_beam_as_wide_as_everything_finds_the_true_best(alpha: float, min_new:
 
 
 @pytest.mark.parametrize(("beam", "alpha"), SEARCHES)
-def test_stopping_early_changes_nothing(beam: int, alpha: float) -> None:
-    early = 0
+def test_stopping_early_changes_nothing(
+    beam: int, alpha: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = steps = 0
+    advance = BeamSearch.advance
+
+    def counted(self: BeamSearch, *candidates: Any) -> None:
+        nonlocal steps
+        steps += 1
+        advance(self, *candidates)
+
+    monkeypatch.setattr(BeamSearch, "advance", counted)
     for seed in range(12):
         tx.manual_seed(seed)
         model = Recurrent(5, scale=1.5 * (1 + seed % 4))
         sources = [[1], [2, 3], [3, 1, 2]]
+        steps = 0
         found = generate(
             model,
             sources,
@@ -82,8 +95,7 @@ def test_stopping_early_changes_nothing(beam: int, alpha: float) -> None:
             length_penalty=alpha,
             num_return_sequences=beam,
         )
-        stats = Steps.of(model).step.stats()
-        early += 1 + stats["retraces"] + stats["cache_hits"] < 9
+        early += steps < 9
         for source, row in zip(sources, found, strict=True):
             wanted, _ = reference(
                 model.log_probs(source), model.config.eos_id, limit=9, beam=beam, alpha=alpha
@@ -285,6 +297,31 @@ def test_a_step_is_traced_once_for_each_shape() -> None:
     assert step.stats()["retraces"] == 0
     generate(model, [[8, 9, 10]], max_new_tokens=24)
     assert step.stats()["retraces"] == 1
+
+
+@pytest.mark.parametrize("mode", ["native", "interp", "replay", "0"])
+def test_greedy_steps_follow_each_other_until_a_row_ends(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search is asked in between only where a row may be done."""
+    monkeypatch.setenv("TX_COMPILE", mode)
+    asked = []
+    repeat = Compiled.repeat
+
+    def counted(self: Compiled, *args: Any) -> int:
+        asked.append(repeat(self, *args))
+        return asked[-1]
+
+    monkeypatch.setattr(Compiled, "repeat", counted)
+    # 0 1 2 3 end, and in a circle before it: 4 5 6 4 ..., which never ends.
+    follows = [1, 2, 3, 7, 5, 6, 4, 0]
+    model = Chain(np.eye(8)[follows] * 0.9 + 0.0125)
+    found = generate(model, [[3], [1], [4], [0]], max_new_tokens=12)
+    assert [row[0].tokens for row in found] == [[], [2, 3], [5, 6, 4] * 4, [1, 2, 3]]
+    assert asked == [1, 2, 1, 8]
+    asked.clear()
+    generate(model, [[4]], max_new_tokens=12, min_new_tokens=12)
+    assert asked == [12]
 
 
 def test_rows_that_are_done_are_left_out() -> None:

@@ -32,8 +32,8 @@ def shares(
     grid = (np.arange(points) + 0.5) / points
     log_probs = tx.tensor(np.tile(np.log(probs), (points, 1)))
     draw = Draw(top_k, top_p < 1, eos_id=len(probs) - 1)
-    settings = [tx.tensor(np.array(x)) for x in (temperature, top_p, may_end)]
-    values, ids = draw(log_probs, tx.tensor(grid), *settings)
+    settings = [tx.tensor(np.array(x)) for x in (temperature, top_p, 1 - may_end)]
+    values, ids = draw(log_probs, tx.tensor(0), tx.tensor(grid[None]), *settings)
     assert ids.shape == (points, 1)
     np.testing.assert_array_equal(values.numpy(), np.log(probs)[ids.numpy()])
     return np.bincount(ids.numpy().ravel(), minlength=len(probs)) / points
@@ -75,9 +75,9 @@ def test_each_token_has_its_share(settings: dict[str, Any], wanted: Array) -> No
 def test_what_has_no_probability_is_never_drawn() -> None:
     draw = Draw(0, False, eos_id=3)
     log_probs = tx.tensor(np.array([[0, 0.5, 0, 0.5]] * 3)).log()
-    uniforms = tx.tensor(np.array([0.0, 0.5, 1 - 2.0**-24]))
-    one, yes = tx.tensor(1.0, dtype=tx.float64), tx.tensor(True)
-    _, ids = draw(log_probs, uniforms, one, one, yes)
+    uniforms = tx.tensor(np.array([[0.9] * 3, [0.0, 0.5, 1 - 2.0**-24]]))
+    one = tx.tensor(1.0, dtype=tx.float64)
+    _, ids = draw(log_probs, tx.tensor(1), uniforms, one, one, tx.tensor(1))
     assert ids.tolist() == [[1], [3], [3]]
 
 

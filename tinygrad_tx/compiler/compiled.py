@@ -32,7 +32,7 @@ from . import debug
 from .arena import ARENA
 from .execute import Execution
 from .inputs import Match, difference
-from .replay import Replay
+from .replay import Replay, Rounds
 from .trace import Signature, Traced, name_of, trace
 
 MAX_PLANS = 64
@@ -64,9 +64,29 @@ class Compiled:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(args, kwargs, None)
+
+    def repeat(self, times: int, until: Tensor, /, *args: Any, **kwargs: Any) -> int:
+        """Call it again and again with the same arguments, `times` times at most, until it has made
+        the 0-d Tensor `until` true; how many calls that were. What they return is dropped.
+
+        Where all that a call changes is written in place, the next one starts at once, without a
+        look at its arguments.
+        """
+        if times < 1:
+            raise ValueError(f"repeat: times is {times}; it must be 1 or more")
+        rounds = Rounds(times, until)
+        while True:
+            self._call(args, kwargs, rounds)
+            if not rounds.again():
+                return times - rounds.left
+
+    def _call(self, args: Any, kwargs: Any, rounds: Rounds | None) -> Any:
         if current_trace() is not None or ARENA.mine or os.environ.get("TX_COMPILE") == "0":
             # Inside another trace it becomes part of that. Inside a run (an op of one's own may
             # call anything) the memory for another one is taken.
+            if rounds is not None:
+                rounds.left -= 1
             return self._f(*args, **kwargs)
         with self._lock:
             flat: list[Any] = []
@@ -76,13 +96,13 @@ class Compiled:
                 if plan is not None and match is not None:
                     self._hits += 1
                     self._last = plan
-                    return plan.run(match)
+                    return plan.run(match, rounds)
             plan = self._last = self._make(key, args, kwargs, flat)
             with ARENA:
                 match = plan.inputs.find(flat)
                 if match is None:  # another thread has changed what the trace has seen
                     raise TraceError(f"{self._name}: {plan.inputs.broken(flat)}")
-                return plan.run(match)
+                return plan.run(match, rounds)
 
     def graph(self) -> Graph:
         """The graph of the plan that ran last."""

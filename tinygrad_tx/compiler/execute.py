@@ -27,10 +27,10 @@ from . import check, debug
 from .arena import ARENA
 from .explain import explained
 from .inputs import Match
-from .ownership import early, held_elsewhere, may_stay
+from .ownership import held_elsewhere, may_stay
 from .packs import Packs
-from .plan import Plan, indices, make
-from .replay import Recording
+from .plan import Plan, early, indices, make
+from .replay import Recording, Rounds
 from .segment import Segment, Words
 from .trace import Argument, Traced
 from .views import ITEMSIZE, Buffer, Launch, View
@@ -110,23 +110,26 @@ class Execution(Recording):
         self.arguments = {i for i, x in enumerate(inputs) if isinstance(x.source, Argument)}
         self.states = [i for i, b in enumerate(self.buffers) if b.state]
         # A check that fails leaves all as it was.
-        soon = set(range(len(plan.buffers))) if self.checked else early(plan)
+        soon = {b.number for b in (plan.buffers if self.checked else early(plan.steps))}
         self.early = {i for i in self.states if not soon.isdisjoint(self.numbers[i])}
         asks = {i: requires_grad for i, _, requires_grad in self.changed}
         self.asks = {i: asks[i] for i in self.states}  # whether they go on asking for a gradient
+        # Whether a run changes nothing but what it may write over.
+        self.steady = len(self.changed) == len(self.states) and not self.traced.grads
 
-    def run(self, match: Match) -> Any:
-        """The function's result for a call. The caller is inside the arena."""
+    def run(self, match: Match, rounds: Rounds | None = None) -> Any:
+        """The function's result for a call. The caller is inside the arena. rounds: it runs again
+        and again where a run leaves everything as the next one needs it."""
         arrays: list[Any] = [None] * len(match.nodes)
         for i in (*self.asked, *match.strangers):
             arrays[i] = match.nodes[i].array
         shared = self._bind(match, arrays)
-        self.report[0] = 0
-        self.runs += 1
-        if self.runs == TIMED or self.debug >= debug.TIMES:
-            self._run_timed()
-        else:
-            self._run()
+        self._once()
+        if rounds is not None:
+            rounds.left -= 1
+            while self.steady and not shared and rounds.again():
+                self._once()
+                rounds.left -= 1
         where = self.where
         result = self.commit(
             match.tensors,
@@ -136,6 +139,14 @@ class Execution(Recording):
         for i in shared:
             self.inputs.remember(i, match.tensors[i]._node)
         return result
+
+    def _once(self) -> None:
+        self.report[0] = 0
+        self.runs += 1
+        if self.runs == TIMED or self.debug >= debug.TIMES:
+            self._run_timed()
+        else:
+            self._run()
 
     def _run(self) -> None:
         """Run all steps."""

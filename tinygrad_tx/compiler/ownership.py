@@ -1,8 +1,8 @@
 """ownership: which state a run may write over where it lies.
 
-In: a plan, and at each run the state's Tensors, nodes and arrays. Out: what is somebody else's too,
-or is not safe yet. Called by execute.py. What numpy(), detach(), an eager graph or a second Tensor
-hold keeps its values, so they are looked for where they cannot hide: in the numbers of references.
+In: at each run the state's Tensors, nodes and arrays. Out: what is somebody else's too. Called by
+execute.py. What numpy(), detach(), an eager graph or a second Tensor hold keeps its values, so they
+are looked for where they cannot hide: in the numbers of references.
 """
 
 from __future__ import annotations
@@ -14,21 +14,6 @@ import numpy as np
 
 from ..node import Node
 from ..tensor import Tensor
-from .plan import Plan, indices
-from .views import Launch
-
-
-def early(plan: Plan) -> set[int]:
-    """Numbers of the buffers that are written before the last index is checked and the last op
-    called: while the run may still fail."""
-    found: set[int] = set()
-    written: set[int] = set()
-    for step in plan.steps:
-        for wave in [[step]] if isinstance(step, Launch) else step:
-            written |= {view.buffer.number for launch in wave for view in launch.writes}
-            if isinstance(step, Launch) or indices(wave):
-                found |= written
-    return found
 
 
 def held_elsewhere(items: list[Any], which: list[int]) -> list[int]:

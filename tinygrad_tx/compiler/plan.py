@@ -27,10 +27,11 @@ from .lower import lower
 from .panels import panelled
 from .passes import PASSES
 from .rewrite import share
-from .views import Buffer, Call, Launch, View, whole
+from .views import ITEMSIZE, Buffer, Call, Launch, View, whole
 
 WINDOW = 32  # how many launches back one may go to find company
 ALIGN = 64  # bytes
+SMALL = 1024  # elements of state that is rather copied than made anew
 
 
 @dataclass(eq=False)
@@ -77,6 +78,10 @@ def make(results: Sequence[Node], states: dict[Node, Node], target: Target) -> P
     seconds = time.perf_counter() - started
     fuser = Fuser(roots, final, target)
     fused = fuser.run()
+    for source in states:  # one that nobody reads can be written over as well
+        if source not in fused.inputs and source.dtype.name in ITEMSIZE:
+            buffer = Buffer("input", source.dtype.name, int(np.prod(source.shape)), source)
+            fused.inputs[source] = buffer
     places = {end: fuser.view(found[end]) for end in ends}
     units = fused.units
     handed: dict[tuple[Buffer, int], Buffer] = {}
@@ -90,6 +95,12 @@ def make(results: Sequence[Node], states: dict[Node, Node], target: Target) -> P
     launches, kept = _kept(launches, {fused.inputs[s] for s in states if s in fused.inputs})
     aliases = _in_place(launches, states, places, fused.inputs)
     steps = _waves(launches, aliases)
+    if copies := _copied_at_the_end(steps, states, places, fused.inputs, aliases):
+        launches += copies
+        if steps and isinstance(steps[-1], list):
+            steps[-1].append(copies)
+        else:
+            steps.append([copies])
     plan = Plan(
         steps,
         _buffers([*launches, *map(Launch, ([call] for call in kept))], fused.inputs, places),
@@ -229,6 +240,47 @@ def _in_place(
             aliases[new] = old
             old.state = True
     return aliases
+
+
+def _copied_at_the_end(
+    steps: Sequence[list[list[Launch]] | Launch],
+    states: dict[Node, Node],
+    places: dict[Node, View],
+    inputs: dict[Node, Buffer],
+    aliases: dict[Buffer, Buffer],
+) -> list[Launch]:
+    """Small new state that cannot be made where the old lies, as that is still read or a check may
+    still fail, is copied there when all is done: so counters do not need new memory each time."""
+    soon = early(steps)
+    ends = [view.buffer for view in places.values()]
+    copies = []
+    for source, end in states.items():
+        old, view = inputs.get(source), places[end]
+        new = view.buffer
+        if old is None or new.size > SMALL or new.dtype != old.dtype or ends.count(new) > 1:
+            continue
+        placed = aliases.get(new) is old
+        if new.kind != "result" or (placed and new not in soon) or (old.state and not placed):
+            continue
+        aliases.pop(new, None)
+        new.kind, old.state = "arena", True
+        places[end] = whole(Buffer("result", new.dtype, new.size, new.node), view.shape)
+        aliases[places[end].buffer] = old
+        copies.append(Launch([copying(view, places[end])]))
+    return copies
+
+
+def early(steps: Sequence[list[list[Launch]] | Launch]) -> set[Buffer]:
+    """What is written before the last index is checked and the last op called: while the run may
+    still fail."""
+    found: set[Buffer] = set()
+    written: set[Buffer] = set()
+    for step in steps:
+        for wave in [[step]] if isinstance(step, Launch) else step:
+            written |= {view.buffer for launch in wave for view in launch.writes}
+            if isinstance(step, Launch) or indices(wave):
+                found |= written
+    return found
 
 
 def _same_place(launch: Launch, old: Buffer, new: Buffer) -> bool:

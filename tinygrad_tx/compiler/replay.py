@@ -32,6 +32,17 @@ class Step(NamedTuple):
     frees: tuple[int, ...]
 
 
+class Rounds:
+    """How often to run: `left` times at most, until a 0-d Tensor is true."""
+
+    def __init__(self, times: int, until: Tensor) -> None:
+        self.left, self._until = times, until
+
+    def again(self) -> bool:
+        """After a run: whether there is to be another one."""
+        return self.left > 0 and not self._until.item()
+
+
 class Recording:
     """What every way of running a recorded call shares: how its inputs are found again, which
     nodes outlive the run, and how their arrays reach the user's Tensors."""
@@ -119,8 +130,10 @@ class Replay(Recording):
             if found.placeholder in self.slot
         ]
 
-    def run(self, match: Match) -> Any:
-        """The function's result for a call."""
+    def run(self, match: Match, rounds: Rounds | None = None) -> Any:
+        """The function's result for a call. rounds: of which this is one."""
+        if rounds is not None:
+            rounds.left -= 1
         values: list[Any] = [None] * len(self.slot)
         for slot, value in self.known:
             values[slot] = value

@@ -11,9 +11,11 @@ from __future__ import annotations
 from bisect import insort_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
+from ..creation import cat, full, where, zeros
 from ..tensor import Tensor
 from .search import Bools, Floats, Hypothesis, Ints, penalties
 
@@ -23,11 +25,28 @@ class MostProbable:
     """The choice that runs inside the compiled step: the k most probable tokens of each row."""
 
     k: int
+    eos_id: int
 
-    def __call__(self, log_probs: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, V) -> log-probabilities and token ids (N, min(k, V)), the best first."""
-        values, ids = log_probs.topk(min(self.k, log_probs.shape[-1]))
+    def __call__(self, log_probs: Tensor, step: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, V) -> log-probabilities and token ids (N, k), the best first; where V is less than k,
+        the rest is impossible."""
+        rows, size = log_probs.shape
+        values, ids = log_probs.topk(min(self.k, size))
+        missing = self.k - size
+        if missing > 0:
+            none = full((rows, missing), -inf, dtype=values.dtype, device=values.device)
+            values = cat([values, none], -1)
+            ids = cat([ids, zeros(rows, missing, dtype=ids.dtype, device=ids.device)], -1)
         return values, ids
+
+    def next(self, ids: Tensor) -> Tensor:
+        """(N, k) -> (N,): of a beam of one, the best that is no end token."""
+        return where(self.ends(ids), ids[:, -1], ids[:, 0])
+
+    def ends(self, ids: Tensor) -> Tensor:
+        """(N, k) -> bool (N,): where the best one is the end token."""
+        found: Tensor = ids[:, 0] == self.eos_id
+        return found
 
 
 class BeamSearch:
@@ -52,7 +71,7 @@ class BeamSearch:
         self.width = beam_size
         # One of them may be the end token; the others suffice, even if all that live on have the
         # same parent.
-        self.choice = MostProbable(beam_size + 1)
+        self.choice = MostProbable(beam_size + 1, eos_id)
         self.reorders = beam_size > 1
         self.done = np.zeros(len(limits), np.bool_)
         self.parents = np.zeros((len(limits), beam_size), np.int64)
@@ -74,7 +93,12 @@ class BeamSearch:
         """The newest token of each hypothesis (slots, width)."""
         return self._tokens[:, :, self._n - 1]
 
-    def inputs(self) -> tuple[Tensor, ...]:
+    @property
+    def ahead(self) -> int:
+        """Alone, a hypothesis goes on with its best candidate; several change places."""
+        return 1 if self.reorders else int(self._limits[~self.done].min()) - self._n
+
+    def inputs(self, steps: int) -> tuple[Tensor, ...]:
         """What the choice needs besides log-probabilities: nothing."""
         return ()
 

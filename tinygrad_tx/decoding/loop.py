@@ -4,27 +4,32 @@ Comes in: a model that can be decoded, padded ids, a search. Goes out: nothing; 
 what was found. Called by generate.py.
 
 A step (feed the newest tokens, update the caches, choose candidates) is traced once for each shape:
-position and settings are 0-d Tensors, it moves the position on, and only the candidates leave it.
-Shapes are rounded up to a small set, so there are few.
+position and settings are 0-d Tensors. It leaves its candidates in `Notes` and, where hypotheses do
+not change places, takes the next tokens by itself: so steps follow each other with no Python in
+between until a row may be done, and the search takes in their candidates afterwards. Shapes are
+rounded up to a small set, so there are few.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler import compile
-from ..creation import tensor
-from ..dtypes import float32
+from ..creation import tensor, zeros
+from ..dtypes import float32, float64, int64
 from ..errors import UserError
 from ..models.stepwise import Start, State, Stepwise
 from ..nn import Module
+from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
-from .search import Bools, Choice, Ints, Search
+from .search import Bools, Choice, Floats, Ints, Search
+
+AHEAD = 64  # steps at most between two looks: other threads may wait for one
 
 
 class Model(Stepwise, Protocol):
@@ -34,6 +39,41 @@ class Model(Stepwise, Protocol):
     def config(self) -> Any: ...
     def modules(self) -> Iterator[Module]: ...
     def parameters(self) -> Iterator[Tensor]: ...
+
+
+class Notes(NamedTuple):
+    """What the steps of N rows leave for the search, which reads it when it is time. All of it is
+    written in place."""
+
+    log_probs: Tensor  # float64 (steps, N, k)
+    ids: Tensor  # (steps, N, k)
+    steps: Tensor  # 0-d: how many there are
+    open: Tensor  # bool (N,): the rows that are not done
+    look: Tensor  # 0-d bool: one of those has come to an end token
+
+    @classmethod
+    def blank(cls, steps: int, k: int, open: Bools, taken: int, device: str) -> Notes:
+        """Room for so many steps with k candidates. taken: the steps before these."""
+        shape = (steps, len(open), k)
+        return cls(
+            zeros(shape, dtype=float64, device=device),
+            zeros(shape, dtype=int64, device=device),
+            tensor(taken, device=device),
+            tensor(open, device=device),
+            tensor(False, device=device),
+        )
+
+    def write(self, log_probs: Tensor, ids: Tensor, ends: Tensor) -> None:
+        for own, new in ((self.log_probs, log_probs), (self.ids, ids)):
+            own.assign(F.write_at(own, new.to(own.dtype).unsqueeze(0), self.steps, 0))
+        self.steps.assign(self.steps + 1)
+        self.look.assign((ends & self.open).any())
+
+    def read(self, begin: int, end: int, width: int) -> Iterator[tuple[Floats, Ints]]:
+        """Copies of each step's log-probabilities and ids, as a search takes them."""
+        log_probs, ids = self.log_probs.numpy()[begin:end], self.ids.numpy()[begin:end]
+        shape = (end - begin, -1, width, ids.shape[-1])
+        return zip(log_probs.copy().reshape(shape), ids.copy().reshape(shape), strict=True)
 
 
 class Steps:
@@ -51,15 +91,18 @@ class Steps:
             rows: Tensor | None,
             ids: Tensor,
             position: Tensor,
+            notes: Notes,
             inputs: tuple[Tensor, ...],
-        ) -> tuple[Tensor, Tensor]:
+        ) -> None:
             if rows is not None:
                 state.reorder(rows)
             logits = _alive(owner).step(state, ids, position)
-            position.assign(position + 1)
             if logits.dtype.itemsize < 4:
                 logits = logits.to(float32)
-            return choice(logits.log_softmax(-1), *inputs)
+            found, chosen = choice(logits.log_softmax(-1), notes.steps, *inputs)
+            notes.write(found, chosen, choice.ends(chosen))
+            ids.assign(choice.next(chosen))
+            position.assign(position + 1)
 
         self.start, self.step = compile(start), compile(step)
 
@@ -105,22 +148,37 @@ def decode(
     counts = None if lengths is None else on_device(lengths[search.rows])
     start = steps.start(on_device(ids[search.rows]), counts, max_new_tokens, search.width)
     state, newest, position = start.state, start.ids, start.position
+    taken = 0
+
+    def prepared() -> tuple[Notes, tuple[Tensor, ...]]:
+        """What the steps get as long as the slots stay."""
+        open = np.repeat(~search.done, search.width)
+        blank = Notes.blank(max_new_tokens, search.choice.k, open, taken, device)
+        return blank, search.inputs(max_new_tokens)
+
+    notes, inputs = prepared()
     while True:
         slots, width = search.parents.shape
         rows = None
         if search.reorders:
             rows = on_device((np.arange(slots)[:, None] * width + search.parents).reshape(-1))
-        found = steps.step(search.choice, state, rows, newest, position, search.inputs())
-        log_probs, chosen = (x.numpy().reshape(slots, width, -1) for x in found)
-        _require_numbers(search, log_probs)
-        search.advance(log_probs.astype(np.float64), chosen)
-        active = np.flatnonzero(~search.done)
-        if not active.size:
-            return
+        given = (search.choice, state, rows, newest, position, notes, inputs)
+        count = steps.step.repeat(min(search.ahead, AHEAD), notes.look, *given)
+        before = search.done.copy()
+        for log_probs, chosen in notes.read(taken, taken + count, width):
+            _require_numbers(search, log_probs)
+            search.advance(log_probs, chosen)
+            active = np.flatnonzero(~search.done)
+            if not active.size:
+                return
+        taken += count
         if 2 * round_up(len(active)) <= slots:  # go on with fewer rows
             kept, filling = _filled(active)
             search.select(kept, filling)
             state = state.keep(on_device(kept))
+            notes, inputs = prepared()
+        elif (search.done != before).any():
+            notes = notes._replace(open=on_device(np.repeat(~search.done, width)))
         newest = on_device(search.tokens.reshape(-1))
 
 

@@ -35,22 +35,19 @@ class Draw:
     top_k: int
     nucleus: bool
     eos_id: int
+    k = 1
 
-    def __call__(
-        self,
-        log_probs: Tensor,
-        uniform: Tensor,
-        temperature: Tensor,
-        top_p: Tensor,
-        may_end: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """(N, V) with uniforms (N,) and 0-d settings -> log-probabilities and ids (N, 1).
+    def __call__(self, log_probs: Tensor, step: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, V) with a 0-d step -> log-probabilities and ids (N, 1). inputs: a uniform number for
+        each step and row (L, N); 0-d temperature, top_p, and the steps that may not end a row.
 
         The log-probabilities given back are the model's own, before temperature and cuts.
         """
+        uniforms, temperature, top_p, first = inputs
+        uniform = uniforms.index_select(0, step.reshape(1))  # (1, N)
         size = log_probs.shape[-1]
         every = arange(size, device=log_probs.device)
-        banned = (every == self.eos_id) & ~may_end
+        banned = (every == self.eos_id) & (step < first)
         weights = log_probs.double().masked_fill(banned, -np.inf)
         if self.top_k or self.nucleus:
             weights, ids = weights.topk(min(self.top_k or size, size))
@@ -64,9 +61,19 @@ class Draw:
             reached = reached * (reached - probs < top_p)  # what came before fell short of top_p
         total = reached.amax(-1, keepdim=True)
         # The first place whose cumulated probability exceeds the uniform's share of the whole.
-        passed = reached > uniform.unsqueeze(-1) * total
+        passed = reached > uniform.reshape(-1, 1) * total
         token = ids.take_along_dim(passed.long().argmax(-1, keepdim=True), -1)
         return log_probs.take_along_dim(token, -1), token
+
+    def next(self, ids: Tensor) -> Tensor:
+        """(N, 1) -> (N,): what was drawn."""
+        drawn: Tensor = ids[:, 0]
+        return drawn
+
+    def ends(self, ids: Tensor) -> Tensor:
+        """(N, 1) -> bool (N,): where that is the end token."""
+        found: Tensor = ids[:, 0] == self.eos_id
+        return found
 
 
 class Sampling:
@@ -93,7 +100,8 @@ class Sampling:
         self.done = np.zeros(len(limits), np.bool_)
         self.parents = np.tile(np.arange(samples), (len(limits), 1))
         self._settings = [tensor(x, float64, device) for x in (temperature, top_p)]
-        self._eos_id, self._min_new_tokens, self._device = eos_id, min_new_tokens, device
+        self._settings.append(tensor(min_new_tokens, device=device))
+        self._eos_id, self._device = eos_id, device
         self._penalties = penalties(max(limits), length_penalty)
         self._limits = np.array(limits, np.int64)
         self.rows = np.arange(len(limits))
@@ -110,15 +118,17 @@ class Sampling:
         """The newest token of each continuation (slots, width)."""
         return self._tokens[self.rows, :, self._n - 1]
 
-    def inputs(self) -> tuple[Tensor, ...]:
-        """What `Draw` needs at this step besides log-probabilities."""
-        uniform = self._uniforms[self.rows, self._n].reshape(-1)
-        may_end = self._n >= self._min_new_tokens
-        return (
-            tensor(uniform, float64, self._device),
-            *self._settings,
-            tensor(may_end, device=self._device),
-        )
+    @property
+    def ahead(self) -> int:
+        """Each continuation goes its own way."""
+        return int(self._limits[self.rows[~self.done]].min()) - self._n
+
+    def inputs(self, steps: int) -> tuple[Tensor, ...]:
+        """What `Draw` needs besides log-probabilities. steps: at least the longest limit."""
+        drawn = self._uniforms[self.rows]  # (slots, longest, width)
+        uniforms = np.zeros((steps, len(drawn) * self.width))
+        uniforms[: drawn.shape[1]] = drawn.swapaxes(0, 1).reshape(drawn.shape[1], -1)
+        return tensor(uniforms, float64, self._device), *self._settings
 
     def select(self, slots: Ints, done: Bools) -> None:
         """Go on with these slots only; `done` marks those that stand there to fill the shape."""

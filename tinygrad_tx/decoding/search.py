@@ -6,7 +6,6 @@ BeamSearch (beam.py) and Sampling (sampling.py) are the two searches; loop.py ru
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -46,9 +45,23 @@ def penalties(longest: int, length_penalty: float) -> Floats:
     return found
 
 
-# What a step does with its log-probabilities (N, V) and the search's inputs: log-probabilities and
-# ids (N, k) of candidates. Hashable: a step is traced for each choice.
-Choice = Callable[..., tuple[Tensor, Tensor]]
+class Choice(Protocol):
+    """What a step does with its log-probabilities. Hashable: a step is traced for each choice."""
+
+    @property
+    def k(self) -> int:
+        """How many candidates it gives."""
+
+    def __call__(self, log_probs: Tensor, step: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, V), the 0-d number of steps before this one, and the search's inputs ->
+        log-probabilities and ids (N, k) of candidates, the best first."""
+
+    def next(self, ids: Tensor) -> Tensor:
+        """(N, k) -> (N,): with which of its candidates each row goes on by itself, if the search
+        says nothing else."""
+
+    def ends(self, ids: Tensor) -> Tensor:
+        """(N, k) -> bool (N,): where the best one is the end token."""
 
 
 class Search(Protocol):
@@ -68,8 +81,12 @@ class Search(Protocol):
     def tokens(self) -> Ints:
         """The newest token of each hypothesis (slots, width)."""
 
-    def inputs(self) -> tuple[Tensor, ...]:
-        """What the choice gets at the next step."""
+    @property
+    def ahead(self) -> int:
+        """How many steps may be taken before it looks at their candidates, if none ends a row."""
+
+    def inputs(self, steps: int) -> tuple[Tensor, ...]:
+        """What the choice gets, as long as the slots stay. steps: more than there will be."""
 
     def select(self, slots: Ints, done: Bools) -> None:
         """Go on with these slots only; `done` marks those that are there to fill the shape."""
