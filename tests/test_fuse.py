@@ -72,7 +72,8 @@ def test_a_sublayer_rides_on_its_product() -> None:
     found = plan(
         lambda x, h: norm(x + F.dropout(layer(h), 0.1)), floats(16, 24, 32), floats(16, 24, 64)
     )
-    assert kinds(found) == {"Rows": 2, "Keep": 1, "Matmul": 1}  # and the stream number's step
+    # and the stream number's step, which is copied where the number lies when all have read that
+    assert kinds(found) == {"Rows": 3, "Keep": 1, "Matmul": 1}
     (riding,), _ = rows_with("sqrt", found)
     assert {"where", "add", "sum", "sqrt"} <= set(instrs(riding.calls[-1].kernel))
     assert "bool" in [i.dtype for i in riding.calls[-1].kernel.inputs]  # type: ignore[attr-defined]
@@ -82,6 +83,39 @@ def test_products_that_are_added_ride_together() -> None:
     a, b = nn.Linear(32, 64, bias=False), nn.Linear(32, 64, bias=False)
     names, _ = made(lambda x, y: (a(x) + b(y)).relu(), floats(400, 32), floats(400, 32))
     assert names == ["Matmul+Matmul+Rows"]
+
+
+def test_a_norms_gradient_rides_on_the_product_that_brings_it() -> None:
+    """Both of its sums along rows, and what they go into, though the weight's gradient reads the
+    product as well."""
+    norm, layer = nn.LayerNorm(32), nn.Linear(32, 64, bias=False)
+
+    def f(x: tx.Tensor, g: tx.Tensor) -> tuple[Any, ...]:
+        x.requires_grad_()
+        (layer(norm(x)) * g).sum().backward()
+        return x.grad, norm.weight.grad
+
+    found = plan(f, floats(8, 24, 32), floats(8, 24, 64))
+    (riding,) = (
+        x for x in found.launches() if len(x.calls) > 1 and instrs(x.calls[-1].kernel).count("sum")
+    )
+    assert isinstance(riding.calls[-1].kernel, Rows)
+    assert instrs(riding.calls[-1].kernel).count("sum") == 2
+
+
+@pytest.mark.parametrize("length", [24, 1])
+def test_gradients_of_queries_keys_and_values_are_not_copied_together(length: int) -> None:
+    layer = nn.Linear(32, 96)
+
+    def f(x: tx.Tensor, g: tx.Tensor) -> tx.Tensor:
+        heads = (y.reshape(8, length, 4, 8).transpose(1, 2) for y in layer(x).split(32, -1))
+        y = F.scaled_dot_product_attention(*heads)
+        (y.transpose(1, 2).reshape(8, length, 32) * g).sum().backward()
+        return layer.weight.grad
+
+    found = plan(f, floats(8, length, 32), floats(8, length, 32))
+    copied = [c for c in calls(found) if "concat" in [n.op.name for n in c.nodes]]
+    assert kinds(found)["AttentionGrad"] == 1 and not copied
 
 
 def test_loss_and_its_gradient_are_one_program_on_the_projection() -> None:

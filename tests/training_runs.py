@@ -15,7 +15,7 @@ SMALL = [
     *("data.corpus_size=120", "data.valid_size=12", "data.max_tokens=200", "data.max_len=64"),
     *("tokenizer.vocab_size=300", "model.d_model=16", "model.n_heads=2", "model.d_ff=32"),
     *("model.n_encoder_layers=1", "model.n_decoder_layers=1", "schedule.warmup_steps=10"),
-    *("train.max_steps=8", "train.log_every=2", "train.valid_every=4", "train.keep_last=9"),
+    *("train.max_steps=8", "train.log_every=2", "train.valid_every=4", "train.keep_last=10"),
     *("train.checkpoint_every=3", "train.valid_sentences=3", "train.compile=false"),
     *("train.valid_bleu=false", "decode.max_extra_tokens=2"),
 ]

@@ -15,6 +15,7 @@ from ..backends.kernel import Attention, AttentionGrad, Index, Keep, Matmul, Pac
 from ..dtypes import bool_
 from ..node import INPUT, Node
 from .groups import Group, Member, copying, filling, fresh
+from .order import VIEWS
 from .views import Buffer, Call, View, collapse, whole
 
 if TYPE_CHECKING:
@@ -125,6 +126,42 @@ def _side_by_side(node: Node, shape: tuple[int, ...], dtype: str) -> tuple[View,
     return View(buffer, shape, four.strides[4 - len(shape) :]), four
 
 
+def _gradients(fuser: Fuser, node: Node) -> list[tuple[View, View]]:
+    """Memory for each output, as _side_by_side; but where all of them go to one concatenation along
+    the last axis (as the gradients of queries, keys and values that one map makes), side by side in
+    memory that they share. So it finds them where it would have copied them to."""
+    made = [_side_by_side(node, s.shape, s.dtype.name) for s in node.spec]  # type: ignore[union-attr]
+    items = sorted(fuser.users[node], key=lambda item: int(item.attrs["i"]))
+    goals = [_goal(fuser, item) for item in items]
+    goal = goals[0]
+    if goal is None or len(goals) < len(made) or any(x is not goal for x in goals):
+        return made
+    rows, total = prod(goal.shape[:-1]), goal.shape[-1]
+    widths = [four.shape[1] * four.shape[3] for _, four in made]
+    if sum(widths) != total or any(f.shape[0] * f.shape[2] != rows for _, f in made):
+        return made
+    buffer, found, start = Buffer("arena", goal.dtype.name, rows * total, node), [], 0
+    for (out, four), width in zip(made, widths, strict=True):
+        t, d = four.shape[2:]
+        strides = (t * total, d, total, 1)
+        four = View(buffer, four.shape, strides, start)
+        found.append((View(buffer, out.shape, strides[4 - len(out.shape) :], start), four))
+        start += width
+    return found
+
+
+def _goal(fuser: Fuser, node: Node) -> Node | None:
+    """The concatenation along the last axis that alone reads a value, through views."""
+    while len(fuser.users[node]) == 1:
+        (user,) = fuser.users[node]
+        if user.op is ops.CONCAT and user.attrs["axis"] == user.ndim - 1:
+            return user
+        if user.op not in VIEWS:
+            break
+        node = user
+    return None
+
+
 def _mask(
     fuser: Fuser, masks: tuple[Node, ...], batch: tuple[int, ...], t: int, s: int
 ) -> tuple[str, list[View]]:
@@ -155,7 +192,7 @@ def _attention_grad(fuser: Fuser, node: Node) -> bool:
     batch = g.shape[:-2]
     views = _operands(fuser, (q, k, v, g), batch)
     kind, mask = _mask(fuser, tuple(masks), batch, q.shape[-2], k.shape[-2])
-    made = [_side_by_side(node, s.shape, s.dtype.name) for s in node.spec]  # type: ignore[union-attr]
+    made = _gradients(fuser, node)
     b, h, t, d = views[0].shape
     args: Args = [b, h, t, k.shape[-2], d, v.shape[-1]]
     for view in (*views, *(four for _, four in made), *mask):
@@ -308,23 +345,49 @@ def _pad(fuser: Fuser, node: Node) -> bool:
 
 
 def _concat(fuser: Fuser, node: Node) -> bool:
-    axis, start = node.attrs["axis"], 0
-    out = fresh(node.dtype.name, node.shape, node)
-    last = -1
+    out = _lies(fuser, node)
+    if out is not None:
+        last = max(map(fuser.ready, node.srcs))
+    else:
+        out, last = fresh(node.dtype.name, node.shape, node), -1
+        for src, part in zip(node.srcs, _parts(node, out), strict=True):
+            unit = fuser.stored(src, part)
+            if unit < 0:
+                call = copying(fuser.view(src), part)
+                call.nodes.append(node)
+                fuser.emit(call)
+                unit = len(fuser.units) - 1
+            last = max(last, unit)
+    fuser.unit_of[node], fuser.places[node] = last, out
+    return True
+
+
+def _parts(node: Node, out: View) -> list[View]:
+    """Where the parts of a concatenation lie in it."""
+    axis, start, found = node.attrs["axis"], 0, []
     for src in node.srcs:
         ranges = [(0, n, 1) for n in node.shape]
         ranges[axis] = (start, start + src.shape[axis], 1)
         start += src.shape[axis]
-        part = out.slice(ranges)
-        unit = fuser.stored(src, part)
-        if unit < 0:
-            call = copying(fuser.view(src), part)
-            call.nodes.append(node)
-            fuser.emit(call)
-            unit = len(fuser.units) - 1
-        last = max(last, unit)
-    fuser.unit_of[node], fuser.places[node] = last, out
-    return True
+        found.append(out.slice(ranges))
+    return found
+
+
+def _lies(fuser: Fuser, node: Node) -> View | None:
+    """A concatenation whose parts lie as it wants them, and fill their memory."""
+    views = []
+    for src in node.srcs:
+        base = src
+        while base not in fuser.places and base.op in VIEWS:
+            base = base.srcs[0]
+        if base not in fuser.places:
+            return None
+        views.append(fuser.view(src))
+    out = whole(views[0].buffer, node.shape)
+    if out.buffer.kind != "arena" or out.buffer.size != prod(node.shape):
+        return None
+    fits = all(v.same(part) for v, part in zip(views, _parts(node, out), strict=True))
+    return out if fits else None
 
 
 CALLS: dict[object, Callable[[Fuser, Node], bool]] = {

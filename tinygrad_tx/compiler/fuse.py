@@ -246,13 +246,16 @@ class Fuser:
 
     def _beside(self, node: Node, unit: int) -> bool:
         """Join the group that reads the same large value, where all else was ready before it."""
-        number = max((self.readers.get(src, -1) for src in self._stored_below(node)), default=-1)
+        number, group = self._reader(self._stored_below(node), unit, prod(node.shape))
+        return group is not None and self._try(group, number, node, "element")
+
+    def _reader(self, values: list[Node], unit: int, size: int) -> tuple[int, Group | None]:
+        """The newest row program that reads one of these values, if it comes after `unit` and has
+        so many elements."""
+        number = max((self.readers.get(value, -1) for value in values), default=-1)
         group = self.units[number] if number > unit else None
-        if not isinstance(group, Group) or group.kind != "rows":
-            return False
-        return group.level(prod(node.shape)) == "element" and self._try(
-            group, number, node, "element"
-        )
+        fits = isinstance(group, Group) and group.kind == "rows" and group.level(size) == "element"
+        return number, group if fits and isinstance(group, Group) else None
 
     def _stored_below(self, node: Node) -> list[Node]:
         """The values that a map is made of, seen through those made where they are read."""
@@ -465,6 +468,11 @@ class Fuser:
             if self._along(group, unit, node, x):
                 return True
             self.refuse(node, "what it reduces is not at hand in the kernel before it")
+        below = self._stored_below(x) if x in self.deferred else [x]
+        number, beside = self._reader(below, unit, prod(x.shape))
+        fits = beside is not None and beside.columns == columns > 1
+        if fits and beside is not None and self._along(beside, number, node, x):
+            return True
         outer = [n for n in x.shape if n != 1]
         left = columns
         while left > 1:

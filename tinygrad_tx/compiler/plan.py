@@ -138,11 +138,9 @@ def _handed_out(
 
 
 def _chained(units: list[Group | Call]) -> list[Launch]:
-    """Each unit as a launch; a product moves to the row program that alone reads it next."""
-    readers: dict[Buffer, list[int]] = {}
-    for i, unit in enumerate(units):
-        for buffer in {v.buffer for v in _reads(unit)}:
-            readers.setdefault(buffer, []).append(i)
+    """Each unit as a launch; a product moves to a row program that reads it next."""
+    units = _riders_first(units)
+    readers = _readers(units)
     riders: dict[int, list[int]] = {}
     for i, unit in enumerate(units):
         if isinstance(unit, Call) and isinstance(unit.kernel, Matmul):
@@ -170,6 +168,37 @@ def _chained(units: list[Group | Call]) -> list[Launch]:
             calls.append(unit)
         launches.append(Launch(calls))
     return launches
+
+
+def _riders_first(units: list[Group | Call]) -> list[Group | Call]:
+    """The units, a row program that can ride on a product brought before others that read that, if
+    all else that it reads is made earlier."""
+    readers = _readers(units)
+    writers: dict[Buffer, list[int]] = {}
+    for i, unit in enumerate(units):
+        for view in unit.writes if isinstance(unit, Call) else [s.view for s in unit.stores]:
+            writers.setdefault(view.buffer, []).append(i)
+    place = {i: (i, 1) for i in range(len(units))}
+    for i, unit in enumerate(units):
+        if not (isinstance(unit, Call) and isinstance(unit.kernel, Matmul)):
+            continue
+        found = readers.get(unit.writes[0].buffer, [])
+        rider = next((r for r in found if r > i and _rides(unit, units[r])), -1)
+        if rider < 0 or found[0] in (rider, i) or place[rider] != (rider, 1):
+            continue
+        made = [w for v in _reads(units[rider]) for w in writers.get(v.buffer, []) if w < rider]
+        if max(made, default=-1) < found[0]:
+            place[rider] = (found[0], 0)
+    return [units[i] for i in sorted(place, key=lambda i: place[i])]
+
+
+def _readers(units: list[Group | Call]) -> dict[Buffer, list[int]]:
+    """The numbers of the units that read each buffer, in their order."""
+    readers: dict[Buffer, list[int]] = {}
+    for i, unit in enumerate(units):
+        for buffer in {v.buffer for v in _reads(unit)}:
+            readers.setdefault(buffer, []).append(i)
+    return readers
 
 
 def _reads(unit: Group | Call) -> list[View]:
