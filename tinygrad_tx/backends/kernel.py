@@ -91,7 +91,8 @@ class Rows(Kernel):
     for each input and each output: address, stride along each outer axis, stride along columns, and
     for an output with `at` the stride that the position is multiplied with. A "gather" input
     is read at its argument's row times its first outer stride; its other outer strides are unused.
-    Task t has the rows from t * rows_per_task on.
+    The n = ceil(rows / rows_per_task) tasks share the rows evenly: task t has those from
+    t * rows // n on.
     """
 
     outer: int
@@ -156,8 +157,8 @@ class Matmul(Kernel):
     Arguments: batch extents B0, B1; M; N; K; rows per task; columns per task (a multiple of NR);
     address of a; strides b0, b1, m, k; address of the packed b; strides b0, b1; address of c;
     strides b0, b1, m (its column stride is 1). Task t: with Nt = ceil(N / columns_per_task) and
-    Mt = ceil(M / rows_per_task): column block t % Nt, row block (t // Nt) % Mt, batch
-    t // (Nt * Mt).
+    Mt = ceil(M / rows_per_task): column block t % Nt, row block r = (t // Nt) % Mt, batch
+    t // (Nt * Mt). Row blocks are even, as those of Rows: r begins at r * M // Mt.
     """
 
     dtype: str

@@ -35,8 +35,8 @@ def pack(kernel: Pack, module: ir.Module, name: str, target: Target) -> None:
     _, b1, K, n, each, source, s0, s1, sk, sn, packed, p0, p1 = _arguments(b, args, 13)  # noqa: N806
     source, packed = address(b, source), address(b, packed)
 
-    panels = _ceil_div(b, n, nr)
-    cuts = _ceil_div(b, panels, each)
+    panels = ir.ceil_div(b, n, nr)
+    cuts = ir.ceil_div(b, panels, each)
     batch, first = b.binary("sdiv", task, cuts), b.mul(b.binary("srem", task, cuts), each)
     stop = b.smin(panels, b.add(first, each))
     i0, i1 = b.binary("sdiv", batch, b1), b.binary("srem", batch, b1)
@@ -73,20 +73,22 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None
     A, a0, a1, am, ak, B, p0, p1, C, c0, c1, cm = values[7:]  # noqa: N806
     zero, one = integer(0), integer(1)
 
-    across, down = _ceil_div(b, N, columns), _ceil_div(b, M, rows)
+    across, down = ir.ceil_div(b, N, columns), ir.ceil_div(b, M, rows)
     column = b.mul(b.binary("srem", task, across), columns)
     rest = b.binary("sdiv", task, across)
-    row = b.mul(b.binary("srem", rest, down), rows)
+    row, row_stop = ir.share(b, M, down, b.binary("srem", rest, down))
     batch = b.binary("sdiv", rest, down)
     i0, i1 = b.binary("sdiv", batch, b1), b.binary("srem", batch, b1)
     a = b.at(address(b, A), b.index(zero, (i0, a0), (i1, a1)), element)
     packed = b.at(address(b, B), b.index(zero, (i0, p0), (i1, p1)), element)
     c = b.at(address(b, C), b.index(zero, (i0, c0), (i1, c1)), element)
-    row_stop, column_stop = b.smin(M, b.add(row, rows)), b.smin(N, b.add(column, columns))
-    padded = b.mul(_ceil_div(b, N, nr), nr)
+    column_stop = b.smin(N, b.add(column, columns))
+    padded = b.mul(ir.ceil_div(b, N, nr), nr)
 
     rounds = b.intrinsic("smax", "i64", K, one)  # where there is no k, c is still written
-    high = integer(row_block(target, dtype))
+    blocks = ir.ceil_div(b, b.sub(row_stop, row), integer(row_block(target, dtype)))
+    high = ir.ceil_div(b, b.sub(row_stop, row), b.intrinsic("smax", "i64", blocks, one))
+    high = b.mul(ir.ceil_div(b, high, mr), mr)  # blocks of about as many tiles each
     wide = integer(column_block(target, dtype))
     with b.loop(row, row_stop, high) as top, b.loop(zero, rounds, integer(KC)) as block:
         m = b.smin(b.sub(row_stop, top.i), high)
@@ -203,9 +205,9 @@ def matmul_scratch(kernel: Matmul, args: Sequence[int], target: Target) -> int:
 
 
 def row_block(target: Target, dtype: str) -> int:
-    """Rows of a that are packed at a time: with KC columns they take a quarter MiB."""
+    """The most rows of a that are packed at a time: with KC columns they take a quarter MiB."""
     mr = target.tile(dtype)[0]
-    return (256 if dtype == "float32" else 128) // mr * mr
+    return -(-(256 if dtype == "float32" else 128) // mr) * mr
 
 
 def column_block(target: Target, dtype: str) -> int:
@@ -216,9 +218,11 @@ def column_block(target: Target, dtype: str) -> int:
 
 # Cutting into tasks ------------------------------------------------------------------------------
 
-_START = 3_000  # cycles that a task's start takes
-_LEAST = 12_000  # cycles that a task is worth at least
+_START = 1_000  # cycles that a task's start takes
+_LEAST = 8_000  # cycles that a task is worth at least
 _BYTES = 8  # bytes of b that a core reads in a cycle where all of them pass by only once
+_STALL = 20  # of them for each cycle that is lost where they pass by beside the computing
+_CHAIN = 4  # cycles from one multiply-add to the next of its chain
 
 
 @cache
@@ -231,27 +235,29 @@ def choose(
     an even share. full_rows: a task has all columns of its rows. For the compiler's planner.
     """
     mr, nr = target.tile(dtype)
-    tiles, panels = max(1, -(-m // mr)), max(1, -(-n // nr))
-    high = next(rows for rows in tile.heights(target, dtype) if rows >= min(m, mr))
-    vectors = nr // target.lanes(dtype)
+    panels = max(1, -(-n // nr))
+    vectors, line = nr // target.lanes(dtype), nr * (8 if dtype == "float64" else 4)
+    heights = tile.heights(target, dtype)
 
-    def work(down: int, across: int) -> float:
-        """Cycles of a task of so many tiles and panels: two products at a time, a vector of b
-        loaded in two, an element of a packed in half a one; or those that reading b takes."""
-        compute = k * (vectors * across * (down * high / 2 + 2) + down * mr / 2)
-        return max(compute, k * across * nr * (8 if dtype == "float64" else 4) / _BYTES)
+    def work(rows: int, across: int) -> float:
+        """Cycles of a task of so many rows and panels: two products at a time, an element of a
+        packed in half a one, and what is lost to reading b; or those that reading b takes."""
+        whole, rest = divmod(rows, mr)
+        high = [mr] * whole + [next(h for h in heights if h >= rest)] * (rest > 0)
+        panel = sum(max(_CHAIN, vectors * h / 2) for h in high) + line / _STALL
+        return max(k * (across * panel + rows / 2), k * across * line / _BYTES)
 
-    def cost(down: int, across: int) -> float:
-        task = _START + work(down, across)
-        tasks = batch * -(-tiles // down) * -(-panels // across)
+    def cost(rows: int, across: int) -> float:
+        task = _START + work(rows, across)
+        tasks = batch * -(-m // rows) * -(-panels // across)
         return sum(threads * -(-tasks // threads) * task for threads in (1, 2, 4, 8))
 
-    downs = {-(-tiles // cuts) for cuts in range(1, min(tiles, 64) + 1)}
+    downs = {-(-m // cuts) for cuts in range(1, min(-(-m // mr), 64) + 1)} or {1}
     acrosses = {-(-panels // cuts) for cuts in range(1, 1 if full_rows else min(panels, 16) + 1)}
     cuts = [(d, a) for d in downs for a in acrosses | {panels} if work(d, a) > _LEAST]
-    down, across = min(sorted(cuts, reverse=True), default=(tiles, panels), key=lambda c: cost(*c))
+    rows, across = min(sorted(cuts, reverse=True), default=(m, panels), key=lambda c: cost(*c))
     each = max(-(-panels // 16), int(2 * _LEAST / (max(k, 1) * nr)))
-    return down * mr, across * nr, min(panels, each)
+    return max(1, rows), across * nr, min(panels, each)
 
 
 # Small parts -------------------------------------------------------------------------------------
@@ -259,7 +265,3 @@ def choose(
 
 def _arguments(b: Builder, args: Value, count: int) -> list[Value]:
     return [argument(b, args, i) for i in range(count)]
-
-
-def _ceil_div(b: Builder, x: Value, y: Value) -> Value:
-    return b.binary("sdiv", b.add(x, b.sub(y, integer(1))), y)

@@ -345,6 +345,17 @@ class Loop:
         self.next: list[Value] = []
 
 
+def ceil_div(b: Builder, x: Value, y: Value) -> Value:
+    """x / y, rounded up: y is positive, x not negative."""
+    return b.binary("sdiv", b.add(x, b.sub(y, integer(1))), y)
+
+
+def share(b: Builder, total: Value, parts: Value, part: Value) -> tuple[Value, Value]:
+    """Where one of some even parts of so many things begins, and where the next one does."""
+    start, stop = (b.mul(total, x) for x in (part, b.add(part, integer(1))))
+    return b.binary("sdiv", start, parts), b.binary("sdiv", stop, parts)
+
+
 def width(type: str) -> int:
     """Bytes of a scalar type."""
     return {"float": 4, "double": 8, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "i1": 1, "ptr": 8}[type]

@@ -108,8 +108,7 @@ class _Writer:
         b, total = self.b, ir.integer(1)
         for extent in self.extents:
             total = b.mul(total, extent)
-        start = b.mul(self.task, self.per_task)
-        stop = b.smin(b.add(start, self.per_task), total)
+        start, stop = ir.share(b, total, ir.ceil_div(b, total, self.per_task), self.task)
         first = decode(b, start, self.extents)
         with b.loop(start, stop, ir.integer(1), first) as loop:
             self._row(loop.i, loop.carried)
