@@ -6,7 +6,10 @@ Get a text, for example the Shakespeare of Karpathy's char-rnn (tinyshakespeare,
     python examples/shakespeare.py --data input.txt --steps 200
 
 The last tenth of the text is kept apart to validate on. With the standard 2000 steps on
-tinyshakespeare the validation loss ends at about 1.88.
+tinyshakespeare the validation loss ends at about 1.74; with the initial weights of GPT-2, which are
+meant for wider models, at about 1.90:
+
+    python examples/shakespeare.py --data input.txt --init-std 0.02
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from tinygrad_tx.optim.lr_scheduler import Cosine
 
 BLOCK, BATCH = 64, 12  # characters in a window, windows in a batch
 LAYERS, HEADS, WIDTH = 4, 4, 128
+INIT_STD = 0.06
 LR, MIN_LR, WARMUP = 1e-3, 1e-4, 100
 EVERY = 250  # steps between two validations
 VALIDATION_BATCHES = 100
@@ -56,9 +60,10 @@ def batches(ids: Array, seed: int) -> Iterator[tuple[tx.Tensor, tx.Tensor]]:
         yield tx.tensor(windows[:, :-1]), tx.tensor(windows[:, 1:])
 
 
-def train(text: Text, steps: int) -> GPT:
+def train(text: Text, steps: int, init_std: float) -> GPT:
     """A trained model; prints its losses on the way."""
-    model = GPT(GPTConfig(len(text.characters), LAYERS, HEADS, WIDTH, BLOCK))
+    config = GPTConfig(len(text.characters), LAYERS, HEADS, WIDTH, BLOCK, init_std=init_std)
+    model = GPT(config)
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]  # norms are not to shrink
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
@@ -109,6 +114,9 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, metavar="FILE", help="a text, UTF-8")
     parser.add_argument("--steps", type=int, default=2000, metavar="N", help="(default: 2000)")
+    parser.add_argument(
+        "--init-std", type=float, default=INIT_STD, metavar="S", help=f"(default: {INIT_STD})"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
     args = parser.parse_args()
     if args.data is None:
@@ -116,6 +124,8 @@ def main() -> None:
         return
     if args.steps < 1:
         parser.error("--steps must be 1 or more")
+    if not args.init_std > 0:
+        parser.error("--init-std must be above 0")
     if not args.data.is_file():
         parser.error(f"there is no file {args.data}")
     text = Text(args.data.read_text(encoding="utf-8"))
@@ -123,7 +133,7 @@ def main() -> None:
         parser.error(f"{args.data} is too short: it must have some {20 * BLOCK} characters")
 
     tx.manual_seed(args.seed)
-    model = train(text, args.steps)
+    model = train(text, args.steps, args.init_std)
     prompt = text.valid[None, :1]
     (found,) = tx.decoding.generate(
         model, prompt, max_new_tokens=BLOCK, do_sample=True, temperature=0.8, top_k=20

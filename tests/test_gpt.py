@@ -54,14 +54,15 @@ def test_names_are_the_contracts(bias: bool) -> None:
     assert shapes == wanted
 
 
-def test_initial_values() -> None:
+@pytest.mark.parametrize("std", [0.02, 0.06])
+def test_initial_values(std: float) -> None:
     tx.manual_seed(0)
-    config = GPTConfig(500, n_layer=8, n_head=2, n_embd=64, block_size=64, bias=True)
+    config = GPTConfig(500, 8, n_head=2, n_embd=64, block_size=64, bias=True, init_std=std)
     state = {name: value.numpy() for name, value in GPT(config).state_dict().items()}
     for name in ("wte.weight", "wpe.weight", "h.0.attn.c_attn.weight", "h.7.mlp.c_fc.weight"):
-        assert state[name].std() == pytest.approx(0.02, rel=0.05)
+        assert state[name].std() == pytest.approx(std, rel=0.05)
     for name in ("h.0.attn.c_proj.weight", "h.7.mlp.c_proj.weight"):
-        assert state[name].std() == pytest.approx(0.02 / 4, rel=0.05)
+        assert state[name].std() == pytest.approx(std / 4, rel=0.05)
     assert not state["h.0.mlp.c_fc.bias"].any() and not state["ln_f.bias"].any()
     assert (state["h.3.ln_2.weight"] == 1).all()
 
