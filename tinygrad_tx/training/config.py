@@ -72,7 +72,7 @@ PRESETS: Mapping[str, Config] = MappingProxyType(
             ),
         ),
         # 29,000 image captions, German to English or any other direction.
-        # The best quality that we found in 45 minutes of two cores; docs/results.md has the run.
+        # What 45 minutes of two cores can finish; docs/results.md has such a run.
         "multi30k": Config(
             preset="multi30k",
             data=DataConfig(corpus="files", valid_size=1000, max_tokens=4096),
