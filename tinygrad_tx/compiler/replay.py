@@ -40,7 +40,8 @@ class Rounds:
 
     def again(self) -> bool:
         """After a run: whether there is to be another one."""
-        return self.left > 0 and not self._until.item()
+        array = self._until._node.array  # None inside a trace, where item() says what to do
+        return self.left > 0 and not (self._until if array is None else array).item()
 
 
 class Recording:

@@ -23,6 +23,7 @@ from .operands import address, argument
 from .target import KC, Target
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
+_AT_ONCE = 4  # panels that a product of a single row goes through side by side
 _FEW = 8  # panels at most for which rows of a are not packed
 
 
@@ -130,7 +131,7 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None
 def _micros(module: ir.Module, target: Target, dtype: str) -> dict[tuple[int, int], str]:
     """The micro-kernels by their rows and panels. One or two rows are too few to hide the latency
     of their chains of additions: for these there are some of several panels."""
-    shapes = [(1, 4), (2, 2), *((rows, 1) for rows in tile.heights(target, dtype))]
+    shapes = [(1, _AT_ONCE), (2, 2), *((rows, 1) for rows in tile.heights(target, dtype))]
     return {
         (rows, panels): tile.micro(module, target, dtype, rows, along_k=False, panels=panels)
         for rows, panels in shapes
@@ -254,6 +255,8 @@ def choose(
 
     downs = {-(-m // cuts) for cuts in range(1, min(-(-m // mr), 64) + 1)} or {1}
     acrosses = {-(-panels // cuts) for cuts in range(1, 1 if full_rows else min(panels, 16) + 1)}
+    if m == 1:  # which has a micro-kernel of its own
+        acrosses = {-(-across // _AT_ONCE) * _AT_ONCE for across in acrosses}
     cuts = [(d, a) for d in downs for a in acrosses | {panels} if work(d, a) > _LEAST]
     rows, across = min(sorted(cuts, reverse=True), default=(m, panels), key=lambda c: cost(*c))
     each = max(-(-panels // 16), int(2 * _LEAST / (max(k, 1) * nr)))
