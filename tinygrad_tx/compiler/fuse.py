@@ -26,9 +26,10 @@ from ..backends.native.gemm import choose
 from ..backends.native.target import Target
 from ..node import CONST, INPUT, ITEM, REBOUND, Graph, Node, Spec, execute
 from . import calls
-from .groups import Group, Member, Store, copying, filling, fresh
+from .groups import Group, Member, copying, filling, fresh
 from .lower import NATIVE
 from .order import REDUCTIONS, SMALL, VIEWS, ordered
+from .reduce import reduce
 from .scalar import NoValue, Program
 from .views import Buffer, Call, Shape, View, whole
 
@@ -104,7 +105,7 @@ class Fuser:
             if not (self._expresses(node) and self._map(node)):
                 self._opaque(node, "its forward has no scalar expression")
         elif node.op in REDUCTIONS:
-            if not self._reduce(node):
+            if not reduce(self, node):
                 self._opaque(node, "these axes lie apart")
         else:
             made = calls.CALLS.get(node.op)
@@ -246,23 +247,24 @@ class Fuser:
 
     def _beside(self, node: Node, unit: int) -> bool:
         """Join the group that reads the same large value, where all else was ready before it."""
-        number, group = self._reader(self._stored_below(node), unit, prod(node.shape))
+        below = [value for src in node.srcs for value in self.stored_below(src)]
+        number, group = self.reader(below, unit, prod(node.shape))
         return group is not None and self._try(group, number, node, "element")
 
-    def _reader(self, values: list[Node], unit: int, size: int) -> tuple[int, Group | None]:
+    def reader(self, values: list[Node], unit: int, size: int) -> tuple[int, Group | None]:
         """The newest row program that reads one of these values, if it comes after `unit` and has
         so many elements."""
         number = max((self.readers.get(value, -1) for value in values), default=-1)
         group = self.units[number] if number > unit else None
-        fits = isinstance(group, Group) and group.kind == "rows" and group.level(size) == "element"
-        return number, group if fits and isinstance(group, Group) else None
+        if isinstance(group, Group) and group.kind == "rows" and group.level(size) == "element":
+            return number, group
+        return number, None
 
-    def _stored_below(self, node: Node) -> list[Node]:
-        """The values that a map is made of, seen through those made where they are read."""
-        found: list[Node] = []
-        for src in node.srcs:
-            found += self._stored_below(src) if src in self.deferred else [src]
-        return found
+    def stored_below(self, node: Node) -> list[Node]:
+        """A value, or those that it is made of where it is made only when it is read."""
+        if node not in self.deferred:
+            return [node]
+        return [found for src in node.srcs for found in self.stored_below(src)]
 
     def _own(self, group: Group, node: Node) -> bool:
         """Whether a number is made of a group's values alone: else it would have the group wait."""
@@ -274,7 +276,7 @@ class Fuser:
         group = Group("rows", tuple(fitting[:-1]), fitting[-1] if fitting else 1)
         for every in (False, True):  # at first what is cheap stays unstored
             for src in node.srcs:
-                if src not in self.folded and (every or not self._cheap(src)):
+                if src not in self.folded and (every or not self.cheap(src)):
                     self.view(src)
             group = Group("rows", group.outer, group.columns)
             self.emit(group)
@@ -294,13 +296,13 @@ class Fuser:
             result = group.program.map(node.op.forward, inputs, node.dtype.name, dict(node.attrs))
         except NoValue:
             return False
-        self._join(group, unit, node, Member(result, level))
+        self.take(group, unit, node, Member(result, level))
         return True
 
     def join(self, group: Group, node: Node, member: Member) -> None:
         """The newest unit, a group, takes a value that is no map."""
         group.reduces = True  # its rows and columns have a meaning
-        self._join(group, len(self.units) - 1, node, member)
+        self.take(group, len(self.units) - 1, node, member)
 
     def stored(self, node: Node, target: View) -> int:
         """Have the group that makes a value write it to `target`, where nobody else has asked for
@@ -323,7 +325,8 @@ class Fuser:
         self.places[node] = self._dense(node, self.view(node))
         return self.places[node]
 
-    def _join(self, group: Group, unit: int, node: Node, member: Member) -> None:
+    def take(self, group: Group, unit: int, node: Node, member: Member) -> None:
+        """Unit number `unit`, a group, makes this value from now on."""
         group.members[node] = member
         group.nodes.append(node)
         self.unit_of[node] = unit
@@ -343,7 +346,7 @@ class Fuser:
             return group.program.cast(number, _name(src))
         if self.ready(src) >= unit:
             return None
-        if src not in self.places and self._cheap(src):
+        if src not in self.places and self.cheap(src):
             return self._again(group, unit, src, shape, level)
         view = self.view(src)
         if self.ready(src) >= unit:  # it had to be copied first
@@ -371,7 +374,7 @@ class Fuser:
             and attrs["count"] == group.columns > 64
         )
 
-    def _cheap(self, node: Node) -> bool:
+    def cheap(self, node: Node) -> bool:
         """Whether a group rather computes it again than asks for it to be stored."""
         return self._cost(node) <= CHEAP
 
@@ -437,112 +440,6 @@ class Fuser:
         if node not in group.nodes:
             group.nodes.append(node)
         return group.program.map(node.op.forward, inputs, _name(node), dict(node.attrs))
-
-    # Reductions ---------------------------------------------------------------------------------
-    def _reduce(self, node: Node) -> bool:
-        x = node.srcs[0]
-        axis = node.attrs["axis"]
-        over = set(axis) if isinstance(axis, tuple) else {axis % max(x.ndim, 1)}
-        wide = [i for i, n in enumerate(x.shape) if n != 1]
-        reduced = [i for i in wide if i in over]
-        kept = [i for i in wide if i not in over]
-        if not reduced:
-            return False
-        if not kept or min(reduced) > max(kept):
-            return self._row_reduce(node, x, prod(x.shape[i] for i in reduced))
-        single = node.op in (ops.SUM, ops.MAX, ops.MIN) and node.dtype.name.startswith("float")
-        if max(reduced) < min(kept) and single:
-            outer = tuple(x.shape[i] for i in reduced)
-            return self._column_reduce(node, x, outer, prod(x.shape[i] for i in kept))
-        return False
-
-    def _row_reduce(self, node: Node, x: Node, columns: int) -> bool:
-        unit = self.ready(x)
-        group = self.units[unit] if unit >= 0 else None
-        if (
-            isinstance(group, Group)
-            and group.kind == "rows"
-            and group.columns == columns > 1
-            and group.level(prod(x.shape)) == "element"
-        ):
-            if self._along(group, unit, node, x):
-                return True
-            self.refuse(node, "what it reduces is not at hand in the kernel before it")
-        below = self._stored_below(x) if x in self.deferred else [x]
-        number, beside = self._reader(below, unit, prod(x.shape))
-        fits = beside is not None and beside.columns == columns > 1
-        if fits and beside is not None and self._along(beside, number, node, x):
-            return True
-        outer = [n for n in x.shape if n != 1]
-        left = columns
-        while left > 1:
-            left //= outer.pop()
-        for every in (False, True):
-            if every or not self._cheap(x):
-                self.view(x)
-            group = Group("rows", tuple(outer), columns)
-            self.emit(group)
-            if self._along(group, len(self.units) - 1, node, x):
-                return True
-        return False
-
-    def _along(self, group: Group, unit: int, node: Node, x: Node) -> bool:
-        number = self.operand(group, unit, x, x.shape, "element")
-        if number is None:
-            return False
-        program = group.program
-        if node.op is ops.SUM:
-            number = program.cast(number, _name(node))
-        result = program.add(node.op.name, (number,), _name(node))
-        group.reduces = True
-        self._join(group, unit, node, Member(result, "row"))
-        return True
-
-    def _column_reduce(self, node: Node, x: Node, outer: Shape, columns: int) -> bool:
-        for unit in self.columns[-4:]:
-            group = self.units[unit]
-            assert isinstance(group, Group)
-            if group.outer == outer and group.columns == columns and self.ready(x) < unit:
-                number = self.operand(group, unit, x, x.shape, "element")
-                if number is not None:
-                    return self._down(group, unit, node, number)
-        for every in (False, True):
-            if every or not self._cheap(x):
-                self.view(x)
-            if every and not self.places[x].contiguous:
-                self.dense(x)
-            group = Group("columns", outer, columns)
-            self.emit(group)
-            number = self.operand(group, len(self.units) - 1, x, x.shape, "element")
-            if number is not None:
-                self.columns.append(len(self.units) - 1)
-                return self._down(group, len(self.units) - 1, node, number)
-        return False
-
-    def _down(self, group: Group, unit: int, node: Node, number: int) -> bool:
-        result = group.program.add(node.op.name, (number,), _name(node))
-        group.nodes.append(node)
-        chunks = group.chunks
-        if chunks == 1:
-            target = fresh(_name(node), node.shape, node)
-            self._chunked(group, result, whole(target.buffer, (1, group.columns)))
-            self.unit_of[node], self.places[node] = unit, target
-            return True
-        partial = fresh(_name(node), (chunks, group.columns))
-        self._chunked(group, result, partial)
-        last = Group("columns", (chunks,), group.columns)
-        loaded = last.load(partial, "element")
-        assert loaded is not None and last.chunks == 1
-        total = last.program.add(node.op.name, (loaded,), _name(node))
-        target = fresh(_name(node), node.shape, node)
-        self._chunked(last, total, whole(target.buffer, (1, group.columns)))
-        last.nodes.append(node)
-        self.emit(last)
-        self.unit_of[node], self.places[node] = len(self.units) - 1, target
-        return True
-
-    def _chunked(self, group: Group, instr: int, view: View) -> None:
-        group.stores.append(Store(instr, view, -1, 0))
 
 
 def _name(node: Node) -> str:
