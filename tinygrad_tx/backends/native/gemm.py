@@ -24,6 +24,7 @@ from .target import KC, Target
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
 _AT_ONCE = 4  # panels that a product of a single row goes through side by side
+_BESIDE = 16  # k that are packed at a time where those of a k lie side by side
 _FEW = 8  # panels at most for which rows of a are not packed
 
 
@@ -46,12 +47,14 @@ def pack(kernel: Pack, module: ir.Module, name: str, target: Target) -> None:
     with b.loop(integer(0), K, integer(KC)) as block:
         kc = b.smin(b.sub(K, block.i), integer(KC))
         base = b.mul(b.mul(block.i, panels), nr)
-        with b.loop(first, stop, integer(1)) as p:
+        few = _few(b, sn, kc)
+        with b.loop(integer(0), kc, few) as k, b.loop(first, stop, integer(1)) as p:
             column = b.mul(p.i, nr)
-            to = b.at(packed, b.index(base, (column, kc)), element)
-            there = b.at(source, b.index(integer(0), (block.i, sk), (column, sn)), element)
-            w = b.smin(b.sub(n, column), nr)
-            b.call(panel, "void", to, there, sn, sk, w, nr, kc)
+            to = b.at(packed, b.index(base, (column, kc), (k.i, nr)), element)
+            row = b.add(block.i, k.i)
+            there = b.at(source, b.index(integer(0), (row, sk), (column, sn)), element)
+            w, count = b.smin(b.sub(n, column), nr), b.smin(b.sub(kc, k.i), few)
+            b.call(panel, "void", to, there, sn, sk, w, nr, count)
     b.end()
 
 
@@ -181,10 +184,9 @@ def _pack_rows(
     apart: Value,
     element: str,
 ) -> None:
-    """The rows of one block of a, tile by tile. Where they are contiguous along m, few k at a time,
-    so that the tiles find in the cache what lies beside their neighbours' elements."""
+    """The rows of one block of a, tile by tile."""
     mr = heights[-1]
-    few = b.select(b.compare("eq", stride, integer(1)), b.smin(kc, integer(32)), kc)
+    few = _few(b, stride, kc)
     with b.loop(integer(0), kc, few) as k, b.loop(integer(0), m, integer(mr)) as i:
         tile_start = b.mul(b.binary("sdiv", i.i, integer(mr)), apart)
         here = b.at(to, b.index(tile_start, (k.i, integer(mr))), element)
@@ -194,6 +196,12 @@ def _pack_rows(
             fill = b.select(b.compare("sgt", w, integer(lower)), integer(rows), fill)
         count = b.smin(b.sub(kc, k.i), few)
         b.call(panel, "void", here, there, stride, k_stride, w, fill, count)
+
+
+def _few(b: Builder, stride: Value, kc: Value) -> Value:
+    """How many k panels take at a time: few where one k's elements lie side by side, so that a
+    panel finds on its way what has come with its neighbours'."""
+    return b.select(b.compare("eq", stride, integer(1)), b.smin(kc, integer(_BESIDE)), kc)
 
 
 def matmul_scratch(kernel: Matmul, args: Sequence[int], target: Target) -> int:
@@ -259,7 +267,7 @@ def choose(
         acrosses = {-(-across // _AT_ONCE) * _AT_ONCE for across in acrosses}
     cuts = [(d, a) for d in downs for a in acrosses | {panels} if work(d, a) > _LEAST]
     rows, across = min(sorted(cuts, reverse=True), default=(m, panels), key=lambda c: cost(*c))
-    each = max(-(-panels // 16), int(2 * _LEAST / (max(k, 1) * nr)))
+    each = max(-(-panels // 8), int(2 * _LEAST / (max(k, 1) * nr)))
     return max(1, rows), across * nr, min(panels, each)
 
 
