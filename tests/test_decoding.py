@@ -324,6 +324,17 @@ def test_greedy_steps_follow_each_other_until_a_row_ends(
     assert asked == [12]
 
 
+def test_a_row_of_which_nothing_can_live_on_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 0 comes the end or 1, and after 1 nothing but the end: a beam of two has one to finish
+    and none to follow."""
+    steps = []
+    advance = BeamSearch.advance
+    monkeypatch.setattr(BeamSearch, "advance", lambda *x: (steps.append(1), advance(*x))[1])
+    model = Chain([[0, 0.5, 0, 0.5], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1]])
+    (row,) = generate(model, [[0]], beam_size=3, max_new_tokens=40, num_return_sequences=3)
+    assert [h.tokens for h in row] == [[], [1]] and len(steps) == 2
+
+
 def test_rows_that_are_done_are_left_out() -> None:
     model = Chain([[0.9, 0.1], [1, 0]])
     generate(model, [[0]] * 8, max_new_tokens=[2] * 7 + [12])

@@ -143,7 +143,8 @@ class BeamSearch:
             for i in np.flatnonzero(at_limit & ~self.done):
                 self._take_unfinished(int(i))
         self.done = self.done | at_limit
-        if self._any_full:
+        # Nothing else can end a row: it has all that it may finish, or nothing that can live on.
+        if self._any_full or not np.isfinite(self._scores).all():
             self.done |= self._bounds() <= self._worst[self.rows]
 
     def results(self, n: int) -> list[list[Hypothesis]]:
