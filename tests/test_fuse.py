@@ -118,6 +118,22 @@ def test_gradients_of_queries_keys_and_values_are_not_copied_together(length: in
     assert kinds(found)["AttentionGrad"] == 1 and not copied
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 2, 0)])
+def test_gradients_that_are_joined_and_handed_out_are_right(order: tuple[int, ...]) -> None:
+    """Whether they lie together already or not, and though one goes out by itself."""
+
+    def f(g: tx.Tensor, *x: tx.Tensor) -> tuple[tx.Tensor, ...]:
+        heads = (t.requires_grad_().reshape(2, 5, 4, 8).transpose(1, 2) for t in x)
+        y = F.scaled_dot_product_attention(*heads, is_causal=True)
+        (y.transpose(1, 2).reshape(2, 5, 32) * g).sum().backward()
+        joined = tx.cat([x[i].grad for i in order], -1)
+        return joined, x[0].grad, joined * 2
+
+    values = [np.random.default_rng(i).standard_normal((2, 5, 32)) for i in range(4)]
+    for a, b in zip(*(h(*map(tx.tensor, values)) for h in (f, tx.compile(f))), strict=True):
+        np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=1e-12, atol=1e-14)
+
+
 def test_loss_and_its_gradient_are_one_program_on_the_projection() -> None:
     projection = nn.Linear(32, 100)
 
@@ -270,7 +286,7 @@ def ids(length: int) -> tx.Tensor:
     return tx.tensor(np.ones((B, length), np.int64))
 
 
-@pytest.mark.parametrize(("norm", "most"), [("post", 560), ("pre", 580)])
+@pytest.mark.parametrize(("norm", "most"), [("post", 560), ("pre", 574)])
 def test_a_transformers_training_step(norm: str, most: int) -> None:
     config = TransformerConfig(
         VOCABULARY, d_model=32, n_heads=4, d_ff=64, n_encoder_layers=2, n_decoder_layers=2,
@@ -304,7 +320,7 @@ def test_a_gpts_training_step() -> None:
     count = kinds(found)
     assert count["Attention"] == count["AttentionGrad"] == 2
     assert not count["Keep"] and not count["Opaque"] and not found.refusals
-    assert sum(count.values()) <= 250
+    assert sum(count.values()) <= 165
     assert len(rows_with("erf", found)[0]) >= 2, "gelu rides, forward"
     assert [len(x) for x in rows_with("log", found)] == [1, 0]
     assert B * 4 * T * T not in sizes(found, "arena")
