@@ -61,8 +61,9 @@ def _default() -> int:
     return int(text)
 
 
-def run(job: Words, args: Words, times: Words | None, scratch: int) -> int:
-    """Run a job whose tasks need so many bytes of scratch; the number of waves it completed."""
+def run(job: int, args: int, times: Words | None, scratch: int) -> int:
+    """Run a job whose tasks need so many bytes of scratch; the number of waves it completed. job,
+    args: addresses of arrays."""
     global _team
     with _LOCK:
         if _team is None or _team.size != get_num_threads():
@@ -71,7 +72,7 @@ def run(job: Words, args: Words, times: Words | None, scratch: int) -> int:
             _team = Team(get_num_threads())
         _team.provide(scratch)
         stamps = 0 if times is None else times.ctypes.data
-        return _team.run(job.ctypes.data, args.ctypes.data, stamps)
+        return _team.run(job, args, stamps)
 
 
 class Team:
