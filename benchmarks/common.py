@@ -41,13 +41,19 @@ class Worker:
     requests the process sleeps."""
 
     def __init__(
-        self, name: str, threads: int, directory: Path, extra: Mapping[str, str] | None = None
+        self,
+        name: str,
+        threads: int,
+        directory: Path,
+        extra: Mapping[str, str] | None = None,
+        root: Path = ROOT,
     ) -> None:
-        """directory: for what the environment needs. extra: more environment variables."""
+        """directory: for what the environment needs. extra: more environment variables. root: the
+        checkout whose code runs."""
         self.name = name
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", name, str(threads)],
-            cwd=ROOT,
+            cwd=root,
             env=environment(CONTENDERS[name], threads, directory) | dict(extra or {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

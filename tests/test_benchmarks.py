@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import common, compile_time, contenders, decode, kernels, memory, ours, train_step
+from benchmarks import (
+    common,
+    compile_time,
+    contenders,
+    decode,
+    kernels,
+    memory,
+    ours,
+    paired,
+    train_step,
+)
 from benchmarks.common import interleave, present, summary
 from benchmarks.works import (
     BOS,
@@ -242,3 +252,12 @@ def test_peers_translate_alike(
     b = import_module(f"benchmarks.{module}").Translator(case)(case.sources())
     assert (a.tokens == b.tokens).all()
     assert a.scores == pytest.approx(b.scores, abs=apart)
+
+
+def test_two_checkouts_take_turns(tmp_path: Path) -> None:
+    arguments = ["--before", str(common.ROOT), "--work", "tiny", "--case", "", "--repeats", "2"]
+    assert paired.main([*arguments, "--out", str(tmp_path)]) == 0
+    times = result(tmp_path)["runs"][0]["contenders"]
+    assert times.keys() == {"before", "now"} and times["now"]["ratio"] == 1
+    with pytest.raises(SystemExit):
+        paired.main(["--before", str(tmp_path)])
