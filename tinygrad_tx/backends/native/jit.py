@@ -17,6 +17,7 @@ from typing import Any
 from .target import Target
 
 _BYTES = {"avx512": 64, "avx2": 32, "neon": 16, "plain": 16}
+_USUAL = {"avx512": "skylake-avx512", "avx2": "haswell", "neon": "neoverse-n1"}
 _LOADS = count()
 _LINKING = Lock()
 
@@ -71,29 +72,27 @@ def _runnable() -> list[str]:
 
 
 def named_target(name: str) -> Target:
-    """The target of that name: on this processor where it is of the kind, else a usual one of the
-    kind, whose code can be looked at here but not run."""
+    """The target of that name: this processor, as far as it is of the kind; where it is not, a
+    usual one of the kind with that one's features, whose code can be looked at here but not run."""
     llvm = _llvm()
     triple = llvm.get_process_triple()
-    host = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
     if name == "plain":
         return Target(name, _BYTES[name], triple, "generic" if _is_arm() else "x86-64")
-    if (name == "neon") != _is_arm():
-        triple, cpu = {
-            "neon": ("aarch64-unknown-linux-gnu", "neoverse-n1"),
-            "avx512": ("x86_64-unknown-linux-gnu", "skylake-avx512"),
-            "avx2": ("x86_64-unknown-linux-gnu", "haswell"),
-        }[name]
-        return Target(name, _BYTES[name], triple, cpu)
-    cpu, features = host
+    if name not in _runnable():
+        if (name == "neon") != _is_arm():
+            machine = "aarch64" if name == "neon" else "x86_64"
+            triple = f"{machine}-unknown-linux-gnu"
+        tuning = "-prefer-256-bit" if name == "avx512" else ""  # we choose the width
+        return Target(name, _BYTES[name], triple, _USUAL[name], tuning)
+    features = llvm.get_host_cpu_features()
     if name == "avx512":
-        features["prefer-256-bit"] = False  # the tuning of some processors; we choose the width
+        features["prefer-256-bit"] = False  # as above
     elif name == "avx2":
         for feature in list(features):
             if feature.startswith(("avx512", "avx10", "amx", "evex512")):
                 features[feature] = False
     flat = ",".join(f"{'+' if on else '-'}{feature}" for feature, on in sorted(features.items()))
-    return Target(name, _BYTES[name], triple, cpu, flat)
+    return Target(name, _BYTES[name], triple, llvm.get_host_cpu_name(), flat)
 
 
 def _is_arm() -> bool:
