@@ -39,17 +39,17 @@ def wanted() -> bool:
     return os.environ.get("TX_CHECK", "0") not in ("", "0")
 
 
-def run(segment: Segment, look: Look) -> bool:
-    """Run a segment, checked; False where an index was outside. look: gives the memory of a view
-    as an array."""
+def run(segment: Segment, look: Look) -> int:
+    """Run a segment, checked; how many waves have run, as Segment.run. look: gives the memory of a
+    view as an array."""
     assert segment.native is not None
-    for wave, native in zip(segment.waves, segment.native, strict=True):
+    for number, (wave, native) in enumerate(zip(segment.waves, segment.native, strict=True), 1):
         for launch, each in zip(wave, native.launches, strict=True):
             # The report of an index is looked at below, when the interpreter has seen it too.
             program = Program([Wave((each,))], segment.scratch)
             if not _agrees(segment, launch, program, look):
-                return False
-    return True
+                return number
+    return len(segment.waves)
 
 
 def _agrees(segment: Segment, launch: Launch, program: Program, look: Look) -> bool:

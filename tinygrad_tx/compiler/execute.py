@@ -85,10 +85,10 @@ class Execution(Recording):
             for step in plan.steps
         ]
 
-        def packing(waves: list[list[Launch]]) -> Callable[[Words], bool]:
+        def packing(waves: list[list[Launch]]) -> Callable[[Words], int]:
             segment = Segment(waves, code, target, ())
 
-            def pack(bases: Words) -> bool:
+            def pack(bases: Words) -> int:
                 segment.bind(bases, moved=True)
                 return self._run_segment(segment)
 
@@ -153,10 +153,12 @@ class Execution(Recording):
         for step in self.steps:
             if isinstance(step, Launch):
                 self._call(step)
-            elif not self._run_segment(step):
-                self._raise(step)
+            else:
+                ran = self._run_segment(step)
+                if self.report[0]:
+                    self._raise(step.waves[ran - 1])
 
-    def _run_segment(self, segment: Segment) -> bool:
+    def _run_segment(self, segment: Segment) -> int:
         return check.run(segment, self.look) if self.checked else segment.run()
 
     def _run_timed(self) -> None:
@@ -173,8 +175,8 @@ class Execution(Recording):
                 continue
             took = step.run_timed()
             seconds += took
-            if len(took) < len(step.waves):
-                self._raise(step)
+            if self.report[0]:
+                self._raise(step.waves[len(took) - 1])
         if self.debug >= debug.TIMES:
             debug.show_times(self.traced.name, self.runs, self.plan, seconds)
         if self.runs == TIMED:
@@ -264,20 +266,19 @@ class Execution(Recording):
         address = int(self.bases[view.buffer.number]) + view.offset * ITEMSIZE[view.dtype]
         return interpreter.view(address, view.dtype, view.shape, view.strides)
 
-    def _raise(self, step: Segment) -> NoReturn:
-        """An index was outside: say which one."""
-        for wave in step.waves:
-            for call in indices(wave):
-                node, xp = call.nodes[0], backends.get("cpu")
-                attrs = dict(node.attrs)
-                name = attrs.get("of", "")
-                if name == "update":
-                    raise IndexError(
-                        f"update: a write at position {self.report[1]} leaves its places: it must "
-                        f"begin in 0..{attrs['size'] - 1}"
-                    )
-                with naming(OPS.get(name, node.op)):
-                    node.op.forward(xp, self.look(call.reads[0]), **attrs)
+    def _raise(self, wave: list[Launch]) -> NoReturn:
+        """An index was outside, in this wave, after which nothing has run: say which one."""
+        for call in indices(wave):
+            node, given = call.nodes[0], self.look(call.reads[0])
+            attrs = dict(node.attrs)
+            name = attrs.get("of", "")
+            if name == "update" and not 0 <= given.item() < attrs["size"]:
+                raise IndexError(
+                    f"update: a write at position {given.item()} leaves its places: it must begin "
+                    f"in 0..{attrs['size'] - 1}"
+                )
+            with naming(OPS.get(name, node.op)):
+                node.op.forward(backends.get("cpu"), given, **attrs)
         raise IndexError("an index is outside the entries it chooses from")
 
 

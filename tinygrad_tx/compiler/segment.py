@@ -91,21 +91,21 @@ class Segment:
             at = self._moving
             self.args[at] = self.values[at] + bases[self.slots[at]]
 
-    def run(self) -> bool:
-        """Run it; False where an index was outside."""
+    def run(self) -> int:
+        """Run it; how many waves have run: all, or up to the one in which an index was outside,
+        which the plan's report tells apart."""
         if self._program is not None:
-            return self._program.run(self.args) == len(self.waves)
-        return all(map(self.interpret, self.launches()))
+            return self._program.run(self.args)
+        for number, wave in enumerate(self.waves, 1):
+            if not all(map(self.interpret, wave)):
+                return number
+        return len(self.waves)
 
     def run_timed(self) -> list[float]:
-        """Run it; the seconds of each wave, fewer where an index was outside. None are known of
-        the interpreter."""
+        """Run it; the seconds of each wave that has run. None are known of the interpreter."""
         if self._program is not None:
             return self._program.run_timed(self.args)
-        return [0.0] * len(self.waves) if self.run() else []
-
-    def launches(self) -> list[Launch]:
-        return [launch for wave in self.waves for launch in wave]
+        return [0.0] * self.run()
 
     def interpret(self, launch: Launch) -> bool:
         """One launch through the interpreter; False where an index was outside."""
