@@ -2,6 +2,7 @@
 the functions, tx.nn.init the initial values."""
 
 from . import functional, init
+from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .layers import (
     GELU,
     Dropout,
@@ -13,7 +14,7 @@ from .layers import (
     ReLU,
     RMSNorm,
 )
-from .module import Module, ModuleList, Parameter, Sequential, scoped
+from .module import Module, Parameter, scoped
 
 __all__ = [
     "GELU",
@@ -23,9 +24,12 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "Module",
+    "ModuleDict",
     "ModuleList",
     "MultiHeadAttention",
     "Parameter",
+    "ParameterDict",
+    "ParameterList",
     "RMSNorm",
     "ReLU",
     "Sequential",

@@ -1,20 +1,22 @@
-"""Module, Parameter, and the containers of modules.
+"""Module and Parameter.
 
 A Module is a Python object: its Parameters and Modules are those of its attributes, found when
 asked for. In: whatever `forward` takes. Out: what it gives; the nodes made inside carry the
-module's path ("Transformer.encoder.layers.0"). Models and users derive from it.
+module's path ("Transformer.encoder.layers.0"). Models and users derive from it; containers.py has
+lists and dicts of modules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from itertools import islice
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import ref
 
 import numpy as np
 
-from ..dtypes import DType
+from ..dtypes import DType, as_dtype
 from ..errors import DTypeError, UserError
 from ..node import guarded, rebound, scope
 from ..tensor import Tensor, no_grad
@@ -22,7 +24,6 @@ from ..tensor import Tensor, no_grad
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M", bound="Module")
-M_co = TypeVar("M_co", bound="Module", covariant=True)
 State = Mapping[str, "Tensor | np.ndarray[Any, Any]"]
 
 
@@ -32,6 +33,9 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Tensor, requires_grad: bool = True) -> None:
+        if not isinstance(data, Tensor):
+            kind = type(data).__name__
+            raise TypeError(f"Parameter: data must be a Tensor, not {kind}: use tx.tensor(...)")
         super().__init__(data.detach().node)
         self.requires_grad_(requires_grad)
 
@@ -57,9 +61,12 @@ def scoped(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P]
 
 class Module:
     """The base of layers and models: derive from it, set Parameters and Modules as attributes, and
-    write `forward`. Its constructor need not be called."""
+    write `forward`. Its constructor need not be called.
 
-    forward: Callable[..., Any]
+    A list, tuple or dict of Parameters or Modules as an attribute is a TypeError, since nothing
+    would find them in there: use nn.ModuleList, ModuleDict, ParameterList or ParameterDict.
+    """
+
     _path = "Module"  # the class's name, or the parent's path and the attribute's name
     _training = True
 
@@ -67,41 +74,81 @@ class Module:
         super().__init_subclass__()
         cls._path = cls.__name__
 
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What a call computes; for a derived class to write, with arguments of its own."""
+        kind = type(self).__name__
+        raise NotImplementedError(f"{kind} cannot be called: it has no method forward")
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with scope(self._path):
             return self.forward(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, (Module, Parameter)):
+            self._require_free(name)
+        elif value is not None and isinstance(held := vars(self).get(name), (Module, Parameter)):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a {type(held).__name__}, which a "
+                f"{type(value).__name__} cannot replace: set another one or None, `del` it first, "
+                "or change its values by .assign()"
+            )
+        elif isinstance(value, _PLAIN):
+            self._require_found(name, value)
         if isinstance(value, Module):
+            if any(inside is self for inside in value.modules()):
+                raise ValueError(f"{type(self).__name__}.{name}: a module cannot be inside itself")
             value._place(f"{self._path}.{name}")
         object.__setattr__(self, name, value)
 
+    def _require_free(self, name: str) -> None:
+        """TypeError for a name that would hide a method, or could not be told from a path."""
+        if not name or "." in name or name in _RESERVED:
+            why = "is the name of a method of every module" if name in _RESERVED else "is no name"
+            raise TypeError(f'{type(self).__name__}: "{name}" {why}; choose another')
+
+    def _require_found(self, name: str, value: Any) -> None:
+        """TypeError where a plain container holds what is found nowhere else."""
+        inside = list(_held(value))
+        if not inside:
+            return
+        known = {id(x) for _, m in _walk("", self) for x in (m, *vars(m).values())}
+        if lost := [x for x in inside if id(x) not in known]:
+            what = "Parameter" if isinstance(lost[0], Parameter) else "Module"
+            container = "Dict" if isinstance(value, dict) else "List"
+            raise TypeError(
+                f"{type(self).__name__}.{name}: parameters(), eval() and state_dict() see nothing "
+                f"inside a {type(value).__name__}: use nn.{what}{container} for its {what}s"
+            )
+
     def _place(self, path: str) -> None:
         self._path = path
-        for name, child in self.named_children():
+        for name, child in self._children():
             child._place(f"{path}.{name}")
 
     # What it consists of -----------------------------------------------------------------------
+    def _children(self) -> Iterator[tuple[str, Module]]:
+        """The Modules among its attributes, in the order in which these were first set."""
+        return ((name, x) for name, x in vars(self).items() if isinstance(x, Module))
+
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
+        """The modules directly inside it, by name; a shared one once."""
+        seen: set[int] = set()
+        for name, child in self._children():
+            if id(child) not in seen:
+                seen.add(id(child))
+                yield name, child
 
     def children(self) -> Iterator[Module]:
         return (child for _, child in self.named_children())
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """Itself as "", and every module inside it by its dotted name; a shared one once."""
-        seen: set[int] = set()
-
-        def walk(name: str, module: Module) -> Iterator[tuple[str, Module]]:
-            if id(module) not in seen:
-                seen.add(id(module))
-                yield name, module
-                for child_name, child in module.named_children():
-                    yield from walk(f"{name}.{child_name}" if name else child_name, child)
-
-        return walk("", self)
+        found = list(_walk("", self))
+        for _, module in found:
+            for name, value in vars(module).items():
+                if isinstance(value, _PLAIN):  # it may have been filled since it was set
+                    module._require_found(name, value)
+        return iter(found)
 
     def modules(self) -> Iterator[Module]:
         return (module for _, module in self.named_modules())
@@ -172,7 +219,7 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        children = _runs((name, repr(child)) for name, child in self.named_children())
+        children = _runs((name, repr(child)) for name, child in self._children())
         lines = [f"({name}): {text}" for name, text in children]
         options = self.describe()
         if not lines:
@@ -194,59 +241,47 @@ def _runs(children: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         yield (names[0], text) if alone else (f"{names[0]}-{names[-1]}", f"{len(names)} x {text}")
 
 
-class ModuleList(Module, Generic[M_co]):
-    """Modules by number, for a forward that loops over them."""
-
-    def __init__(self, modules: Iterable[M_co] = ()) -> None:
-        self._items: list[M_co] = []
-        for module in modules:
-            self.append(module)
-
-    def append(self, module: M_co) -> None:  # type: ignore[misc]  # a container, but one filled once
-        module._place(f"{self._path}.{len(self._items)}")
-        self._items.append(module)
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        return ((str(i), module) for i, module in enumerate(self._items))
-
-    def __iter__(self) -> Iterator[M_co]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    @overload
-    def __getitem__(self, index: int) -> M_co: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[M_co]: ...
-    def __getitem__(self, index: int | slice) -> M_co | list[M_co]:
-        return self._items[index]
+_RESERVED = frozenset(dir(Module))
+_PLAIN = (list, tuple, dict, set)
 
 
-class Sequential(ModuleList[Module]):
-    """Modules called one after the other, each on what the one before gave."""
+def _walk(name: str, module: Module, seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
+    """A module and all inside it by dotted names, each once."""
+    seen = set() if seen is None else seen
+    if id(module) not in seen:
+        seen.add(id(module))
+        yield name, module
+        for child_name, child in module._children():
+            yield from _walk(f"{name}.{child_name}" if name else child_name, child, seen)
 
-    def __init__(self, *modules: Module) -> None:
-        super().__init__(modules)
 
-    def forward(self, x: Any) -> Any:
-        for module in self:
-            x = module(x)
-        return x
+def _held(value: Any, depth: int = 3) -> Iterator[Module | Parameter]:
+    """The Modules and Parameters in a plain container, among its first entries."""
+    if isinstance(value, (Module, Parameter)):
+        yield value
+    elif isinstance(value, _PLAIN) and depth:
+        for entry in islice(value.values() if isinstance(value, dict) else value, 256):
+            yield from _held(entry, depth - 1)
 
 
 def load_state(owner: str, targets: Mapping[str, Tensor], state: State, strict: bool) -> None:
     """Assign a state's values to Tensors of the same names, all or (UserError) none of them."""
+    if not isinstance(state, Mapping):
+        kind = type(state).__name__
+        raise UserError(f"{owner}: a state is a dict of Tensors or arrays by name, not a {kind}")
     problems = []
     if strict and (missing := [name for name in targets if name not in state]):
         problems.append(f"missing: {', '.join(missing)}")
     if strict and (unexpected := [name for name in state if name not in targets]):
         problems.append(f"unexpected: {', '.join(unexpected)}")
     shared = [name for name in targets if name in state]
+    if strange := [name for name in shared if not _numeric(state[name])]:
+        kinds = ", ".join(f"{name} ({type(state[name]).__name__})" for name in strange)
+        problems.append(f"neither Tensors nor arrays of numbers: {kinds}")
     if wrong := [
         f"{name} is {tuple(state[name].shape)}, wanted {targets[name].shape}"
         for name in shared
-        if tuple(state[name].shape) != targets[name].shape
+        if name not in strange and tuple(state[name].shape) != targets[name].shape
     ]:
         problems.append(f"of another shape: {', '.join(wrong)}")
     if problems:
@@ -254,3 +289,12 @@ def load_state(owner: str, targets: Mapping[str, Tensor], state: State, strict: 
     with no_grad():
         for name in shared:
             targets[name].assign(state[name])
+
+
+def _numeric(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        try:
+            as_dtype(value.dtype)
+        except DTypeError:
+            return False
+    return isinstance(value, (Tensor, np.ndarray))
