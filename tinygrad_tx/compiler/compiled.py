@@ -14,10 +14,10 @@ import os
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from threading import RLock
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -30,10 +30,12 @@ from ..node import Graph, Node, Spec, current_trace, grad_enabled
 from ..tensor import Tensor
 from . import debug
 from .arena import ARENA
+from .callables import check_callable, name_of
 from .execute import Execution
 from .inputs import Match, difference
+from .keys import key as key_of
 from .replay import Replay, Rounds
-from .trace import Signature, Traced, name_of, trace
+from .trace import Signature, Traced, trace
 
 MAX_PLANS = 64
 PLAIN = Target("plain", 16)  # for the interpreter, which runs on any machine
@@ -51,7 +53,7 @@ class Compiled:
     """
 
     def __init__(self, f: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, f)
+        functools.update_wrapper(self, f, updated=())
         self._f, self._name = f, name_of(f)
         self._lock = RLock()
         self._plans: OrderedDict[Any, list[Recorded]] = OrderedDict()
@@ -61,7 +63,13 @@ class Compiled:
 
     def __get__(self, instance: Any, owner: type) -> Any:
         """As a method: self is one more static argument."""
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else Method(self, instance)
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not found here is the function's: a compiled Module's parameters(), say."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+        return getattr(self._f, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(args, kwargs, None)
@@ -73,8 +81,12 @@ class Compiled:
         Where all that a call changes is written in place, the next one starts at once, without a
         look at its arguments.
         """
+        if isinstance(times, bool) or not isinstance(times, (int, np.integer)):
+            raise TypeError(f"repeat: times must be a whole number, not {type(times).__name__}")
         if times < 1:
             raise ValueError(f"repeat: times is {times}; it must be 1 or more")
+        if not isinstance(until, Tensor) or until.shape != ():
+            raise TypeError(f"repeat: until must be a 0-d Tensor, true to end it, not {until!r}")
         rounds = Rounds(times, until)
         while True:
             self._call(args, kwargs, rounds)
@@ -177,12 +189,44 @@ class Compiled:
             debug.say(message)
 
 
-def compile(f: Callable[..., Any]) -> Compiled:
+class Method:
+    """A compiled method of an object: a Compiled whose first argument is given."""
+
+    def __init__(self, compiled: Compiled, instance: Any) -> None:
+        self._compiled, self._instance = compiled, instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._compiled(self._instance, *args, **kwargs)
+
+    def repeat(self, times: int, until: Tensor, /, *args: Any, **kwargs: Any) -> int:
+        """As Compiled.repeat."""
+        return self._compiled.repeat(times, until, self._instance, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """explain(), graph() and stats() are those of the function, for all objects together."""
+        if name == "_compiled":
+            raise AttributeError(name)
+        return getattr(self._compiled, name)
+
+
+@overload
+def compile(f: None = None) -> Callable[[Callable[..., Any]], Compiled]: ...
+@overload
+def compile(f: Callable[..., Any]) -> Compiled: ...
+def compile(f: Callable[..., Any] | None = None) -> Any:
     """Trace f at its first call, and run it from the recorded plan from then on.
 
-    Use it as a decorator or a call. f must be a function of Tensors (and of static Python values)
-    whose Python code does the same at each call; whatever it changes must be a Tensor.
+    Use it as a decorator (`@tx.compile` or `@tx.compile()`) or a call. f must be a function of
+    Tensors (and of static Python values), a method or a Module, whose Python code does the same at
+    each call; whatever it changes must be a Tensor. What is compiled already is given back.
+
+    Raises TypeError for anything else: a class, a generator or async function, a Tensor.
     """
+    if f is None:
+        return compile
+    if isinstance(f, (Compiled, Method)):
+        return f
+    check_callable(f)
     return Compiled(f)
 
 
@@ -222,21 +266,25 @@ def _key(args: Any, kwargs: Any, flat: list[Any]) -> Any:
             node = arg._node
             first = seen.setdefault(id(arg), i)
             grad = arg._grad is not None
-            parts.append((first, node.spec, node.device, node.requires_grad, grad))
+            parts.append((type(arg), first, node.spec, node.device, node.requires_grad, grad))
         elif isinstance(arg, np.ndarray):
             raise TraceError(
                 f"argument {i} of a compiled function is a NumPy array, which would become a "
                 "constant: pass tx.tensor(array)"
             )
+        elif isinstance(arg, Iterator):
+            raise TraceError(
+                f"argument {i} of a compiled function is an iterator ({type(arg).__name__}), which "
+                "the trace would use up: pass a list"
+            )
         else:
             try:
-                hash(arg)
+                parts.append(key_of(arg))
             except TypeError:
                 raise TraceError(
                     f"argument {i} of a compiled function is a {type(arg).__name__}: arguments are "
                     "Tensors, hashable Python values, and lists, tuples and dicts of them"
                 ) from None
-            parts.append((type(arg), arg))
     return tuple(nesting), tuple(parts), grad_enabled(), get_default_device()
 
 
@@ -246,7 +294,8 @@ def _flatten(value: Any, flat: list[Any], nesting: list[Any]) -> None:
         flat.append(value)
         nesting.append(None)
     elif isinstance(value, dict):
-        nesting.append((dict, *value))
+        plain = all(type(name) is str for name in value)
+        nesting.append((type(value), *(value if plain else map(key_of, value))))
         for part in value.values():
             _flatten(part, flat, nesting)
     elif isinstance(value, (list, tuple)):
@@ -265,10 +314,15 @@ def _difference(old: Any, new: Any) -> str:
     for i, (a, b) in enumerate(zip(old[1], new[1], strict=True)):
         if a == b:
             continue
-        if len(a) == len(b) == 5:
-            was, now = (Signature(p[1].shape, p[1].dtype.name, *p[2:]) for p in (a, b))
+        tensors = [issubclass(part[0], Tensor) for part in (a, b)]
+        if all(tensors):
+            was, now = (Signature(p[2].shape, p[2].dtype.name, *p[3:]) for p in (a, b))
             return f"argument {i} was " + (
-                difference(was, now) or "the same as another one, or is now"
+                difference(was, now) or "another kind of Tensor, or the same as another argument"
             )
-        return f"argument {i} was {a[-1]!r}, is {b[-1]!r}"
+        shown = [
+            "a Tensor" if x else repr(part[1] if len(part) == 2 else part[1:])
+            for x, part in zip(tensors, (a, b), strict=True)
+        ]
+        return "argument {} was {}, is {}".format(i, *shown)
     return "no_grad or the default device changed"

@@ -15,6 +15,7 @@ from weakref import ref
 
 from ..node import Node
 from ..tensor import Tensor
+from .keys import same
 from .trace import Argument, GradOf, Held, Signature, Traced, signature
 
 
@@ -56,13 +57,13 @@ class Inputs:
         """The inputs of a call whose arguments (as leaves) have passed for those of this recording;
         None where a guard does not hold."""
         for owner, attribute, value in self._traced.guards:
-            if getattr(owner, attribute) != value:
+            if not same(getattr(owner, attribute), value):
                 return None
-        for at, same in self._traced.identities.items():
-            if flat[at] is not same:
+        for at, captured in self._traced.identities.items():
+            if flat[at] is not captured:
                 return None
-        for source, same in self._traced.pinned:
-            if source.find(flat) is not same:
+        for source, gradient in self._traced.pinned:
+            if source.find(flat) is not gradient:
                 return None
         return self.find(flat)
 
@@ -103,16 +104,16 @@ class Inputs:
         """Why match() gives None: the first guard that does not hold, in words."""
         for owner, attribute, value in self._traced.guards:
             now = getattr(owner, attribute)
-            if now != value:
+            if not same(now, value):
                 return f"{type(owner).__name__}.{attribute.lstrip('_')} was {value}, is {now}"
-        for at, same in self._traced.identities.items():
-            if flat[at] is not same:
+        for at, captured in self._traced.identities.items():
+            if flat[at] is not captured:
                 return f"argument {at} is another Tensor than the captured one it was"
         for _, at in self._arguments:
             if id(flat[at]) in self._captured:
                 return f"argument {at} is a captured Tensor now"
-        for source, same in self._traced.pinned:
-            if source.find(flat) is not same:
+        for source, gradient in self._traced.pinned:
+            if source.find(flat) is not gradient:
                 return f"{source} is another Tensor"
         for found in self._traced.inputs:
             tensor = found.source.find(flat)

@@ -18,6 +18,8 @@ from typing import Any
 
 from ..node import INPUT, LEAF, REBOUND, Attrs, Graph, Node, Op, Spec, rebound
 from ..ops import COPY
+from .keys import itself
+from .keys import key as key_of
 
 Rule = Callable[[Node], Node | None]
 Roots = tuple[Node, ...]
@@ -98,7 +100,7 @@ def share(roots: Roots, *, differentiable: bool = False) -> Roots:
             continue
         srcs = tuple(done[src] for src in node.srcs)
         opaque = node.op.kind == "opaque"
-        attrs = id(node.attrs) if opaque else _frozen(node.attrs)
+        attrs = id(node.attrs) if opaque else key_of(node.attrs, itself)
         key = (node.op, srcs, attrs, differentiable and node.requires_grad)
         found = kept.get(key)
         if found is None:
@@ -156,21 +158,3 @@ def _cuts(node: Node) -> bool:
     if node.requires_grad or node.op is REBOUND:
         return False
     return not isinstance(node.spec, Spec) or node.spec.dtype.kind == "f"
-
-
-def _frozen(value: Any) -> Any:
-    """A key that is equal for equal attributes only: 1, 1.0 and True, 0.0 and -0.0 differ. What
-    cannot be hashed equals nothing but itself."""
-    if isinstance(value, dict):
-        return tuple([(name, _frozen(value[name])) for name in sorted(value)]) if value else ()
-    if isinstance(value, (tuple, list)):
-        if all(type(item) is int for item in value):  # shapes and orders: nearly all there are
-            return (type(value), *value)
-        return (type(value), *map(_frozen, value))
-    if isinstance(value, float):
-        return (float, value.hex())
-    try:
-        hash(value)
-    except TypeError:
-        return (id, id(value))
-    return (type(value), value)

@@ -20,6 +20,7 @@ from .. import tree
 from ..errors import TraceError
 from ..node import INPUT, Node, Trace, tracing
 from ..tensor import Tensor
+from .callables import check_returned, name_of
 from .lift import lift
 
 # Where an input is found when the recording runs ------------------------------------------------
@@ -276,6 +277,8 @@ def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> Traced:
                 for returned in tree.leaves(results):
                     if isinstance(returned, Tensor):
                         tracer.read(returned)  # one that was only passed on is an input too
+                    else:
+                        check_returned(name_of(f), returned)
         except Aliased as alias:
             identities[alias.i] = flat[alias.i]
             continue
@@ -294,11 +297,6 @@ def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> Traced:
         identities,
         tracer.pinned,
     )
-
-
-def name_of(f: Callable[..., Any]) -> str:
-    """What messages call a function."""
-    return str(getattr(f, "__qualname__", f))
 
 
 def _grad_changed(found: Input, by_handle: dict[int, Input]) -> bool:

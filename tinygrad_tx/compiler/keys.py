@@ -1,0 +1,67 @@
+"""keys: Python values as what tells them apart.
+
+In: an argument that is no Tensor, an op's attributes, a guarded attribute. Out: a hashable key,
+equal for values with which every function does the same. Python's own == is neither fine enough
+(1, 1.0 and True; 0.0 and -0.0) nor coarse enough (NaN). Called by compiled.py, inputs.py and
+rewrite.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+_PLAIN = frozenset([int, str, bool, bytes, type(None)])  # told apart by == and their type
+
+
+class Text(str):
+    """What stands for a value whose text tells it from all others of its type."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def key(value: Any, unhashable: Callable[[Any], Any] | None = None) -> Any:
+    """unhashable: gives the key of what has no hash; TypeError where it is None."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind, value
+    if isinstance(value, (float, complex, np.generic, Decimal)):
+        return kind, Text(repr(value))
+    if isinstance(value, (tuple, list)):
+        if all(type(item) is int for item in value):  # shapes and orders: nearly all there are
+            return (kind, *value)
+        return (kind, *[key(item, unhashable) for item in value])
+    if isinstance(value, dict):
+        pairs = sorted(value.items(), key=lambda pair: str(pair[0])) if len(value) > 1 else value
+        items = pairs if isinstance(pairs, list) else value.items()
+        return (kind, *[(key(k, unhashable), key(v, unhashable)) for k, v in items])
+    if isinstance(value, (set, frozenset)):
+        return kind, frozenset(key(item, unhashable) for item in value)
+    if isinstance(value, (slice, range)):
+        return kind, *(key(x, unhashable) for x in (value.start, value.stop, value.step))
+    try:
+        hash(value)
+    except TypeError:
+        if unhashable is None:
+            raise
+        return unhashable(value)
+    if is_dataclass(kind) and kind.__eq__ is not object.__eq__:
+        return (kind, *[key(getattr(value, f.name), unhashable) for f in fields(value)])
+    return kind, value
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether a function does the same with both."""
+    return a is b or bool(key(a, itself) == key(b, itself))
+
+
+def itself(value: Any) -> Any:
+    """The key of a value that equals nothing else, as long as it lives."""
+    return id, id(value)
