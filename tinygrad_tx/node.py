@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
+from operator import index
 from typing import Any, ClassVar, NamedTuple
 from weakref import ref
 
@@ -78,10 +79,17 @@ class Op:
 
     def __call__(self, *inputs: Any, **attrs: Any) -> Any:
         """Use the op on Tensors (arrays and scalars are converted). Reductions take `axis` (an
-        int, a tuple or None for all) and `keepdims`."""
+        int, a tuple or None for all) and `keepdims`, or PyTorch's `dim` and `keepdim`."""
         nodes = _lift(self, inputs)
         if self.kind == "reduce":
+            for theirs, ours in (("dim", "axis"), ("keepdim", "keepdims")):
+                if theirs in attrs:
+                    if ours in attrs:
+                        raise TypeError(f"{self.name}: {ours} and {theirs} are one argument")
+                    attrs[ours] = attrs.pop(theirs)
             keepdims = attrs.pop("keepdims", False)
+            if not isinstance(keepdims, (bool, np.bool_)):
+                raise DTypeError(f"{self.name}: keepdims must be a bool, not {keepdims!r}")
             attrs["axis"] = axes(self.name, attrs.get("axis"), len(nodes[0].shape))
             out = Handle.wrap(apply(self, nodes, attrs))
             return out if keepdims else out.squeeze(attrs["axis"])
@@ -471,7 +479,9 @@ def axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     """`axis` as a sorted tuple of distinct non-negative ints; ShapeError where it does not fit."""
     if axis is None:
         return tuple(range(ndim))
-    given = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    if any(type(a) is not int for a in given):
+        given = tuple(whole(f"{name}: an axis", a) for a in given)
     for a in given:
         if not -max(ndim, 1) <= a < max(ndim, 1):
             raise ShapeError(f"{name}: axis {a} is outside a Tensor of {ndim} dimensions")
@@ -479,6 +489,13 @@ def axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     if ndim and len(found) != len(given):
         raise ShapeError(f"{name}: axis {given} names a dimension twice")
     return tuple(found)
+
+
+def whole(what: str, value: Any) -> int:
+    """value as an int; DTypeError for what is none: a bool is no number of a dimension."""
+    if not isinstance(value, (bool, np.bool_)) and hasattr(value, "__index__"):
+        return index(value)
+    raise DTypeError(f"{what} must be an int, not {value!r}")
 
 
 def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:

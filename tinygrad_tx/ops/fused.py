@@ -138,7 +138,8 @@ LOGSUMEXP = Op(
     rule=_logsumexp_rule,
     forward=_wide(_logsumexp),
     decompose=_logsumexp_plain,
-    vjp=lambda g, y, x, axis: (g * EXP(x - WHERE(ISFINITE(y), y, 0)),),
+    # Not x - y, which a compiler takes for log_softmax(x): that is NaN in all of a row with inf.
+    vjp=lambda g, y, x, axis: (g * EXP(x + -y),),
 )
 
 # layer norm --------------------------------------------------------------------------------------

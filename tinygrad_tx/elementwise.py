@@ -1,0 +1,279 @@
+"""The operators and elementwise functions of a Tensor: one typed line each, PyTorch's names.
+
+The first part of what methods.py puts together.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import indexing, ops
+from .dtypes import DType, bool_, float32, result_type, weak_dtype
+from .errors import DTypeError
+from .node import Handle
+
+if TYPE_CHECKING:  # Tensor derives from what is here
+    from .tensor import Tensor
+
+
+class Elementwise(Handle):
+    """What a Tensor is, and what is computed of it element by element."""
+
+    __slots__ = ()
+    __array_priority__ = 1000  # NumPy leaves `array + tensor` to Tensor.__radd__
+    __array_ufunc__ = None
+    __hash__ = object.__hash__
+
+    if TYPE_CHECKING:  # what Tensor adds
+
+        def to(self, *args: Any, **named: Any) -> Tensor: ...
+        def item(self) -> Any: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.node.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.node.dtype
+
+    @property
+    def device(self) -> str:
+        return self.node.device
+
+    @property
+    def ndim(self) -> int:
+        return len(self.node.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        return self.ndim
+
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d Tensor")
+        return self.shape[0]
+
+    # Operators ---------------------------------------------------------------------------------
+    def __add__(self, other: Any) -> Tensor:
+        return _t(ops.OR(self, other) if self._both_bool(other) else ops.ADD(self, other))
+
+    def __radd__(self, other: Any) -> Tensor:
+        return _t(self + other)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return _t(ops.SUB(self, other))
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return _t(ops.SUB(other, self))
+
+    def __mul__(self, other: Any) -> Tensor:
+        return _t(ops.AND(self, other) if self._both_bool(other) else ops.MUL(self, other))
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return _t(self * other)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return _t(ops.DIV(*_floats(self, other)))
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return _t(ops.DIV(*_floats(other, self)))
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return _t(ops.FLOOR_DIV(self, other))
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return _t(ops.FLOOR_DIV(other, self))
+
+    def __mod__(self, other: Any) -> Tensor:
+        return _t(ops.REMAINDER(self, other))
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return _t(ops.REMAINDER(other, self))
+
+    def __pow__(self, other: Any) -> Tensor:
+        if isinstance(other, (int, float)) and other == 2:  # the commonest power, exact and cheap
+            if self.dtype.kind != "f":
+                self = self.to(result_type([(self.dtype, self.ndim)], [weak_dtype(other)]))
+            return self * self
+        return _t(ops.POW(self, other))
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return _t(ops.POW(other, self))
+
+    def __neg__(self) -> Tensor:
+        return _t(ops.NEG(self))
+
+    def __abs__(self) -> Tensor:
+        return _t(ops.ABS(self))
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return _t(ops.EQ(self, other)) if _comparable(other) else NotImplemented
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return _t(ops.NE(self, other)) if _comparable(other) else NotImplemented
+
+    def __lt__(self, other: Any) -> Tensor:
+        return _t(ops.LT(self, other))
+
+    def __le__(self, other: Any) -> Tensor:
+        return _t(ops.LE(self, other))
+
+    def __gt__(self, other: Any) -> Tensor:
+        return _t(ops.GT(self, other))
+
+    def __ge__(self, other: Any) -> Tensor:
+        return _t(ops.GE(self, other))
+
+    def __and__(self, other: Any) -> Tensor:
+        return _t(ops.AND(self, other))
+
+    def __rand__(self, other: Any) -> Tensor:
+        return _t(ops.AND(other, self))
+
+    def __or__(self, other: Any) -> Tensor:
+        return _t(ops.OR(self, other))
+
+    def __ror__(self, other: Any) -> Tensor:
+        return _t(ops.OR(other, self))
+
+    def __xor__(self, other: Any) -> Tensor:
+        return _t(ops.XOR(self, other))
+
+    def __rxor__(self, other: Any) -> Tensor:
+        return _t(ops.XOR(other, self))
+
+    def __invert__(self) -> Tensor:
+        return _t(ops.NOT(self))
+
+    # Functions ---------------------------------------------------------------------------------
+    def exp(self) -> Tensor:
+        return _t(ops.EXP(self))
+
+    def log(self) -> Tensor:
+        return _t(ops.LOG(self))
+
+    def log1p(self) -> Tensor:
+        return _t(ops.LOG1P(self))
+
+    def expm1(self) -> Tensor:
+        return _t(ops.EXPM1(self))
+
+    def sqrt(self) -> Tensor:
+        return _t(ops.SQRT(self))
+
+    def rsqrt(self) -> Tensor:
+        return _t(ops.RSQRT(self))
+
+    def square(self) -> Tensor:
+        return _t(self**2)
+
+    def reciprocal(self) -> Tensor:
+        return 1 / self
+
+    def pow(self, exponent: Any) -> Tensor:
+        return _t(self**exponent)
+
+    def sin(self) -> Tensor:
+        return _t(ops.SIN(self))
+
+    def cos(self) -> Tensor:
+        return _t(ops.COS(self))
+
+    def tanh(self) -> Tensor:
+        return _t(ops.TANH(self))
+
+    def sigmoid(self) -> Tensor:
+        return _t(ops.SIGMOID(self))
+
+    def erf(self) -> Tensor:
+        return _t(ops.ERF(self))
+
+    def relu(self) -> Tensor:
+        return _t(ops.RELU(self))
+
+    def abs(self) -> Tensor:
+        return _t(ops.ABS(self))
+
+    def sign(self) -> Tensor:
+        return _t(ops.SIGN(self))
+
+    def floor(self) -> Tensor:
+        return _t(ops.FLOOR(self))
+
+    def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
+        """Values outside [min, max] become the nearer bound; None is no bound."""
+        return _t(ops.CLIP(self, low=_bound(min), high=_bound(max)))
+
+    clamp = clip
+
+    def minimum(self, other: Any) -> Tensor:
+        return _t(ops.MINIMUM(self, other))
+
+    def maximum(self, other: Any) -> Tensor:
+        return _t(ops.MAXIMUM(self, other))
+
+    def where(self, condition: Any, other: Any) -> Tensor:
+        """self where condition is True, other elsewhere."""
+        return _t(ops.WHERE(condition, self, other))
+
+    def masked_fill(self, mask: Any, value: Any) -> Tensor:
+        """value where mask is True, self elsewhere."""
+        return _t(ops.WHERE(mask, indexing.converted(value, self), self))
+
+    def isnan(self) -> Tensor:
+        return _t(ops.ISNAN(self))
+
+    def isinf(self) -> Tensor:
+        return _t(ops.ISINF(self))
+
+    def isfinite(self) -> Tensor:
+        return _t(ops.ISFINITE(self))
+
+    def logical_not(self) -> Tensor:
+        return _t(ops.NOT(self))
+
+    def _both_bool(self, other: Any) -> bool:
+        if self.dtype is not bool_:
+            return False
+        other_is = isinstance(other, Elementwise) and other.dtype is bool_
+        return other_is or isinstance(other, (bool, np.bool_))
+
+
+def _t(result: Any) -> Tensor:
+    """An op's result, for the type checker."""
+    return result  # type: ignore[no-any-return]
+
+
+def _comparable(other: object) -> bool:
+    """Whether == compares elements; with anything else Python compares identities."""
+    return isinstance(other, (Handle, np.ndarray, np.generic, bool, int, float))
+
+
+def _bound(value: Any) -> Any:
+    """A limit of clip() as a Python number."""
+    if isinstance(value, Handle):
+        raise DTypeError("clip: a bound is a number; for Tensors use maximum() and minimum()")
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _floats(a: Any, b: Any) -> tuple[Any, Any]:
+    """Operands of a true division: integers divided by integers are float32."""
+
+    def integral(x: Any) -> bool:
+        if isinstance(x, Elementwise):
+            return not x.dtype.is_floating_point
+        return np.asarray(x).dtype.kind in "biu"
+
+    if integral(a) and integral(b):
+        a, b = (x.to(float32) if isinstance(x, Elementwise) else x for x in (a, b))
+        a, b = (np.asarray(x, np.float32) if isinstance(x, np.ndarray) else x for x in (a, b))
+    return a, b
