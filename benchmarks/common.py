@@ -25,6 +25,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tinygrad_tx.backends.native import host
+
 from .contenders import CONTENDERS, environment
 
 ROOT = Path(__file__).parents[1]
@@ -192,19 +194,14 @@ def command(main: Callable[[], int]) -> None:
 
 def machine() -> dict[str, Any]:
     """The processor, how many of its cores this process may use, and the system."""
-    facts: dict[str, str] = {}
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            facts.setdefault(key.strip(), value.strip())
+    facts, kind = host.cpuinfo(), os.environ.get("TX_HOST_FEATURES", "")
     flags = facts.get("flags", facts.get("Features", "")).split()
     vectors = ("avx512f", "amx_tile", "avx2", "fma", "asimd", "sve")
     return {
-        "cpu": facts.get("model name", platform.processor() or platform.machine()),
+        "cpu": facts["model name"],
         "vendor": facts.get("vendor_id", ""),
-        "cores": len(os.sched_getaffinity(0)),
-        "vectors": [name for name in vectors if name in flags],
+        "cores": host.cores(),
+        "vectors": [name for name in vectors if name in flags and host.has(kind, name)],
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
 

@@ -69,21 +69,18 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """Its name, cores that this process may use, and the vector instructions it has."""
-    facts: dict[str, str] = {}
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - Linux only
-            for line in file:
-                key, _, value = line.partition(":")
-                facts.setdefault(key.strip(), value.strip())
-    except OSError:
-        facts["model name"] = platform.processor() or "unknown"
-    allowed = getattr(os, "sched_getaffinity", None)
-    cores = len(allowed(0)) if allowed else os.cpu_count()
+    """Its name, cores that this process may use, and the vector instructions it has, or is taken to
+    have."""
+    from tinygrad_tx.backends.native import host
+
+    facts = host.cpuinfo()
     flags = facts.get("flags", facts.get("Features", "")).split()
-    vectors = [name for name in _CPU_FEATURES if name in flags]
-    name = facts.get("model name", platform.machine())
-    return f"{name}, {cores} cores, {' '.join(vectors) or 'vector instructions unknown'}"
+    name, said = facts["model name"], ""
+    if kind := os.environ.get("TX_HOST_FEATURES"):
+        flags = [flag for flag in flags if host.has(kind, flag)]
+        said = f" (TX_HOST_FEATURES={kind})"
+    vectors = " ".join(name for name in _CPU_FEATURES if name in flags)
+    return f"{name}, {host.cores()} cores, {vectors or 'no vector instructions known'}{said}"
 
 
 def _blas() -> str:

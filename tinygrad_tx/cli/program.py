@@ -60,6 +60,10 @@ def _told(interrupt: KeyboardInterrupt) -> str:
 
 
 def _prepare(device: str, seed: int | None) -> None:
+    if any(os.environ.get(name) for name in ("TX_HOST_FEATURES", "TX_NUM_THREADS", "TX_TARGET")):
+        from tinygrad_tx.backends.native import team
+
+        team.check_environment()
     set_default_device(device)
     if seed is not None:
         manual_seed(seed)

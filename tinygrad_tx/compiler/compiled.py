@@ -25,7 +25,7 @@ from .. import backends
 from ..backends.native.jit import NativeUnavailable, host_target
 from ..backends.native.target import Target
 from ..creation import get_default_device
-from ..errors import TraceError
+from ..errors import TraceError, UserError
 from ..node import Graph, Node, Spec, current_trace, grad_enabled
 from ..tensor import Tensor
 from . import debug
@@ -38,6 +38,7 @@ from .replay import Replay, Rounds
 from .trace import Signature, Traced, trace
 
 MAX_PLANS = 64
+MODES = ("", "native", "interp", "replay")  # of TX_COMPILE, beside 0
 PLAIN = Target("plain", 16)  # for the interpreter, which runs on any machine
 Recorded = Replay | Execution
 _log = logging.getLogger("tinygrad_tx.compiler")
@@ -234,6 +235,8 @@ def _plan(traced: Traced) -> Recorded:
     """The recorded call as a plan: of kernels where its device has them and nothing is empty,
     otherwise op by op."""
     mode = os.environ.get("TX_COMPILE", "")
+    if mode not in MODES:
+        raise UserError(f"TX_COMPILE={mode}: it must be 0, interp, replay or native")
     replay = Replay(traced)
     devices = {node.device for node in replay.graph}
     kernels = len(devices) == 1 and backends.get(*devices).runs_kernels

@@ -14,15 +14,22 @@ from itertools import count
 from threading import Lock
 from typing import Any
 
+from ...errors import UserError
+from . import host
 from .target import Target
 
 _BYTES = {"avx512": 64, "avx2": 32, "neon": 16, "plain": 16}
+_NEEDED: dict[str, tuple[str, ...]] = {  # features of an x86 processor of the kind, best first
+    "avx512": ("avx512f", "avx512vl", "avx512dq", "avx2", "fma"),
+    "avx2": ("avx2", "fma"),
+    "plain": (),
+}
 _USUAL = {"avx512": "skylake-avx512", "avx2": "haswell", "neon": "neoverse-n1"}
 _LOADS = count()
 _LINKING = Lock()
 
 
-class NativeUnavailable(RuntimeError):  # noqa: N818 - a state of the machine
+class NativeUnavailable(UserError, RuntimeError):  # noqa: N818 - a state of the machine
     """There is no native compiler here: llvmlite is missing, or cannot make this kind of code."""
 
 
@@ -51,52 +58,64 @@ def _package_version() -> str:
     return str(llvmlite.__version__)
 
 
-@cache
 def host_target() -> Target:
-    """This processor, or the lesser one that the environment variable TX_TARGET names."""
+    """This processor, or the lesser one that the environment variable TX_TARGET names. UserError
+    where it names none of those that this one is."""
     names = _runnable()
     name = os.environ.get("TX_TARGET") or names[0]
     if name not in names:
-        raise NativeUnavailable(f"TX_TARGET={name}: this processor runs {', '.join(names)}")
+        raise UserError(f"TX_TARGET={name}: this processor runs {', '.join(names)}")
     return named_target(name)
 
 
 def _runnable() -> list[str]:
-    """Names of the targets whose code this processor runs, the best one first."""
+    """Names of the targets whose code this processor runs, the best one first; none that are better
+    than what TX_HOST_FEATURES has it taken for."""
+    found = kinds()
+    return found[found.index(host.believed(found)) :]
+
+
+def kinds() -> list[str]:
+    """The kinds that TX_HOST_FEATURES may name here: whose code runs, the best one first."""
     if _is_arm():
         return ["neon", "plain"]
-    features: Mapping[str, bool] = _llvm().get_host_cpu_features()
-    needed = {"avx512": ("avx512f", "avx512vl", "avx512dq", "fma"), "avx2": ("avx2", "fma")}
-    found = [name for name, wanted in needed.items() if all(features.get(w) for w in wanted)]
-    return [*found, "plain"]
+    features = _features(_llvm())
+    return [name for name, needed in _NEEDED.items() if all(features.get(f) for f in needed)]
+
+
+@cache
+def _features(llvm: Any) -> Mapping[str, bool]:
+    return dict(llvm.get_host_cpu_features())
 
 
 def named_target(name: str) -> Target:
     """The target of that name: this processor, as far as it is of the kind; where it is not, a
     usual one of the kind with that one's features, whose code can be looked at here but not run."""
-    llvm = _llvm()
+    llvm, here = _llvm(), name in _runnable()
     triple = llvm.get_process_triple()
     if name == "plain":
         return Target(name, _BYTES[name], triple, "generic" if _is_arm() else "x86-64")
-    if name not in _runnable():
+    tuning = {"prefer-256-bit": False} if name == "avx512" else {}  # we choose the width
+    if not here:
         if (name == "neon") != _is_arm():
             machine = "aarch64" if name == "neon" else "x86_64"
             triple = f"{machine}-unknown-linux-gnu"
-        tuning = "-prefer-256-bit" if name == "avx512" else ""  # we choose the width
-        return Target(name, _BYTES[name], triple, _USUAL[name], tuning)
-    features = llvm.get_host_cpu_features()
-    if name == "avx512":
-        features["prefer-256-bit"] = False  # as above
-    elif name == "avx2":
-        for feature in list(features):
-            if feature.startswith(("avx512", "avx10", "amx", "evex512")):
-                features[feature] = False
-    flat = ",".join(f"{'+' if on else '-'}{feature}" for feature, on in sorted(features.items()))
-    return Target(name, _BYTES[name], triple, llvm.get_host_cpu_name(), flat)
+        return Target(name, _BYTES[name], triple, _USUAL[name], _flat(tuning))
+    found = _features(llvm).items()
+    features = {feature: on and host.has(name, feature) for feature, on in found}
+    cpu = llvm.get_host_cpu_name()
+    return Target(name, _BYTES[name], triple, cpu, _flat({**features, **tuning}))
+
+
+def _flat(features: Mapping[str, bool]) -> str:
+    return ",".join(f"{'+' if on else '-'}{feature}" for feature, on in sorted(features.items()))
 
 
 def _is_arm() -> bool:
-    return bool(_llvm().get_process_triple().startswith(("aarch64", "arm64")))
+    machine = str(_llvm().get_process_triple()).partition("-")[0]
+    if machine not in ("x86_64", "amd64", "aarch64", "arm64"):
+        raise NativeUnavailable(f"native code is made for x86-64 and ARM64 only, not for {machine}")
+    return machine in ("aarch64", "arm64")
 
 
 def compile_object(text: str, target: Target) -> bytes:

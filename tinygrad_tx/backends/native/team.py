@@ -12,7 +12,9 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import re
 import time
+from contextlib import suppress
 from functools import cache
 from threading import RLock, Thread
 from typing import Any
@@ -20,12 +22,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import executor, jit, library
+from ...errors import UserError
+from . import executor, host, jit, library
 
 Words = npt.NDArray[np.int64]
 
 _PATIENCE = 500_000  # nanoseconds that a worker watches: longer than Python takes between two steps
 _LINE = 64
+_MOST = 1024  # threads: each has scratch memory of its own
 
 _LOCK = RLock()  # one job at a time; also guards the two below
 _team: Team | None = None
@@ -39,8 +43,8 @@ def set_num_threads(n: int) -> None:
     global _asked
     if isinstance(n, bool) or not isinstance(n, int):
         raise TypeError(f"set_num_threads: n is {n!r}; it must be a whole number of 1 or more")
-    if n < 1:
-        raise ValueError(f"set_num_threads: n is {n}; it must be 1 or more")
+    if not 1 <= n <= _MOST:
+        raise ValueError(f"set_num_threads: n is {n}; it must be 1 or more, up to {_MOST}")
     with _LOCK:
         _asked = n
 
@@ -54,11 +58,18 @@ def get_num_threads() -> int:
 def _default() -> int:
     text = os.environ.get("TX_NUM_THREADS", "")
     if not text:
-        allowed = getattr(os, "sched_getaffinity", None)
-        return len(allowed(0)) if allowed else os.cpu_count() or 1
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"TX_NUM_THREADS={text}: it must be a whole number of 1 or more")
+        return min(host.cores(), _MOST)
+    if not re.fullmatch("[0-9]{1,6}", text) or not 1 <= int(text) <= _MOST:
+        raise UserError(f"TX_NUM_THREADS={text}: it must be a whole number from 1 to {_MOST}")
     return int(text)
+
+
+def check_environment() -> None:
+    """UserError where a variable that native code goes by says what cannot be. For programs that
+    rather know before they begin."""
+    get_num_threads()
+    with suppress(jit.NativeUnavailable):
+        jit.host_target()
 
 
 def run(job: int, args: int, times: Words | None, scratch: int) -> int:
