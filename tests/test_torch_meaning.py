@@ -202,7 +202,7 @@ NOT_FINITE = [
     ([NAN, 1.0], [NAN, NAN]),
     ([INF, -INF], [NAN, 0.0]),
     ([-INF, 1.0], [0.0, 1.0]),
-    ([-INF, -INF], [NAN, NAN]),
+    ([-INF, -INF], [0.0, 0.0]),  # PyTorch: NaN
     ([1e38, -1e38], [1.0, 0.0]),
 ]
 

@@ -138,8 +138,8 @@ LOGSUMEXP = Op(
     rule=_logsumexp_rule,
     forward=_wide(_logsumexp),
     decompose=_logsumexp_plain,
-    # Not x - y, which a compiler takes for log_softmax(x): that is NaN in all of a row with inf.
-    vjp=lambda g, y, x, axis: (g * EXP(x + -y),),
+    # A row of -inf has the gradient 0, one with inf or NaN what exp(x - y) says.
+    vjp=lambda g, y, x, axis: (g * EXP(x - WHERE(y == -float("inf"), 0, y)),),
 )
 
 # layer norm --------------------------------------------------------------------------------------
