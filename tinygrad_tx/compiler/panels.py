@@ -34,11 +34,17 @@ def panelled(launches: list[Launch]) -> list[Launch]:
     """The launches with every such loss cut into panels."""
     i = 0
     while i < len(launches):
-        found = _found(launches, i)
+        found = _found(launches, i) if _large(launches[i]) else None
         if found is not None:
             launches = _cut(launches, found) or launches
         i += 1
     return launches
+
+
+def _large(launch: Launch) -> bool:
+    """Whether it begins with a product that is larger than a panel: asked of all launches."""
+    call = launch.calls[0]
+    return isinstance(call.kernel, Matmul) and call.writes[0].buffer.bytes > PANEL_BYTES
 
 
 def _found(launches: list[Launch], i: int) -> _Loss | None:
@@ -53,7 +59,7 @@ def _found(launches: list[Launch], i: int) -> _Loss | None:
         [j for j, launch in enumerate(launches) if any(v.buffer is b for v in launch.reads)]
         for b in (logits, *whole)
     ]
-    if (b0, b1) != (1, 1) or logits.bytes <= PANEL_BYTES or len(whole) != 1 or readers[0] != [i]:
+    if (b0, b1) != (1, 1) or len(whole) != 1 or readers[0] != [i]:
         return None
     inside = (logits, whole[0])
     if any(b.kind != "arena" for b in inside) or _height(n, rows, logits) >= m:

@@ -12,6 +12,7 @@ share memory. A row program writes over an operand that dies with it, and new st
 from __future__ import annotations
 
 import time
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -407,58 +408,89 @@ class _Life:
     buffer: Buffer
     first: int
     last: int
+    size: int  # bytes, whole lines
     offset: int = -1
-
-    @property
-    def size(self) -> int:
-        return -(-self.buffer.bytes // ALIGN) * ALIGN
 
 
 def _allocate(plan: Plan) -> None:
-    """Give every arena buffer its offset."""
+    """Give every arena buffer its offset: the first gap among the living that it fits into, or the
+    place of an operand that dies where it is written over it."""
+    lives, heirs = _lives(plan)
+    alive: list[tuple[int, int, int, _Life]] = []  # offset, end, number: in this order
+    wave = -1
+    for number, life in enumerate(sorted(lives.values(), key=lambda x: (x.first, -x.size))):
+        if life.first != wave:
+            wave = life.first
+            alive = [x for x in alive if x[3].last >= wave]
+        at = _dying(life, lives, heirs, alive)
+        if at is not None:
+            life.offset = alive.pop(at)[0]
+        else:
+            life.offset = _gap(life.size, alive)
+        end = life.offset + life.size
+        insort(alive, (life.offset, end, number, life))
+        plan.arena_bytes = max(plan.arena_bytes, end)
+    plan.offsets = {b: life.offset for b, life in lives.items()}
+
+
+def _lives(plan: Plan) -> tuple[dict[Buffer, _Life], dict[Buffer, list[Buffer]]]:
+    """The waves in which each arena buffer lives; and for some of them, others that die in the wave
+    that writes them first, over which they may be written."""
     lives: dict[Buffer, _Life] = {}
-    heirs: dict[Buffer, list[tuple[Buffer, int]]] = {}
+    pairs: list[tuple[Buffer, Buffer, int]] = []
     now = 0
     for step in plan.steps:
         for wave in [[step]] if isinstance(step, Launch) else step:
             readers: dict[Buffer, int] = {}
             for launch in wave:
-                for view in (*launch.reads, *launch.writes):
-                    if view.buffer.kind == "arena":
-                        life = lives.setdefault(view.buffer, _Life(view.buffer, now, now))
-                        life.last = now
-                for buffer in {v.buffer for v in launch.reads}:
+                reads, writes = launch.reads, launch.writes
+                for view in (*reads, *writes):
+                    buffer = view.buffer
+                    if buffer.kind == "arena":
+                        life = lives.get(buffer)
+                        if life is None:
+                            size = -(-buffer.bytes // ALIGN) * ALIGN
+                            lives[buffer] = _Life(buffer, now, now, size)
+                        else:
+                            life.last = now
+                for buffer in {v.buffer for v in reads}:
                     readers[buffer] = readers.get(buffer, 0) + 1
             for launch in wave:
-                for old, new in _inherits(launch):
-                    if readers[old] == 1:
-                        heirs.setdefault(new, []).append((old, now))
+                pairs += [(a, b, now) for a, b in _inherits(launch) if readers[a] == 1]
             now += 1
-    alive: list[_Life] = []
-    for life in sorted(lives.values(), key=lambda x: (x.first, -x.size)):
-        alive = [x for x in alive if x.last >= life.first]
-        for old, when in heirs.get(life.buffer, []):
-            before = lives.get(old)
-            if (
-                before is not None
-                and before.offset >= 0
-                and before.last == when == life.first
-                and before.size == life.size
-                and before in alive
-            ):
-                life.offset = before.offset
-                alive.remove(before)
-                break
-        else:
-            taken = sorted((x.offset, x.offset + x.size) for x in alive)
-            life.offset = 0
-            for start, end in taken:
-                if life.offset + life.size <= start:
-                    break
-                life.offset = max(life.offset, end)
-        alive.append(life)
-        plan.arena_bytes = max(plan.arena_bytes, life.offset + life.size)
-    plan.offsets = {b: life.offset for b, life in lives.items()}
+    heirs: dict[Buffer, list[Buffer]] = {}
+    for old, new, when in pairs:
+        a, b = lives.get(old), lives.get(new)
+        if a and b and a.last == when == b.first and a.size == b.size:
+            heirs.setdefault(new, []).append(old)
+    return lives, heirs
+
+
+def _dying(
+    life: _Life,
+    lives: dict[Buffer, _Life],
+    heirs: dict[Buffer, list[Buffer]],
+    alive: list[tuple[int, int, int, _Life]],
+) -> int | None:
+    """Which of the living a buffer takes the place of; another one may have been quicker."""
+    for old in heirs.get(life.buffer, ()):
+        before = lives[old]
+        at = bisect_left(alive, (before.offset,))
+        while at < len(alive) and alive[at][0] == before.offset:
+            if alive[at][3] is before:
+                return at
+            at += 1
+    return None
+
+
+def _gap(size: int, alive: list[tuple[int, int, int, _Life]]) -> int:
+    """The lowest offset at which so many bytes are free."""
+    offset = 0
+    for start, end, *_ in alive:
+        if offset + size <= start:
+            break
+        offset = max(offset, end)
+    return offset
 
 
 def _inherits(launch: Launch) -> list[tuple[Buffer, Buffer]]:
