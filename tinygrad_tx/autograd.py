@@ -11,15 +11,18 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import tree
+from .dtypes import float32
 from .errors import GradError
 from .node import (
     ITEM,
     RELEASED,
+    WIDENED,
     Graph,
     Handle,
     Node,
     Spec,
     apply,
+    cast,
     current_trace,
     grad_enabled,
     rebound,
@@ -200,6 +203,10 @@ def _vjp(node: Node, got: Slots, reaches: set[Node]) -> list[Tensor | None]:
         )
         y = tuple(wrap(apply(ITEM, (node,), {"i": i})) for i in range(len(node.spec)))
     with scope(node.scope):
+        if op.kind in WIDENED:
+            g, y = _widened(g), _widened(y)
+            with set_grad_enabled(True):  # a decomposition is differentiated by its inputs
+                xs = [_widened(x) for x in xs]
         if op.vjp is not None:
             grads = op.vjp(g, y, *xs, **node.attrs)
         else:
@@ -210,9 +217,18 @@ def _vjp(node: Node, got: Slots, reaches: set[Node]) -> list[Tensor | None]:
                 "inputs; None says that there is none"
             )
         return [
-            _unbroadcast(node, grad() if callable(grad) else grad, src) if src in reaches else None
-            for src, grad in zip(node.srcs, grads, strict=True)
+            _unbroadcast(node, grad() if callable(grad) else grad, x, src)
+            if src in reaches
+            else None
+            for src, x, grad in zip(node.srcs, xs, grads, strict=True)
         ]
+
+
+def _widened(x: Any) -> Any:
+    """A Tensor, or each of a tuple, in float32 where it is stored in 16 bits, as in forwards."""
+    if isinstance(x, tuple):
+        return tuple(map(_widened, x))
+    return x.to(float32) if x.dtype.itemsize == 2 else x
 
 
 def _by_decomposition(node: Node, g: Any, xs: list[Tensor], reaches: set[Node]) -> list[Any]:
@@ -280,18 +296,18 @@ def _or_zeros(found: dict[Node, Tensor], node: Node | None) -> Tensor | None:
     return _filled(Spec(node.shape, node.dtype), node.device, 0.0) if got is None else got
 
 
-def _unbroadcast(node: Node, grad: Tensor | None, src: Node) -> Tensor | None:
-    """grad summed over the axes along which node stretched src."""
+def _unbroadcast(node: Node, grad: Tensor | None, x: Tensor, src: Node) -> Tensor | None:
+    """grad summed over the axes along which node stretched src, which the vjp saw as x."""
     if grad is None:
         return None
-    if not isinstance(grad, Handle) or grad.dtype != src.dtype:
+    if not isinstance(grad, Handle) or grad.dtype != x.dtype:
         kind = grad.dtype.name if isinstance(grad, Handle) else type(grad).__name__
         raise GradError(
             f"{node.op.name}: the vjp gave a gradient of type {kind} for a Tensor of "
-            f"{src.dtype.name}; write it with Tensor operations"
+            f"{x.dtype.name}; write it with Tensor operations"
         )
     if grad.shape == src.shape:
-        return grad
+        return _narrowed(grad, src)
     extra = len(grad.shape) - len(src.shape)
     pairs = zip(grad.shape[extra:], src.shape, strict=True)
     if extra < 0 or any(m not in (1, n) for n, m in pairs):
@@ -302,7 +318,11 @@ def _unbroadcast(node: Node, grad: Tensor | None, src: Node) -> Tensor | None:
         i for i, n in enumerate(grad.shape) if i < extra or (src.shape[i - extra] == 1 and n != 1)
     )
     total = SUM(grad, axis=stretched, keepdims=True)
-    out: Tensor = RESHAPE(total, shape=src.shape)
+    return _narrowed(RESHAPE(total, shape=src.shape), src)
+
+
+def _narrowed(grad: Tensor, src: Node) -> Tensor:
+    out: Tensor = Handle.wrap(cast(grad.node, src.dtype))
     return out
 
 

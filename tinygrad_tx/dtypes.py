@@ -20,11 +20,20 @@ Scalar = bool | int | float | np.generic
 @dataclass(frozen=True, eq=False)
 class DType:
     """One element type: `name`, `kind` ("b" bool, "i" integer, "f" floating) and `itemsize`
-    in bytes. There is one object for each."""
+    in bytes. There is one object for each.
+
+    short: the name in tables. eps: of floats, the distance from 1 to the next one. register,
+    memory: LLVM's types of a value and of an element in memory; numbers of 16 bits are bits there
+    until a cast widens them, for no kernel computes with them.
+    """
 
     name: str
     kind: str
     itemsize: int
+    short: str
+    eps: float
+    register: str
+    memory: str
 
     def __reduce__(self) -> tuple[Any, ...]:
         return as_dtype, (self.name,)
@@ -34,21 +43,27 @@ class DType:
 
     @property
     def np(self) -> np.dtype[Any]:
-        """The NumPy dtype. bfloat16 needs the package ml_dtypes; DTypeError without it."""
+        """The NumPy dtype."""
         return _numpy_dtype(self.name)
+
+    @property
+    def is_half(self) -> bool:
+        """Whether it is stored in 16 bits, and computed with in float32."""
+        return self.kind == "f" and self.itemsize == 2
 
     @property
     def is_floating_point(self) -> bool:
         return self.kind == "f"
 
 
-float64 = DType("float64", "f", 8)
-float32 = DType("float32", "f", 4)
-float16 = DType("float16", "f", 2)
-bfloat16 = DType("bfloat16", "f", 2)
-int64 = DType("int64", "i", 8)
-int32 = DType("int32", "i", 4)
-bool_ = DType("bool", "b", 1)
+# The one table of element types: everything that asks how one is stored reads it.
+float64 = DType("float64", "f", 8, "f64", 2.0**-52, "double", "double")
+float32 = DType("float32", "f", 4, "f32", 2.0**-23, "float", "float")
+float16 = DType("float16", "f", 2, "f16", 2.0**-10, "i16", "i16")
+bfloat16 = DType("bfloat16", "f", 2, "bf16", 2.0**-7, "i16", "i16")
+int64 = DType("int64", "i", 8, "i64", 0, "i64", "i64")
+int32 = DType("int32", "i", 4, "i32", 0, "i32", "i32")
+bool_ = DType("bool", "b", 1, "bool", 0, "i1", "i8")
 
 ALL = {d.name: d for d in (float64, float32, float16, bfloat16, int64, int32, bool_)}
 _CATEGORY = {"b": 0, "i": 1, "f": 2}
@@ -60,12 +75,8 @@ _BY_NUMPY = {np.dtype(name): d for name, d in ALL.items() if name != "bfloat16"}
 def _numpy_dtype(name: str) -> np.dtype[Any]:
     if name != "bfloat16":
         return np.dtype(name)
-    try:
-        import ml_dtypes
-    except ImportError:
-        raise DTypeError(
-            "bfloat16 on the CPU needs the package ml_dtypes: pip install ml_dtypes"
-        ) from None
+    import ml_dtypes
+
     found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
     return found
 

@@ -23,7 +23,7 @@ Array = Any  # numpy.ndarray or cupy.ndarray: the op forwards work on either
 # Functions that the array module and `xp` have in common: same name, same meaning.
 _SHARED = (
     *("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos", "abs", "sign", "floor"),
-    *("minimum", "maximum", "where", "power", "floor_divide", "remainder"),
+    *("minimum", "maximum", "where", "fmod", "copysign"),
     *("logical_and", "logical_or", "logical_xor", "logical_not", "isnan", "isfinite", "isinf"),
     *("reshape", "transpose", "broadcast_to", "concatenate", "flip", "arange"),
     "take_along_axis",
@@ -68,7 +68,42 @@ class Backend(ABC):
 
     # Elementwise ---------------------------------------------------------------------------
     def cast(self, x: Array, dtype: DType) -> Array:
-        return x.astype(dtype.np)
+        """Towards zero from floats to integers, where NaN becomes 0 and what does not fit the
+        nearest number that does (C leaves that open, and processors differ); "is not zero" to bool;
+        integers wrap around."""
+        if x.dtype.itemsize == 2:
+            x = x.astype(np.float32)
+        out = x.astype(dtype.np)
+        if dtype.kind != "i" or x.dtype.kind != "f":
+            return out
+        low, high = np.iinfo(dtype.np).min, np.iinfo(dtype.np).max
+        return self.saturated(x, out, low, high)
+
+    def saturated(self, x: Array, out: Array, low: int, high: int) -> Array:
+        """out, the integers of the floats x, made right where they do not fit."""
+        where = self.module.where
+        out = where(x < float(low), out.dtype.type(low), out)
+        out = where(x >= float(high + 1), out.dtype.type(high), out)
+        return where(x == x, out, out.dtype.type(0))
+
+    def power(self, x: Array, p: Array) -> Array:
+        """x ** p. Integers: by squaring, wrapping around; a negative power is 1 / x**-p cut to an
+        integer, which is 0 but for 1 and -1. Floats: as pow in C, annex F."""
+        if x.dtype.kind != "i":
+            return self.module.power(x, p)
+        return scalar_math.integer_power(self, self.module.power, x, p)
+
+    def floor_divide(self, a: Array, b: Array) -> Array:
+        """floor(a / b), as Python has it: of the exact quotient. Integers by 0 are 0."""
+        if a.dtype.kind == "i":
+            return self.module.floor_divide(a, b)
+        return scalar_math.divmod(self, a, b)[0]
+
+    def remainder(self, a: Array, b: Array) -> Array:
+        """What floor_divide leaves, exactly, with the sign of b. Integers by 0 are 0."""
+        if a.dtype.kind == "i":
+            return self.module.remainder(a, b)
+        return scalar_math.divmod(self, a, b)[1]
 
     def cast_like(self, value: float, x: Array) -> Any:
         """A constant of x's dtype: `where` gives a Python float a dtype of its own."""

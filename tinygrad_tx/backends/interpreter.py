@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dtypes import ALL
 from . import interpreter_math, numpy_random
 from .kernel import (
     REDUCTIONS,
@@ -70,14 +71,14 @@ def run(kernel: Kernel, args: Sequence[int], target: Target) -> None:
 
 def view(address: int, dtype: str, shape: Sequence[int], strides: Sequence[int]) -> Array:
     """The memory at an address as an array. Strides count elements, and may be 0 or negative."""
-    size = np.dtype(dtype).itemsize
+    size, element = ALL[dtype].itemsize, ALL[dtype].np
     if 0 in shape:
-        return np.empty(shape, dtype)
+        return np.empty(shape, element)
     ends = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
     first, last = sum(min(end, 0) for end in ends), sum(max(end, 0) for end in ends)
     memory = (ctypes.c_char * ((last - first + 1) * size)).from_address(address + first * size)
     steps = [stride * size for stride in strides]
-    return np.ndarray(shape, dtype, memoryview(memory), -first * size, steps)
+    return np.ndarray(shape, element, memoryview(memory), -first * size, steps)
 
 
 class _Place(NamedTuple):
@@ -179,7 +180,7 @@ def _evaluate(
         elif instr.op == "gather":
             values[i] = _gather(kernel.inputs[instr.value], places[instr.value], args[0], domain)
         elif instr.op == "const":
-            values[i] = np.full((1,) * len(domain), instr.value, instr.dtype)
+            values[i] = np.full((1,) * len(domain), instr.value, ALL[instr.dtype].np)
         elif instr.op == "col":
             values[i] = np.arange(domain[-1]).reshape((1,) * (len(domain) - 1) + (-1,))
         elif instr.op == "row":
@@ -196,10 +197,10 @@ def _gather(input: Input, place: _Place, rows: Array, domain: Shape) -> Array:
     """The input's values in the given rows, which are int64 (outer..., 1 or columns)."""
     columns = _extents(domain, input.column)[-1]
     if not rows.size or not columns:
-        return np.empty(np.broadcast_shapes(rows.shape, (columns,)), place.dtype)
+        return np.empty(np.broadcast_shapes(rows.shape, (columns,)), ALL[place.dtype].np)
     low, high = int(rows.min()), int(rows.max())
     step = place.strides[0]
-    start = place.address + low * step * np.dtype(place.dtype).itemsize
+    start = place.address + low * step * ALL[place.dtype].itemsize
     table = view(start, place.dtype, (high - low + 1, columns), (step, place.column))
     return np.asarray(table[rows - low, np.arange(columns)])
 
@@ -227,7 +228,7 @@ def _packed_blocks(
     b0, b1, k, n = shape
     for start in range(0, k, KC):
         rows = min(KC, k - start)
-        begin = address + start * n * np.dtype(dtype).itemsize
+        begin = address + start * n * ALL[dtype].itemsize
         extents = b0, b1, rows, n // width, width
         yield start, view(begin, dtype, extents, (*strides, width, rows * width, 1))
 

@@ -12,16 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import scalar_math
+from ..dtypes import ALL
+from .numpy_backend import NumpyBackend
 
 Array = NDArray[Any]
 
 _LANES = 16
+_XP = NumpyBackend()
 
 
 def apply(op: str, dtype: str, *args: Array) -> Array:
     """A scalar function of kernel.Instr, on arrays that broadcast against each other."""
-    return np.asarray(_FUNCTIONS[op](*args)).astype(dtype, copy=False)
+    if op == "cast":
+        return np.asarray(_XP.cast(args[0], ALL[dtype]))
+    return np.asarray(_FUNCTIONS[op](*args)).astype(ALL[dtype].np, copy=False)
 
 
 def reduce_columns(op: str, dtype: str, x: Array) -> Array:
@@ -70,19 +74,6 @@ def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
     return np.iinfo(dtype).min, np.iinfo(dtype).max
 
 
-def _erf(x: Array) -> Array:
-    return np.asarray(scalar_math.erf(np, x, x.dtype == np.float64))
-
-
-def _power(x: Array, p: Array) -> Array:
-    """As NumPy's; where NumPy refuses (an integer to a negative power) 1 / x**-p, cut to an
-    integer, and 0 for x = 0."""
-    if x.dtype.kind == "f":
-        return np.asarray(np.power(x, p))
-    unit = np.where(np.abs(x) == 1, np.power(x, p & 1), 0)
-    return np.where(p < 0, unit, np.power(x, np.maximum(p, 0)))
-
-
 _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "any": np.any,
     "all": np.all,
@@ -92,7 +83,6 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "copy": lambda x: x,
-    "cast": lambda x: x,  # apply gives every result the dtype it is to have
     "add": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
@@ -109,8 +99,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tanh": np.tanh,
     "sin": np.sin,
     "cos": np.cos,
-    "erf": _erf,
-    "pow": _power,
+    "erf": _XP.erf,
+    "pow": _XP.power,
     "floor_divide": np.floor_divide,
     "remainder": np.remainder,
     "minimum": np.minimum,

@@ -10,7 +10,8 @@ oracle, and the fallback where llvmlite is missing). `compiler/` makes them. The
 cut into tasks by shape alone, never by the number of threads: task i of a call may run on any
 thread at any time, writes what no other task writes, and computes the same bits wherever it runs.
 
-Dtypes are named as in NumPy: "float32", "float64", "int32", "int64", "bool" (one byte, 0 or 1).
+Dtypes are named as in dtypes.py: "float32", "float64", "int32", "int64", "bool" (one byte, 0 or
+1), and "float16" and "bfloat16", which are loaded, copied, cast and stored but not computed with.
 Strides are counted in elements, addresses in bytes.
 """
 

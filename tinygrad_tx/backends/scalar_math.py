@@ -108,6 +108,31 @@ def erf(xp: Any, x: Any, double: bool) -> Any:
     return xp.where(size < 1, inner, outer)
 
 
+def divmod(xp: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    """The floor of the quotient a / b of floats, and the remainder: NumPy's npy_divmod, in xp's
+    fmod. The remainder is exact, and the quotient is made of it, so that both fit together."""
+    exact = xp.fmod(a, b)
+    apart = (b < 0) != (exact < 0)
+    adjust = xp.logical_and(exact != 0, apart)
+    rest = xp.where(adjust, exact + b, exact)
+    rest = xp.where(exact != 0, rest, xp.copysign(xp.cast_like(0, a), b))
+    quotient = (a - exact) / b
+    quotient = xp.where(adjust, quotient - 1, quotient)
+    whole = xp.floor(quotient)
+    whole = xp.where(quotient - whole > 0.5, whole + 1, whole)
+    plain = a / b
+    whole = xp.where(quotient != 0, whole, xp.copysign(xp.cast_like(0, a), plain))
+    return xp.where(b == 0, plain, whole), xp.where(b == 0, exact, rest)
+
+
+def integer_power(xp: Any, power: Any, x: Any, p: Any) -> Any:
+    """x ** p of integers, by a `power` that takes no negative p: those give 1 / x**-p, cut to an
+    integer."""
+    one = xp.where(p % 2 == 0, xp.cast_like(1, x), x)  # of 1 and -1
+    cut = xp.where(xp.logical_or(x == 1, x == -1), one, xp.cast_like(0, x))
+    return xp.where(p < 0, cut, power(x, xp.maximum(p, 0)))
+
+
 def _polynomial(coefficients: Coefficients, x: Any) -> Any:
     """Horner's rule, from the highest power down."""
     highest, *rest = coefficients

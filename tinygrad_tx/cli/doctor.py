@@ -14,11 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from tinygrad_tx.cli.command import Command
 from tinygrad_tx.errors import DeviceError
 
-_NEEDED = ("numpy", "safetensors", "tokenizers", "sacrebleu", "rich", "graphviz")
-_OPTIONAL = {
-    "matplotlib": "pictures of attention",
-    "ml-dtypes": "bfloat16 on the CPU",
-}
+_NEEDED = ("numpy", "ml-dtypes", "safetensors", "tokenizers", "sacrebleu", "rich", "graphviz")
+_OPTIONAL = {"matplotlib": "pictures of attention"}
 _CPU_FEATURES = ("avx512f", "avx512_bf16", "amx_tile", "avx2", "fma", "asimd", "neon", "sve")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

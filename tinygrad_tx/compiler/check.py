@@ -19,6 +19,7 @@ import numpy as np
 
 from ..backends.kernel import REDUCTIONS, Columns, Index, Matmul, Rows, ScatterAdd
 from ..backends.native.program import Program, Wave
+from ..dtypes import as_dtype
 from .explain import gathered, kind, ops, origin
 from .segment import Segment
 from .views import Buffer, Call, Launch, View
@@ -141,17 +142,17 @@ def _compare(
 
 def _wrong(launch: Launch, found: Array, wanted: Array, largest: float) -> Array:
     """Which elements differ by more than rounding can explain."""
-    if found.dtype.kind != "f":
+    unit = as_dtype(found.dtype).eps
+    if not unit:
         differs = np.asarray(found != wanted)
         exact = not any(isinstance(c.kernel, Matmul) or _rounds(c) for c in launch.calls)
         return differs & (exact or bool(differs.mean() > FLIPS))
-    unit = float(np.finfo(found.dtype).eps)
     length = max(map(_length, launch.calls))
     tolerance = ROUNDINGS * unit * sqrt(length) * (np.abs(wanted.astype(float)) + _largest(wanted))
     if length > 1:  # a sum may be small though what it adds is not: it errs by a part of that
         tolerance = tolerance + 2 * unit * length * largest**2
     with np.errstate(invalid="ignore"):
-        near = np.abs(found.astype(float) - wanted) <= tolerance
+        near = np.abs(found.astype(float) - wanted.astype(float)) <= tolerance
     same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
     return np.asarray(~(near & np.isfinite(found)) & ~same)
 
@@ -186,14 +187,15 @@ def _length(call: Call) -> int:
 def _largest(values: Array) -> float:
     """The largest absolute value of those that can be multiplied; what stands for infinity is not
     added to anything."""
-    if values.dtype.kind != "f":
+    if not as_dtype(values.dtype).is_floating_point:
         return 0.0
-    size = np.abs(values)
-    return float(size[size < np.sqrt(np.finfo(values.dtype).max)].max(initial=0.0))
+    wide = values.astype(np.float32) if values.dtype.itemsize == 2 else values
+    size = np.abs(wide)
+    return float(size[size < np.sqrt(np.finfo(wide.dtype).max)].max(initial=0.0))
 
 
 def _has_nan(values: Array) -> bool:
-    return values.dtype.kind == "f" and bool(np.isnan(values).any())
+    return as_dtype(values.dtype).is_floating_point and bool(np.isnan(values).any())
 
 
 def _first(flags: Array) -> tuple[int, ...]:

@@ -22,7 +22,8 @@ from ..backends import interpreter
 from ..backends.kernel import Kernel, Opaque
 from ..backends.native import library
 from ..backends.native.target import Target
-from ..node import OPS, naming
+from ..dtypes import ALL
+from ..node import OPS, computing, naming
 from . import check, debug
 from .arena import ARENA
 from .explain import explained
@@ -33,7 +34,7 @@ from .plan import Plan, early, indices, make
 from .replay import Recording, Rounds
 from .segment import Segment, Words
 from .trace import Argument, Traced
-from .views import ITEMSIZE, Buffer, Launch, View
+from .views import Buffer, Launch, View, itemsize
 
 TIMED = 3  # the run whose waves are timed, for explain(): the first that finds everything warm
 Array = np.ndarray[Any, Any]
@@ -65,7 +66,7 @@ class Execution(Recording):
         self._number_inputs()
         shapes = {view.buffer: view.shape for view in plan.places.values()}
         results = [b for b in plan.buffers if b.kind == "result" and b not in plan.aliases]
-        self.fresh = [(b, shapes[b], np.dtype(b.dtype)) for b in results]
+        self.fresh = [(b, shapes[b], ALL[b.dtype].np) for b in results]
         # Where each node that outlives the run is found: among the inputs' arrays, or the results.
         order = {b: i for i, b in enumerate((*self.buffers, *results))}
         self.where = {
@@ -256,14 +257,15 @@ class Execution(Recording):
         node = call.nodes[0]
         xp = backends.get(node.device)
         with xp.quiet(), naming(node.op):
-            out = OPS[node.op.name].forward(xp, *map(self.look, call.reads), **node.attrs)
+            arrays = [self.look(view) for view in call.reads]
+            out = computing(node.op, arrays, node.spec)(xp, *arrays, **node.attrs)
         outs = out if isinstance(out, tuple) else (out,)
         for view, value in zip(call.writes, outs, strict=True):
             np.copyto(self.look(view), value)
 
     def look(self, view: View) -> Array:
         """The array that lies under a view now."""
-        address = int(self.bases[view.buffer.number]) + view.offset * ITEMSIZE[view.dtype]
+        address = int(self.bases[view.buffer.number]) + view.offset * itemsize(view.dtype)
         return interpreter.view(address, view.dtype, view.shape, view.strides)
 
     def _raise(self, wave: list[Launch]) -> NoReturn:

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from ..backends.describe import describe
 from ..backends.kernel import Attention, AttentionGrad, Kernel, Matmul, Rows
+from ..dtypes import ALL
 from ..node import Node
 from .plan import Plan
-from .views import ITEMSIZE, Call, Launch, View
+from .views import Call, Launch, View, itemsize
 
 WIDTH = 140
 FLOPS_PER_BYTE = 10  # how the time of a wave is split among its launches in the totals
@@ -27,7 +28,6 @@ _HEAD = (
     f"{'wave':>5} {'kernel':13} {'ops':26} {'result':18} {'flop':>6} {'bytes':>6} {'us':>8} "
     f"{'share':>6} {'reached':>9}  where"
 )
-_SHORT = {"float32": "f32", "float64": "f64", "int64": "i64", "int32": "i32"}
 _LAYER = re.compile(r"\.\d+(?=\.)")
 _PACKAGE = Path(__file__).parent.parent
 
@@ -143,7 +143,7 @@ def moved(call: Call) -> int:
             continue
         seen.append(view)
         steps = zip(view.shape, view.strides, strict=True)
-        total += prod(n for n, step in steps if step or i in rows) * ITEMSIZE[view.dtype]
+        total += prod(n for n, step in steps if step or i in rows) * itemsize(view.dtype)
     return total
 
 
@@ -179,7 +179,7 @@ def _wave(number: int, wave: Sequence[Launch], took: float, total: float) -> lis
 
 def _looks(call: Call) -> tuple[str, str, str, str]:
     """What is shown of a call: kind, ops, results, place."""
-    outs = [f"{_SHORT.get(v.dtype, v.dtype)}[{','.join(map(str, v.shape))}]" for v in call.writes]
+    outs = [f"{ALL[v.dtype].short}[{','.join(map(str, v.shape))}]" for v in call.writes]
     return kind(call), ops(call), " ".join(outs), _LAYER.sub(".*", origin(call))
 
 

@@ -27,7 +27,6 @@ from ..backends.native.target import Target
 from ..node import CONST, INPUT, ITEM, REBOUND, Graph, Node, Spec, execute
 from . import calls
 from .groups import Group, Member, copying, filling, fresh
-from .lower import NATIVE
 from .order import REDUCTIONS, SMALL, VIEWS, ordered
 from .reduce import reduce
 from .scalar import NoValue, Program
@@ -100,7 +99,7 @@ class Fuser:
         elif self._fold(node) or node.op in VIEWS or node.op is ops.FULL:
             return
         elif not self._native(node):
-            self._opaque(node, "its dtype or shape is not for kernels")
+            self._opaque(node, "it is empty")
         elif node.op.kind == "map":
             if not (self._expresses(node) and self._map(node)):
                 self._opaque(node, "its forward has no scalar expression")
@@ -125,7 +124,7 @@ class Fuser:
         specs = [node.spec] if isinstance(node.spec, Spec) else list(node.spec)
         for src in node.srcs:
             specs += [src.spec] if isinstance(src.spec, Spec) else list(src.spec)
-        return all(s.dtype.name in NATIVE and prod(s.shape) > 0 for s in specs)
+        return all(prod(s.shape) > 0 for s in specs)
 
     def _fold(self, node: Node) -> bool:
         """Compute now what depends on nothing."""

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..dtypes import bool_, int64
+from ..dtypes import bool_, float32, int64
 from ..node import CONST, ITEM, Graph, Handle, Node, Op, Spec, reduced, set_grad_enabled, tracing
 
-NATIVE = ("float32", "float64", "int32", "int64", "bool")  # what kernels compute with
 _WHOLE = (ops.ATTENTION, ops.ATTENTION_GRAD)
 X = Any
 
@@ -94,7 +93,7 @@ class _Lowering:
         return None
 
     def decomposed(self, node: Node) -> tuple[Node, ...]:
-        how = _BETTER.get(node.op) or node.op.decompose
+        how = partial(_widened, node) if _widens(node) else _BETTER.get(node.op, node.op.decompose)
         assert how is not None
         return self.grown(node, how)
 
@@ -133,20 +132,37 @@ def _rebuilt(node: Node, done: dict[Node, Node]) -> Node:
 
 
 def _plain(node: Node) -> bool:
-    """Whether kernels can compute it: dtypes that they know, and at least one element."""
-    return all(
-        isinstance(n.spec, Spec) and n.dtype.name in NATIVE and prod(n.shape) > 0
-        for n in (node, *node.srcs)
-    )
+    """Whether kernels can compute it: one output, and at least one element of everything."""
+    return all(isinstance(n.spec, Spec) and prod(n.shape) > 0 for n in (node, *node.srcs))
 
 
 def _decomposes(node: Node) -> bool:
-    specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
-    if any(s.dtype.name not in NATIVE for s in specs) or not all(map(_plain, node.srcs)):
+    if not all(map(_plain, node.srcs)):
         return False
+    if _widens(node):
+        return True
     if node.op in _WHOLE:
         return not attention_fits(node)
     return node.op in _BETTER or node.op.decompose is not None
+
+
+_ACCUMULATE = (ops.MATMUL, ops.INDEX_ADD, ops.ARGMAX, ops.ARGMIN, ops.ARGTOPK)
+
+
+def _widens(node: Node) -> bool:
+    """Whether it is computed in float32 as a whole, for it does more with 16 bits than maps do."""
+    if node.op.kind not in ("fused", "reduce") and node.op not in _ACCUMULATE:
+        return False
+    return any(src.dtype.is_half for src in node.srcs)
+
+
+def _widened(node: Node, *xs: X, **attrs: Any) -> X:
+    wide = [x.to(float32) if x.dtype.is_half else x for x in xs]
+    keep = {"keepdims": True} if node.op.kind == "reduce" else {}
+    out = node.op(*wide, **attrs, **keep)
+    if isinstance(node.spec, Spec):
+        return out.to(node.dtype)
+    return tuple(o.to(spec.dtype) for o, spec in zip(out, node.spec, strict=True))
 
 
 def attention_fits(node: Node) -> bool:

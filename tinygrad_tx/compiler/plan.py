@@ -28,7 +28,7 @@ from .lower import lower
 from .panels import panelled
 from .passes import PASSES
 from .rewrite import share
-from .views import ITEMSIZE, Buffer, Call, Launch, View, whole
+from .views import Buffer, Call, Launch, View, whole
 
 WINDOW = 32  # how many launches back one may go to find company
 ALIGN = 64  # bytes
@@ -80,7 +80,7 @@ def make(results: Sequence[Node], states: dict[Node, Node], target: Target) -> P
     fuser = Fuser(roots, final, target)
     fused = fuser.run()
     for source in states:  # one that nobody reads can be written over as well
-        if source not in fused.inputs and source.dtype.name in ITEMSIZE:
+        if source not in fused.inputs:
             buffer = Buffer("input", source.dtype.name, int(np.prod(source.shape)), source)
             fused.inputs[source] = buffer
     places = {end: fuser.view(found[end]) for end in ends}

@@ -15,7 +15,7 @@ from weakref import ref
 import numpy as np
 
 from .. import backends, tree
-from ..node import CONST, INPUT, Graph, Node, Spec, execute, leaf, naming
+from ..node import CONST, INPUT, Graph, Node, Spec, computing, execute, leaf, naming
 from ..tensor import Tensor
 from .explain import named
 from .inputs import Inputs, Match
@@ -123,7 +123,7 @@ class Replay(Recording):
                 reads = tuple(self.slot[s] for s in node.srcs)
                 frees = tuple(ends_at.get(node, ()))
                 self.steps.append(Step(node, device, reads, self.slot[node], frees))
-        self.calls = [(backends.get(s.device), s.node.op.forward, s.node.attrs) for s in self.steps]
+        self.calls = [(backends.get(s.device), _forward(s.node), s.node.attrs) for s in self.steps]
         self.proven = False
         self.reads = [
             (i, self.slot[found.placeholder])
@@ -193,6 +193,11 @@ class Replay(Recording):
             peak = max(peak, alive)
             alive -= sum(sizes[i] for i in step.frees)
         return peak
+
+
+def _forward(node: Node) -> Callable[..., Any]:
+    inputs = [s for s in node.srcs if isinstance(s.spec, Spec)]
+    return computing(node.op, inputs, node.spec)
 
 
 def _made(traced: Traced) -> dict[int, Tensor]:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..backends.kernel import Instr
-from ..dtypes import DType
+from ..dtypes import ALL, DType
+
+_LOOSE = "of float32"  # the value of a cast that nobody has asked for
 
 
 class Program:
@@ -36,7 +38,9 @@ class Program:
         return self._number[key]
 
     def const(self, value: Any, dtype: str) -> int:
-        value = np.dtype(dtype).type(value).item()
+        if ALL[dtype].is_half:
+            return self.narrowed(self.const(float(ALL[dtype].np.type(value)), "float32"), dtype)
+        value = ALL[dtype].np.type(value).item()
         if value == 0 and str(value)[0] == "-":  # -0.0 equals 0.0: as a kernel's key it must not
             return self.add("neg", (self.const(0.0, dtype),), dtype)
         return self.add("const", (), dtype, value)
@@ -45,6 +49,21 @@ class Program:
         if self.instrs[number].dtype == dtype:
             return number
         return self.add("cast", (number,), dtype)
+
+    def widened(self, number: int) -> int:
+        """A value as it is computed with: 16 bits as float32. What an op has made in float32 is
+        rounded where it is stored or cast, and not before the next op."""
+        instr = self.instrs[number]
+        if not ALL[instr.dtype].is_half:
+            return number
+        return instr.args[0] if instr.value == _LOOSE else self.cast(number, "float32")
+
+    def narrowed(self, number: int, dtype: str) -> int:
+        """An op's result as a value of its dtype; `widened` gives it back unrounded."""
+        instr = self.instrs[number]
+        if instr.op == "cast" and self.instrs[instr.args[0]].dtype == dtype:
+            return instr.args[0]  # it was of this dtype, and nothing has been done with it
+        return self.add("cast", (self.cast(number, "float32"),), dtype, _LOOSE)
 
     @staticmethod
     def expresses(forward: Any, dtypes: tuple[str, ...], attrs: dict[str, Any]) -> bool:
@@ -68,18 +87,22 @@ class Program:
             raise NoValue(f"{type(error).__name__}: {error}") from error
         if not isinstance(out, Symbol):  # a forward may give a constant
             return self.const(out, dtype)
+        if ALL[dtype].is_half and self.instrs[out.number].dtype != dtype:
+            return self.narrowed(out.number, dtype)
         return self.cast(out.number, dtype)
 
 
 class Symbol:
-    """An instruction's value, with the operators that a forward uses."""
+    """An instruction's value, with the operators that a forward uses. One of 16 bits is seen, and
+    computed with, as float32."""
 
     def __init__(self, program: Program, number: int) -> None:
         self.program, self.number = program, number
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.program.instrs[self.number].dtype)
+        dtype = ALL[self.program.instrs[self.number].dtype]
+        return np.dtype(np.float32) if dtype.is_half else dtype.np
 
     def __add__(self, other: Any) -> Symbol:
         return _binary("add", self, other)
@@ -153,7 +176,7 @@ class NoValue(Exception):  # noqa: N818 - no error: a reason to call the forward
 
 def _unary(op: str, x: Symbol, dtype: str | None = None) -> Symbol:
     program = x.program
-    return Symbol(program, program.add(op, (x.number,), dtype or x.dtype.name))
+    return Symbol(program, program.add(op, (program.widened(x.number),), dtype or x.dtype.name))
 
 
 def _binary(op: str, a: Any, b: Any, dtype: str | None = None) -> Symbol:
@@ -168,7 +191,7 @@ def _binary(op: str, a: Any, b: Any, dtype: str | None = None) -> Symbol:
 
 def _number(program: Program, x: Any, dtype: str) -> int:
     if isinstance(x, Symbol):
-        return program.cast(x.number, dtype)
+        return program.cast(program.widened(x.number), dtype)
     if not isinstance(x, (bool, int, float, np.generic)):
         raise NoValue(f"a {type(x).__name__} among scalar expressions")
     return program.const(x, dtype)

@@ -18,7 +18,7 @@ from ..backends.native import render
 from ..backends.native.program import Launch as NativeLaunch
 from ..backends.native.program import Program, Wave
 from ..backends.native.target import Target
-from .views import ITEMSIZE, Launch
+from .views import Launch, itemsize
 
 Words = np.ndarray[Any, np.dtype[np.int64]]
 ALONE = 20_000  # elements: a segment that touches fewer is not worth waking a team
@@ -58,7 +58,7 @@ class Segment:
                     for item in call.args:
                         if isinstance(item, tuple):
                             buffer, offset = item
-                            values.append(offset * ITEMSIZE[buffer.dtype])
+                            values.append(offset * itemsize(buffer.dtype))
                             slots.append(buffer.number)
                         else:
                             values.append(item)

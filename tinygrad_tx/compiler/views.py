@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from ..backends.kernel import Kernel, Opaque
+from ..dtypes import ALL
 from ..node import Node
 
 Shape = tuple[int, ...]
@@ -32,10 +33,12 @@ class Buffer:
 
     @property
     def bytes(self) -> int:
-        return self.size * ITEMSIZE[self.dtype]
+        return self.size * itemsize(self.dtype)
 
 
-ITEMSIZE = {"float32": 4, "float64": 8, "int32": 4, "int64": 8, "bool": 1, "float16": 2}
+def itemsize(dtype: str) -> int:
+    """Bytes of an element in memory."""
+    return ALL[dtype].itemsize
 
 
 @dataclass(frozen=True, eq=False)

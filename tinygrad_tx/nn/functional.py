@@ -10,11 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from .. import ops
 from ..creation import arange, bernoulli_keep
-from ..dtypes import bool_, int64
+from ..dtypes import bool_, float32, int64
 from ..errors import DTypeError, ShapeError, UserError
 from ..tensor import Tensor
 
@@ -162,11 +160,15 @@ def rms_norm(
     weight: Tensor | None = None,
     eps: float | None = None,
 ) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last axes; eps is by default the dtype's
-    smallest step at 1 (Zhang and Sennrich, arXiv 1910.07467)."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last axes; eps is by default the distance from 1
+    to the next number of the dtype that is computed with, which is float32 for half precision
+    (Zhang and Sennrich, arXiv 1910.07467)."""
     shape = _normalized("rms_norm", x, normalized_shape, weight)
+    if x.dtype.is_half:  # its squares are too large or too small for 16 bits
+        weight = None if weight is None else weight.to(float32)
+        return rms_norm(x.to(float32), shape, weight, eps).to(x.dtype)
     if eps is None:
-        eps = float(np.finfo(x.dtype.np).eps)
+        eps = x.dtype.eps
     dims = tuple(range(x.ndim - len(shape), x.ndim))
     y = x * ((x * x).mean(dims, keepdim=True) + eps).rsqrt()
     return y if weight is None else y * weight
@@ -234,6 +236,8 @@ def cross_entropy(
         logits, targets, ignore_index=ignore_index, label_smoothing=float(label_smoothing)
     )
     if reduction == "mean":
+        if losses.dtype.is_half:  # 16 bits hold no large sum
+            return (losses.to(float32).sum() / (targets != ignore_index).sum()).to(losses.dtype)
         return losses.sum() / (targets != ignore_index).sum()
     return _reduce("cross_entropy", losses, reduction)
 
@@ -244,6 +248,8 @@ def mse_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
         raise ShapeError(
             f"mse_loss: {x.shape} and {target.shape} differ; reshape or expand one of them"
         )
+    if x.dtype.is_half:  # its squares are too large or too small for 16 bits
+        return mse_loss(x.to(float32), target.to(float32), reduction).to(x.dtype)
     return _reduce("mse_loss", (x - target).square(), reduction)
 
 

@@ -6,7 +6,6 @@ on Tensors. A `*_grad` op has no vjp of its own: autograd differentiates its dec
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..dtypes import bool_, int64
@@ -27,20 +26,6 @@ def _same(op: Op, *nodes: Node, axis: int) -> Spec:
     if nodes[-1].shape[axis] == 0:
         raise ShapeError(f"{op.name}: axis {axis} of {nodes[-1].shape} is empty")
     return nodes[-1].spec  # type: ignore[return-value]
-
-
-def _wide(forward: Callable[..., X]) -> Callable[..., X]:
-    """The forward with half precision computed in float32: its sums would overflow."""
-
-    def run(xp: X, *arrays: X, **attrs: Any) -> X:
-        dtype = arrays[0].dtype
-        if dtype.itemsize >= 4:
-            return forward(xp, *arrays, **attrs)
-        wide = (a.astype("float32") if a.dtype == dtype else a for a in arrays)
-        out = forward(xp, *wide, **attrs)
-        return tuple(o.astype(dtype) for o in out) if isinstance(out, tuple) else out.astype(dtype)
-
-    return run
 
 
 # softmax -----------------------------------------------------------------------------------------
@@ -69,7 +54,7 @@ SOFTMAX = Op(
     "softmax",
     kind="fused",
     rule=_same,
-    forward=_wide(_softmax),
+    forward=_softmax,
     decompose=_softmax_plain,
     vjp=lambda g, y, x, axis: (SOFTMAX_GRAD(g, y, axis=axis),),
 )
@@ -77,7 +62,7 @@ SOFTMAX_GRAD: Op = Op(
     "softmax_grad",
     kind="fused",
     rule=_same,
-    forward=_wide(lambda xp, g, y, axis: y * (g - xp.sum(g * y, (axis,)))),
+    forward=lambda xp, g, y, axis: y * (g - xp.sum(g * y, (axis,))),
     decompose=_softmax_grad_plain,
 )
 
@@ -100,7 +85,7 @@ LOG_SOFTMAX = Op(
     "log_softmax",
     kind="fused",
     rule=_same,
-    forward=_wide(_log_softmax),
+    forward=_log_softmax,
     decompose=_log_softmax_plain,
     vjp=lambda g, y, x, axis: (LOG_SOFTMAX_GRAD(g, y, axis=axis),),
 )
@@ -108,7 +93,7 @@ LOG_SOFTMAX_GRAD: Op = Op(
     "log_softmax_grad",
     kind="fused",
     rule=_same,
-    forward=_wide(lambda xp, g, y, axis: g - xp.exp(y) * xp.sum(g, (axis,))),
+    forward=lambda xp, g, y, axis: g - xp.exp(y) * xp.sum(g, (axis,)),
     decompose=_log_softmax_grad_plain,
 )
 
@@ -136,7 +121,7 @@ LOGSUMEXP = Op(
     "logsumexp",
     kind="reduce",
     rule=_logsumexp_rule,
-    forward=_wide(_logsumexp),
+    forward=_logsumexp,
     decompose=_logsumexp_plain,
     # A row of -inf has the gradient 0, one with inf or NaN what exp(x - y) says.
     vjp=lambda g, y, x, axis: (g * EXP(x - WHERE(y == -float("inf"), 0, y)),),
@@ -217,10 +202,8 @@ LAYER_NORM = Op(
     "layer_norm",
     kind="fused",
     rule=_layer_norm_rule,
-    forward=_wide(
-        lambda xp, x, weight=None, bias=None, *, eps: _affine(
-            _normalised(xp, x, eps)[0], weight, bias
-        )
+    forward=lambda xp, x, weight=None, bias=None, *, eps: _affine(
+        _normalised(xp, x, eps)[0], weight, bias
     ),
     decompose=lambda x, weight=None, bias=None, *, eps: _affine(
         _normalised_plain(x, eps)[0], weight, bias
@@ -231,7 +214,7 @@ LAYER_NORM_GRAD = Op(
     "layer_norm_grad",
     kind="fused",
     rule=_layer_norm_grad_rule,
-    forward=_wide(_layer_norm_grad),
+    forward=_layer_norm_grad,
     decompose=_layer_norm_grad_plain,
 )
 
@@ -300,7 +283,7 @@ CROSS_ENTROPY = Op(  # one loss for each row; F.cross_entropy takes the mean or 
     "cross_entropy",
     kind="fused",
     rule=_cross_entropy_rule,
-    forward=_wide(_cross_entropy),
+    forward=_cross_entropy,
     decompose=_cross_entropy_plain,
     vjp=lambda g, y, x, t, **attrs: (CROSS_ENTROPY_GRAD(g, x, t, **attrs), None),
 )
@@ -308,7 +291,7 @@ CROSS_ENTROPY_GRAD: Op = Op(
     "cross_entropy_grad",
     kind="fused",
     rule=lambda op, g, x, t, **attrs: x.spec,
-    forward=_wide(_cross_entropy_grad),
+    forward=_cross_entropy_grad,
     decompose=_cross_entropy_grad_plain,
 )
 
@@ -439,10 +422,8 @@ ATTENTION = Op(  # inputs q, k, v and perhaps a mask
     "attention",
     kind="fused",
     rule=_attention_rule,
-    forward=_wide(
-        lambda xp, q, k, v, mask=None, *, scale, causal: xp.matmul(
-            _weights(xp, q, k, mask, scale, causal), v
-        )
+    forward=lambda xp, q, k, v, mask=None, *, scale, causal: xp.matmul(
+        _weights(xp, q, k, mask, scale, causal), v
     ),
     decompose=lambda q, k, v, mask=None, *, scale, causal: MATMUL(
         _weights_plain(q, k, mask, scale, causal), v
@@ -453,6 +434,6 @@ ATTENTION_GRAD = Op(
     "attention_grad",
     kind="fused",
     rule=_attention_grad_rule,
-    forward=_wide(_attention_grad),
+    forward=_attention_grad,
     decompose=_attention_grad_plain,
 )

@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ...dtypes import ALL
 from ..kernel import Attention, AttentionGrad
 from . import attention_rows, ir, tile
 from .ir import Module, Value, integer
 from .operands import address, argument
 from .target import Target
-from .tile import ELEMENT
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
 _FEW = 2  # queries at most that go one by one
@@ -59,7 +59,7 @@ class _Writer:
         target: Target,
         internal: bool = False,
     ) -> None:
-        self.kernel, self.target, self.element = kernel, target, ELEMENT[kernel.dtype]
+        self.kernel, self.target, self.element = kernel, target, ALL[kernel.dtype].memory
         self.stored = "i8" if kernel.mask == "bool" else self.element
         self.mr, nr = target.tile(kernel.dtype)
         self.nr, self.zero, self.one = integer(nr), integer(0), integer(1)
@@ -262,7 +262,7 @@ def attention_scratch(kernel: Attention, args: Sequence[int], target: Target) ->
     mr, nr = target.tile(kernel.dtype)
     padded = -(-s // nr) * nr
     elements = 2 * padded if t <= _FEW else padded * (d_k + mr + 1) + s * nr
-    return elements * ir.width(ELEMENT[kernel.dtype])
+    return elements * ir.width(ALL[kernel.dtype].memory)
 
 
 def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Target) -> None:
@@ -313,7 +313,7 @@ def attention_grad_scratch(kernel: AttentionGrad, args: Sequence[int], target: T
     nr, high = target.tile(kernel.dtype)[1], _query_block(target, kernel.dtype)
     padded = -(-s // nr) * nr
     elements = padded * (d_k + d_v + 2 * high + 1) + (2 * high + s) * nr
-    return elements * ir.width(ELEMENT[kernel.dtype])
+    return elements * ir.width(ALL[kernel.dtype].memory)
 
 
 def _query_block(target: Target, dtype: str) -> int:

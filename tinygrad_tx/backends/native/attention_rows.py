@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from ...dtypes import ALL
 from ..kernel import Attention, AttentionGrad
 from . import ir, tile
 from .ir import Builder, Module, Value, integer, vector
 from .math_ir import exp, like
 from .target import Target
-from .tile import ELEMENT
 
 _LEAST = {"float32": -87.0, "float64": -708.0}  # exp of it is still a normal number
 _WIDE = 4  # vectors of values that are summed at a time
@@ -52,7 +52,7 @@ def dots(module: Module, target: Target, dtype: str) -> str:
     if b is None:
         return name
     row, q, keys, stride, D, N = b.params  # noqa: N806
-    lanes, element = target.lanes(dtype), ELEMENT[dtype]
+    lanes, element = target.lanes(dtype), ALL[dtype].memory
     step = integer(lanes)
 
     def group(start: Value, tops: Sequence[Value], reach: Sequence[Value]) -> None:
@@ -84,7 +84,7 @@ def _group_sums(
 ) -> list[Value]:
     """For each key of a group its products with q, added up lane by lane. Key i lies reach[i % n]
     behind tops[i // n], n being how many reaches there are."""
-    lanes, element = target.lanes(dtype), ELEMENT[dtype]
+    lanes, element = target.lanes(dtype), ALL[dtype].memory
     type, step = vector(lanes, element), integer(lanes)
     whole = b.sub(D, b.binary("srem", D, step))
     sums = [tile.zero(type)] * lanes
@@ -131,7 +131,7 @@ def mix(module: Module, target: Target, dtype: str) -> str:
     if b is None:
         return name
     out, row, values, stride, D, N = b.params  # noqa: N806
-    lanes, element = target.lanes(dtype), ELEMENT[dtype]
+    lanes, element = target.lanes(dtype), ALL[dtype].memory
     type, step = vector(lanes, element), integer(_WIDE * lanes)
     one, two = integer(1), integer(2)
     pairs = b.sub(N, b.binary("srem", N, two))
@@ -186,7 +186,7 @@ def softmax(kernel: Attention | AttentionGrad, module: Module, of: str, target: 
     if b is None:
         return name
     row, stop, width, mask = b.params
-    lanes, element = target.lanes(kernel.dtype), ELEMENT[kernel.dtype]
+    lanes, element = target.lanes(kernel.dtype), ALL[kernel.dtype].memory
     type, zero, step = vector(lanes, element), integer(0), integer(lanes)
     none = like(Value(type, ""), -float("inf"))
 
@@ -239,7 +239,7 @@ def slope(kernel: AttentionGrad, module: Module, of: str, target: Target) -> str
     if b is None:
         return name
     row, weights, width = b.params
-    lanes, element = target.lanes(kernel.dtype), ELEMENT[kernel.dtype]
+    lanes, element = target.lanes(kernel.dtype), ALL[kernel.dtype].memory
     type, zero, step = vector(lanes, element), integer(0), integer(lanes)
     with b.loop(zero, width, step, [tile.zero(type)]) as loop:
         x = b.load(type, b.at(row, loop.i, element))
@@ -263,7 +263,7 @@ def mask_row(kernel: Attention | AttentionGrad, module: Module, target: Target) 
     if b is None:
         return name
     to, source, stride, N = b.params  # noqa: N806
-    lanes, element = target.lanes(kernel.dtype), ELEMENT[kernel.dtype]
+    lanes, element = target.lanes(kernel.dtype), ALL[kernel.dtype].memory
     boolean = kernel.mask == "bool"
     stored = "i8" if boolean else element
 

@@ -9,14 +9,17 @@ In registers a bool is i1; in memory it is one byte, 0 or 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
+
+from ...dtypes import ALL
 from ..kernel import Instr
-from . import ir, math_ir
+from . import half, ir, math_ir
 from .ir import Builder, Value
 from .math_ir import like
 
-_REGISTER = {"float32": "float", "float64": "double", "int32": "i32", "int64": "i64", "bool": "i1"}
+HALVES = frozenset(name for name, dtype in ALL.items() if dtype.is_half)
 _FLOAT = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
 _SIGNED = {"eq": "eq", "ne": "ne", "lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge"}
 _UNSIGNED = {"eq": "eq", "ne": "ne", "lt": "ult", "le": "ule", "gt": "ugt", "ge": "uge"}  # of bools
@@ -24,12 +27,12 @@ _UNSIGNED = {"eq": "eq", "ne": "ne", "lt": "ult", "le": "ule", "gt": "ugt", "ge"
 
 def register(dtype: str) -> str:
     """The LLVM type of a dtype's element in a register."""
-    return _REGISTER[dtype]
+    return ALL[dtype].register
 
 
 def memory(dtype: str) -> str:
     """The LLVM type of a dtype's element in memory."""
-    return "i8" if dtype == "bool" else _REGISTER[dtype]
+    return ALL[dtype].memory
 
 
 def from_memory(b: Builder, x: Value, dtype: str) -> Value:
@@ -42,6 +45,9 @@ def to_memory(b: Builder, x: Value) -> Value:
 
 def constant(dtype: str, value: float, lanes: int = 1) -> Value:
     """A Python number as a constant; where it is too large for the dtype, an infinity."""
+    if ALL[dtype].is_half:
+        bits = np.asarray(value).astype(ALL[dtype].np).view(np.uint16)
+        return like(Value(ir.vector(lanes, register(dtype)), ""), int(bits))
     place = Value(ir.vector(lanes, register(dtype)), "")
     try:
         return like(place, value)
@@ -49,18 +55,27 @@ def constant(dtype: str, value: float, lanes: int = 1) -> Value:
         return like(place, math.copysign(math.inf, value))
 
 
-def scalar(b: Builder, instr: Instr, args: list[Value]) -> Value:
-    """The value of a scalar function (anything but load, gather, const, col, row, reductions)."""
+def scalar(b: Builder, instr: Instr, args: list[Value], dtypes: Sequence[str]) -> Value:
+    """The value of a scalar function (anything but load, gather, const, col, row, reductions).
+    dtypes: of the arguments."""
     op = instr.op
     if op == "cast":
-        return cast(b, args[0], instr.dtype)
+        return cast(b, args[0], instr.dtype, dtypes[0])
     if op in _SIGNED:
         return _compare(b, op, *args)
     return _FUNCTIONS[op](b, *args)
 
 
-def cast(b: Builder, x: Value, dtype: str) -> Value:
-    """As astype: towards zero from floats to integers, "is not zero" to bool."""
+def cast(b: Builder, x: Value, dtype: str, source: str = "") -> Value:
+    """As Backend.cast. source: the dtype of x, where it has 16 bits."""
+    if dtype == source:
+        return x
+    if source in HALVES:
+        return cast(b, half.widened(b, x, source), dtype)
+    if dtype in HALVES:
+        if x.element == "double" and dtype == "float16":
+            return half.narrowed(b, half.to_odd(b, x), dtype)
+        return half.narrowed(b, cast(b, x, "float32"), dtype)
     to = register(dtype)
     if x.element == to:
         return x

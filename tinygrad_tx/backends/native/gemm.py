@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 
+from ...dtypes import ALL
 from ..kernel import Matmul, Pack
 from . import ir, tile
 from .ir import Builder, Value, integer
@@ -31,7 +32,7 @@ _FEW = 8  # panels at most for which rows of a are not packed
 def pack(kernel: Pack, module: ir.Module, name: str, target: Target) -> None:
     """Add the function `name` that runs a task of a Pack."""
     panel = tile.panel(module, target, kernel.dtype, kernel.width)
-    element, nr = tile.ELEMENT[kernel.dtype], integer(kernel.width)
+    element, nr = ALL[kernel.dtype].memory, integer(kernel.width)
     b = module.function(name, PARAMS)
     args, task, _ = b.params
     _, b1, K, n, each, source, s0, s1, sk, sn, packed, p0, p1 = _arguments(b, args, 13)  # noqa: N806
@@ -65,7 +66,7 @@ def pack_scratch(kernel: Pack, args: Sequence[int], target: Target) -> int:
 
 def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None:
     """Add the function `name` that runs a task of a Matmul."""
-    dtype, element = kernel.dtype, tile.ELEMENT[kernel.dtype]
+    dtype, element = kernel.dtype, ALL[kernel.dtype].memory
     mr, nr = (integer(n) for n in target.tile(dtype))
     panel = tile.panel(module, target, dtype, target.tile(dtype)[0])
     micros = _micros(module, target, dtype)
@@ -210,7 +211,7 @@ def matmul_scratch(kernel: Matmul, args: Sequence[int], target: Target) -> int:
     high = min(m, rows, row_block(target, kernel.dtype))
     mr = target.tile(kernel.dtype)[0]
     elements = -(-high // mr) * (mr * min(k, KC) + target.lanes(kernel.dtype))
-    return elements * ir.width(tile.ELEMENT[kernel.dtype])
+    return elements * ir.width(ALL[kernel.dtype].memory)
 
 
 def row_block(target: Target, dtype: str) -> int:

@@ -181,7 +181,7 @@ class RowValues:
             case "gather":
                 index = cast(self.b, args[0], "int64")
                 return self._load(self.inputs[instr.value].entry(self.b, index), instr)
-        return scalar(self.b, instr, args)
+        return scalar(self.b, instr, args, [self.kernel.instrs[a].dtype for a in instr.args])
 
     def _load(self, place: Value, instr: Instr) -> Value:
         return from_memory(self.b, self.b.load(memory(instr.dtype), place), instr.dtype)
@@ -242,7 +242,8 @@ class Elements:
                 return self._load(self.row.places[instr.value], instr.dtype, self.tail)
             case "gather":
                 return self._gather(instr)
-        return scalar(self.b, instr, [self.value(a) for a in instr.args])
+        dtypes = [self.row.kernel.instrs[a].dtype for a in instr.args]
+        return scalar(self.b, instr, [self.value(a) for a in instr.args], dtypes)
 
     def _input(self, instr: Instr) -> Input:
         return self.row.kernel.inputs[int(instr.value)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...dtypes import ALL
+
 
 @dataclass(frozen=True)
 class Target:
@@ -17,7 +19,7 @@ class Target:
 
     def lanes(self, dtype: str) -> int:
         """Elements of a float dtype in one register."""
-        return self.bytes // (8 if dtype == "float64" else 4)
+        return self.bytes // ALL[dtype].itemsize
 
     def tile(self, dtype: str) -> tuple[int, int]:
         """Rows and columns (MR, NR) of the matrix product's register tile."""

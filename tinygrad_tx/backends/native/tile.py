@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ...dtypes import ALL
 from . import ir
 from .ir import Builder, Module, Value, integer, vector
 from .target import Target
-
-ELEMENT = {"float32": "float", "float64": "double"}
 
 
 def heights(target: Target, dtype: str) -> list[int]:
@@ -76,7 +75,7 @@ def micro(
         return name
     b = module.function(name, MICRO, internal=True, attributes="noinline nounwind")
     K, A, a_stride, B, b_stride, b_panel, C, c_stride, m, n, add = b.params  # noqa: N806
-    lanes, element = target.lanes(dtype), ELEMENT[dtype]
+    lanes, element = target.lanes(dtype), ALL[dtype].memory
     type, nr = vector(lanes, element), target.tile(dtype)[1]
     per_panel = nr // lanes
     width = panels * per_panel
@@ -127,7 +126,7 @@ def _broadcasts(
     """One vector for each row: its element of A at this k in all lanes. Made when it is asked for,
     close to its use, and kept there: brought forward, the loads would push sums out of their
     registers."""
-    lanes, element = target.lanes(dtype), ELEMENT[dtype]
+    lanes, element = target.lanes(dtype), ALL[dtype].memory
     reach = [b.mul(stride, integer(i)) for i in range(REACH)] if along_k else []
     by_lane = target.name == "neon" and not along_k and rows % lanes == 0
     several = zero(element)
@@ -216,7 +215,7 @@ def product(module: Module, target: Target, dtype: str, *, along_k: bool) -> str
     ]
     b = module.function(name, params, internal=True, attributes="noinline nounwind")
     M, N, K, A, a_stride, B, b_stride, b_panel, edge, C, c_stride, add = b.params  # noqa: N806
-    element, nr, zero = ELEMENT[dtype], integer(target.tile(dtype)[1]), integer(0)
+    element, nr, zero = ALL[dtype].memory, integer(target.tile(dtype)[1]), integer(0)
     panels = b.binary("sdiv", N, nr)
     whole = b.mul(panels, nr)
     over = b.sub(N, whole)
@@ -271,7 +270,7 @@ def panel(module: Module, target: Target, dtype: str, width: int) -> str:
         return name
     b = module.function(name, PANEL, internal=True, attributes="noinline nounwind")
     to, source, stride, k_stride, w, fill, K = b.params  # noqa: N806
-    lanes, element = target.lanes(dtype), ELEMENT[dtype]
+    lanes, element = target.lanes(dtype), ALL[dtype].memory
     one = integer(1)
 
     masks = target.name.startswith("avx")  # loads under a mask are as quick as others
