@@ -17,7 +17,7 @@ PACKAGE = ROOT / "tinygrad_tx"
 FLOORS = {
     **dict.fromkeys(("dtypes", "errors", "atomic", "version"), 0),
     "backends": 1,
-    **dict.fromkeys(("node", "ops"), 2),
+    **dict.fromkeys(("half", "node", "ops"), 2),
     # 3: every other file beside __init__.py
     "compiler": 4,
     **dict.fromkeys(("nn", "optim"), 5),

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from . import tree
 from .dtypes import float32
 from .errors import GradError
+from .half import WIDENED
 from .node import (
     ITEM,
     RELEASED,
-    WIDENED,
     Graph,
     Handle,
     Node,

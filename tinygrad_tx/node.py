@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from itertools import count
 from operator import index
 from typing import Any, ClassVar, NamedTuple
@@ -23,8 +22,9 @@ import numpy as np
 
 from . import backends
 from .backends import Array
-from .dtypes import DType, as_dtype, float32, result_type, weak_dtype
+from .dtypes import DType, as_dtype, result_type, weak_dtype
 from .errors import DeviceError, DTypeError, ShapeError, TraceError
+from .half import computing
 
 Attrs = Mapping[str, Any]
 
@@ -44,7 +44,7 @@ class Op:
         "matmul", "gather", "random", "create", "fused" (has a decomposition) or "opaque".
     forward: (xp, *arrays, **attrs) -> array, or a tuple of arrays; xp is the device's backend. A
         map forward uses arithmetic and xp functions only: the compiler runs it on expressions. In
-        "map", "reduce" and "fused" ops it never sees 16 bits: see WIDENED.
+        "map", "reduce" and "fused" ops it never sees 16 bits: see half.py.
     rule: (op, *nodes, **attrs) -> Spec, or a tuple of them; raises the error that users see. Map
         and reduce ops have one by default (inputs of one floating dtype, which the result has).
     vjp: (g, y, *inputs, **attrs) -> one gradient (or None, or a function that makes it) for each
@@ -362,32 +362,6 @@ def execute(
     if isinstance(spec, Spec):
         return _held(op, xp.asarray(out), spec)
     return tuple(_held(op, xp.asarray(o), s) for o, s in zip(out, spec, strict=True))
-
-
-# Kinds of ops that compute: what is stored in 16 bits goes through them as float32, forwards and
-# vjps alike, for squares, sums and exponentials would overflow. Results are rounded once.
-WIDENED = frozenset(["map", "reduce", "fused"])
-
-
-def computing(op: Op, values: Sequence[Any], spec: Spec | tuple[Spec, ...]) -> Callable[..., Any]:
-    """The op's forward for such values (arrays, or nodes): float16 and bfloat16 are widened before
-    it and its results rounded to the dtypes of `spec` after."""
-    if op.kind in WIDENED:
-        for value in values:
-            if value.dtype.itemsize == 2:
-                return partial(_widened, op, spec)
-    return op.forward
-
-
-def _widened(op: Op, spec: Spec | tuple[Spec, ...], xp: Any, *arrays: Array, **attrs: Any) -> Any:
-    wide = [xp.cast(a, float32) if a.dtype.itemsize == 2 else a for a in arrays]
-    out = op.forward(xp, *wide, **attrs)
-    if isinstance(spec, Spec):
-        return xp.cast(xp.asarray(out), spec.dtype) if spec.dtype.is_half else out
-    return tuple(
-        xp.cast(xp.asarray(o), s.dtype) if s.dtype.is_half else o
-        for o, s in zip(out, spec, strict=True)
-    )
 
 
 class naming:  # noqa: N801

@@ -23,7 +23,8 @@ from ..backends.kernel import Kernel, Opaque
 from ..backends.native import library
 from ..backends.native.target import Target
 from ..dtypes import ALL
-from ..node import OPS, computing, naming
+from ..half import computing
+from ..node import OPS, naming
 from . import check, debug
 from .arena import ARENA
 from .explain import explained

@@ -15,7 +15,8 @@ from weakref import ref
 import numpy as np
 
 from .. import backends, tree
-from ..node import CONST, INPUT, Graph, Node, Spec, computing, execute, leaf, naming
+from ..half import computing
+from ..node import CONST, INPUT, Graph, Node, Spec, execute, leaf, naming
 from ..tensor import Tensor
 from .explain import named
 from .inputs import Inputs, Match

@@ -1,0 +1,41 @@
+"""Half precision: what is stored in 16 bits goes through the ops that compute as float32.
+
+In: an op and its inputs. Out: the function that computes its result. Called wherever forwards are
+(node.execute, the compiler's replay and opaque calls); autograd widens for vjps in the same way.
+Squares, sums and exponentials inside an op would overflow 16 bits; results are rounded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .dtypes import float32
+
+if TYPE_CHECKING:  # node.py imports this file
+    from .node import Op, Spec
+
+WIDENED = frozenset(["map", "reduce", "fused"])  # the kinds of ops that compute
+
+
+def computing(op: Op, inputs: Iterable[Any], spec: Spec | tuple[Spec, ...]) -> Callable[..., Any]:
+    """The op's forward for such inputs (arrays, or nodes): float16 and bfloat16 are widened before
+    it, and results rounded to the dtypes of `spec` after it."""
+    if op.kind in WIDENED:
+        for x in inputs:
+            if x.dtype.itemsize == 2:
+                return partial(_widened, op, spec)
+    return op.forward
+
+
+def _widened(op: Op, spec: Any, xp: Any, *arrays: Any, **attrs: Any) -> Any:
+    wide = [xp.cast(a, float32) if a.dtype.itemsize == 2 else a for a in arrays]
+    out = op.forward(xp, *wide, **attrs)
+    if not isinstance(out, tuple):
+        return _rounded(xp, out, spec)
+    return tuple(_rounded(xp, o, s) for o, s in zip(out, spec, strict=True))
+
+
+def _rounded(xp: Any, out: Any, spec: Spec) -> Any:
+    return xp.cast(xp.asarray(out), spec.dtype) if spec.dtype.is_half else out
