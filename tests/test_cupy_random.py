@@ -1,20 +1,10 @@
-"""The CUDA kernels of Philox give NumPy's bits: run on the CPU here, and on a GPU where one is.
-
-Without a GPU the unchanged kernel source is compiled as C++ and called once for each thread, under
-a stand-in for the few functions of CuPy that launch it.
-"""
+"""The CUDA kernels of Philox give NumPy's bits."""
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
+import importlib
 import math
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,77 +12,20 @@ import pytest
 
 from tinygrad_tx import backends
 from tinygrad_tx.backends import numpy_random
-from tinygrad_tx.errors import UserError
+from tinygrad_tx.errors import DeviceError, UserError
 
+pytestmark = pytest.mark.gpu
 SHAPES = [(), (0,), (1,), (4,), (3, 2), (2, 0), (1021,), (5, 3, 70)]
-PRELUDE = """
-#include <cmath>
-#define __global__
-#define __device__
-static struct { unsigned x; } blockIdx, threadIdx, blockDim;
-static void sincospi(double x, double* s, double* c) { sincos(M_PI * x, s, c); }
-static unsigned __umulhi(unsigned a, unsigned b) { return (unsigned long long)a * b >> 32; }
-extern "C" void place(unsigned block, unsigned thread, unsigned threads) {
-    blockIdx.x = block, threadIdx.x = thread, blockDim.x = threads;
-}
-"""
 
 
-class SimulatedModule:
-    """cupy.RawModule for kernels whose threads need nothing of each other."""
-
-    folder: Path  # for the compiled library
-
-    def __init__(self, code: str, options: tuple[str, ...]) -> None:
-        source, library = self.folder / "kernels.cpp", self.folder / "kernels.so"
-        source.write_text(PRELUDE + code)
-        command = ["g++", "-O1", "-shared", "-fPIC", *options, str(source), "-o", str(library)]
-        subprocess.run(command, check=True)
-        self.compiled = ctypes.CDLL(str(library))
-
-    def get_function(self, name: str) -> Callable[..., None]:
-        function = getattr(self.compiled, name)
-
-        def kernel(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
-            raw = [
-                ctypes.c_void_p(a.ctypes.data)
-                if isinstance(a, np.ndarray)
-                else {4: ctypes.c_uint32, 8: ctypes.c_uint64}[a.itemsize](int(a))
-                for a in args
-            ]
-            for thread in range(grid[0] * block[0]):
-                self.compiled.place(*divmod(thread, block[0]), block[0])
-                function(*raw)
-
-        return kernel
-
-
-@pytest.fixture(scope="module", params=["simulated", pytest.param("gpu", marks=pytest.mark.gpu)])
-def rng(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ModuleType]:
-    """cupy_random, over the stand-in or the real CuPy."""
-    if request.param == "simulated":
-        if not shutil.which("g++"):
-            pytest.skip("needs g++ to run CUDA kernels on the CPU")
-        SimulatedModule.folder = tmp_path_factory.mktemp("kernels")
-        same = {name: getattr(np, name) for name in ("asarray", "empty", "minimum", "ndarray")}
-        cupy: Any = SimpleNamespace(**same, RawModule=SimulatedModule, asnumpy=np.asarray)
-    else:
-        cupy = pytest.importorskip("cupy")
-        try:
-            cupy.cuda.runtime.getDeviceCount()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            pytest.skip(f"no GPU: {error}")
-    path = Path(backends.__path__[0]) / "cupy_random.py"
-    spec = importlib.util.spec_from_file_location("tinygrad_tx.backends._under_test", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "cupy", cupy)
-        spec.loader.exec_module(module)
-        yield module
+@pytest.fixture(scope="module")
+def rng() -> ModuleType:
+    """The backend's random numbers, on what conftest.py chose."""
+    try:
+        backends.get("cuda")
+    except DeviceError as missing:
+        pytest.skip(str(missing))
+    return importlib.import_module("tinygrad_tx.backends.cupy_random")
 
 
 def assert_same(rng: ModuleType, out: Any, expected: np.ndarray[Any, Any]) -> None:

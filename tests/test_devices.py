@@ -17,6 +17,7 @@ import tinygrad_tx as tx
 from tinygrad_tx import backends
 from tinygrad_tx.backends.numpy_backend import NumpyBackend
 from tinygrad_tx.errors import DeviceError
+from tinygrad_tx.nn import functional as F  # noqa: N812
 
 
 class Twin(NumpyBackend):
@@ -107,9 +108,66 @@ def test_creation_indexing_and_random_stay_on_the_default_device(twin: None) -> 
 
 
 def test_random_numbers_are_those_of_the_cpu(twin: None) -> None:
+    drawn = []
+    for device in ("cuda", "cpu"):
+        tx.manual_seed(5)
+        drawn.append([tx.randn(7, device=device), tx.rand(3, device=device)])
+        drawn[-1] += [tx.randint(9, (5,), device=device), F.dropout(tx.ones(40, device=device))]
+    assert {t.device for t in drawn[0]} == {"cuda"} and {t.device for t in drawn[1]} == {"cpu"}
+    assert [t.tolist() for t in drawn[0]] == [t.tolist() for t in drawn[1]]
+
+
+def test_one_counter_of_streams_for_all_devices(twin: None) -> None:
+    """Weights drawn on the CPU count for what is drawn on the GPU, and the other way round."""
     tx.manual_seed(5)
-    here, there = tx.randn(7), tx.randn(7, device="cpu")
-    assert here.device == "cuda" and here.tolist() == there.tolist()
+    want = [tx.rand(4, device="cpu").tolist() for _ in range(4)]
+    tx.manual_seed(5)
+    assert [tx.rand(4, device=d).tolist() for d in ("cpu", "cuda", "cuda", "cpu")] == want
+    assert len({str(w) for w in want}) == 4
+    tx.manual_seed(5)
+    draw = tx.compile(lambda x: tx.rand(4) + 0 * x)
+    assert [draw(tx.zeros(4)).tolist() for _ in range(3)] == want[:3]
+    assert draw.stats()["retraces"] == 0 and tx.rand(4).tolist() == want[3]
+
+
+def test_dropout_is_the_same_after_a_move(twin: None) -> None:
+    losses = []
+    for device in ("cpu", "cuda"):
+        tx.manual_seed(1)
+        config = tx.models.GPTConfig(20, 1, 2, 16, 8, dropout=0.5)
+        tx.set_default_device("cpu")
+        model = tx.models.GPT(config).to(device)
+        ids = tx.tensor([[3, 4, 5]], device=device)
+        losses.append([model.loss(ids, ids).item() for _ in range(3)])
+    assert losses[0] == losses[1] and len(set(losses[0])) == 3
+
+
+def test_states_of_a_counter_for_each_device_go_on(twin: None) -> None:
+    """As checkpoints of earlier versions hold them: each device goes on from its own stream."""
+    tx.manual_seed(7)
+    streams = [tx.rand(3, device="cpu").tolist() for _ in range(9)]
+    draw = tx.compile(lambda x: tx.rand(3) + 0 * x)
+    draw(tx.zeros(3))
+    tx.random.set_state({"cpu": (7, 5), "cuda": (7, 2)})
+    assert [tx.rand(3, device=d).tolist() for d in ("cpu", "cuda", "cpu")] == [
+        *(streams[5], streams[2], streams[6])
+    ]
+    assert draw(tx.zeros(3)).tolist() == streams[3]  # a function that was traced before
+    assert tx.random.get_state() == {"cpu": (7, 7), "cuda": (7, 4)}
+    tx.random.set_state(tx.random.get_state())
+    assert tx.rand(3).tolist() == streams[4]
+    tx.random.set_state({"cuda": (7, 3)})  # of one device: the one counter goes on from it
+    assert tx.rand(3).tolist() == streams[3] and tx.rand(3, device="cpu").tolist() == streams[4]
+    assert tx.random.get_state() == {"cpu": (7, 5)}
+    assert draw(tx.zeros(3)).tolist() == streams[5]
+
+
+def test_a_state_made_on_a_gpu_goes_on_without_one() -> None:
+    try:
+        tx.random.set_state({"cpu": (7, 5), "cuda": (7, 2)})
+        assert tx.random.get_state() == {"cpu": (7, 5), "cuda": (7, 2)}
+    finally:
+        tx.manual_seed(0)
 
 
 @pytest.mark.parametrize("kind", ["transformer", "gpt"])

@@ -13,7 +13,7 @@ from . import backends, ops, random
 from .backends import get
 from .dtypes import DType, as_dtype, float32, int64, promote
 from .errors import DTypeError, ShapeError
-from .node import guarded, leaf
+from .node import Op, guarded, leaf
 from .tensor import Tensor
 
 
@@ -173,17 +173,13 @@ def _below(x: Tensor, diagonal: int) -> Tensor:
 def rand(*size: Any, dtype: Any = float32, device: str | None = None) -> Tensor:
     """Uniform in [0, 1), in steps of 2^-24."""
     shape, wanted = _shape(size), _float(dtype)
-    key, stream = random.generator(_device(device)).next()
-    out: Tensor = ops.UNIFORM(key, stream, shape=shape, dtype=wanted)
-    return out
+    return _drawn(ops.UNIFORM, device, shape=shape, dtype=wanted)
 
 
 def randn(*size: Any, dtype: Any = float32, device: str | None = None) -> Tensor:
     """Normal with mean 0 and standard deviation 1."""
     shape, wanted = _shape(size), _float(dtype)
-    key, stream = random.generator(_device(device)).next()
-    out: Tensor = ops.NORMAL(key, stream, shape=shape, dtype=wanted)
-    return out
+    return _drawn(ops.NORMAL, device, shape=shape, dtype=wanted)
 
 
 def randint(
@@ -200,15 +196,21 @@ def randint(
     if high <= low:
         raise ShapeError(f"randint: the range [{low}, {high}) is empty")
     shape, wanted = _shape((size,)), as_dtype(dtype)
-    key, stream = random.generator(_device(device)).next()
-    out: Tensor = ops.RANDINT(key, stream, low=low, high=high, shape=shape, dtype=wanted)
-    return out
+    return _drawn(ops.RANDINT, device, low=low, high=high, shape=shape, dtype=wanted)
 
 
 def bernoulli_keep(shape: Sequence[int], p: float, device: str | None = None) -> Tensor:
     """Booleans that are False with probability p: the mask of dropout."""
-    key, stream = random.generator(_device(device)).next()
-    out: Tensor = ops.KEEP(key, stream, p=float(p), shape=tuple(shape))
+    return _drawn(ops.KEEP, device, p=float(p), shape=tuple(shape))
+
+
+def _drawn(op: Op, device: str | None, **attrs: Any) -> Tensor:
+    """What a random op makes on a device of the next stream."""
+    there = _device(device)
+    key, stream = random.generator(there).next()
+    if there != key.device:
+        attrs["target"] = there
+    out: Tensor = op(key, stream, **attrs)
     return out
 
 

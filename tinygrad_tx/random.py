@@ -1,7 +1,9 @@
-"""Where random numbers come from: a key and a stream counter for each device.
+"""Where random numbers come from: a key, and one counter of streams for all devices.
 
-Each random call takes the next stream number. Both are 0-d int64 Tensors, so a compiled step
-reads and advances them as it does any other state, and draws what the eager step would draw.
+Each random call takes the next stream number, whichever device its numbers are for: a model draws
+the same masks wherever it is, and after it was moved. Both are 0-d int64 Tensors on the host, so a
+compiled step reads and advances them as it does any other state, and draws what the eager step
+would draw; a device gets their values with the call that draws, without a wait.
 """
 
 from __future__ import annotations
@@ -14,20 +16,20 @@ import numpy as np
 from . import backends
 from .dtypes import int64
 from .errors import UserError
-from .node import leaf, tracing
+from .node import guarded, leaf, tracing
 from .tensor import Tensor
 
-_GENERATORS: dict[str, Generator] = {}
+_HOST = backends.devices()[0]
+_GENERATORS: dict[str, Generator] = {}  # one, but for old states: see _Sources
 _SEED = int.from_bytes(os.urandom(8), "big") >> 2
 
 
 class Generator:
-    """The random state of one device: `key` is the seed, `stream` the next stream number."""
+    """A counter of random streams: `key` is the seed, `stream` the next stream number."""
 
-    def __init__(self, device: str, seed: int) -> None:
+    def __init__(self, seed: int, stream: int = 0) -> None:
         with tracing(None):
-            self.key = _scalar(seed, device)
-            self.stream = _scalar(0, device)
+            self.key, self.stream = _scalar(seed), _scalar(stream)
 
     def next(self) -> tuple[Tensor, Tensor]:
         """The key and a stream number that no other call gets."""
@@ -36,38 +38,58 @@ class Generator:
         return self.key, stream
 
 
+class _Sources:
+    """apart: the devices with a counter of their own, which are those of a state from the time
+    when each device had one; traced functions are traced again when it changes."""
+
+    apart: tuple[str, ...] = ()
+
+
 def generator(device: str) -> Generator:
-    """The device's generator, made on first use."""
-    found = _GENERATORS.get(device)
+    """The counter that a device's random numbers come from, made on first use."""
+    name = device if device in guarded(_Sources, "apart") else _HOST
+    found = _GENERATORS.get(name)
     if found is None:
-        found = _GENERATORS[device] = Generator(device, _SEED)
+        found = _GENERATORS[name] = Generator(_SEED)
     return found
 
 
 def manual_seed(seed: int) -> None:
-    """Start every device's random numbers anew from `seed`, an integer of up to 63 bits."""
+    """Start all random numbers anew from `seed`, an integer of up to 63 bits."""
     global _SEED
     if not 0 <= seed < 2**63:
         raise UserError(f"seed {seed} must be between 0 and 2^63 - 1")
     _SEED = seed
-    for found in _GENERATORS.values():
-        found.key.assign(np.int64(seed))
-        found.stream.assign(np.int64(0))
+    _count_from({_HOST: (seed, 0)})
 
 
 def get_state() -> dict[str, tuple[int, int]]:
-    """(seed, next stream number) of each device, for a checkpoint."""
-    return {d: (g.key.item(), g.stream.item()) for d, g in _GENERATORS.items()}
+    """(seed, next stream number) of the counter, for a checkpoint, under the host's name."""
+    return {name: (g.key.item(), g.stream.item()) for name, g in _GENERATORS.items()}
 
 
 def set_state(state: dict[str, Any]) -> None:
-    """Go on from what get_state() gave."""
-    for device, (key, stream) in state.items():
-        found = generator(device)
-        found.key.assign(np.int64(key))
-        found.stream.assign(np.int64(stream))
+    """Go on from what get_state() gave. A state of several devices is from a version that counted
+    for each of them: they go on counting apart until the next manual_seed()."""
+    if len(state) == 1:
+        state = {_HOST: next(iter(state.values()))}
+    _count_from(state)
 
 
-def _scalar(value: int, device: str) -> Tensor:
-    array = backends.get(device).from_host(np.array(value, np.int64))
-    return Tensor(leaf(array, int64, device))
+def _count_from(state: dict[str, Any]) -> None:
+    """Have just these counters, each as it says."""
+    _Sources.apart = tuple(sorted(state)) if len(state) > 1 else ()
+    for name in _GENERATORS.keys() - state.keys() - {_HOST}:
+        del _GENERATORS[name]
+    for name, (key, stream) in state.items():
+        found = _GENERATORS.get(name)
+        if found is None:
+            _GENERATORS[name] = Generator(key, stream)
+        else:  # the same Tensors, which compiled functions know
+            found.key.assign(np.int64(key))
+            found.stream.assign(np.int64(stream))
+
+
+def _scalar(value: int) -> Tensor:
+    array = backends.get(_HOST).from_host(np.array(value, np.int64))
+    return Tensor(leaf(array, int64, _HOST))

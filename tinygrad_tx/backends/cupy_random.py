@@ -1,8 +1,8 @@
 """Random numbers of the GPU backend: numpy_random.py's Philox 4x32-10 as CUDA kernels.
 
-In: a seed and the number of a stream, each a Python int or a 0-d int64 array on the device (which
-is read there, without a wait), a shape and a dtype. Out: a CuPy array with the bits of the NumPy
-version; normal numbers agree to within rounding. Called by the CuPy backend.
+In: a seed and the number of a stream, each an int or a 0-d array of the host (the kernels get them
+by value), a shape and a dtype. Out: a CuPy array with the bits of the NumPy version; normal numbers
+agree to within rounding. Called by the CuPy backend.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 from .numpy_random import below_one, check_range, keep_threshold
 
 Array = Any  # cupy.ndarray
-Number = Any  # int or 0-d cupy.ndarray
+Number = Any  # int, or a 0-d integer array
 
 _THREADS = 256
 _SOURCE = r"""
@@ -45,10 +45,10 @@ __device__ Four<u32> philox(u64 seed, u64 stream, u64 block) {
 
 // One thread makes the four elements of one block; the last block stores what there is room for.
 template <class T, class Make>
-__device__ void fill(const u64* seed, const u64* stream, u64 n, T* out, Make make) {
+__device__ void fill(u64 seed, u64 stream, u64 n, T* out, Make make) {
     u64 block = blockIdx.x * (u64)blockDim.x + threadIdx.x, first = 4 * block;
     if (first >= n) return;
-    Four<T> four = make(philox(*seed, *stream, block));
+    Four<T> four = make(philox(seed, stream, block));
     if (first + 4 <= n) {
         *reinterpret_cast<Four<T>*>(out + first) = four;
     } else {
@@ -58,11 +58,11 @@ __device__ void fill(const u64* seed, const u64* stream, u64 n, T* out, Make mak
     }
 }
 
-extern "C" __global__ void words(const u64* seed, const u64* stream, u64 n, u32* out) {
+extern "C" __global__ void words(u64 seed, u64 stream, u64 n, u32* out) {
     fill(seed, stream, n, out, [](Four<u32> word) { return word; });
 }
 
-extern "C" __global__ void uniform(const u64* seed, const u64* stream, u64 n, float* out) {
+extern "C" __global__ void uniform(u64 seed, u64 stream, u64 n, float* out) {
     fill(seed, stream, n, out, [](Four<u32> word) {
         Four<float> u;
         for (int i = 0; i < 4; ++i) u.at[i] = (word.at[i] >> 8) * 0x1p-24f;
@@ -70,7 +70,7 @@ extern "C" __global__ void uniform(const u64* seed, const u64* stream, u64 n, fl
     });
 }
 
-extern "C" __global__ void keep(const u64* seed, const u64* stream, u64 n, bool* out, u32 least) {
+extern "C" __global__ void keep(u64 seed, u64 stream, u64 n, bool* out, u32 least) {
     fill(seed, stream, n, out, [=](Four<u32> word) {
         Four<bool> kept;
         for (int i = 0; i < 4; ++i) kept.at[i] = (word.at[i] >> 8) >= least;
@@ -78,7 +78,7 @@ extern "C" __global__ void keep(const u64* seed, const u64* stream, u64 n, bool*
     });
 }
 
-extern "C" __global__ void normal(const u64* seed, const u64* stream, u64 n, double* out) {
+extern "C" __global__ void normal(u64 seed, u64 stream, u64 n, double* out) {
     fill(seed, stream, n, out, [](Four<u32> word) {
         Four<double> z;
         for (int i = 0; i < 4; i += 2) {
@@ -93,7 +93,7 @@ extern "C" __global__ void normal(const u64* seed, const u64* stream, u64 n, dou
 }
 
 extern "C" __global__ void randint(
-    const u64* seed, const u64* stream, u64 n, u64* out, u64 low, u64 span
+    u64 seed, u64 stream, u64 n, u64* out, u64 low, u64 span
 ) {
     fill(seed, stream, n, out, [=](Four<u32> word) {
         Four<u64> number;
@@ -161,16 +161,10 @@ def randint(
 def _fill(name: str, seed: Number, stream: Number, out: Array, *more: np.generic) -> Array:
     """`out`, a fresh array, after the kernel has filled it."""
     if out.size:
-        numbers = (_on_device(seed), _on_device(stream))
+        numbers = (np.uint64(int(seed) % 2**64), np.uint64(int(stream) % 2**64))
         grid = -(-out.size // (4 * _THREADS))
         _kernel(name)((grid,), (_THREADS,), (*numbers, np.uint64(out.size), out, *more))
     return out
-
-
-def _on_device(number: Number) -> Array:
-    if isinstance(number, cupy.ndarray):
-        return number
-    return cupy.asarray(np.array(int(number) % 2**64, np.uint64))
 
 
 @cache

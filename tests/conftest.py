@@ -1,0 +1,60 @@
+"""What the tests marked `gpu` run on: a GPU, or one of the two stand-ins in tests/gpu."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent / "gpu"
+CHOSEN = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--gpu",
+        choices=("auto", "device", "double", "cupy_on_cpu"),
+        default="auto",
+        help="what tests marked gpu run on: a GPU; the double of CuPy; the real CuPy on the CPU; "
+        "auto (the default): a GPU if there is one, else the double",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    chosen = config.getoption("--gpu")
+    if chosen == "auto":
+        chosen = "device" if _has_gpu() else "double"
+    if chosen == "double":
+        sys.path.insert(0, str(FOLDER / "double"))
+    elif chosen == "cupy_on_cpu":
+        sys.path.insert(0, str(FOLDER))
+        importlib.import_module("cupy_on_cpu").install()
+    config.stash[CHOSEN] = chosen
+
+
+def _has_gpu() -> bool:
+    """Whether there is a CuPy that finds a device; asked outside, for its modules would stay."""
+    if find_spec("cupy") is None:
+        return False
+    code = "import cupy, sys; sys.exit(not cupy.cuda.runtime.getDeviceCount())"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"gpu: {config.stash[CHOSEN]}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.stash[CHOSEN] != "double":
+        return
+    from cupy import _raw
+
+    if _raw.compiler() is None:
+        reason = "the double of CuPy needs a C++ compiler (g++, clang++ or $CXX) for kernels"
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason=reason))

@@ -1,0 +1,215 @@
+"""A strict double of CuPy over NumPy memory: its folder goes before the real package on the path.
+
+It has the names that tinygrad_tx uses, with CuPy's signatures (test_double.py compares them with
+the installed package), and differs from NumPy where CuPy 14 does:
+- nothing is converted by itself, either way: NumPy arrays are refused, np.asarray(x) is an error;
+- results are always arrays, those of 0 dimensions too;
+- indices outside wrap around without an error; argsort is stable whatever `kind`;
+- `where` makes float32 of bfloat16, argsort refuses it, and in one dimension it sorts floats by
+  their bits, so that a NaN with a sign comes first;
+- integers: x ** negative is 0 (but for 1 and -1), division by zero gives 0; floats: x // y is
+  floor(x / y), x % y is x - floor(x / y) * y;
+- of several writes to one place it is open which one stays (here the first, so that whoever relies
+  on the last is found out); fresh memory holds 0xFF bytes.
+
+Kernels (RawModule) are compiled by a C++ compiler and run on the CPU, one thread after another.
+`counts` says how often the host waited, copied and launched. CUPY_DOUBLE chooses a machine where
+something is missing: see `cuda`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as _np
+
+from . import _array, cuda
+from ._array import counts, memory, ndarray, new, operand, quiet
+from ._raw import RawModule
+
+__version__ = cuda.broken("version", "14.2.0")
+float16, float32, float64 = _np.float16, _np.float32, _np.float64
+int32, int64, bool_ = _np.int32, _np.int64, _np.bool_
+globals().update(_array.UFUNCS)
+
+
+def array(
+    obj: Any,
+    dtype: Any = None,
+    copy: bool = True,
+    order: str = "K",
+    subok: bool = False,
+    ndmin: int = 0,
+    *,
+    blocking: bool = False,
+) -> ndarray:
+    if not isinstance(obj, ndarray):
+        counts["to_device"] += 1
+    found = _np.asarray(obj._a if isinstance(obj, ndarray) else obj)
+    if found.dtype == object:
+        raise TypeError("Unsupported dtype object")
+    cuda.need_memory(found.nbytes)
+    return new(_np.array(found, dtype=dtype, copy=True, order=order))
+
+
+def asarray(
+    a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, blocking: bool = False
+) -> ndarray:
+    if isinstance(a, ndarray) and (dtype is None or a.dtype == dtype) and not copy:
+        return a
+    return array(a, dtype, order=order or "K")
+
+
+def asnumpy(
+    a: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True
+) -> Any:
+    return a.get() if isinstance(a, ndarray) else _np.asarray(a)
+
+
+def ascontiguousarray(a: Any, dtype: Any = None) -> ndarray:
+    x = memory(a, "a")
+    if x.flags.c_contiguous and (dtype is None or x.dtype == dtype):
+        return a
+    return new(_np.array(x, dtype=dtype, order="C"))
+
+
+def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+    out = _np.empty(shape, dtype)
+    cuda.need_memory(out.nbytes)
+    if out.size:
+        ctypes.memset(out.ctypes.data, 0 if out.dtype == bool else 0xFF, out.nbytes)
+    return new(out)
+
+
+def zeros(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+    return new(_np.zeros(shape, dtype))
+
+
+def ones(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+    return new(_np.ones(shape, dtype))
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> ndarray:
+    return new(_np.full(shape, operand(fill_value), dtype))
+
+
+def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> ndarray:
+    bounds = (start,) if stop is None else (start, stop, step)
+    return new(_np.arange(*bounds, dtype=dtype))
+
+
+def where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    if x is None and y is None:
+        counts["waits"] += 1
+        return tuple(new(i) for i in _np.nonzero(memory(condition, "condition")))
+    out = quiet(_np.where, operand(condition), operand(x), operand(y))
+    return new(out.astype(float32) if out.dtype.name == "bfloat16" else out)
+
+
+def reshape(a: Any, newshape: Any, order: str = "C", *, copy: Any = None) -> Any:
+    return a.reshape(newshape)
+
+
+def transpose(a: Any, axes: Any = None) -> Any:
+    return a.transpose(axes)
+
+
+def broadcast_to(array: Any, shape: Any) -> ndarray:
+    return new(_np.broadcast_to(memory(array), shape), array)
+
+
+def concatenate(
+    tup: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind"
+) -> ndarray:
+    return new(_np.concatenate([memory(x, "tup") for x in tup], axis))
+
+
+def flip(a: Any, axis: Any = None) -> ndarray:
+    return new(_np.flip(memory(a, "a"), axis), a)
+
+
+def expand_dims(a: Any, axis: Any) -> ndarray:
+    return new(_np.expand_dims(memory(a, "a"), axis), a)
+
+
+def moveaxis(a: Any, source: Any, destination: Any) -> ndarray:
+    return new(_np.moveaxis(memory(a, "a"), source, destination), a)
+
+
+def flatnonzero(a: Any) -> ndarray:
+    counts["waits"] += 1  # for the number of entries
+    return new(_np.flatnonzero(memory(a, "a")))
+
+
+def pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> ndarray:
+    given = {k: operand(v) for k, v in kwargs.items()}
+    return new(_np.pad(memory(array), pad_width, mode, **given))
+
+
+def cumsum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> ndarray:
+    return new(_np.cumsum(memory(a, "a"), axis=axis, dtype=dtype))
+
+
+def matmul(
+    *args: Any,
+    axes: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
+    casting: str = "same_kind",
+    dtype: Any = None,
+    signature: Any = None,
+    order: str = "K",
+    out: Any = None,
+) -> ndarray:
+    a, b = (memory(x, "a") for x in args)
+    cuda.broken("cublas")
+    if a.dtype.kind == "V" or b.dtype.kind == "V":
+        raise TypeError("bfloat16 with more than two dimensions")
+    return new(quiet(_np.matmul, a, b))
+
+
+def take(a: Any, indices: Any, axis: Any = None, out: Any = None) -> ndarray:
+    x, i = memory(a, "a"), memory(indices, "indices")
+    if not x.ndim and axis is not None:
+        raise _np.exceptions.AxisError(axis, 0)
+    return new(_np.take(x, i, axis, mode="wrap"))
+
+
+def take_along_axis(a: Any, indices: Any, axis: Any) -> ndarray:
+    x, i = memory(a, "a"), memory(indices, "indices")
+    if i.dtype.kind not in "iu":
+        raise IndexError("`indices` must be an integer array")
+    size = x.shape[axis]
+    return new(_np.take_along_axis(x, i % size if size else i, axis))
+
+
+def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
+    x, i = memory(arr, "arr"), memory(indices, "indices")
+    _np.put_along_axis(x, i % x.shape[axis] if i.size else i, operand(values), axis)
+
+
+def argsort(a: Any, axis: Any = -1, kind: Any = None) -> ndarray:
+    x = _np.atleast_1d(memory(a, "a"))
+    if x.dtype.name == "bfloat16":
+        raise NotImplementedError("Sorting arrays with dtype 'bfloat16' is not supported")
+    if x.ndim == 1 and x.dtype.char in "fd":  # a radix sort
+        bits = (x + 0).view(f"i{x.itemsize}")
+        x = _np.where(bits < 0, bits ^ _np.iinfo(bits.dtype).max, bits)
+    return new(_np.argsort(x, axis, kind="stable"))
+
+
+def from_dlpack(array: Any, *, device: Any = None, copy: Any = None) -> ndarray:
+    if int(array.__dlpack_device__()[0]) != 2:
+        raise BufferError("not memory of a CUDA device")
+
+    class Host:
+        """The same memory, said to be the host's."""
+
+        def __dlpack__(self, **kwargs: Any) -> Any:
+            return array.__dlpack__()
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 1, 0
+
+    return new(_np.from_dlpack(Host()))
