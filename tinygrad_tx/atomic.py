@@ -3,7 +3,8 @@ file. Out: the file on disk, synced. Called by whatever saves: checkpoints, toke
 
 The new content goes to a temporary file beside its target, is flushed to the disk, and takes the
 target's name in one rename. A full disk, Ctrl-C or a power cut leaves the old file as it was; a
-killed process leaves at most a `.NAME.*.tmp` beside it, which nothing reads.
+killed process leaves at most a `.NAME.*.tmp` beside it, which nothing reads. It is removed when the
+file is next saved, and by `remove_leftovers`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tinygrad_tx.errors import UserError
+from tinygrad_tx.locks import try_lock
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
@@ -33,31 +35,76 @@ def write_with(path: Path | str, writer: Callable[[Path], None]) -> None:
     The temporary file is in the same directory, exists already (empty), and is gone when this
     returns or raises. An error of the operating system, in the writer or in the rename, becomes a
     UserError that names `path` and the reason; other exceptions pass through. In each case the old
-    file is untouched.
+    file is untouched. A new file's mode is that of the umask, a replaced file's that of the old.
     """
     path = Path(path)
     # A rename would replace a symbolic link instead of the file that it points to.
     target = path.resolve() if path.is_symlink() else path
-    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
     try:
-        temporary.touch(exist_ok=False)
-        if target.exists():
-            shutil.copymode(target, temporary)
-        writer(temporary)
-        _sync(temporary)
-        temporary.replace(target)
+        with _temporary(target) as temporary:
+            if target.exists():
+                shutil.copymode(target, temporary)
+            writer(temporary)
+            _sync(temporary)
+            temporary.replace(target)
     except Exception as error:
         reason = _reason(error)
         if reason is None:
             raise
         raise UserError(f"cannot write {path}: {reason}; what was there is unchanged") from error
-    finally:
-        # Gone already after the rename; never there if the directory is not.
-        with suppress(OSError):
-            temporary.unlink()
-    # Some file systems cannot sync a directory. The rename is done by then, only not yet durable.
+    # Some systems cannot sync a directory. The rename is done by then, only not yet durable.
     with suppress(OSError):
         _sync(target.parent)
+    remove_leftovers(target.parent, target.name)
+
+
+def remove_leftovers(directory: Path, name: str | None = None) -> None:
+    """Removes what processes that were killed while they wrote have left in a directory, of the
+    file of that name or of all. What is being written right now stays: it is locked."""
+    start = "." if name is None else f".{name}."
+    with suppress(OSError):
+        for path in directory.iterdir():
+            if path.name.startswith(start) and _TEMPORARY.search(path.name) and _is_left(path):
+                with suppress(OSError):
+                    path.unlink()
+
+
+# The end of our names; and all of a name that older versions left when they were killed.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp$|^\.tmp[A-Za-z0-9]{6}$")
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """An empty file beside `target`, locked while it is written, and gone in the end."""
+    while True:
+        path = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if os.name == "nt":  # nobody can rename an open file there, nor remove it: no lock is due
+            os.close(handle)
+            break
+        if try_lock(handle) is not False and path.exists():
+            break
+        os.close(handle)  # somebody was quicker, and took it for a leftover
+    try:
+        yield path
+    finally:
+        if os.name != "nt":
+            os.close(handle)
+        # Gone already after the rename.
+        with suppress(OSError):
+            path.unlink()
+
+
+def _is_left(path: Path) -> bool:
+    """Whether nobody is writing the temporary file: then its lock is free."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return try_lock(handle) is True
+    finally:
+        os.close(handle)
 
 
 def _reason(error: Exception) -> str | None:
@@ -71,7 +118,8 @@ def _reason(error: Exception) -> str | None:
 
 def _sync(path: Path) -> None:
     """Makes the disk hold what was written to the file or the directory at `path`."""
-    handle = os.open(path, os.O_RDONLY)
+    # Windows syncs only what is open for writing; a directory can only be read.
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

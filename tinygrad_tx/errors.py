@@ -13,6 +13,10 @@ class UserError(ValueError):
     to do."""
 
 
+class DamagedError(UserError):
+    """A file does not hold what was saved in it: it is torn, or bits of it have changed."""
+
+
 class ShapeError(ValueError):
     """Shapes do not fit; the message names the op, the shapes and the likely fix."""
 

@@ -16,20 +16,28 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> None:
+    from dataclasses import asdict
+
     from tinygrad_tx import serialize
+    from tinygrad_tx.models.loading import belongings, require_belongings
     from tinygrad_tx.training.checkpoint import average
     from tinygrad_tx.training.run import RunDirectory
 
     run = RunDirectory(Path(args.directory))
-    run.config()  # it is a run
-    found = run.checkpoints()
-    if args.last > len(found):
-        raise UserError(
-            f"{run.root} holds {len(found)} checkpoints, not {args.last}: lower --last "
-            "(train.keep_last says how many a run keeps)"
-        )
-    last = found[-args.last :]
-    serialize.save(average(last), run.averaged, {"of": " ".join(path.name for path in last)})
+    config = run.config()
+    with run.at_work():
+        found = run.checkpoints()
+        if args.last > len(found):
+            raise UserError(
+                f"{run.root} holds {len(found)} checkpoints, not {args.last}: lower --last "
+                "(train.keep_last says how many a run keeps)"
+            )
+        last = found[-args.last :]
+        section = asdict(config.model)
+        _, metadata = serialize.load_with_metadata(last[-1])
+        require_belongings(last[-1], metadata, run.root, section)
+        of = {"of": " ".join(path.name for path in last), **belongings(run.root, section)}
+        serialize.save(average(last), run.averaged, of)
     print(f"the average of {args.last} checkpoints is in {run.averaged}. Translate with\n")
     print(f"  tinygrad-tx translate --model {shlex.quote(str(run.averaged))}")
 

@@ -1,11 +1,16 @@
 """From a run directory to a model and its tokenizer. In: what `train` wrote (config.toml,
 tokenizer.json and safetensors files). Out: both, ready for use. Called by users, by the commands
 and, for a new model, by the trainer.
+
+A file of weights says in its metadata which tokenizer.json and which section [model] it was trained
+with (`belongings`), for the wrong ones, or damaged ones, not to be used with it.
 """
 
 from __future__ import annotations
 
+import json
 import tomllib
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +23,8 @@ from ..tokenizer import Tokenizer
 from .transformer import Transformer, TransformerConfig
 
 CONFIG, TOKENIZER, WEIGHTS = "config.toml", "tokenizer.json", "model.safetensors"
+CHECKPOINTS = "checkpoints"
+_BELONGINGS = "trained_with"  # in the metadata of weights
 PART = "model"  # of a checkpoint, which holds more than weights: their names begin with it
 
 
@@ -32,10 +39,13 @@ def load(path: Path | str) -> tuple[Transformer, Tokenizer]:
     file = path if path.is_file() else root / WEIGHTS
     if not file.exists():
         raise UserError(f"{root} has no {WEIGHTS} yet: it is written after the first validation")
+    section = _section(root / CONFIG)
+    state, metadata = _weights(file)
+    require_belongings(file, metadata, root, section)
     tokenizer = Tokenizer.load(root / TOKENIZER)
-    model = build(_section(root / CONFIG), tokenizer)
+    model = build(section, tokenizer)
     try:
-        model.load_state_dict(weights(file))
+        model.load_state_dict(state)
     except UserError as error:
         raise UserError(f"{file} is not of the model in {root / CONFIG}: {error}") from error
     return model.eval(), tokenizer
@@ -46,8 +56,8 @@ def directory_of(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"there is no {path}")
     found = path if path.is_dir() else path.parent
-    if found.name == "checkpoints":
-        found = found.parent
+    if found.absolute().name == CHECKPOINTS:
+        found = found.absolute().parent
     if not (found / CONFIG).is_file():
         raise UserError(f"{path} holds no model: there is no {found / CONFIG}")
     return found
@@ -55,10 +65,48 @@ def directory_of(path: Path) -> Path:
 
 def weights(file: Path) -> dict[str, Tensor]:
     """The weights in a safetensors file, be it a model or a checkpoint."""
-    tensors = serialize.load(file)
+    return _weights(file)[0]
+
+
+def belongings(root: Path, section: Mapping[str, Any]) -> dict[str, str]:
+    """What the metadata of a run's weights say of the other files that these need."""
+    try:
+        tokenizer = zlib.crc32((root / TOKENIZER).read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"cannot read the tokenizer {root / TOKENIZER}: {error.strerror}"
+        ) from error
+    return {_BELONGINGS: json.dumps({"tokenizer": f"{tokenizer:08x}", "model": dict(section)})}
+
+
+def require_belongings(
+    file: Path, metadata: Mapping[str, str], root: Path, section: Mapping[str, Any]
+) -> None:
+    """UserError unless tokenizer.json and [model] are those that the metadata of `file` speak of;
+    files of the first format do not speak of them."""
+    try:
+        then = json.loads(metadata[_BELONGINGS])
+    except (KeyError, ValueError):  # or they are of another program
+        return
+    now = json.loads(belongings(root, section)[_BELONGINGS])
+    if then["tokenizer"] != now["tokenizer"]:
+        raise UserError(
+            f"{root / TOKENIZER} is not the one that {file} was trained with: it is damaged or was "
+            "replaced"
+        )
+    for key, value in then["model"].items():
+        if now["model"].get(key, value) != value:
+            raise UserError(
+                f"{file} is not of the model in {root / CONFIG}: model.{key} was {value}, and is "
+                f"{section[key]} there"
+            )
+
+
+def _weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors, metadata = serialize.load_with_metadata(file)
     prefix = f"{PART}."
     found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    return found or tensors
+    return found or tensors, metadata
 
 
 def build(section: Mapping[str, Any], tokenizer: Tokenizer) -> Transformer:
@@ -76,11 +124,27 @@ def build(section: Mapping[str, Any], tokenizer: Tokenizer) -> Transformer:
     return Transformer(config)
 
 
-def _section(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """The tables of a configuration file. UserError for what cannot be read, is no TOML, or is of a
+    newer format than this version knows."""
     try:
-        section = tomllib.loads(file.read_text(encoding="utf-8")).get("model")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"cannot read {file}: {error}") from error
+        # A byte-order mark, which Windows editors write, is none of TOML's characters.
+        tables = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text: byte {error.start} is no character") from error
+    except RecursionError:
+        raise UserError(f"cannot read {file}: it is nested too deep") from None
+    except ValueError as error:  # of TOML, or of Python: a number of thousands of digits
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot read {file}: it is not TOML: {reason}") from error
+    serialize.require_format(tables.pop("format", 1), file)
+    return tables
+
+
+def _section(file: Path) -> dict[str, Any]:
+    section = read_toml(file).get("model")
     if not isinstance(section, dict):
         raise UserError(f"{file} has no section [model]")
     return section

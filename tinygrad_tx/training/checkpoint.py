@@ -3,15 +3,16 @@ In: a state. Out: checkpoints/step-00000050.safetensors, and the state again. Ca
 and by `average`.
 
 A file holds Tensors (weights, optimizer, schedule, moving average, with a prefix each) and, in the
-format's own metadata, JSON of everything else. So it is there whole or not at all.
+format's own metadata, JSON of everything else. So it is there whole or not at all, and its checksum
+(serialize.py) is of all of it.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +20,10 @@ import numpy as np
 
 from tinygrad_tx import random, serialize
 from tinygrad_tx.data import Batches, Dataset
-from tinygrad_tx.errors import UserError
+from tinygrad_tx.errors import DamagedError, DeviceError, UserError
 from tinygrad_tx.models.loading import weights
 from tinygrad_tx.tensor import Tensor
 
-_VERSION = 1
 _KEY = "run"  # of the JSON in the metadata
 
 
@@ -62,29 +62,50 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
-def save(path: Path, state: State, parts: Mapping[str, Stateful], batches: Batches) -> None:
+def save(
+    path: Path,
+    state: State,
+    parts: Mapping[str, Stateful],
+    batches: Batches,
+    config: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write a checkpoint of everything, random numbers included. UserError if that fails, and
-    then the file is as it was. The part called "model" is found by `weights`."""
+    then the file is as it was. The part called "model" is found by `weights`.
+
+    config: the run's configuration, as a dict. metadata: text that goes with the weights.
+    """
     tensors = {
         f"{name}.{key}": tensor
         for name, part in parts.items()
         for key, tensor in part.state_dict().items()
     }
     rest = {
-        "version": _VERSION,
+        "version": serialize.FORMAT,
+        "config": config or {},
         "state": asdict(state),
         "random": random.get_state(),
         "batches": batches.state(),
         "data": _fingerprint(batches.dataset),
     }
-    serialize.save(tensors, path, {_KEY: json.dumps(rest)})
+    serialize.save(tensors, path, {**(metadata or {}), _KEY: json.dumps(rest)})
 
 
-def restore(path: Path, parts: Mapping[str, Stateful], batches: Batches) -> State:
-    """Put everything back as `save` found it. UserError if the file is no checkpoint of this run,
-    or if the data have changed."""
+def restore(
+    path: Path,
+    parts: Mapping[str, Stateful],
+    batches: Batches,
+    check: Callable[[Mapping[str, Any], Mapping[str, str]], None] = lambda config, metadata: None,
+) -> State:
+    """Put everything back as `save` found it. DamagedError if the file is no whole checkpoint of
+    this run, UserError if the data have changed.
+
+    check: is given what `save` was, config ({} in files of the first format) and metadata, before
+    anything is put back, and raises what it finds wrong.
+    """
     tensors, metadata = serialize.load_with_metadata(path)
     rest = _described(path, metadata)
+    check(rest.get("config", {}), metadata)
     if rest["data"] != _fingerprint(batches.dataset):
         raise UserError(f"the training data are not those that {path} was made with")
     for name, part in parts.items():
@@ -93,9 +114,12 @@ def restore(path: Path, parts: Mapping[str, Stateful], batches: Batches) -> Stat
         try:
             part.load_state_dict(own)
         except UserError as error:
-            raise UserError(f"{path} does not fit this run: {error}") from error
+            raise DamagedError(f"{path} does not fit this run: {error}") from error
     batches.restore(rest["batches"])
-    random.set_state(rest["random"])
+    try:
+        random.set_state(rest["random"])
+    except (ValueError, TypeError, OverflowError, DeviceError) as error:
+        raise DamagedError(f"{path} does not fit this run: {error}") from error
     state = rest["state"]
     return State(**{**state, "window": Window(**state["window"])})
 
@@ -122,10 +146,28 @@ def _fingerprint(dataset: Dataset) -> int:
 
 
 def _described(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON in the metadata, with everything in it that `restore` takes."""
     try:
         rest: dict[str, Any] = json.loads(metadata.get(_KEY, "{}"))
-    except json.JSONDecodeError:
-        rest = {}
-    if rest.get("version") != _VERSION:
-        raise UserError(f"{path} is no checkpoint that this version can go on from")
+        serialize.require_format(rest.get("version"), path)
+        state, window = rest["state"], rest["state"]["window"]
+        whole = (
+            {f.name for f in fields(State)} == state.keys()
+            and {f.name for f in fields(Window)} == window.keys()
+            and all(_is_number(v) for v in {**state, "window": 0, "best": 0}.values())
+            and all(map(_is_number, (*state["best"], *window.values())))
+            and all(type(rest["batches"][key]) is int for key in ("epoch", "position"))
+            and isinstance(rest["random"], dict)
+            and type(rest["data"]) is int
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        if isinstance(error, UserError) and not isinstance(error, DamagedError):
+            raise
+        whole = False
+    if not whole:
+        raise DamagedError(f"{path} is no checkpoint that this version can go on from")
     return rest
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)

@@ -8,7 +8,6 @@ A TOML file need not be complete: what it leaves out is that of the preset it na
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
@@ -18,6 +17,8 @@ from typing import Any
 
 from tinygrad_tx.atomic import write_bytes
 from tinygrad_tx.errors import UserError
+from tinygrad_tx.models.loading import read_toml
+from tinygrad_tx.serialize import FORMAT
 from tinygrad_tx.training.sections import (
     Config,
     DataConfig,
@@ -114,8 +115,8 @@ def preset(name: str) -> Config:
 def load(path: Path | str) -> Config:
     """The configuration in a TOML file; UserError that says what is wrong with the file."""
     path = Path(path)
+    tables = read_toml(path)
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
         name = tables.pop("preset", "tiny")
         if not isinstance(name, str):
             raise UserError(f"preset is {name!r}; it must be one of {', '.join(PRESETS)}")
@@ -132,24 +133,23 @@ def load(path: Path | str) -> Config:
                 kind = _kind_of(f"{section}.{key}")
                 changes.setdefault(section, {})[key] = _none_if_meant(value, kind)
         return _changed(base, changes)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: byte {error.start} is no character") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is not TOML: {error}") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
 def dump(config: Config, path: Path | str) -> None:
-    """Writes every field to a TOML file that `load` turns into the same Config again."""
+    """Writes every field to a TOML file that `load` turns into the same Config again; a file of the
+    name "none" is written as "./none"."""
     import tomli_w
 
-    tables = asdict(config)
+    shown = {None: "none", "none": "./none"}
+    tables: dict[str, Any] = {"format": FORMAT, **asdict(config)}
     for section in _sections(config):
         table = tables[section]
-        tables[section] = {key: "none" if v is None else v for key, v in table.items()}
+        tables[section] = {
+            key: shown.get(v, v) if _KINDS[f"{section}.{key}"].optional else v
+            for key, v in table.items()
+        }
     write_bytes(path, tomli_w.dumps(tables).encode())
 
 
@@ -162,12 +162,14 @@ def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
     changes: dict[str, dict[str, Any]] = {}
     for override in overrides:
         name, equals, text = override.partition("=")
+        if name != name.rstrip():  # written as "key = value"
+            text = text.lstrip()
         name = name.strip()
         if not equals:
             raise UserError(f"{override!r} sets nothing: write section.key=value")
         kind = _kind_of(name)
         section, key = name.split(".")
-        changes.setdefault(section, {})[key] = _none_if_meant(_parsed(text.strip(), kind), kind)
+        changes.setdefault(section, {})[key] = _none_if_meant(_parsed(text, kind), kind)
     return _changed(config, changes)
 
 
@@ -196,6 +198,9 @@ def _none_if_meant(value: object, kind: Kind) -> object:
 
 def _parsed(text: str, kind: Kind) -> object:
     """The text as the kind's type; the text itself where it is none, which the check reports."""
+    if kind.type is str and not kind.choices:
+        return text  # a file's name, in which blanks count
+    text = text.strip()
     if kind.type is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:

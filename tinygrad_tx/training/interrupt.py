@@ -1,14 +1,28 @@
-"""Ctrl-C and SIGTERM while training: the first asks, the second insists. Used by the trainer."""
+"""Signals that end a program, while training: the first asks, the second insists. Used by the
+trainer.
+
+Ctrl-C, SIGTERM and SIGHUP (a terminal that is closed; not if `nohup` had it ignored) finish the
+step and save. Before there is anything to save, while data are read, they end the program at once.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Self
 
 _NOTE = b"\nstopping after this step; once more to quit at once, without saving\n"
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has ended the program, and nothing was saved. number: that of the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
 
 
 class Stopped(KeyboardInterrupt):
@@ -16,27 +30,34 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Within `with Interrupts() as interrupts`, the first SIGINT or SIGTERM only sets
-    `interrupts.requested`; the second raises KeyboardInterrupt.
+    """Within `with Interrupts() as interrupts`, the first signal only sets `interrupts.requested`
+    once `interrupts.can_save` is set; any other raises Interrupted.
 
     Outside the main thread, where Python lets nobody handle signals, nothing changes.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = self.can_save = False
 
     def __enter__(self) -> Self:
-        main = threading.current_thread() is threading.main_thread()
-        signals = (signal.SIGINT, signal.SIGTERM) if main else ()
+        signals = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGBREAK"):  # Windows: Ctrl-Break
+            signals.append(signal.SIGBREAK)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signals.append(signal.SIGHUP)
+        if threading.current_thread() is not threading.main_thread():
+            signals = []
         self._before = {number: signal.signal(number, self._note) for number in signals}
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # None: a handler that is not Python's, which cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
+        if self.requested or not self.can_save:
+            raise Interrupted(number)
         self.requested = True
-        os.write(2, _NOTE)  # print() is not safe in a signal handler
+        with suppress(OSError):
+            os.write(2, _NOTE)  # print() is not safe in a signal handler

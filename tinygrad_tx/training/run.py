@@ -4,18 +4,26 @@ the commands.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from tinygrad_tx import atomic, locks
 from tinygrad_tx.errors import UserError
+from tinygrad_tx.models.loading import CHECKPOINTS, CONFIG, TOKENIZER, WEIGHTS, read_toml
 from tinygrad_tx.training.config import dump, load
 from tinygrad_tx.training.sections import Config
+
+Sections = Mapping[str, Mapping[str, Any]]
 
 # What may differ when a run goes on; anything else would make it another run.
 _FREE = {
     *("max_steps", "max_epochs", "log_every", "valid_every", "checkpoint_every", "keep_last"),
     *("patience", "average_last", "compile"),
 }
+_DATA = {"corpus", "corpus_size", "src", "tgt", "tsv", "valid_src", "valid_tgt", "valid_tsv"}
 
 
 @dataclass(frozen=True)
@@ -27,15 +35,15 @@ class RunDirectory:
 
     @property
     def config_file(self) -> Path:
-        return self.root / "config.toml"
+        return self.root / CONFIG
 
     @property
     def tokenizer(self) -> Path:
-        return self.root / "tokenizer.json"
+        return self.root / TOKENIZER
 
     @property
     def model(self) -> Path:
-        return self.root / "model.safetensors"
+        return self.root / WEIGHTS
 
     @property
     def averaged(self) -> Path:
@@ -51,11 +59,14 @@ class RunDirectory:
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint's file of a step."""
-        return self.root / "checkpoints" / f"step-{step:08}.safetensors"
+        return self.root / CHECKPOINTS / f"step-{step:08}.safetensors"
 
     def checkpoints(self) -> list[Path]:
         """All of them, oldest first."""
-        return sorted((self.root / "checkpoints").glob("step-*.safetensors"))
+        found = {
+            step_of(path): path for path in (self.root / CHECKPOINTS).glob("step-*.safetensors")
+        }
+        return [found[step] for step in sorted(found) if step >= 0]
 
     def prune(self, keep: int, every: int) -> None:
         """Remove all but the last `keep` checkpoints, and those that an interruption has made
@@ -64,50 +75,92 @@ class RunDirectory:
         kept = [*(path for path in older if step_of(path) % every == 0), last][-keep:]
         for path in older:
             if path not in kept:
-                path.unlink()
+                with suppress(OSError):  # it takes room, no more
+                    path.unlink()
 
     def config(self) -> Config:
         """The run's configuration; UserError if this is no run directory."""
         if not self.config_file.exists():
             raise UserError(f"{self.root} holds no run: there is no {self.config_file.name} in it")
+        complete = asdict(Config())
+        if lost := sorted(complete.keys() - {"preset"} - read_toml(self.config_file).keys()):
+            raise UserError(
+                f"{self.config_file} is not whole: it has no section [{lost[0]}]; put back what "
+                "was there, or start another run"
+            )
         return load(self.config_file)
 
-    def begin(self, config: Config) -> None:
-        """Make the directory a new run's; UserError if it holds one or cannot be made."""
+    @contextmanager
+    def at_work(self, make: bool = False) -> Iterator[bool]:
+        """Keep every other process out of the directory inside, and remove what killed ones have
+        left half written. Yields False where the file system has no locks.
+
+        UserError if another is at work there. make: make the directory if there is none; where
+        nothing is put into it, it is removed again.
+        """
+        made = [p for p in (self.root, *self.root.parents) if make and not p.exists()]
+        try:
+            if make:
+                self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the directory {self.root}: {error.strerror}") from error
+        try:
+            with locks.held(self.root / ".lock", f"cannot use {self.root}") as kept:
+                for directory in (self.root, self.root / CHECKPOINTS):
+                    atomic.remove_leftovers(directory)
+                yield kept
+        finally:
+            for path in made:
+                with suppress(OSError):  # it is not empty
+                    path.rmdir()
+
+    def check_new(self) -> None:
+        """UserError if the directory holds a run, or what is left of one."""
         if self.config_file.exists():
             raise UserError(
                 f"{self.root} holds a run already: go on with it by --resume, or choose another "
                 "--out"
             )
-        self._make()
-        dump(config, self.config_file)
+        for path in (*self.checkpoints()[-1:], self.model):
+            if path.exists():
+                raise UserError(
+                    f"{self.root} holds {path.relative_to(self.root)} of a run, but no "
+                    f"{self.config_file.name}: put that back and use --resume, or choose another "
+                    "--out"
+                )
 
-    def go_on(self, config: Config) -> None:
-        """Take the configuration that an existing run shall go on with; UserError if it would make
-        it another run."""
-        old, new = asdict(self.config()), asdict(config)
-        for section in old.keys() - {"preset", "decode"}:
-            for key, value in old[section].items():
-                if new[section][key] != value and not (section == "train" and key in _FREE):
-                    raise UserError(
-                        f"{section}.{key} was {value} when the run in {self.root} began, and is "
-                        f"{new[section][key]} now; a run goes on as it began: start another one"
-                    )
-        self._make()
-        if old != new:
-            dump(config, self.config_file)
-        # What a killed process has left half written.
-        for directory in (self.root, self.root / "checkpoints"):
-            for path in directory.glob(".*.tmp"):
-                path.unlink()
+    def check_same(self, config: Config) -> None:
+        """UserError if an existing run would be another one with this configuration."""
+        if found := difference(asdict(self.config()), asdict(config)):
+            name, old, new = found
+            raise UserError(
+                f"{name} was {old} when the run in {self.root} began, and is {new} now; a run goes "
+                "on as it began: start another one"
+            )
 
-    def _make(self) -> None:
+    def record(self, config: Config) -> None:
+        """Note the configuration that the run begins, or goes on, with: from now on the directory
+        holds a run."""
         try:
-            (self.root / "checkpoints").mkdir(parents=True, exist_ok=True)
+            (self.root / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot make the directory {self.root}: {error.strerror}") from error
+        if not self.config_file.exists() or self.config() != config:
+            dump(config, self.config_file)
+
+
+def difference(old: Sections, new: Sections, data: bool = True) -> tuple[str, Any, Any] | None:
+    """The name of a setting that makes another run, with its values, if one differs. data: whether
+    it counts where the data come from; a checkpoint knows the data themselves."""
+    for section in (name for name in old if name not in ("preset", "decode")):
+        for key, value in old[section].items():
+            free = _FREE if section == "train" else set() if data else _DATA
+            if key not in free and new[section].get(key, value) != value:
+                return f"{section}.{key}", value, new[section][key]
+    return None
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step in a checkpoint's name."""
-    return int(checkpoint.stem.removeprefix("step-"))
+    """The step in a checkpoint's name; -1 if there is none."""
+    number = checkpoint.stem.removeprefix("step-")
+    return int(number) if number.isdecimal() and len(number) < 20 else -1

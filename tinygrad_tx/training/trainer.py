@@ -21,13 +21,14 @@ from tinygrad_tx import random, serialize
 from tinygrad_tx.atomic import write_bytes
 from tinygrad_tx.data import Batches, Dataset
 from tinygrad_tx.errors import UserError
-from tinygrad_tx.models.loading import PART, build, weights
+from tinygrad_tx.models.loading import PART, belongings, build, weights
 from tinygrad_tx.tokenizer import Tokenizer
 from tinygrad_tx.training import checkpoint
 from tinygrad_tx.training.corpus import Corpus, Pair, open_corpus
 from tinygrad_tx.training.interrupt import Interrupts, Stopped
 from tinygrad_tx.training.metrics import Metrics, Row
 from tinygrad_tx.training.progress import Progress, for_stream
+from tinygrad_tx.training.recovery import restore_newest, whole
 from tinygrad_tx.training.report import SHOWN, Example, Report
 from tinygrad_tx.training.run import RunDirectory
 from tinygrad_tx.training.sections import Config
@@ -46,13 +47,19 @@ def train(
     """
     config.require_data()
     run = RunDirectory(Path(out))
-    show = progress or for_stream()
     if resume:
-        run.go_on(config)
+        run.config()  # it is a run
     else:
-        run.begin(config)
+        run.check_new()  # before a directory is made
+    show = progress or for_stream()
     try:
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, run.at_work(make=not resume) as kept:
+            if not kept:
+                show.say(f"{run.root} is on a file system without locks: see that one run uses it")
+            if resume:
+                run.check_same(config)
+            else:
+                run.check_new()
             return Trainer(config, run, resume, show, interrupts).train()
     finally:
         show.close()
@@ -67,7 +74,7 @@ class Trainer:
         self.config, self.run, self.show, self.asked = config, run, show, asked
         random.manual_seed(config.train.seed)
         corpus = open_corpus(config.data, config.train.seed)
-        self.tokenizer = _tokenizer(config, run, corpus)
+        self.tokenizer = _tokenizer(config, run, corpus, resume)
         data = Dataset.from_pairs(corpus.train(), self.tokenizer, config.data.max_len)
         show.say(data.summary())
         self.batches = Batches(data, config.data.max_tokens, config.train.seed)
@@ -83,11 +90,16 @@ class Trainer:
         self.corpus = corpus
         self.valid = self._validation(corpus.valid)
         self.state = checkpoint.State()
-        if resume and (found := run.checkpoints()):
-            self.state = checkpoint.restore(found[-1], self.parts, self.batches)
-            show.say(f"going on from {found[-1]}")
+        if resume:
+            self.state = restore_newest(run, config, self.parts, self.batches, show.say)
         self.saved = self._seen()
+        # Everything could be read: this is a run now.
+        run.record(config)
+        if not resume:
+            self.tokenizer.save(run.tokenizer)
+        self.belongings = belongings(run.root, asdict(config.model))
         self.metrics = Metrics(run.metrics, keep=self.state.rows)
+        asked.can_save = True
         self.seconds = 0.0  # of steps since the last row
 
     def train(self) -> Report:
@@ -214,12 +226,15 @@ class Trainer:
     def _save(self) -> None:
         self.metrics.sync()
         path = self.run.checkpoint(self.state.step)
-        checkpoint.save(path, self.state, self.parts, self.batches)
+        checkpoint.save(
+            path, self.state, self.parts, self.batches, asdict(self.config), self.belongings
+        )
         self.saved = self._seen()
         self.run.prune(self.config.train.keep_last, self.config.train.checkpoint_every)
 
     def _save_model(self) -> None:
-        serialize.save(self.model.state_dict(), self.run.model, {"step": str(self.state.step)})
+        metadata = {"step": str(self.state.step), **self.belongings}
+        serialize.save(self.model.state_dict(), self.run.model, metadata)
 
     def _write(self, row: Row) -> None:
         self.metrics.write(row)
@@ -264,7 +279,7 @@ class Trainer:
     def _average(self) -> None:
         """Keep the average of the last checkpoints' weights, if it is better than the best."""
         n = self.config.train.average_last
-        last = self.run.checkpoints()[-n:] if n else []
+        last = whole(self.run.checkpoints()[-n:], self.show.say) if n else []
         if len(last) < 2:
             return
         self.model.load_state_dict(checkpoint.average(last))
@@ -285,12 +300,13 @@ def _score(row: Mapping[str, float]) -> list[float]:
     return [*bleu, -row["valid_loss"]]
 
 
-def _tokenizer(config: Config, run: RunDirectory, corpus: Corpus) -> Tokenizer:
+def _tokenizer(config: Config, run: RunDirectory, corpus: Corpus, resume: bool) -> Tokenizer:
     """The run's own, or if it has none yet, one that is learnt from the training pairs."""
-    if run.tokenizer.exists():
+    if resume and run.tokenizer.exists():
         return Tokenizer.load(run.tokenizer)
     c = config.tokenizer
     texts = (text for pair in corpus.train() for text in pair)
     found = Tokenizer.train(texts, c.kind, c.vocab_size, c.lowercase, c.min_frequency)
-    found.save(run.tokenizer)
+    if resume:
+        found.save(run.tokenizer)
     return found

@@ -1,0 +1,89 @@
+"""What is done about damaged checkpoints: the newest whole one is gone on from. In: a run's
+directory. Out: the state that the run goes on from. Called by the trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tinygrad_tx.data import Batches
+from tinygrad_tx.errors import DamagedError, UserError
+from tinygrad_tx.models.loading import require_belongings, weights
+from tinygrad_tx.training import checkpoint
+from tinygrad_tx.training.run import RunDirectory, difference
+from tinygrad_tx.training.sections import Config
+
+Say = Callable[[str], None]
+
+
+def restore_newest(
+    run: RunDirectory,
+    config: Config,
+    parts: Mapping[str, checkpoint.Stateful],
+    batches: Batches,
+    say: Say,
+) -> checkpoint.State:
+    """Put back the newest checkpoint that is whole, or leave everything as at step 0 if the run has
+    none yet. Damaged ones are renamed, for them not to be counted, and `say` is told.
+
+    UserError if all are damaged, or if the newest whole one does not belong to the other files.
+    """
+    damaged: dict[Path, str] = {}
+    for path in reversed(run.checkpoints()):
+        try:
+            state = checkpoint.restore(path, parts, batches, partial(_check, run, config, path))
+        except DamagedError as error:
+            damaged[path] = str(error)
+            continue
+        for bad, reason in damaged.items():
+            say(f"{reason}; it is called {_put_aside(bad)} now")
+        say(f"going on from {path}")
+        return state
+    if damaged:
+        raise UserError(
+            f"none of the {len(damaged)} checkpoints in {run.root} can be gone on from: "
+            f"{next(iter(damaged.values()))}; begin another run"
+        )
+    return checkpoint.State()
+
+
+def whole(paths: Sequence[Path], say: Say) -> list[Path]:
+    """Those checkpoints that are not damaged; `say` is told of the others."""
+    found = []
+    for path in paths:
+        try:
+            weights(path)
+            found.append(path)
+        except DamagedError as error:
+            say(f"{error}; it is left out of the average")
+    return found
+
+
+def _check(
+    run: RunDirectory,
+    config: Config,
+    path: Path,
+    then: Mapping[str, Any],
+    metadata: Mapping[str, str],
+) -> None:
+    """UserError unless a checkpoint belongs to the other files of its run."""
+    require_belongings(path, metadata, run.root, asdict(config.model))
+    if found := difference(then, asdict(config), data=False):
+        name, old, new = found
+        raise UserError(
+            f"{name} was {old} when {path} was saved, and is {new} in {run.config_file}: put back "
+            "what was there"
+        )
+
+
+def _put_aside(bad: Path) -> str:
+    aside = bad.with_name(f"{bad.name}.damaged")
+    try:
+        bad.replace(aside)
+    except OSError as error:
+        raise UserError(f"cannot rename {bad}: {error.strerror}") from error
+    return aside.name
