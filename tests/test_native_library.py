@@ -203,6 +203,22 @@ def test_what_was_not_used_for_longest_goes(place: Path, monkeypatch: pytest.Mon
     assert library.clear_cache() == 3 and files(place) == [foreign]
 
 
+def test_the_directory_is_not_listed_for_each_file(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once by each process, and again where there may be too much."""
+    listed = []
+    entries = library._entries
+    monkeypatch.setattr(library, "_bytes", {})
+    monkeypatch.setattr(library, "_entries", lambda d: listed.append(d) or entries(d))
+    library.functions([AddTo(float(i)) for i in range(6)])
+    assert listed == [place] and len(files(place)) == 6
+    size = files(place)[0].stat().st_size
+    monkeypatch.setattr(library, "LIMIT", 16 * size)
+    library.functions([AddTo(float(i)) for i in range(6, 26)])
+    assert 2 <= len(listed) <= 10 and 12 <= len(files(place)) <= 16
+
+
 def test_threads_compile_each_kernel_once() -> None:
     found: list[dict[Kernel, int]] = []
     kernels = [AddTo(float(i)) for i in range(8)]

@@ -10,7 +10,7 @@ from random_graphs import PROGRAMS, SMALL, Machine, Program, kept, sizes
 
 import tinygrad_tx as tx
 from tinygrad_tx.compiler.plan import Plan
-from tinygrad_tx.compiler.views import ITEMSIZE, Buffer, Call, View
+from tinygrad_tx.compiler.views import Buffer, Call, View, itemsize
 
 
 class Memory:
@@ -34,10 +34,10 @@ class Memory:
 
     def elements(self, view: View) -> np.ndarray:
         """The first byte of each element, in order."""
-        return self.starts[view.buffer] + places(view).ravel() * ITEMSIZE[view.dtype]
+        return self.starts[view.buffer] + places(view).ravel() * itemsize(view.dtype)
 
     def bytes(self, view: View) -> np.ndarray:
-        return np.unique(self.elements(view)[:, None] + np.arange(ITEMSIZE[view.dtype]))
+        return np.unique(self.elements(view)[:, None] + np.arange(itemsize(view.dtype)))
 
     def write(self, view: View) -> None:
         self.tags[self.bytes(view)] = view.buffer.number

@@ -32,6 +32,7 @@ from . import debug
 from .arena import ARENA
 from .callables import check_callable, name_of
 from .execute import Execution
+from .garbage import REST
 from .inputs import Match, difference
 from .keys import key as key_of
 from .replay import Replay, Rounds
@@ -159,9 +160,10 @@ class Compiled:
         if self._traces:
             self._report(key, flat)
         start = time.perf_counter()
-        traced = trace(self._f, args, kwargs)
-        middle = time.perf_counter()
-        plan = _plan(traced)
+        with REST:
+            traced = trace(self._f, args, kwargs)
+            middle = time.perf_counter()
+            plan = _plan(traced)
         self._stats["trace_s"] += middle - start
         self._stats["rewrite_s"] += plan.rewrite_seconds
         self._stats["compile_s"] += time.perf_counter() - middle - plan.rewrite_seconds
@@ -237,11 +239,11 @@ def _plan(traced: Traced) -> Recorded:
     mode = os.environ.get("TX_COMPILE", "")
     if mode not in MODES:
         raise UserError(f"TX_COMPILE={mode}: it must be 0, interp, replay or native")
-    replay = Replay(traced)
-    devices = {node.device for node in replay.graph}
+    graph = Graph(traced.ends)
+    devices = {node.device for node in graph}
     kernels = len(devices) == 1 and backends.get(*devices).runs_kernels
-    if mode == "replay" or not kernels or any(map(_empty, replay.graph)):
-        return replay
+    if mode == "replay" or not kernels or any(map(_empty, graph)):
+        return Replay(traced)
     if mode != "interp":
         try:
             return Execution(traced, host_target(), native=True)

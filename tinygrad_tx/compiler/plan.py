@@ -12,26 +12,25 @@ share memory. A row program writes over an operand that dies with it, and new st
 from __future__ import annotations
 
 import time
-from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..backends.kernel import Index, Matmul, Pack, Rows
+from ..backends.kernel import Index, Matmul, Pack
 from ..backends.native.target import Target
 from ..node import Graph, Node
 from .fuse import Fuser
 from .groups import Group, copying
 from .lower import lower
+from .memory import allocate, same_place
 from .panels import panelled
 from .passes import PASSES
 from .rewrite import share
 from .views import Buffer, Call, Launch, View, whole
 
 WINDOW = 32  # how many launches back one may go to find company
-ALIGN = 64  # bytes
 SMALL = 1024  # elements of state that is rather copied than made anew
 
 
@@ -102,11 +101,12 @@ def make(results: Sequence[Node], states: dict[Node, Node], target: Target) -> P
             steps[-1].append(copies)
         else:
             steps.append([copies])
-    plan = Plan(
+    offsets, arena_bytes = allocate(steps)
+    return Plan(
         steps,
         _buffers([*launches, *map(Launch, ([call] for call in kept))], fused.inputs, places),
-        {},
-        0,
+        offsets,
+        arena_bytes,
         fused.constants,
         fused.inputs,
         places,
@@ -116,8 +116,6 @@ def make(results: Sequence[Node], states: dict[Node, Node], target: Target) -> P
         aliases,
         kept,
     )
-    _allocate(plan)
-    return plan
 
 
 def _handed_out(
@@ -266,7 +264,7 @@ def _in_place(
         at = writer.get(new, -1)
         if ends.count(new) > 1 or at <= last_opaque or last_read.get(old, -1) > at or old.state:
             continue
-        if last_read.get(old, -1) < at or _same_place(launches[at], old, new):
+        if last_read.get(old, -1) < at or same_place(launches[at], old, new):
             aliases[new] = old
             old.state = True
     return aliases
@@ -311,28 +309,6 @@ def early(steps: Sequence[list[list[Launch]] | Launch]) -> set[Buffer]:
             if isinstance(step, Launch) or indices(wave):
                 found |= written
     return found
-
-
-def _same_place(launch: Launch, old: Buffer, new: Buffer) -> bool:
-    """Whether every read of `old` in a launch is where it writes `new`."""
-    for call in launch.calls:
-        if not any(v.buffer is new for v in call.writes):
-            if any(v.buffer is old for v in call.reads):
-                return False
-            continue
-        if not isinstance(call.kernel, Rows):
-            return False
-        out = next(v for v in call.writes if v.buffer is new)
-        for view in call.reads:
-            if view.buffer is old and not (
-                view.shape == out.shape
-                and view.offset == out.offset
-                and View(new, view.shape, view.strides).same(View(new, out.shape, out.strides))
-            ):
-                return False
-        if any(i.op == "gather" for i in call.kernel.instrs):
-            return False
-    return True
 
 
 # Order -----------------------------------------------------------------------------------------
@@ -387,9 +363,6 @@ def indices(wave: Sequence[Launch]) -> list[Call]:
     return [call for x in wave for call in x.calls if isinstance(call.kernel, Index)]
 
 
-# Memory ----------------------------------------------------------------------------------------
-
-
 def _buffers(
     launches: list[Launch], inputs: dict[Node, Buffer], places: dict[Node, View]
 ) -> list[Buffer]:
@@ -401,108 +374,3 @@ def _buffers(
     for number, buffer in enumerate(found):
         buffer.number = number
     return list(found)
-
-
-@dataclass(eq=False)
-class _Life:
-    buffer: Buffer
-    first: int
-    last: int
-    size: int  # bytes, whole lines
-    offset: int = -1
-
-
-def _allocate(plan: Plan) -> None:
-    """Give every arena buffer its offset: the first gap among the living that it fits into, or the
-    place of an operand that dies where it is written over it."""
-    lives, heirs = _lives(plan)
-    alive: list[tuple[int, int, int, _Life]] = []  # offset, end, number: in this order
-    wave = -1
-    for number, life in enumerate(sorted(lives.values(), key=lambda x: (x.first, -x.size))):
-        if life.first != wave:
-            wave = life.first
-            alive = [x for x in alive if x[3].last >= wave]
-        at = _dying(life, lives, heirs, alive)
-        if at is not None:
-            life.offset = alive.pop(at)[0]
-        else:
-            life.offset = _gap(life.size, alive)
-        end = life.offset + life.size
-        insort(alive, (life.offset, end, number, life))
-        plan.arena_bytes = max(plan.arena_bytes, end)
-    plan.offsets = {b: life.offset for b, life in lives.items()}
-
-
-def _lives(plan: Plan) -> tuple[dict[Buffer, _Life], dict[Buffer, list[Buffer]]]:
-    """The waves in which each arena buffer lives; and for some of them, others that die in the wave
-    that writes them first, over which they may be written."""
-    lives: dict[Buffer, _Life] = {}
-    pairs: list[tuple[Buffer, Buffer, int]] = []
-    now = 0
-    for step in plan.steps:
-        for wave in [[step]] if isinstance(step, Launch) else step:
-            readers: dict[Buffer, int] = {}
-            for launch in wave:
-                reads, writes = launch.reads, launch.writes
-                for view in (*reads, *writes):
-                    buffer = view.buffer
-                    if buffer.kind == "arena":
-                        life = lives.get(buffer)
-                        if life is None:
-                            size = -(-buffer.bytes // ALIGN) * ALIGN
-                            lives[buffer] = _Life(buffer, now, now, size)
-                        else:
-                            life.last = now
-                for buffer in {v.buffer for v in reads}:
-                    readers[buffer] = readers.get(buffer, 0) + 1
-            for launch in wave:
-                pairs += [(a, b, now) for a, b in _inherits(launch) if readers[a] == 1]
-            now += 1
-    heirs: dict[Buffer, list[Buffer]] = {}
-    for old, new, when in pairs:
-        a, b = lives.get(old), lives.get(new)
-        if a and b and a.last == when == b.first and a.size == b.size:
-            heirs.setdefault(new, []).append(old)
-    return lives, heirs
-
-
-def _dying(
-    life: _Life,
-    lives: dict[Buffer, _Life],
-    heirs: dict[Buffer, list[Buffer]],
-    alive: list[tuple[int, int, int, _Life]],
-) -> int | None:
-    """Which of the living a buffer takes the place of; another one may have been quicker."""
-    for old in heirs.get(life.buffer, ()):
-        before = lives[old]
-        at = bisect_left(alive, (before.offset,))
-        while at < len(alive) and alive[at][0] == before.offset:
-            if alive[at][3] is before:
-                return at
-            at += 1
-    return None
-
-
-def _gap(size: int, alive: list[tuple[int, int, int, _Life]]) -> int:
-    """The lowest offset at which so many bytes are free."""
-    offset = 0
-    for start, end, *_ in alive:
-        if offset + size <= start:
-            break
-        offset = max(offset, end)
-    return offset
-
-
-def _inherits(launch: Launch) -> list[tuple[Buffer, Buffer]]:
-    """Pairs (old, new) where the launch may write `new` over `old`, if that dies with it."""
-    pairs: list[tuple[Buffer, Buffer]] = []
-    for call in launch.calls:
-        if not isinstance(call.kernel, Rows):
-            continue
-        for out in call.writes:
-            for view in call.reads:
-                a, b = view.buffer, out.buffer
-                fits = a.kind == b.kind == "arena" and a is not b and a.bytes == b.bytes
-                if fits and _same_place(launch, a, b) and not any(a is o for o, _ in pairs):
-                    pairs.append((a, b))
-    return pairs

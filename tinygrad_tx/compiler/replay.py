@@ -54,7 +54,7 @@ class Recording:
     def __init__(self, traced: Traced) -> None:
         self.traced = traced
         self.inputs = Inputs(traced)
-        self.made = _made(traced)
+        self.made = traced.made
         self.results = [t._node for t in self.made.values()]
         numbers = {found: i for i, found in enumerate(traced.inputs)}
         # Changed inputs: their numbers, and whether they go on asking for a gradient.
@@ -102,7 +102,7 @@ class Replay(Recording):
 
     def __init__(self, traced: Traced) -> None:
         super().__init__(traced)
-        ends = self.results + [i.node for i in traced.changed]
+        ends = traced.ends
         self.graph = Graph(ends)
         self.slot = {node: i for i, node in enumerate(self.graph)}
         self.known: list[tuple[int, Any]] = []  # values that are the same at every run
@@ -199,13 +199,6 @@ class Replay(Recording):
 def _forward(node: Node) -> Callable[..., Any]:
     inputs = [s for s in node.srcs if isinstance(s.spec, Spec)]
     return computing(node.op, inputs, node.spec)
-
-
-def _made(traced: Traced) -> dict[int, Tensor]:
-    """The Tensors made inside that outlive the call, by id: results and gradients."""
-    found = [*tree.leaves(traced.results), *(grad for _, grad in traced.grads)]
-    tensors = [t for t in found if isinstance(t, Tensor)]
-    return {id(t): t for t in tensors if id(t) not in traced.by_handle}
 
 
 def _bytes(node: Node) -> int:

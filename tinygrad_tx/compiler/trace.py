@@ -127,6 +127,18 @@ class Traced:
     def changed(self) -> list[Input]:
         return [i for i in self.inputs if i.changed]
 
+    @property
+    def made(self) -> dict[int, Tensor]:
+        """The Tensors made inside that outlive the call, by id: results and gradients."""
+        found = [*tree.leaves(self.results), *(grad for _, grad in self.grads)]
+        tensors = [t for t in found if isinstance(t, Tensor)]
+        return {id(t): t for t in tensors if id(t) not in self.by_handle}
+
+    @property
+    def ends(self) -> list[Node]:
+        """The nodes whose values outlive the call: of what is made, and of what is changed."""
+        return [t._node for t in self.made.values()] + [i.node for i in self.changed]
+
 
 class Tracer(Trace):
     """The trace of one call."""

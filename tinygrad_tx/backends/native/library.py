@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 _LOCK = Lock()
 # By repr, for 0.0 equals -0.0 and 1 equals True.
 _loaded: dict[tuple[str, Target], jit.Loaded] = {}
+_bytes: dict[Path, int] = {}  # in each directory, as far as this process knows
 _stats = {"compiled": 0, "disk_hits": 0, "memory_hits": 0, "seconds": 0.0}
 
 
@@ -112,6 +113,7 @@ def clear_cache() -> int:
         with suppress(OSError):
             path.unlink()
             removed += 1
+    _bytes.clear()
     return removed
 
 
@@ -185,33 +187,47 @@ def _to_disk(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(_HEADER + sha256(data).digest() + data)
         temporary.replace(path)
-        _trim(path.parent)
+        _grown(path.parent, len(_HEADER) + 32 + len(data))
     except OSError as error:
         _log.debug("cannot keep %s: %s", path, error)
         with suppress(OSError):
             temporary.unlink()
 
 
-def _trim(directory: Path) -> None:
-    """Remove what was not used for longest, until the rest fits."""
+def _grown(directory: Path, size: int) -> None:
+    """A file of so many bytes has been added: the directory is listed at the first one of this
+    process, and where it may have come to its limit since."""
+    total = _bytes.get(directory)
+    if total is not None:
+        _bytes[directory] = total = total + size
+    if total is None or total > LIMIT:
+        _bytes[directory] = _trim(directory)
+
+
+def _trim(directory: Path) -> int:
+    """Remove what was not used for longest where there is too much, so much that there is some
+    room again; the bytes that are left."""
     entries = sorted(_entries(directory))
     total = sum(size for _, size, _ in entries)
+    most = LIMIT - LIMIT // 8 if total > LIMIT else LIMIT
     for used, size, path in entries:
         abandoned = path.suffix == ".tmp" and used < time.time() - _STALE
-        if total > LIMIT or abandoned:
+        if total > most or abandoned:
             with suppress(OSError):
                 path.unlink()
             total -= size
+    return total
 
 
 def _entries(directory: Path) -> list[tuple[float, int, Path]]:
     """(time of last use, bytes, path) of each file that is ours."""
     found = []
-    files = directory.iterdir() if directory.is_dir() else ()
-    for path in (f for f in files if _FILE.fullmatch(f.name)):
-        with suppress(OSError):  # another process has just removed it
-            status = path.stat()
-            found.append((status.st_mtime, status.st_size, path))
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as files:
+        for file in files:
+            if _FILE.fullmatch(file.name):
+                with suppress(OSError):  # another process has just removed it
+                    status = file.stat()
+                    found.append((status.st_mtime, status.st_size, directory / file.name))
     return found
 
 
