@@ -217,3 +217,165 @@ def test_gradient_of_logsumexp(mode: str, monkeypatch: pytest.MonkeyPatch) -> No
     rows = tx.tensor([row + [0.0] * (3 - len(row)) for row, _ in NOT_FINITE[:2]])
     got = tx.grad(lambda x: x.logsumexp(dim=1).sum())(rows)
     np.testing.assert_array_equal(got.numpy(), [[NAN, 0, 0], [NAN, NAN, NAN]])
+
+
+# Creation ---------------------------------------------------------------------------------------
+
+MADE: dict[str, tuple[Callable[[], Any], Any]] = {
+    "arange fraction": (lambda: tx.arange(3.1, dtype=tx.int64), [0, 1, 2, 3]),
+    "arange down": (lambda: tx.arange(0, -3, -1), [0, -1, -2]),
+    "arange end by name": (lambda: tx.arange(end=3), [0, 1, 2]),
+    "cat with an empty list": (lambda: tx.cat([X, tx.tensor([])]), [[3.0, 4.0], [0.0, 1.0]]),
+    "cat axis": (lambda: tx.cat((X[:, :1], X[:, :1]), axis=1), [[3.0, 3.0], [0.0, 0.0]]),
+    "stack axis": (lambda: tx.stack([X[0], X[1]], axis=1), [[3.0, 0.0], [4.0, 1.0]]),
+    "full bool": (lambda: tx.full((2,), True), [True, True]),
+    "full int of float": (lambda: tx.full((1,), 2.5, dtype=tx.int64), [2]),
+    "zeros None": (lambda: tx.zeros(1, dtype=None), [0.0]),
+    "ones_like dtype": (lambda: tx.ones_like(X[0], dtype=tx.int64), [1, 1]),
+    "tensor truncates": (lambda: tx.tensor([1.9, -1.9], dtype=tx.int32), [1, -1]),
+    "where scalars": (lambda: tx.where(X > 2, 1, 2.5), [[1.0, 1.0], [2.5, 2.5]]),
+    "from_dlpack copy": (lambda: tx.from_dlpack(np.ones(2), copy=True), [1.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_creation(name: str) -> None:
+    call, wanted = MADE[name]
+    got = call()
+    np.testing.assert_array_equal(got.numpy(), wanted)
+    assert got.dtype.kind == np.asarray(wanted).dtype.kind
+
+
+def test_everything_made_may_ask_for_a_gradient() -> None:
+    for made in (
+        tx.zeros(2, requires_grad=True),
+        tx.empty(2, requires_grad=True),
+        tx.full((2,), 1.0, requires_grad=True),
+        tx.zeros_like(X, requires_grad=True),
+        tx.full_like(X, 2.0, requires_grad=True),
+        tx.arange(3.0, requires_grad=True),
+        tx.eye(2, requires_grad=True),
+        tx.rand(2, requires_grad=True),
+        tx.randn(2, requires_grad=True),
+    ):
+        assert made.requires_grad and made.is_leaf
+
+
+def test_randint_by_name() -> None:
+    for x in (
+        tx.randint(3, (50,)),
+        tx.randint(high=3, size=(50,)),
+        tx.randint(3, size=(50,)),
+        tx.randint(0, 3, (50,)),
+    ):
+        assert set(x.tolist()) == {0, 1, 2}
+
+
+NOT_MADE: dict[str, tuple[Callable[[], Any], str]] = {
+    "eye": (lambda: tx.eye(-1), "eye: .*negative size"),
+    "eye m": (lambda: tx.eye(2, -1), "eye: .*negative size"),
+    "zeros 2.0": (lambda: tx.zeros(2.0), "zeros: a size must be an int, not 2.0"),
+    "zeros True": (lambda: tx.zeros(True), "zeros: a size must be an int, not True"),
+    "zeros dtype": (lambda: tx.zeros((2, 3), tx.float32), "a size must be an int"),
+    "cat None": (lambda: tx.cat([X, None]), "cat: element 1 must be a Tensor, not NoneType"),
+    "stack array": (lambda: tx.stack([np.ones(2)]), "stack: element 0 must be a Tensor"),
+    "cat Tensor": (lambda: tx.cat(X), "cat: tensors must be a list or tuple, not Tensor"),
+    "arange step": (lambda: tx.arange(0, 3, 0.5, dtype=tx.int64), "step=0.5 of int64"),
+    "randint": (lambda: tx.randint(3), "randint: size is missing"),
+    "zeros out": (lambda: tx.zeros(2, out=X), "zeros: out=... is not supported"),
+    "rand generator": (lambda: tx.rand(2, generator=1), "rand: generator=1 .*manual_seed"),
+    "tensor pinned": (lambda: tx.tensor([1], pin_memory=True), "tensor: pin_memory=True"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_MADE)
+def test_creation_refuses(name: str) -> None:
+    call, message = NOT_MADE[name]
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+# Data from outside --------------------------------------------------------------------------------
+
+
+def _written(index: Any, value: Any, dtype: Any = tx.int32) -> Any:
+    x = tx.ones(2, dtype=dtype)
+    x[index] = value
+    return x
+
+
+I32 = tx.ones(2, dtype=tx.int32)
+TOO_LARGE: dict[str, Callable[[], Any]] = {
+    "tensor": lambda: tx.tensor([2**31], dtype=tx.int32),
+    "tensor below": lambda: tx.tensor([-(2**31) - 1], dtype=tx.int32),
+    "tensor NaN": lambda: tx.tensor([NAN], dtype=tx.int64),
+    "tensor inf": lambda: tx.tensor(INF, dtype=tx.int32),
+    "tensor float": lambda: tx.tensor([1.0, 2.0**63], dtype=tx.int64),
+    "tensor float32 array": lambda: tx.tensor(np.float32([3e9]), dtype=tx.int32),
+    "tensor huge": lambda: tx.tensor([2**70]),
+    "tensor uint64": lambda: tx.tensor([2**63]),
+    "tensor huge int32": lambda: tx.tensor([1, -(2**70)], dtype=tx.int32),
+    "array": lambda: tx.tensor(np.array([2**31]), dtype=tx.int32),
+    "array uint64": lambda: tx.tensor(np.array([2**63], np.uint64), dtype=tx.int64),
+    "array uint32": lambda: tx.tensor(np.array([2**31], np.uint32), dtype=tx.int32),
+    "full": lambda: tx.full((2,), 2**31, dtype=tx.int32),
+    "full NaN": lambda: tx.full((2,), NAN, dtype=tx.int64),
+    "full huge": lambda: tx.full((2,), 2**63),
+    "full_like": lambda: tx.full_like(I32, INF),
+    "arange": lambda: tx.arange(2**31 - 1, 2**31 + 1, dtype=tx.int32),
+    "arange start": lambda: tx.arange(-(2**31) - 1, 0, 2**31, dtype=tx.int32),
+    "randint": lambda: tx.randint(0, 2**40, (2,), dtype=tx.int32),
+    "x[0]": lambda: _written(0, 2**31),
+    "x[0] NaN": lambda: _written(0, NAN),
+    "x[0] NaN int64": lambda: _written(0, NAN, tx.int64),
+    "x[0] array": lambda: _written(slice(None), np.array([1, 2**31])),
+    "x[0] list": lambda: _written(slice(None), [1.0, INF]),
+    "x[0] NumPy scalar": lambda: _written(0, np.float64(3e9)),
+    "x[index]": lambda: _written([0, 1], 2**31),
+    "x[mask]": lambda: _written(np.array([True, False]), 2**31),
+    "x[mask] NaN": lambda: _written(np.array([True, False]), NAN),
+    "masked_fill": lambda: I32.masked_fill(I32 > 0, 2**31),
+    "masked_fill NaN": lambda: I32.masked_fill(I32 > 0, NAN),
+    "where": lambda: tx.where(I32 > 0, 2**31, I32),
+    "+": lambda: I32 + 2**31,
+    "-": lambda: 2**31 - I32,
+    "*": lambda: tx.ones(2, dtype=tx.int64) * 2**63,
+    "<": lambda: I32 < 2**40,
+    "maximum": lambda: tx.maximum(I32, -(2**40)),
+    "clip": lambda: I32.clip(0, 2**40),
+    "assign": lambda: tx.ones(2, dtype=tx.int32).assign(2**31),
+    "assign array": lambda: tx.ones(2, dtype=tx.int32).assign(np.array([1.0, NAN])),
+    "matmul": lambda: tx.ones(1, dtype=tx.int32) @ [2**31],
+}
+
+
+@pytest.mark.parametrize("mode", ["eager", "compiled"])
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_an_integer_that_does_not_fit_is_refused(name: str, mode: str) -> None:
+    call = TOO_LARGE[name] if mode == "eager" else tx.compile(TOO_LARGE[name])
+    with pytest.raises(tx.errors.RangeError, match=r"does not fit int(32|64), which holds -\d+"):
+        call()
+
+
+def test_integers_at_the_limits_fit() -> None:
+    for bits, dtype in ((31, tx.int32), (63, tx.int64)):
+        low, high = -(2**bits), 2**bits - 1
+        assert tx.tensor([low, high], dtype=dtype).tolist() == [low, high]
+        assert tx.full((1,), high, dtype=dtype).tolist() == [high]
+        assert _written(0, low, dtype).tolist() == [low, 1]
+        x = tx.zeros(2, dtype=dtype)
+        assert x.masked_fill(x == 0, high).tolist() == [high, high]
+        assert (x + high).tolist() == [high, high]
+    assert tx.tensor([-(2.0**31), 2.0**31 - 0.5], dtype=tx.int32).tolist() == [-(2**31), 2**31 - 1]
+    assert tx.tensor(np.array([5], np.uint64), dtype=tx.int32).tolist() == [5]
+    assert tx.tensor([1e40]).tolist() == [INF]
+    assert tx.tensor([70000.0], dtype=tx.float16).tolist() == [INF]
+    assert tx.tensor([NAN, 0.0, INF], dtype=tx.bool_).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("data", [["a"], [None, 1.0], [1j], np.array(["2020"], "M8[Y]"), [{}]])
+def test_what_is_no_number_is_refused(data: Any) -> None:
+    for dtype in (None, tx.float32, tx.int64):
+        with pytest.raises(TypeError):
+            tx.tensor(data, dtype=dtype)

@@ -11,9 +11,18 @@ import numpy as np
 
 from . import backends, ops, random
 from .backends import get
-from .dtypes import DType, as_dtype, float32, int64, promote
-from .errors import DTypeError, ShapeError
-from .node import Op, guarded, leaf
+from .dtypes import (
+    as_dtype,
+    float32,
+    int64,
+    outside,
+    promote,
+    require_fit,
+    weak_dtype,
+)
+from .errors import DeviceError, DTypeError, ShapeError
+from .node import Op, guarded, leaf, whole
+from .spelling import refuse, spelled
 from .tensor import Tensor
 
 
@@ -42,12 +51,18 @@ def _device(device: str | None) -> str:
 
 
 def tensor(
-    data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+    data: Any,
+    dtype: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
 ) -> Tensor:
     """A Tensor holding a copy of data: a number, nested lists, a NumPy array or a Tensor.
 
     Without dtype, Python floats become float32 and integers int64; NumPy arrays keep theirs.
+    RangeError for a number that an integer dtype does not hold: too large, infinite or NaN.
     """
+    refuse("tensor", pin_memory=pin_memory)
     if isinstance(data, Tensor):
         out = data.detach().to(_device(device) if device else data.device)
         out = Tensor(out.to(as_dtype(dtype) if dtype else data.dtype).node)
@@ -61,12 +76,14 @@ def tensor(
         typed = isinstance(data, (np.ndarray, np.generic))
         if dtype is not None:
             wanted = as_dtype(dtype)
+        elif not typed and array.dtype.kind in "Ou":  # what int64 does not hold, or no numbers
+            wanted = int64
         elif typed or array.dtype.kind != "f":
             wanted = as_dtype(array.dtype)
         else:
             wanted = float32
         on = _device(device)
-        out = Tensor(leaf(get(on).from_host(array.astype(wanted.np)), wanted, on))
+        out = Tensor(leaf(get(on).from_host(outside(array, wanted)), wanted, on))
     return out.requires_grad_() if requires_grad else out
 
 
@@ -85,54 +102,120 @@ def full(
     dtype: Any = None,
     device: str | None = None,
     requires_grad: bool = False,
+    *,
+    out: None = None,
+    layout: None = None,
+    pin_memory: bool = False,
 ) -> Tensor:
-    """A Tensor of fill_value everywhere."""
-    wanted = as_dtype(dtype) if dtype is not None else as_dtype(type(fill_value))
-    shape = _shape((size,))
-    out: Tensor = ops.FULL(shape=shape, value=fill_value, dtype=wanted, device=_device(device))
-    return out.requires_grad_() if requires_grad else out
+    """A Tensor of fill_value everywhere, by default of its dtype: bool, int64 or float32."""
+    refuse("full", out=out, layout=layout, pin_memory=pin_memory)
+    wanted = as_dtype(dtype) if dtype is not None else weak_dtype(fill_value)
+    shape = _shape("full", (size,))
+    y: Tensor = ops.FULL(shape=shape, value=fill_value, dtype=wanted, device=_device(device))
+    return y.requires_grad_() if requires_grad else y
 
 
 def zeros(
-    *size: Any, dtype: Any = float32, device: str | None = None, requires_grad: bool = False
+    *size: Any,
+    dtype: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    out: None = None,
+    layout: None = None,
+    pin_memory: bool = False,
 ) -> Tensor:
-    """A Tensor of zeros; sizes one by one or as one sequence."""
-    return full(_shape(size), 0.0, dtype, device, requires_grad)
+    """A Tensor of zeros, float32 by default; sizes one by one or as one sequence."""
+    refuse("zeros", out=out, layout=layout, pin_memory=pin_memory)
+    return _filled("zeros", size, 0.0, dtype, device, requires_grad)
 
 
 def ones(
-    *size: Any, dtype: Any = float32, device: str | None = None, requires_grad: bool = False
+    *size: Any,
+    dtype: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    out: None = None,
+    layout: None = None,
+    pin_memory: bool = False,
 ) -> Tensor:
-    return full(_shape(size), 1.0, dtype, device, requires_grad)
+    refuse("ones", out=out, layout=layout, pin_memory=pin_memory)
+    return _filled("ones", size, 1.0, dtype, device, requires_grad)
 
 
 def empty(
-    *size: Any, dtype: Any = float32, device: str | None = None, requires_grad: bool = False
+    *size: Any,
+    dtype: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    out: None = None,
+    layout: None = None,
+    pin_memory: bool = False,
+    memory_format: None = None,
 ) -> Tensor:
     """A Tensor whose values do not matter (they are zeros: nothing is left to chance)."""
-    return zeros(*size, dtype=dtype, device=device, requires_grad=requires_grad)
+    refuse("empty", out=out, layout=layout, pin_memory=pin_memory, memory_format=memory_format)
+    return _filled("empty", size, 0.0, dtype, device, requires_grad)
 
 
-def zeros_like(x: Tensor, dtype: Any = None) -> Tensor:
-    return full(x.shape, 0, dtype or x.dtype, x.device)
+def _filled(
+    name: str, size: tuple[Any, ...], value: float, dtype: Any, device: Any, requires_grad: bool
+) -> Tensor:
+    return full(_shape(name, size), value, dtype or float32, device, requires_grad)
 
 
-def ones_like(x: Tensor, dtype: Any = None) -> Tensor:
-    return full(x.shape, 1, dtype or x.dtype, x.device)
+def zeros_like(
+    input: Tensor,
+    dtype: Any = None,
+    layout: None = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    memory_format: None = None,
+) -> Tensor:
+    """Zeros of input's shape, dtype and device where nothing else is said."""
+    refuse("zeros_like", layout=layout, memory_format=memory_format)
+    return full(input.shape, 0, dtype or input.dtype, device or input.device, requires_grad)
 
 
-def full_like(x: Tensor, fill_value: float, dtype: Any = None) -> Tensor:
-    return full(x.shape, fill_value, dtype or x.dtype, x.device)
+def ones_like(
+    input: Tensor,
+    dtype: Any = None,
+    layout: None = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    memory_format: None = None,
+) -> Tensor:
+    refuse("ones_like", layout=layout, memory_format=memory_format)
+    return full(input.shape, 1, dtype or input.dtype, device or input.device, requires_grad)
+
+
+def full_like(
+    input: Tensor,
+    fill_value: float,
+    dtype: Any = None,
+    layout: None = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    memory_format: None = None,
+) -> Tensor:
+    refuse("full_like", layout=layout, memory_format=memory_format)
+    dtype, device = dtype or input.dtype, device or input.device
+    return full(input.shape, fill_value, dtype, device, requires_grad)
 
 
 def arange(
-    start: float,
+    start: float = 0,
     end: float | None = None,
     step: float = 1,
     dtype: Any = None,
     device: str | None = None,
+    requires_grad: bool = False,
+    *,
+    out: None = None,
+    layout: None = None,
+    pin_memory: bool = False,
 ) -> Tensor:
     """start, start + step, ... below end; arange(n) counts from 0. int64, or float32 of floats."""
+    refuse("arange", out=out, layout=layout, pin_memory=pin_memory)
     if end is None:
         start, end = 0, start
     if step == 0:
@@ -140,63 +223,125 @@ def arange(
     numbers = (start, end, step)
     natural = float32 if any(isinstance(n, (float, np.floating)) for n in numbers) else int64
     wanted = as_dtype(dtype) if dtype is not None else natural
+    if wanted.kind == "i":
+        if step != int(step):
+            raise DTypeError(f"arange: step={step} of {wanted.name}: use a floating dtype")
+        start, step = int(start), int(step)
     count = max(0, ceil((end - start) / step))
-    out: Tensor = ops.ARANGE(
+    y: Tensor = ops.ARANGE(
         start=start, step=step, count=count, dtype=wanted, device=_device(device)
     )
-    return out
+    return y.requires_grad_() if requires_grad else y
 
 
-def eye(n: int, m: int | None = None, dtype: Any = float32, device: str | None = None) -> Tensor:
-    """Ones on the diagonal of an (n, m) matrix."""
-    rows, columns = arange(n, device=device), arange(n if m is None else m, device=device)
-    return (rows.unsqueeze(-1) == columns).to(as_dtype(dtype))
+def eye(
+    n: int,
+    m: int | None = None,
+    dtype: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    *,
+    out: None = None,
+    layout: None = None,
+    pin_memory: bool = False,
+) -> Tensor:
+    """Ones on the diagonal of an (n, m) matrix, float32 by default."""
+    refuse("eye", out=out, layout=layout, pin_memory=pin_memory)
+    shape = _shape("eye", (n, n if m is None else m))
+    rows, columns = (arange(size, device=device) for size in shape)
+    y = (rows.unsqueeze(-1) == columns).to(as_dtype(dtype or float32))
+    return y.requires_grad_() if requires_grad else y
 
 
-def tril(x: Tensor, diagonal: int = 0) -> Tensor:
-    """x with zeros above the diagonal of its last two axes."""
-    return x.where(_below(x, diagonal), False)  # False: a zero that any dtype outranks
+def tril(input: Tensor, diagonal: int = 0, *, out: None = None) -> Tensor:
+    """input with zeros above the diagonal of its last two axes."""
+    refuse("tril", out=out)
+    return input.where(_below(input, diagonal), False)  # False: a zero that any dtype outranks
 
 
-def triu(x: Tensor, diagonal: int = 0) -> Tensor:
-    """x with zeros below the diagonal of its last two axes."""
-    return x.where(~_below(x, diagonal - 1), False)
+def triu(input: Tensor, diagonal: int = 0, *, out: None = None) -> Tensor:
+    """input with zeros below the diagonal of its last two axes."""
+    refuse("triu", out=out)
+    return input.where(~_below(input, diagonal - 1), False)
 
 
 def _below(x: Tensor, diagonal: int) -> Tensor:
     if x.ndim < 2:
         raise ShapeError(f"tril and triu need a matrix, not {x.shape}")
     rows, columns = (arange(n, device=x.device) for n in x.shape[-2:])
-    return columns <= rows.unsqueeze(-1) + diagonal
+    return columns <= rows.unsqueeze(-1) + whole("diagonal", diagonal)
 
 
-def rand(*size: Any, dtype: Any = float32, device: str | None = None) -> Tensor:
-    """Uniform in [0, 1), in steps of 2^-24."""
-    shape, wanted = _shape(size), _float(dtype)
-    return _drawn(ops.UNIFORM, device, shape=shape, dtype=wanted)
+def rand(
+    *size: Any,
+    dtype: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    generator: None = None,
+    out: None = None,
+    layout: None = None,
+    pin_memory: bool = False,
+) -> Tensor:
+    """Uniform in [0, 1), in steps of 2^-24; float32 by default."""
+    refuse("rand", generator=generator, out=out, layout=layout, pin_memory=pin_memory)
+    return _floats("rand", ops.UNIFORM, size, dtype, device, requires_grad)
 
 
-def randn(*size: Any, dtype: Any = float32, device: str | None = None) -> Tensor:
-    """Normal with mean 0 and standard deviation 1."""
-    shape, wanted = _shape(size), _float(dtype)
-    return _drawn(ops.NORMAL, device, shape=shape, dtype=wanted)
+def randn(
+    *size: Any,
+    dtype: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    generator: None = None,
+    out: None = None,
+    layout: None = None,
+    pin_memory: bool = False,
+) -> Tensor:
+    """Normal with mean 0 and standard deviation 1; float32 by default."""
+    refuse("randn", generator=generator, out=out, layout=layout, pin_memory=pin_memory)
+    return _floats("randn", ops.NORMAL, size, dtype, device, requires_grad)
+
+
+def _floats(
+    name: str, op: Op, size: tuple[Any, ...], dtype: Any, device: Any, requires_grad: bool
+) -> Tensor:
+    shape, wanted = _shape(name, size), as_dtype(dtype or float32)
+    if not wanted.is_floating_point:
+        raise DTypeError(f"random numbers of dtype {wanted.name}: use randint for integers")
+    y = _drawn(op, device, shape=shape, dtype=wanted)
+    return y.requires_grad_() if requires_grad else y
 
 
 def randint(
-    low: int,
-    high: int | Sequence[int],
+    low: int = 0,
+    high: int | Sequence[int] | None = None,
     size: Any = None,
-    dtype: Any = int64,
+    dtype: Any = None,
     device: str | None = None,
+    requires_grad: bool = False,
+    *,
+    generator: None = None,
+    out: None = None,
+    layout: None = None,
+    pin_memory: bool = False,
 ) -> Tensor:
-    """Integers in [low, high); randint(high, size) counts from 0."""
-    if size is None:
+    """Integers in [low, high), int64 by default; randint(high, size) counts from 0."""
+    refuse("randint", generator=generator, out=out, layout=layout, pin_memory=pin_memory)
+    if isinstance(high, (tuple, list)):
         low, high, size = 0, low, high
-    low, high = int(low), int(high)  # type: ignore[arg-type]
+    elif high is None:
+        low, high = 0, low
+    if size is None:
+        raise ShapeError("randint: size is missing, as in randint(low, high, (2, 3))")
+    low, high = whole("randint: low", low), whole("randint: high", high)
     if high <= low:
         raise ShapeError(f"randint: the range [{low}, {high}) is empty")
-    shape, wanted = _shape((size,)), as_dtype(dtype)
-    return _drawn(ops.RANDINT, device, low=low, high=high, shape=shape, dtype=wanted)
+    shape, wanted = _shape("randint", (size,)), as_dtype(int64 if dtype is None else dtype)
+    if wanted.kind == "i":
+        require_fit(low, wanted)
+        require_fit(high - 1, wanted)
+    y = _drawn(ops.RANDINT, device, low=low, high=high, shape=shape, dtype=wanted)
+    return y.requires_grad_() if requires_grad else y
 
 
 def bernoulli_keep(shape: Sequence[int], p: float, device: str | None = None) -> Tensor:
@@ -214,68 +359,89 @@ def _drawn(op: Op, device: str | None, **attrs: Any) -> Tensor:
     return out
 
 
-def from_dlpack(external: Any) -> Tensor:
-    """A Tensor over the memory of any object with __dlpack__ (no copy): do not change it after."""
-    kind = external.__dlpack_device__()[0]
-    device = "cuda" if int(kind) == 2 else "cpu"
-    array = get(device).from_dlpack(external)
-    return Tensor(leaf(array, as_dtype(array.dtype), device))
+def from_dlpack(ext_tensor: Any, *, device: str | None = None, copy: bool | None = None) -> Tensor:
+    """A Tensor over the memory of any object with __dlpack__, which must not be changed after.
+
+    copy=True: over memory of its own. device: moved there, which copy=False forbids.
+    """
+    kind = ext_tensor.__dlpack_device__()[0]
+    on = "cuda" if int(kind) == 2 else "cpu"
+    wanted = on if device is None else backends.canonical(device)
+    if copy is False and wanted != on:
+        raise DeviceError(f"from_dlpack: data on {on} are on {wanted} only as a copy")
+    array = get(on).from_dlpack(ext_tensor)
+    y = Tensor(leaf(array.copy() if copy else array, as_dtype(array.dtype), on))
+    return y.to(wanted)
 
 
-def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Joined along an axis; dtypes are promoted."""
-    if not tensors:
-        raise ShapeError("cat: there is nothing to join")
-    common = reduce(promote, (t.dtype for t in tensors))
-    axis = tensors[0]._axis(dim)
-    out: Tensor = ops.CONCAT(*(t.to(common) for t in tensors), axis=axis)
-    return out
+@spelled
+def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: None = None) -> Tensor:
+    """Joined along an axis; dtypes are promoted. An empty 1-d Tensor fits any other."""
+    refuse("cat", out=out)
+    members = _members("cat", tensors)
+    common = reduce(promote, (t.dtype for t in members))
+    # PyTorch lets an empty list stand beside Tensors of any dimensions.
+    members = [t for t in members if t.shape != (0,)] or members
+    axis = members[0]._axis(dim)
+    y: Tensor = ops.CONCAT(*(t.to(common) for t in members), axis=axis)
+    return y
 
 
-def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+@spelled
+def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: None = None) -> Tensor:
     """Joined along a new axis; all shapes must be equal."""
+    refuse("stack", out=out)
+    members = _members("stack", tensors)
+    for t in members[1:]:
+        if t.shape != members[0].shape:
+            raise ShapeError(f"stack: shapes {members[0].shape} and {t.shape} differ")
+    return cat([t.unsqueeze(dim) for t in members], dim)
+
+
+def _members(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+    if not isinstance(tensors, (tuple, list)):
+        raise DTypeError(f"{name}: tensors must be a list or tuple, not {type(tensors).__name__}")
     if not tensors:
-        raise ShapeError("stack: there is nothing to join")
-    for t in tensors[1:]:
-        if t.shape != tensors[0].shape:
-            raise ShapeError(f"stack: shapes {tensors[0].shape} and {t.shape} differ")
-    return cat([t.unsqueeze(dim) for t in tensors], dim)
+        raise ShapeError(f"{name}: there is nothing to join")
+    for i, t in enumerate(tensors):
+        if not isinstance(t, Tensor):
+            raise DTypeError(f"{name}: element {i} must be a Tensor, not {type(t).__name__}")
+    return list(tensors)
 
 
-def where(condition: Tensor, x: Any, other: Any) -> Tensor:
-    """x where condition is True, other elsewhere."""
-    out: Tensor = ops.WHERE(condition, x, other)
-    return out
+def where(condition: Tensor, input: Any, other: Any, *, out: None = None) -> Tensor:
+    """input where condition is True, other elsewhere."""
+    refuse("where", out=out)
+    y: Tensor = ops.WHERE(condition, input, other)
+    return y
 
 
-def maximum(a: Any, b: Any) -> Tensor:
-    out: Tensor = ops.MAXIMUM(a, b)
-    return out
+def maximum(input: Any, other: Any, *, out: None = None) -> Tensor:
+    refuse("maximum", out=out)
+    y: Tensor = ops.MAXIMUM(input, other)
+    return y
 
 
-def minimum(a: Any, b: Any) -> Tensor:
-    out: Tensor = ops.MINIMUM(a, b)
-    return out
+def minimum(input: Any, other: Any, *, out: None = None) -> Tensor:
+    refuse("minimum", out=out)
+    y: Tensor = ops.MINIMUM(input, other)
+    return y
 
 
-def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    return x.split(split_size, dim)
+@spelled
+def split(
+    tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0
+) -> tuple[Tensor, ...]:
+    return tensor.split(split_size_or_sections, dim)
 
 
-def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
+def _shape(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = tuple(size[0])
-    shape = tuple(int(n) for n in size)
+    shape = tuple(n if type(n) is int else whole(f"{name}: a size", n) for n in size)
     if any(n < 0 for n in shape):
-        raise ShapeError(f"shape {shape} has a negative size")
+        raise ShapeError(f"{name}: the shape {shape} has a negative size")
     return shape
-
-
-def _float(dtype: Any) -> DType:
-    found = as_dtype(dtype)
-    if not found.is_floating_point:
-        raise DTypeError(f"random numbers of dtype {found.name}: use randint for integers")
-    return found
 
 
 __all__ = [

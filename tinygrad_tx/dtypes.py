@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DTypeError
+from .errors import DTypeError, RangeError
 
 Scalar = bool | int | float | np.generic
 
@@ -144,3 +144,42 @@ def result_type(tensors: list[tuple[DType, int]], scalars: list[DType]) -> DType
     if result is None:
         raise DTypeError("no operand has a dtype")
     return result
+
+
+def outside(data: Any, dtype: DType) -> np.ndarray[Any, Any]:
+    """Data from outside (numbers, nested lists, arrays) as an array of dtype. DTypeError for what
+    is no number, RangeError for one that an integer dtype cannot hold: too large, infinite, NaN."""
+    array = np.asarray(data)
+    if array.dtype.kind == "O" and all(isinstance(x, (bool, int, float)) for x in array.flat):
+        for x in array.flat if dtype.kind == "i" else ():  # integers beyond int64
+            require_fit(x, dtype)
+    elif array.dtype.kind not in "biuf" and array.dtype.name not in ALL:
+        raise DTypeError(f"data of dtype {array.dtype} are no numbers: convert them first")
+    elif dtype.kind == "i" and array.size and array.dtype.kind != "b":
+        _require_all_fit(array, dtype)
+    with np.errstate(all="ignore"):  # a float too large for a float dtype is infinite
+        return array.astype(dtype.np)
+
+
+def _require_all_fit(array: np.ndarray[Any, Any], dtype: DType) -> None:
+    if array.dtype.kind in "iu":
+        if not np.can_cast(array.dtype, dtype.np):
+            require_fit(int(array.min()), dtype)
+            require_fit(int(array.max()), dtype)
+        return
+    end = 2.0 ** (8 * dtype.itemsize - 1)
+    whole = np.trunc(array.astype(np.float64))
+    wrong = ~((whole >= -end) & (whole < end))  # NaN, too
+    if wrong.any():
+        require_fit(float(array[wrong].flat[0]), dtype)
+
+
+def require_fit(value: float, dtype: DType) -> None:
+    """RangeError where a Python number is none that an integer dtype holds."""
+    high = 2 ** (8 * dtype.itemsize - 1) - 1
+    low = -high - 1
+    if not low <= value <= high:
+        raise RangeError(
+            f"{value} does not fit {dtype.name}, which holds {low} to {high}: use a larger or a "
+            "floating dtype"
+        )

@@ -25,6 +25,11 @@ class DTypeError(TypeError):
     """A dtype is unknown or does not fit the op."""
 
 
+class RangeError(DTypeError, ValueError, OverflowError):
+    """A number does not fit an integer dtype. (Python says OverflowError where it is too large, and
+    ValueError where it is NaN.)"""
+
+
 class DeviceError(RuntimeError):
     """Devices are mixed in one op, or a device is not available."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import ops
-from .dtypes import bool_, int64
+from .dtypes import bool_, int64, outside
 from .errors import DTypeError, ShapeError
 from .node import Handle, broadcast_shape, leaf
 from .ops.movement import Range
@@ -85,15 +85,15 @@ def leaf_like(value: Any, x: Tensor) -> Any:
     """A node of x's dtype and device for a scalar, an array or a nested list."""
     from . import backends
 
-    array = np.asarray(value).astype(x.dtype.np)
-    return leaf(backends.get(x.device).from_host(array), x.dtype, x.device)
+    data = backends.get(x.device).from_host(outside(value, x.dtype))
+    return leaf(data, x.dtype, x.device)
 
 
 def converted(value: Any, x: Any) -> Any:
     """A Tensor or a scalar in x's dtype, so that x decides the dtype of what both go into."""
     if isinstance(value, Handle):
         return value.to(x.dtype)  # type: ignore[attr-defined]
-    return x.dtype.np.type(value).item()
+    return outside(value, x.dtype).item()
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backends, indexing, ops
-from .dtypes import as_dtype
+from .dtypes import as_dtype, outside
 from .elementwise import _t
 from .errors import ShapeError
 from .node import Handle, Node, axes, leaf, whole
@@ -238,5 +238,5 @@ def as_node(value: Any, like: Node) -> Node:
         return value.node
     array = np.asarray(value)
     dtype = as_dtype(array.dtype) if isinstance(value, (np.ndarray, np.generic)) else like.dtype
-    data = backends.get(like.device).from_host(array.astype(dtype.np))
+    data = backends.get(like.device).from_host(outside(array, dtype))
     return leaf(data, dtype, like.device)

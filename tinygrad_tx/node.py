@@ -22,7 +22,7 @@ import numpy as np
 
 from . import backends
 from .backends import Array
-from .dtypes import DType, as_dtype, result_type, weak_dtype
+from .dtypes import DType, as_dtype, require_fit, result_type, weak_dtype
 from .errors import DeviceError, DTypeError, ShapeError, TraceError
 from .half import computing
 
@@ -452,6 +452,8 @@ def _lift(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
         if node is None:
             weak = common if op.kind == "map" and i in at else weak_dtype(value)
             value = value.item() if isinstance(value, np.generic) else value
+            if weak.kind == "i":
+                require_fit(value, weak)
             nodes[i] = constant(value, weak, device)
         elif op.kind == "map" and i in at:
             nodes[i] = cast(node, common)

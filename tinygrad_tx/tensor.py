@@ -17,7 +17,7 @@ import numpy as np
 from . import autograd, backends, indexing, ops
 from .dtypes import DType, as_dtype, bool_, float16, float32, float64, int32, int64, promote
 from .errors import DTypeError, GradError, ShapeError, TraceError
-from .methods import Methods, as_node
+from .methods import Methods
 from .node import (
     MOVE,
     Handle,
@@ -239,7 +239,7 @@ class Tensor(Methods):
                 "a leaf Tensor that requires a gradient is changed in place: "
                 "do it inside `with tx.no_grad():`"
             )
-        node = as_node(other, old)
+        node = other.node if isinstance(other, Handle) else indexing.leaf_like(other, self)
         if node.device != old.device:
             node = _moved(node, old.device)
         node = cast(node, old.dtype)

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..dtypes import DType
+from ..dtypes import DType, require_fit
 from ..node import Op, Spec
 
 
-def _shaped(op: Op, *, shape: tuple[int, ...], dtype: DType, **attrs: Any) -> Spec:
+def _filled(op: Op, *, shape: tuple[int, ...], value: float, dtype: DType, **attrs: Any) -> Spec:
+    if dtype.kind == "i":
+        require_fit(value, dtype)
     return Spec(shape, dtype)
+
+
+def _counted(op: Op, *, start: float, step: float, count: int, dtype: DType, **attrs: Any) -> Spec:
+    if dtype.kind == "i" and count:
+        require_fit(start, dtype)
+        require_fit(start + (count - 1) * step, dtype)
+    return Spec((count,), dtype)
 
 
 FULL = Op(
     "full",
     kind="create",
-    rule=_shaped,
+    rule=_filled,
     forward=lambda xp, shape, value, dtype, device: xp.full(shape, value, dtype),
 )
 ARANGE = Op(
     "arange",
     kind="create",
-    rule=lambda op, start, step, count, dtype, device: Spec((count,), dtype),
+    rule=_counted,
     forward=lambda xp, start, step, count, dtype, device: xp.iota(start, step, count, dtype),
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..dtypes import bool_
+from ..dtypes import bool_, require_fit
 from ..errors import DTypeError
 from ..node import Node, Op, Spec, broadcast_shape, numeric, require_floating
 from .create import zeros_like
@@ -177,6 +177,8 @@ def _clips(op: Op, x: Node, low: Any, high: Any) -> Spec:
     for bound in (low, high):
         if isinstance(bound, float) and x.dtype.kind != "f":
             raise DTypeError(f"clip: the bound {bound} for a Tensor of {x.dtype.name}; use an int")
+        if bound is not None and x.dtype.kind == "i":
+            require_fit(bound, x.dtype)
     return spec
 
 
