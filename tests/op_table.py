@@ -27,6 +27,7 @@ from op_case import (
     ratio,
     small,
 )
+from op_updates import UPDATES
 
 import tinygrad_tx as tx
 
@@ -567,4 +568,4 @@ FUSED = [
     *attentions(),
 ]  # fmt: skip
 
-CASES = [*MAPS, *REDUCTIONS, *MOVES, *MATMULS, *GATHERS, *MADE, *FUSED]
+CASES = [*MAPS, *REDUCTIONS, *MOVES, *MATMULS, *GATHERS, *MADE, *FUSED, *UPDATES]

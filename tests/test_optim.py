@@ -78,7 +78,7 @@ def test_sgd_by_hand(momentum: float, nesterov: bool) -> None:
         g = grads[0] + 0.1 * x
         b = momentum * b + g
         x = x - 0.05 * (g + momentum * b if nesterov else b)
-    got = run(optim.SGD(ps, 0.05, momentum, 0.1, nesterov), ps, steps)
+    got = run(optim.SGD(ps, 0.05, momentum, 0.0, 0.1, nesterov), ps, steps)
     np.testing.assert_allclose(got[0], x, rtol=1e-12)
 
 

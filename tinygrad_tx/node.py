@@ -98,6 +98,10 @@ class Op:
         node = apply(self, nodes, attrs)
         if isinstance(node.spec, Spec):
             return Handle.wrap(node)
+        if node.op is LEAF:  # computed, and nothing is recorded: each output is data
+            parts = zip(node.spec, node.array, strict=True)
+            made = (Node(LEAF, (), {}, spec, node.device, array=array) for spec, array in parts)
+            return tuple(Handle.wrap(part) for part in made)
         return tuple(Handle.wrap(apply(ITEM, (node,), {"i": i})) for i in range(len(node.spec)))
 
 

@@ -1,8 +1,8 @@
 """F: the functions that layers are made of, under PyTorch's names.
 
-In: Tensors. Out: Tensors. Called by the layers, by models, and by users directly. This is the one
-file above the Tensor that uses op records: the ops known whole (attention, layer norm,
-cross-entropy) have no method of their own.
+In: Tensors. Out: Tensors. Called by the layers, by models, and by users directly. Beside
+the optimizers, this is the one file above the Tensor that uses op records: the ops known whole
+(attention, layer norm, cross-entropy) have no method of their own.
 """
 
 from __future__ import annotations

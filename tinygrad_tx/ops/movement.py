@@ -111,6 +111,12 @@ def _concat_vjp(g: Any, y: Any, *xs: Any, axis: int) -> tuple[Any, ...]:
     return tuple(grads)
 
 
+def _unbind_rule(op: Op, x: Node) -> tuple[Spec, ...]:
+    if x.ndim != 1:
+        raise ShapeError(f"unbind: a Tensor of one dimension, not {x.shape}")
+    return (Spec((), x.dtype),) * x.shape[0]
+
+
 RESHAPE: Op = Op("reshape", kind="move", rule=_reshape_rule,
              forward=lambda xp, x, shape: xp.reshape(x, shape),
              vjp=lambda g, y, x, shape: (RESHAPE(g, shape=x.shape),))  # fmt: skip
@@ -131,3 +137,12 @@ CONCAT = Op("concat", kind="move", rule=_concat_rule,
 FLIP: Op = Op("flip", kind="move", rule=lambda op, x, axis: x.spec,
           forward=lambda xp, x, axis: xp.flip(x, axis),
           vjp=lambda g, y, x, axis: (FLIP(g, axis=axis),))  # fmt: skip
+UNBIND = Op(  # a 1-d Tensor as 0-d ones
+    "unbind",
+    kind="move",
+    rule=_unbind_rule,
+    forward=lambda xp, x: tuple(x[i, ...] for i in range(len(x))),
+    decompose=lambda x: tuple(
+        RESHAPE(SLICE(x, ranges=((i, i + 1, 1),)), shape=()) for i in range(x.shape[0])
+    ),
+)

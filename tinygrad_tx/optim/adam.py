@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from .. import ops
 from ..dtypes import float64
 from ..tensor import Tensor
-from .optimizer import Group, Moments, Optimizer, Params, require
+from .optimizer import Group, Moments, Optimizer, Params, require, require_numbers
 
 
 class Adam(Optimizer):
     """p -= lr * m' / (sqrt(v') + eps), with m and v running means of the gradient and its square,
-    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t). weight_decay * p is added to the gradient."""
+    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t), where t counts the parameter's own steps.
+    weight_decay * p is added to the gradient."""
+
+    _decoupled = False  # whether weight decay is apart from the gradient
 
     def __init__(
         self,
@@ -19,52 +23,60 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        options = {"lr": lr, "betas": tuple(betas), "eps": eps}
+        options = {"lr": lr, "betas": betas, "eps": eps}
         super().__init__(params, {**options, "weight_decay": weight_decay})
 
     def _check(self, group: Group) -> None:
         super()._check(group)
+        require_numbers(eps=group["eps"])
         require("eps", group["eps"], group["eps"] >= 0, "0 or more")
-        fits = len(group["betas"]) == 2 and all(0 <= b < 1 for b in group["betas"])
-        require("betas", group["betas"], fits, "two numbers, at least 0 and below 1")
+        betas = group["betas"]
+        wanted = "two numbers, at least 0 and below 1"
+        require("betas", betas, isinstance(betas, (tuple, list)) and len(betas) == 2, wanted)
+        require_numbers(betas=betas[0])
+        require_numbers(betas=betas[1])
+        require("betas", betas, all(0 <= b < 1 for b in betas), wanted)
 
     def _moments(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq")
 
     def _scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
         beta1, beta2 = group["betas"]
-        t = (self.step_count + 1).to(float64)
+        t = (self._steps(group) + 1).to(float64)  # one for each parameter
         # The root of 1 - beta2^t is taken out of the denominator: so it meets two scalars, and not
         # every element.
         root = (1 - beta2**t).sqrt()
-        lr = taken * group["lr"]
         return {
-            "lr": lr,
-            "rate": lr * root / (1 - beta1**t),
+            "lr": taken * group["lr"],
+            "rate": group["lr"] * root / (1 - beta1**t),
             "eps": root * group["eps"],
             "share1": taken * (1 - beta1),
             "share2": taken * (1 - beta2),
         }
 
-    def _update(
-        self, p: Tensor, grad: Tensor, moments: Moments, group: Group, scalars: dict[str, Tensor]
-    ) -> None:
-        if group["weight_decay"]:
-            grad = grad + group["weight_decay"] * p
-        self._descend(p, grad, moments, scalars)
-
-    def _descend(
-        self, p: Tensor, grad: Tensor, moments: Moments, scalars: dict[str, Tensor]
+    def _take(
+        self,
+        p: Tensor,
+        grad: Tensor,
+        finite: Tensor,
+        moments: Moments,
+        group: Group,
+        scalars: dict[str, Tensor],
     ) -> None:
         m, v = moments["exp_avg"], moments["exp_avg_sq"]
-        m.assign(m + scalars["share1"] * (grad - m))
-        v.assign(v + scalars["share2"] * (grad * grad - v))
-        p.assign(p - scalars["rate"] * m / (v.sqrt() + scalars["eps"]))
+        decay = group["weight_decay"]
+        apart = [scalars["lr"]] if self._decoupled and decay else []
+        numbers = (scalars[name] for name in ("rate", "eps", "share1", "share2"))
+        new = ops.ADAM(p, grad, m, v, finite, *numbers, *apart, weight_decay=decay)
+        for old, value in zip((p, m, v), new, strict=True):
+            old.assign(value)
 
 
 class AdamW(Adam):
     """Adam whose weight decay is apart from the gradient: p shrinks by the factor
     1 - lr * weight_decay."""
+
+    _decoupled = True
 
     def __init__(
         self,
@@ -75,10 +87,3 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay)
-
-    def _update(
-        self, p: Tensor, grad: Tensor, moments: Moments, group: Group, scalars: dict[str, Tensor]
-    ) -> None:
-        if group["weight_decay"]:
-            p.assign(p * (1 - scalars["lr"] * group["weight_decay"]))
-        self._descend(p, grad, moments, scalars)

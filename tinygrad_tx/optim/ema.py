@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from ..nn.module import State, load_state
 from ..tensor import Tensor, no_grad
-from .optimizer import require
+from .optimizer import require, require_numbers, require_tensors, tensors
 
 
 class EMA:
@@ -18,9 +18,11 @@ class EMA:
     parameters are."""
 
     def __init__(self, parameters: Iterable[Tensor], decay: float = 0.999) -> None:
+        require_numbers(decay=decay)
         require("EMA: decay", decay, 0 <= decay < 1, "at least 0 and below 1")
         self.decay = decay
-        self.parameters = list(parameters)
+        self.parameters = tensors("EMA", parameters)
+        require_tensors("EMA", self.parameters)
         self.averages = [p.detach() for p in self.parameters]
 
     @no_grad()

@@ -8,14 +8,15 @@ are not finite, `where` leaves everything as it was.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import UserDict
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
-from ..creation import tensor, where, zeros_like
-from ..dtypes import float32, float64, int64
-from ..errors import DeviceError, GradError, UserError
+from .. import ops
+from ..creation import tensor, where, zeros, zeros_like
+from ..dtypes import DType, float32, float64, int64
+from ..errors import DeviceError, DTypeError, GradError, UserError
 from ..nn.module import State, load_state
 from ..tensor import Tensor, no_grad
 
@@ -26,32 +27,52 @@ Moments = dict[str, Tensor]
 class Group(UserDict[str, Any]):
     """Parameters with options of their own. group["lr"] is a 0-d float64 Tensor, and setting it
     assigns into that Tensor: a compiled step sees the new value, and is not traced again. The
-    other options are Python values, which a compiled step takes for constants."""
+    other options are Python values, which a compiled step takes for constants.
+
+    missed: int64 (parameters,), the steps that each parameter did not take, having no gradient.
+    group["initial_lr"]: the lr before any schedule set it, as schedules need it; a Tensor, too.
+    """
+
+    missed: Tensor
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if key == "lr" and key in self.data:
+        if key in ("lr", "initial_lr") and key in self.data:
+            _require_rate(value)
             self.data[key].assign(value)
         else:
             super().__setitem__(key, value)
 
 
-class Optimizer(ABC):
-    """Base of the optimizers.
+class Optimizer:
+    """Base of the optimizers. A derived one hands its options to __init__, "lr" among them, and
+    writes `_update`; `_moments` and `_scalars` where it needs any.
 
     param_groups: a Group for each dict that was given, or one for all parameters.
-    step_count: 0-d int64 Tensor, the steps taken.
+    step_count: 0-d int64 Tensor, the steps taken. A parameter's own steps leave out those at which
+        it had no gradient: its group counts these, for a step at which all have one then changes
+        nothing but the count of all.
     skipped: 0-d int64 Tensor, the steps that were not, because the gradients' norm was infinite or
-        NaN: such a step changes no parameter, no moment, and not step_count.
+        NaN: such a step changes no parameter, no moment, and counts for nothing else.
     moments: what is remembered of each parameter, in the order of the groups.
     """
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
-        self.param_groups = _groups(type(self).__name__, params, defaults)
+        name = type(self).__name__
+        if "lr" not in defaults:
+            raise UserError(f'{name}: its options, {", ".join(defaults) or "none"}, lack "lr"')
+        if type(self)._update is Optimizer._update and type(self)._take is Optimizer._take:
+            raise TypeError(
+                f"{name} must define _update(self, p, grad, moments, group, scalars), which "
+                "assigns to the parameter p"
+            )
+        self.param_groups = _groups(name, params, defaults)
         self.parameters = [p for group in self.param_groups for p in group["params"]]
-        device = _one_device(type(self).__name__, self.parameters)
+        device = _one_device(name, self.parameters)
         for group in self.param_groups:
             rate = group.data.pop("lr")
+            _require_rate(rate.item() if isinstance(rate, Tensor) and rate.numel() == 1 else rate)
             group["lr"] = tensor(rate, dtype=float64, device=device)
+            group.missed = zeros(len(group["params"]), dtype=int64, device=device)
             self._check(group)
         self.step_count = tensor(0, dtype=int64, device=device)
         self.skipped = tensor(0, dtype=int64, device=device)
@@ -63,24 +84,25 @@ class Optimizer(ABC):
 
     @no_grad()
     def step(self) -> None:
-        """Change every parameter that has a gradient, unless the gradients are not finite."""
+        """Change every parameter that has a gradient, unless the gradients are not finite. One
+        that has none stays as it is, and so do its moments and its count of steps."""
         grads = [p.grad for p in self.parameters if p.grad is not None]
         if not grads:
             return
         finite = _squared_norm(grads).isfinite()
-        taken = finite.to(float64)
+        taken, one = finite.to(float64), finite.to(int64)
         remembered = iter(self.moments)
         for group in self.param_groups:
-            exact = self._scalars(group, taken)
-            scalars = {
-                dtype: {name: x.to(dtype) for name, x in exact.items()}
-                for dtype in dict.fromkeys(p.dtype for p in group["params"])
-            }
-            for p in group["params"]:
-                moments = next(remembered)
-                if p.grad is not None:
-                    self._update(p, p.grad.where(finite, 0), moments, group, scalars[p.dtype])
-        self.step_count.assign(self.step_count + finite.to(int64))
+            members = [(p, p.grad, next(remembered)) for p in group["params"]]
+            lacking = [grad is None for _, grad, _ in members]
+            if not all(lacking):
+                scalars = _Scalars(self._scalars(group, taken))
+            for i, (p, grad, moments) in enumerate(members):
+                if grad is not None:
+                    self._take(p, grad, finite, moments, group, scalars.of(p, i))
+            if any(lacking):
+                group.missed.assign(group.missed + one * tensor(lacking, device=one.device))
+        self.step_count.assign(self.step_count + one)
         self.skipped.assign(self.skipped + (~finite).to(int64))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -90,44 +112,100 @@ class Optimizer(ABC):
                 p.grad = None if set_to_none else zeros_like(p.grad)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything a step depends on, under flat names: "step", "skipped", "lr.{group}" and
-        "{moment}.{parameter number}"."""
+        """Everything a step depends on, under flat names: "step", "skipped"; of each group "lr",
+        "missed" and, once there was a schedule, "initial_lr"; and "{moment}.{parameter number}"."""
         return {name: t.detach() for name, t in self._state().items()}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from a state_dict of an optimizer of the same parameters; UserError naming what
-        does not fit, and then nothing is changed."""
-        load_state(type(self).__name__, self._state(), state, strict=True)
+        """Go on from a state_dict of an optimizer of the same parameters, in the same order and in
+        groups of the same sizes; UserError naming what does not fit, and then nothing is changed.
+
+        A state without "missed", as it was when all parameters shared one count, means that none
+        has missed a step."""
+        targets = self._state()
+        fresh: dict[int, Tensor] = {}
+        if isinstance(state, Mapping):
+            for i, group in enumerate(self.param_groups):
+                name = f"initial_lr.{i}"
+                if name not in state:
+                    targets.pop(name, None)
+                elif name not in targets:
+                    targets[name] = fresh[i] = zeros_like(group["lr"])
+            if not any(name.startswith("missed.") for name in state):
+                counts = {n: zeros_like(t) for n, t in targets.items() if n.startswith("missed.")}
+                state = {**state, **counts}
+        load_state(type(self).__name__, targets, state, strict=True)
+        for i, rate in fresh.items():
+            self.param_groups[i]["initial_lr"] = rate
 
     def _state(self) -> dict[str, Tensor]:
+        groups = list(enumerate(self.param_groups))
         return {
             "step": self.step_count,
             "skipped": self.skipped,
-            **{f"lr.{i}": group["lr"] for i, group in enumerate(self.param_groups)},
+            **{f"lr.{i}": group["lr"] for i, group in groups},
+            **{f"initial_lr.{i}": g["initial_lr"] for i, g in groups if "initial_lr" in g},
+            **{f"missed.{i}": group.missed for i, group in groups},
             **{f"{k}.{i}": t for i, moments in enumerate(self.moments) for k, t in moments.items()},
         }
 
     # What an optimizer is made of ----------------------------------------------------------------
     def _check(self, group: Group) -> None:
         """Raise UserError where an option makes no sense."""
-        require("lr", group["lr"].item(), group["lr"].item() >= 0, "0 or more")
-        decay = group["weight_decay"]
-        require("weight_decay", decay, decay >= 0, "0 or more")
+        if "weight_decay" in group:
+            decay = group["weight_decay"]
+            require_numbers(weight_decay=decay)
+            require("weight_decay", decay, decay >= 0, "0 or more")
 
-    @abstractmethod
     def _moments(self, group: Group) -> tuple[str, ...]:
         """The names of what is remembered of each parameter; all start as zeros."""
+        return ()
 
-    @abstractmethod
+    def _steps(self, group: Group) -> Tensor:
+        """The steps that each parameter of a group has taken: int64 (parameters,)."""
+        return self.step_count - group.missed
+
     def _scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
-        """The 0-d Tensors, in float64, that the updates of all of a group share. `taken` is 1, or 0
-        where the step is skipped: then they must be such that nothing changes."""
+        """The numbers that the updates of a group share, as float64 Tensors: 0-d, or with one
+        entry for each parameter. `taken` is 1, or 0 where the step is skipped: then they must be
+        such that nothing changes."""
+        return {"lr": taken * group["lr"], "taken": taken}
 
-    @abstractmethod
     def _update(
         self, p: Tensor, grad: Tensor, moments: Moments, group: Group, scalars: dict[str, Tensor]
     ) -> None:
-        """Assign p and its moments; grad is 0 where the step is skipped."""
+        """Assign p and its moments; grad is 0 where the step is skipped. The scalars are 0-d, in
+        p's dtype."""
+        raise NotImplementedError
+
+    def _take(
+        self,
+        p: Tensor,
+        grad: Tensor,
+        finite: Tensor,
+        moments: Moments,
+        group: Group,
+        scalars: dict[str, Tensor],
+    ) -> None:
+        """The same with the gradient as it is: for optimizers whose update is one op."""
+        self._update(p, grad.where(finite, 0), moments, group, scalars)
+
+
+class _Scalars:
+    """The numbers of a group, converted and taken apart once for all parameters of a dtype."""
+
+    def __init__(self, exact: dict[str, Tensor]) -> None:
+        self._exact = exact
+        self._made: dict[DType, dict[str, Tensor | tuple[Tensor, ...]]] = {}
+
+    def of(self, p: Tensor, i: int) -> dict[str, Tensor]:
+        """Those of parameter i of the group."""
+        made = self._made.get(p.dtype)
+        if made is None:
+            cast = ((name, x.to(p.dtype)) for name, x in self._exact.items())
+            made = {name: ops.UNBIND(x) if x.ndim else x for name, x in cast}
+            self._made[p.dtype] = made
+        return {name: x[i] if isinstance(x, tuple) else x for name, x in made.items()}
 
 
 def require(name: str, value: Any, holds: bool, wanted: str) -> None:
@@ -135,8 +213,42 @@ def require(name: str, value: Any, holds: bool, wanted: str) -> None:
         raise UserError(f"{name} is {value}; it must be {wanted}")
 
 
+def require_numbers(**options: Any) -> None:
+    """TypeError naming an option that is no real number."""
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be a number, not {value!r}")
+
+
+def _require_rate(value: Any) -> None:
+    """The same of lr, which may also be a Tensor of one number (whose value is not looked at, for
+    the sake of traces and of devices); and no number below 0."""
+    if isinstance(value, Tensor):
+        if value.numel() != 1 or value.dtype.kind == "b":
+            raise TypeError(f"lr must be one number, not a {value.dtype.name} {value.shape}")
+        return
+    require_numbers(lr=value)
+    require("lr", value, value >= 0, "0 or more")
+
+
+def tensors(name: str, given: Any, wanted: str = "Tensors") -> list[Any]:
+    """What was given as a list; TypeError naming the function where it is no collection."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"{name}: params must be {wanted}, not {given!r}")
+    return list(given)
+
+
+def require_tensors(name: str, members: list[Any]) -> None:
+    for p in members:
+        if not isinstance(p, Tensor):
+            raise TypeError(f"{name}: a parameter must be a Tensor, not {p!r}")
+
+
 def _groups(name: str, params: Params, defaults: dict[str, Any]) -> list[Group]:
-    given = list(params)
+    wanted = "Tensors or dicts"
+    if isinstance(params, Tensor):
+        raise TypeError(f"{name}: params must be a list of {wanted}, not one Tensor")
+    given = tensors(name, params, wanted)
     if given and not isinstance(given[0], Mapping):
         given = [{"params": given}]
     groups = []
@@ -147,7 +259,8 @@ def _groups(name: str, params: Params, defaults: dict[str, Any]) -> list[Group]:
             if key != "params" and key not in defaults:
                 raise UserError(f"{name} has no option {key!r}; it has {', '.join(defaults)}")
         members = one["params"]
-        members = [members] if isinstance(members, Tensor) else list(members)
+        members = [members] if isinstance(members, Tensor) else tensors(name, members, wanted)
+        require_tensors(name, members)
         groups.append(Group({**defaults, **one, "params": members}))
     everything = [p for group in groups for p in group["params"]]
     if not everything:
@@ -157,6 +270,8 @@ def _groups(name: str, params: Params, defaults: dict[str, Any]) -> list[Group]:
     for p in everything:
         if not p.is_leaf:
             raise GradError(f"{name}: only leaf Tensors can be changed, not a computed {p.shape}")
+        if not p.dtype.is_floating_point:
+            raise DTypeError(f"{name}: a parameter has a floating dtype, not {p.dtype.name}")
     return groups
 
 
@@ -177,7 +292,10 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> T
     Returns the norm before, a 0-d Tensor. Where it is infinite or NaN the gradients stay as they
     are, and the optimizer skips the step.
     """
-    members = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    name = "clip_grad_norm_"
+    members = [parameters] if isinstance(parameters, Tensor) else tensors(name, parameters)
+    require_tensors(name, members)
+    require_numbers(max_norm=max_norm)
     having = [p for p in members if p.grad is not None]
     if not having:
         return tensor(0.0)

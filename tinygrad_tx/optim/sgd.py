@@ -2,46 +2,68 @@
 
 from __future__ import annotations
 
+from .. import ops
+from ..creation import where
 from ..tensor import Tensor
-from .optimizer import Group, Moments, Optimizer, Params, require
+from .optimizer import Group, Moments, Optimizer, Params, require, require_numbers
 
 
 class SGD(Optimizer):
     """p -= lr * d, where d is the gradient g (+ weight_decay * p); with momentum, b = momentum * b
-    + g and d is b, or g + momentum * b where nesterov is set."""
+    + (1 - dampening) * g, at a parameter's first step b = g, and d is b, or g + momentum * b where
+    nesterov is set."""
 
     def __init__(
         self,
         params: Params,
         lr: float | Tensor = 1e-3,
         momentum: float = 0.0,
+        dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(params, {**options, "nesterov": nesterov})
+        options = {"lr": lr, "momentum": momentum, "dampening": dampening}
+        super().__init__(params, {**options, "weight_decay": weight_decay, "nesterov": nesterov})
 
     def _check(self, group: Group) -> None:
         super()._check(group)
-        momentum = group["momentum"]
+        momentum, dampening = group["momentum"], group["dampening"]
+        require_numbers(momentum=momentum, dampening=dampening)
         require("momentum", momentum, 0 <= momentum < 1, "at least 0 and below 1")
-        require("nesterov", True, not group["nesterov"] or momentum > 0, "used with momentum")
+        wanted = momentum > 0 and dampening == 0
+        require("nesterov", True, not group["nesterov"] or wanted, "used with momentum, undampened")
 
     def _moments(self, group: Group) -> tuple[str, ...]:
         return ("momentum",) if group["momentum"] else ()
 
     def _scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
-        # A skipped step brings no gradient, and leaves the momentum as it is.
-        momentum = 1 - taken * (1 - group["momentum"])
-        return {"lr": group["lr"] * taken, "momentum": momentum, "taken": taken}
-
-    def _update(
-        self, p: Tensor, grad: Tensor, moments: Moments, group: Group, scalars: dict[str, Tensor]
-    ) -> None:
-        if group["weight_decay"]:
-            grad = grad + scalars["taken"] * group["weight_decay"] * p
+        found = {"lr": group["lr"] * taken}
         if group["momentum"]:
-            b = moments["momentum"]
-            b.assign(scalars["momentum"] * b + grad)
-            grad = grad + group["momentum"] * b if group["nesterov"] else b
-        p.assign(p - scalars["lr"] * grad)
+            # A skipped step brings no gradient, and leaves the momentum as it is.
+            found["kept"] = 1 - taken * (1 - group["momentum"])
+        if group["momentum"] and group["dampening"]:
+            found["share"] = where(self._steps(group) == 0, taken, 1 - group["dampening"])
+        return found
+
+    def _take(
+        self,
+        p: Tensor,
+        grad: Tensor,
+        finite: Tensor,
+        moments: Moments,
+        group: Group,
+        scalars: dict[str, Tensor],
+    ) -> None:
+        decay, lr = group["weight_decay"], scalars["lr"]
+        if not group["momentum"]:
+            p.assign(ops.SGD(p, grad, finite, lr, weight_decay=decay))
+            return
+        new, b = ops.SGD_MOMENTUM(
+            *(p, grad, finite, lr, moments["momentum"], scalars["kept"]),
+            *([scalars["share"]] if "share" in scalars else []),
+            weight_decay=decay,
+            momentum=group["momentum"],
+            nesterov=group["nesterov"],
+        )
+        p.assign(new)
+        moments["momentum"].assign(b)
