@@ -34,6 +34,11 @@ class DeviceError(RuntimeError):
     """Devices are mixed in one op, or a device is not available."""
 
 
+class DeferredIndexError(IndexError):
+    """An index was outside its range in an op that a device ran since the host last waited for it;
+    the message names the op. What was computed since then is not to be used."""
+
+
 class GradError(RuntimeError):
     """A gradient was asked for that does not exist, or of a graph that has been released."""
 

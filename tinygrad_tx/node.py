@@ -23,7 +23,7 @@ import numpy as np
 from . import backends
 from .backends import Array
 from .dtypes import DType, as_dtype, require_fit, result_type, weak_dtype
-from .errors import DeviceError, DTypeError, ShapeError, TraceError
+from .errors import DeferredIndexError, DeviceError, DTypeError, ShapeError, TraceError
 from .half import computing
 
 Attrs = Mapping[str, Any]
@@ -380,7 +380,9 @@ class naming:  # noqa: N801
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        if isinstance(error, IndexError) and self.op is not None:
+        if self.op is None or isinstance(error, DeferredIndexError):  # that one is named
+            return
+        if isinstance(error, IndexError):
             raise IndexError(f"{self.op.name}: {error}") from None
 
 

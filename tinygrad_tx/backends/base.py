@@ -39,7 +39,8 @@ class Backend(ABC):
     def __init__(self, module: Any) -> None:
         self.module = module
         for name in _SHARED:
-            setattr(self, name, getattr(module, name))
+            if not hasattr(type(self), name):  # a backend's own method comes first
+                setattr(self, name, getattr(module, name))
 
     # Running -------------------------------------------------------------------------------
     @abstractmethod
@@ -61,6 +62,10 @@ class Backend(ABC):
     @abstractmethod
     def synchronize(self) -> None:
         """Wait until all queued work is done, so that it can be timed."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Raise what has been found out of order since the host last waited: see checked()."""
 
     def asarray(self, value: Any) -> Array:
         """What a forward returned, as an array (NumPy returns scalars for 0-d results)."""
@@ -189,9 +194,14 @@ class Backend(ABC):
         """a (..., M, K) @ b (..., K, N); half precision is accumulated in float32."""
 
     # Gather and scatter --------------------------------------------------------------------
-    def checked(self, index: Array, size: int, *, wrap: bool = True) -> Array:
+    def checked(self, index: Array, size: int, *, wrap: bool = True, of: str = "") -> Array:
         """index, its negative entries counted from the end where `wrap` is set; IndexError naming
-        the first entry that is outside."""
+        the first entry that is outside.
+
+        A device with a queue may find it out later: then places that exist are given, nothing is
+        written, and a DeferredIndexError comes with the next wait, of the op called `of`. An op
+        that raises at once is named by who runs it.
+        """
         bad = (index < (-size if wrap else 0)) | (index >= size)
         if bool(bad.any()):
             worst = int(index[bad].ravel()[0])

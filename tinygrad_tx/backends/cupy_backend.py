@@ -1,11 +1,13 @@
 """The GPU backend: CuPy arrays on the current CUDA device; base.py says what each function means.
 
 Sums at repeated places run in a fixed order (sorted, then one thread for each sum): atomics would
-make the last bits a matter of luck.
+make the last bits a matter of luck. Only what reads results waits for the device; an index outside
+its range is found there, and raised by the next wait (see cupy_kernels.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,53 +17,66 @@ from ..dtypes import DType
 from ..errors import DeviceError
 from .base import Array, Backend
 
+_INSTALL = 'pip install "tinygrad_tx[cuda13]" (or [cuda12], as your driver is)'
 try:
     import cupy
-except ImportError as missing:
+except ImportError as error:
+    if error.name == "cupy":
+        raise DeviceError(
+            f'device "cuda" needs CuPy, which is not installed: {_INSTALL}'
+        ) from error
     raise DeviceError(
-        'device "cuda" needs CuPy, which is not installed: '
-        'pip install "tinygrad_tx[cuda13]" (or [cuda12], as your driver is)'
-    ) from missing
+        f'device "cuda": CuPy is installed, but cannot be imported ({error}): {_INSTALL}'
+    ) from error
 
-from . import cupy_random
+from . import cupy_kernels, cupy_random  # noqa: E402
 
-# For each segment s, out[places[s]] += the sum of value's slices order[starts[s]] up to, without,
-# order[starts[s + 1]]: one thread for each (segment, column).
-_SEGMENT_ADD = r"""
-template <typename T, typename A>
-__global__ void segment_add(const T* value, const long long* order, const long long* starts,
-                            const long long* places, long long segments, long long total,
-                            long long width, T* out) {
-    long long at = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    if (at >= segments * width) return;
-    long long s = at / width, c = at % width;
-    long long end = s + 1 < segments ? starts[s + 1] : total;
-    A sum = A(0);
-    for (long long i = starts[s]; i < end; ++i) sum += A(value[order[i] * width + c]);
-    T* target = out + places[s] * width + c;
-    *target = T(A(*target) + sum);
-}
-"""
-_C_TYPES = {  # element type, accumulator
-    "float32": ("float", "float"),
-    "float64": ("double", "double"),
-    "int32": ("int", "long long"),
-    "int64": ("long long", "long long"),
-}
+_NEEDED = 14  # CuPy 13 has no put_along_axis, no bfloat16, and promotes by value
 
 
 def load() -> Backend:
-    """The backend; DeviceError, in one line, without a driver or a device."""
+    """The backend; DeviceError, in one line that says what is missing, where it could not work."""
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise DeviceError(
-            f'device "cuda": CuPy is installed, but the CUDA driver does not answer ({error}): '
-            "install or update the NVIDIA driver"
-        ) from None
+        if "cudaErrorNoDevice" not in str(error):
+            raise DeviceError(
+                f'device "cuda": CuPy is installed, but the CUDA driver does not answer '
+                f"({_line(error)}): install or update the NVIDIA driver"
+            ) from None
+        count = 0  # a driver without a GPU: an error, not a count of 0
     if not count:
-        raise DeviceError('device "cuda": the driver sees no GPU (is CUDA_VISIBLE_DEVICES empty?)')
+        raise DeviceError(
+            'device "cuda": the driver sees no GPU; if there is one, is CUDA_VISIBLE_DEVICES empty?'
+        )
+    if int(cupy.__version__.partition(".")[0]) < _NEEDED:
+        raise DeviceError(
+            f'device "cuda" needs CuPy {_NEEDED} or newer, and {cupy.__version__} is installed: '
+            f"{_INSTALL}"
+        )
+    _prove("compile a kernel", lambda: cupy.ones((1, 1), np.float32) + 1)
+    _prove("multiply matrices", lambda: cupy.matmul(*[cupy.ones((1, 1), np.float32)] * 2).get())
     return CupyBackend()
+
+
+def _prove(what: str, attempt: Callable[[], Any]) -> None:
+    """CuPy finds NVRTC, CUDA's headers and cuBLAS when it first needs them: so that is now."""
+    try:
+        attempt()
+    except MemoryError as error:
+        raise DeviceError(
+            f'device "cuda": the memory of the GPU is full ({_line(error)}): is another program '
+            "using it?"
+        ) from None
+    except Exception as error:  # each of these libraries fails in its own way
+        raise DeviceError(
+            f'device "cuda": CuPy cannot {what} ({type(error).__name__}: {_line(error)}); '
+            f"the libraries it needs come with {_INSTALL}"
+        ) from None
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 class CupyBackend(Backend):
@@ -69,10 +84,7 @@ class CupyBackend(Backend):
 
     def __init__(self) -> None:
         super().__init__(cupy)
-        names = [f"segment_add<{t}, {a}>" for t, a in _C_TYPES.values()]
-        self._segments = cupy.RawModule(
-            code=_SEGMENT_ADD, options=("-std=c++17",), name_expressions=names
-        )
+        self._checks = cupy_kernels.Checks()
 
     def quiet(self) -> AbstractContextManager[Any]:
         return nullcontext()  # a GPU does not warn
@@ -81,7 +93,10 @@ class CupyBackend(Backend):
         return cupy.array(array, order="C", copy=True)
 
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
-        host: np.ndarray[Any, Any] = cupy.asnumpy(array)
+        asked = self._checks.ask()
+        host: np.ndarray[Any, Any] = cupy.asnumpy(array)  # waits
+        if asked:
+            self._checks.answer()
         host.flags.writeable = False
         return host
 
@@ -89,7 +104,13 @@ class CupyBackend(Backend):
         return cupy.from_dlpack(external)
 
     def synchronize(self) -> None:
+        asked = self._checks.ask()
         cupy.cuda.get_current_stream().synchronize()
+        if asked:
+            self._checks.answer()
+
+    def settle(self) -> None:
+        self._checks.hear()
 
     def matmul(self, a: Array, b: Array) -> Array:
         if a.dtype.itemsize == 2:  # half precision: products in float32 on the tensor cores' terms
@@ -98,19 +119,38 @@ class CupyBackend(Backend):
             return cupy.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
         return cupy.matmul(a, b)
 
+    def where(self, condition: Array, x: Array, y: Array) -> Array:
+        """As in base.py: CuPy makes float32 of bfloat16."""
+        out = cupy.where(condition, x, y)
+        for given in (x, y):
+            if getattr(given, "dtype", out.dtype).name == "bfloat16":
+                return out.astype(given.dtype)
+        return out
+
+    def checked(self, index: Array, size: int, *, wrap: bool = True, of: str = "") -> Array:
+        error = f"{of}: index {{}} is outside the {size} entries it chooses from"
+        error = error.removeprefix(": ")
+        return self._checks.place(index, size, size - 1, wrap=wrap, error=error)
+
+    def update(self, x: Array, value: Array, position: Array, axis: int) -> Array:
+        size, length = x.shape[axis], value.shape[axis]
+        error = (
+            f"update: a write of {length} at position {{}} leaves the {size} places along axis "
+            f"{axis}"
+        )
+        start = self._checks.place(position, size, size - length, wrap=True, error=error)
+        rows = self._rows(x, axis)
+        cupy_kernels.put_run(rows, start, cupy.moveaxis(value, axis, 0), self._checks.report)
+        return cupy.moveaxis(rows, 0, axis)
+
     def index_put(self, x: Array, index: Array, value: Array, axis: int) -> Array:
-        """As in base.py: CuPy leaves open which of several writes to one place is the last."""
-        order = cupy.argsort(index)  # stable
-        ordered = index[order]
-        last = cupy.ones(ordered.shape, bool)
-        last[:-1] = ordered[1:] != ordered[:-1]
-        kept = order[last]
-        return super().index_put(x, index[kept], cupy.take(value, kept, axis=axis), axis)
+        rows = self._rows(x, axis)
+        cupy_kernels.put_slices(rows, index, cupy.moveaxis(value, axis, 0), self._checks.report)
+        return cupy.moveaxis(rows, 0, axis)
 
     def index_add(self, x: Array, index: Array, value: Array, axis: int) -> Array:
-        rows = cupy.ascontiguousarray(cupy.moveaxis(x, axis, 0))
-        rows = rows.copy() if rows is x or rows.base is not None else rows
-        self._add_segments(rows, index, cupy.moveaxis(value, axis, 0))
+        rows = self._rows(x, axis)
+        self._add_slices(rows, index, cupy.moveaxis(value, axis, 0))
         return cupy.moveaxis(rows, 0, axis)
 
     def scatter_add(self, shape: tuple[int, ...], index: Array, value: Array, axis: int) -> Array:
@@ -121,32 +161,29 @@ class CupyBackend(Backend):
             rows = last.size // last.shape[-1]
             offsets = cupy.arange(rows, dtype=np.int64)[:, None] * shape[axis]
             flat = (last.reshape(rows, -1) + offsets).ravel()
-            self._add_segments(out.reshape(-1), flat, cupy.moveaxis(value, axis, -1).ravel())
+            self._add_slices(out.reshape(-1), flat, cupy.moveaxis(value, axis, -1).ravel())
         return cupy.moveaxis(out, -1, axis)
 
-    def _add_segments(self, out: Array, index: Array, value: Array) -> None:
+    def _rows(self, x: Array, axis: int) -> Array:
+        """A contiguous copy of x whose first axis is `axis`."""
+        return cupy.array(cupy.moveaxis(x, axis, 0), copy=True, order="C")
+
+    def _add_slices(self, out: Array, index: Array, value: Array) -> None:
         """out[index[i]] += value[i], in order of i, for contiguous out."""
-        if index.size == 0 or out.size == 0:
-            return
-        if out.dtype.name not in _C_TYPES:  # half precision: summed in float32
+        if cupy_kernels.sums(out.dtype):
+            cupy_kernels.add_slices(out, index, value, self._checks.report)
+        else:  # half precision: summed in float32
             wide = out.astype(np.float32)
-            self._add_segments(wide, index, value.astype(np.float32))
+            self._add_slices(wide, index, value.astype(np.float32))
             out[...] = wide.astype(out.dtype)
-            return
-        order = cupy.argsort(index).astype(np.int64)
-        ordered = index[order].astype(np.int64)
-        first = cupy.concatenate((cupy.ones(1, bool), ordered[1:] != ordered[:-1]))
-        starts = cupy.flatnonzero(first).astype(np.int64)
-        width = value.size // index.size
-        element, accumulator = _C_TYPES[out.dtype.name]
-        kernel = self._segments.get_function(f"segment_add<{element}, {accumulator}>")
-        threads = 256
-        blocks = -(-int(starts.size) * width // threads)
-        total = (np.int64(starts.size), np.int64(index.size), np.int64(width))
-        arguments = (cupy.ascontiguousarray(value), order, starts, ordered[starts], *total, out)
-        kernel((blocks,), (threads,), arguments)
 
     def argsort(self, x: Array, axis: int, descending: bool) -> Array:
+        """As in base.py. CuPy sorts no bfloat16 (float32 has the same order), and arrays of one
+        dimension by their bits, which puts a NaN with a sign first."""
+        if x.dtype.name == "bfloat16":
+            x = x.astype(np.float32)
+        if x.dtype.kind == "f":
+            x = cupy.where(cupy.isnan(x), x.dtype.type("nan"), x)
         if not descending:
             return cupy.argsort(x, axis=axis)  # stable
         backwards = cupy.argsort(cupy.flip(x, axis), axis=axis)

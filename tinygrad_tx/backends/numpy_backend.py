@@ -40,6 +40,9 @@ class NumpyBackend(Backend):
     def synchronize(self) -> None:
         """NumPy has no queue."""
 
+    def settle(self) -> None:
+        """NumPy raises at once."""
+
     # Elementwise: NumPy's own functions where they say the same
     def saturated(self, x: Array, out: Array, low: int, high: int) -> Array:
         inside = (x >= float(low)) & (x < float(high + 1))

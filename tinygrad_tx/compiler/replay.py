@@ -124,6 +124,7 @@ class Replay(Recording):
                 reads = tuple(self.slot[s] for s in node.srcs)
                 frees = tuple(ends_at.get(node, ()))
                 self.steps.append(Step(node, device, reads, self.slot[node], frees))
+        self.backends = {backends.get(s.device) for s in self.steps}
         self.calls = [(backends.get(s.device), _forward(s.node), s.node.attrs) for s in self.steps]
         self.proven = False
         self.reads = [
@@ -147,6 +148,8 @@ class Replay(Recording):
             self._run(values)
         else:
             self._prove(values)
+        for xp in self.backends:  # an error changes nothing
+            xp.settle()
         return self.commit(match.tensors, lambda node: values[self.slot[node]])
 
     def _prove(self, values: list[Any]) -> None:
@@ -161,7 +164,7 @@ class Replay(Recording):
     def _run(self, values: list[Any]) -> None:
         """Every other run: nothing but the forwards."""
         with ExitStack() as stack:
-            for xp in {xp for xp, _, _ in self.calls}:
+            for xp in self.backends:
                 stack.enter_context(xp.quiet())
             current = stack.enter_context(naming())
             for (xp, forward, attrs), (node, _, reads, result, frees) in zip(

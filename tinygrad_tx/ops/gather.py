@@ -35,7 +35,7 @@ TAKE = Op(  # embedding is TAKE along axis 0, without wrap: there are no negativ
     kind="gather",
     rule=_take_rule,
     forward=lambda xp, x, index, axis, wrap=True: xp.take(
-        x, xp.checked(index, x.shape[axis], wrap=wrap), axis
+        x, xp.checked(index, x.shape[axis], wrap=wrap, of="take"), axis
     ),
     vjp=_take_vjp,
 )
@@ -57,7 +57,7 @@ INDEX_ADD = Op(
     kind="gather",
     rule=_index_add_rule,
     forward=lambda xp, x, index, value, axis: xp.index_add(
-        x, xp.checked(index, x.shape[axis]), value, axis
+        x, xp.checked(index, x.shape[axis], of="index_add"), value, axis
     ),
     vjp=lambda g, y, x, index, value, axis: (g, None, lambda: TAKE(g, index, axis=axis)),
 )
@@ -81,7 +81,7 @@ INDEX_PUT: Op = Op(  # as INDEX_ADD, but replacing: of duplicates the last one s
     kind="gather",
     rule=_index_add_rule,
     forward=lambda xp, x, index, value, axis: xp.index_put(
-        x, xp.checked(index, x.shape[axis]), value, axis
+        x, xp.checked(index, x.shape[axis], of="index_put"), value, axis
     ),
     vjp=_index_put_vjp,
 )
@@ -117,7 +117,7 @@ TAKE_ALONG = Op(
     kind="gather",
     rule=_take_along_rule,
     forward=lambda xp, x, index, axis: xp.take_along_axis(
-        x, xp.checked(index, x.shape[axis]), axis
+        x, xp.checked(index, x.shape[axis], of="take_along"), axis
     ),
     vjp=lambda g, y, x, index, axis: (SCATTER_ADD(index, g, shape=x.shape, axis=axis), None),
 )
@@ -126,7 +126,7 @@ SCATTER_ADD: Op = Op(
     kind="gather",
     rule=_scatter_add_rule,
     forward=lambda xp, index, value, shape, axis: xp.scatter_add(
-        shape, xp.checked(index, shape[axis]), value, axis
+        shape, xp.checked(index, shape[axis], of="scatter_add"), value, axis
     ),
     vjp=lambda g, y, index, value, shape, axis: (None, TAKE_ALONG(g, index, axis=axis)),
 )
@@ -144,7 +144,7 @@ def _wrap(
 ) -> Any:
     if skip is not None:
         index = xp.where(index != skip, index, xp.cast_like(0, index))
-    return xp.checked(index, size, wrap=wrap).astype("int64")
+    return xp.checked(index, size, wrap=wrap, of=of or "wrap_index").astype("int64")
 
 
 # For x[i, j], whose indices are checked before they become one, and for the compiler, which checks

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as _np
 
 from . import _array, cuda
-from ._array import counts, memory, ndarray, new, operand, quiet
+from ._array import memory, ndarray, new, operand, quiet
 from ._raw import RawModule
+from .cuda import counts
 
 __version__ = cuda.broken("version", "14.2.0")
 float16, float32, float64 = _np.float16, _np.float32, _np.float64
@@ -83,10 +84,12 @@ def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
 
 
 def zeros(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+    cuda.need_memory(int(_np.prod(shape)) * _np.dtype(dtype).itemsize)
     return new(_np.zeros(shape, dtype))
 
 
 def ones(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+    cuda.need_memory(int(_np.prod(shape)) * _np.dtype(dtype).itemsize)
     return new(_np.ones(shape, dtype))
 
 

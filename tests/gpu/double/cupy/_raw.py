@@ -150,7 +150,7 @@ class RawKernel:
             raise TypeError(f"the kernel's arguments have {self._sizes} bytes, not {given}")
         pointers = (ctypes.c_void_p * len(held))(*(h.ctypes.data for h in held))
         self._launch((ctypes.c_uint * 6)(*wide), pointers)
-        _array.counts["kernels"] += 1
+        cuda.counts["kernels"] += 1
 
 
 def _argument(a: Any) -> np.ndarray[Any, Any]:

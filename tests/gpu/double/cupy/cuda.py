@@ -1,7 +1,8 @@
 """The double's cupy.cuda: one device and one stream, and machines where something is missing.
 
 CUPY_DOUBLE is a list, separated by commas, of what is missing: `driver`, `device`, `nvrtc`,
-`cublas`; or wrong: `version=13.6.0` (of CuPy), `memory` (there is none left for arrays over 4 KiB).
+`cublas`; or wrong: `version=13.6.0` (of CuPy), `memory` (there is none left for arrays over 4 KiB),
+`full` (there is none at all).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
-from . import _array
+counts = {"waits": 0, "to_host": 0, "to_device": 0, "kernels": 0}  # for tests of what a step costs
 
 
 def broken(what: str, otherwise: Any = None) -> Any:
@@ -26,6 +27,7 @@ def broken(what: str, otherwise: Any = None) -> Any:
 
 
 def need_memory(size: int) -> None:
+    broken("full")
     if size > 4096:
         broken("memory")
 
@@ -46,10 +48,8 @@ _ERRORS: dict[str, tuple[type[Exception], str]] = {
     "device": (CUDARuntimeError, "cudaErrorNoDevice: no CUDA-capable device is detected"),
     "nvrtc": (ImportError, 'Failure finding "libnvrtc.so.13": No such file: libnvrtc.so.13\nmore'),
     "cublas": (ImportError, 'Failure finding "libcublas.so.13": No such file: libcublas.so.13'),
-    "memory": (
-        OutOfMemoryError,
-        "Out of memory allocating 8,192 bytes (allocated so far: 0 bytes).",
-    ),
+    "memory": (OutOfMemoryError, "Out of memory allocating 8,192 bytes (allocated so far: 0)."),
+    "full": (OutOfMemoryError, "Out of memory allocating 512 bytes (allocated so far: 0 bytes)."),
 }
 
 
@@ -60,7 +60,7 @@ def _device_count() -> int:
 
 
 def _synchronize() -> None:
-    _array.counts["waits"] += 1
+    counts["waits"] += 1
 
 
 runtime = SimpleNamespace(getDeviceCount=_device_count, CUDARuntimeError=CUDARuntimeError)
