@@ -213,7 +213,7 @@ def _power(b: Builder, x: Value, y: Value) -> Value:
 
 
 def _int_power(b: Builder, x: Value, y: Value) -> Value:
-    """By squaring; y is not negative."""
+    """By squaring. For negative y, 1 / x^-y cut to an integer: 0 but for 1 and -1."""
     bits = ir.width(x.element) * 8 - 1
     one = like(x, 1)
     with b.loop(ir.integer(0), ir.integer(bits), ir.integer(1), [one, x, y]) as loop:
@@ -221,7 +221,10 @@ def _int_power(b: Builder, x: Value, y: Value) -> Value:
         odd = b.compare("ne", b.binary("and", left, one), like(x, 0))
         result = b.select(odd, b.mul(result, square), result)
         loop.next = [result, b.mul(square, square), b.binary("lshr", left, one)]
-    return loop.carried[0]
+    unit = b.binary("or", b.compare("eq", x, one), b.compare("eq", x, like(x, -1)))
+    odd = b.compare("ne", b.binary("and", y, one), like(x, 0))
+    cut = b.select(unit, b.select(odd, x, one), like(x, 0))
+    return b.select(b.compare("slt", y, like(x, 0)), cut, loop.carried[0])
 
 
 def _is_infinite(b: Builder, x: Value) -> Value:
