@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_tx as tx
+from tinygrad_tx.dtypes import as_dtype
 from tinygrad_tx.node import OPS, Op
 
-FLOATS = ("float64", "float32", "float16")
+FLOATS = ("float64", "float32", "float16", "bfloat16")
 INTS = ("int64", "int32")
-RTOL = {"float64": 1e-12, "float32": 3e-6, "float16": 5e-3}
+RTOL = {"float64": 1e-12, "float32": 3e-6, "float16": 5e-3, "bfloat16": 4e-2}
 LAYOUTS = ("transposed", "strided", "reversed")
 
 
@@ -65,7 +66,8 @@ def arrays(case: OpCase, dtype: str) -> list[np.ndarray]:
     """The row's inputs rounded to a dtype."""
     kind = "f" if dtype in FLOATS else "i"
     found = [np.asarray(a) for a in case.inputs]
-    return [a.astype(dtype) if a.dtype.kind == kind else a for a in found]
+    element = as_dtype(dtype).np
+    return [a.astype(element) if a.dtype.kind == kind else a for a in found]
 
 
 def tensors(
@@ -94,14 +96,14 @@ def call(case: OpCase, inputs: list[tx.Tensor], device: str = "cpu") -> tuple[tx
 
 def expected(case: OpCase, given: list[np.ndarray]) -> tuple[np.ndarray, ...]:
     """The reference's results, computed in float64."""
-    wide = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in given]
+    wide = [a.astype(np.float64) if a.dtype.kind in "fV" else a for a in given]  # V: bfloat16
     with np.errstate(all="ignore"):
         out = case.reference(*wide, **case.attrs)
     return tuple(map(np.asarray, out if isinstance(out, tuple) else (out,)))
 
 
 def assert_close(case: OpCase, got: np.ndarray, want: np.ndarray, dtype: str) -> None:
-    if got.dtype.kind != "f":
+    if got.dtype.kind not in "fV":
         np.testing.assert_array_equal(got, want, strict=False)
         return
     with np.errstate(all="ignore"):

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from test_half import MODES, bits, running
 
 import tinygrad_tx as tx
+from tinygrad_tx import backends
+from tinygrad_tx.backends.base import Backend
 from tinygrad_tx.node import OPS
 
 INF, NAN = math.inf, math.nan
@@ -221,6 +224,28 @@ def test_sums_of_large_integers(dtype: tx.DType) -> None:
     for mode in MODES:
         assert running(lambda x: x.sum(), mode)(x).item() == want
         assert running(lambda x: x.cumsum(0)[-1], mode)(x).item() == want
+
+
+@dtypes
+def test_what_the_backends_share_is_numpys_arithmetic(dtype: tx.DType) -> None:
+    """CuPy's arrays go through these functions, NumPy's through its own."""
+    if dtype == tx.bool_ or dtype.itemsize == 2:  # logic; computed in float32
+        return
+    xp: Any = backends.get("cpu")
+    a, b = (x.numpy() for x in pairs(dtype))
+    with np.errstate(all="ignore"):
+        for name in ("floor_divide", "remainder", "power"):
+            shared, own = getattr(Backend, name)(xp, a, b), getattr(xp, name)(a, b)
+            inputs = tx.tensor(a), tx.tensor(b)
+            if name != "power" or dtype in INTEGERS:
+                assert_equal("add", tx.tensor(shared), tx.tensor(own), inputs)
+        for to in INTEGERS if dtype in FLOATS else ():
+            limits = np.iinfo(to.np)
+            fits = (a >= float(limits.min)) & (a < float(limits.max + 1))
+            rough = np.full(a.shape, 77, to.np)  # of what does not fit, anything
+            rough[fits] = a[fits].astype(to.np)
+            shared = Backend.saturated(xp, a, rough, limits.min, limits.max)
+            np.testing.assert_array_equal(shared, xp.cast(a, to))
 
 
 # The right values --------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import op_reference as ref
@@ -66,7 +68,7 @@ def test_forward(case: OpCase) -> None:
             assert got.dtype.name == (dtype if case.result == "same" else case.result)
             assert_close(case, got.numpy(), want, dtype)
         for tensor, array in zip(inputs, given, strict=True):  # nothing writes into its inputs
-            np.testing.assert_array_equal(tensor.numpy(), array)
+            _assert_unchanged(tensor, array)
 
 
 @cases([c for c in CASES if any(np.ndim(a) for a in c.inputs)])
@@ -165,7 +167,26 @@ def test_errors(case: OpCase, bad: Bad) -> None:
 def test_compiled(case: OpCase) -> None:
     """A compiled call gives the same values, and so do its gradients: kernels add in another order
     than NumPy, and compute exp, erf, ... by formulas of their own."""
-    dtype = case.dtypes[0]
+    _agrees(case, case.dtypes[0], "native")
+
+
+HALVES = ("float16", "bfloat16")
+ONE_OF_EACH = {c.name: c for c in reversed(CASES) if HALVES[0] in c.dtypes and c.inputs}
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", sorted(ONE_OF_EACH))
+def test_compiled_in_half_precision(name: str, dtype: str) -> None:
+    """Each op natively, and every row of it through the interpreter of kernels and replayed."""
+    _agrees(ONE_OF_EACH[name], dtype, "native")
+    for case in CASES:
+        if case.name == name and dtype in case.dtypes and case.inputs:
+            _agrees(case, dtype, "interp")
+            _agrees(case, dtype, "replay")
+
+
+def _agrees(case: OpCase, dtype: str, mode: str) -> None:
+    """Results and gradients, compiled, are eager code's; and nothing has written into an input."""
 
     def f(*xs: tx.Tensor) -> Any:
         out = call(case, list(xs))
@@ -175,25 +196,35 @@ def test_compiled(case: OpCase) -> None:
 
     eager, compiled = ([_leaf(t) for t in tensors(case, dtype)] for _ in range(2))
     wanted, step = f(*eager), tx.compile(f)
-    for _ in range(2):  # traced, then replayed
-        for x in compiled:
-            x.grad = None
-        got = step(*compiled)
-        for a, b in zip(got, wanted, strict=True):
-            _close(a, b, case)
-        for a, b in zip(compiled, eager, strict=True):
-            assert (a.grad is None) == (b.grad is None)
-            if a.grad is not None and b.grad is not None:
-                _close(a.grad, b.grad, case)
+    with mock.patch.dict(os.environ, TX_COMPILE=mode):
+        for _ in range(2):  # traced, then replayed
+            for x in compiled:
+                x.grad = None
+            got = step(*compiled)
+            for a, b in zip(got, wanted, strict=True):
+                _close(a, b, case)
+            for a, b in zip(compiled, eager, strict=True):
+                assert (a.grad is None) == (b.grad is None)
+                if a.grad is not None and b.grad is not None:
+                    _close(a.grad, b.grad, case)
+    for a, b, given in zip(eager, compiled, arrays(case, dtype), strict=True):
+        _assert_unchanged(a, given)
+        _assert_unchanged(b, given)
+
+
+def _assert_unchanged(tensor: tx.Tensor, given: np.ndarray) -> None:
+    assert tensor.numpy().tobytes() == given.tobytes()
 
 
 def _close(a: tx.Tensor, b: tx.Tensor, case: OpCase) -> None:
     assert (a.dtype, a.shape) == (b.dtype, b.shape)
-    if a.dtype.is_floating_point:
-        rtol = RTOL[a.dtype.name] * case.scale
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=rtol, atol=rtol)
-    else:
+    if not a.dtype.is_floating_point:
         np.testing.assert_array_equal(a.numpy(), b.numpy())
+        return
+    rtol = RTOL[a.dtype.name] * case.scale
+    got, want = (x.numpy().astype(np.float64) for x in (a, b))
+    large = np.abs(want[np.isfinite(want)]).max(initial=1) if a.dtype.itemsize == 2 else 1
+    np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol * large)
 
 
 # What single ops promise -------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class Backend(ABC):
         integers wrap around."""
         if x.dtype.itemsize == 2:
             x = x.astype(np.float32)
-        out = x.astype(dtype.np)
+        out = x.astype(dtype.np, copy=False)
         if dtype.kind != "i" or x.dtype.kind != "f":
             return out
         low, high = np.iinfo(dtype.np).min, np.iinfo(dtype.np).max

@@ -105,15 +105,14 @@ class NumpyBackend(Backend):
         return np.moveaxis(out.reshape(moved), -1, axis)
 
     def argsort(self, x: Array, axis: int, descending: bool) -> Array:
-        if x.dtype.kind == "V":  # ml_dtypes leaves NaN where it happens to be
-            x = x.astype(np.float32)
+        x = _sortable(x)
         if not descending:
             return np.argsort(x, axis=axis, kind="stable")
         backwards = np.argsort(np.flip(x, axis), axis=axis, kind="stable")
         return x.shape[axis] - 1 - np.flip(backwards, axis)
 
     def argtopk(self, x: Array, k: int, axis: int) -> Array:
-        last = np.moveaxis(x.astype(np.float32) if x.dtype.kind == "V" else x, axis, -1)
+        last = np.moveaxis(_sortable(x), axis, -1)
         rows = last.reshape(-1, last.shape[-1]) if last.size else last.reshape(0, last.shape[-1])
         if k == 0 or k * 8 >= rows.shape[1] or np.isnan(rows).any():
             chosen = self.argsort(rows, 1, descending=True)[:, :k]
@@ -155,3 +154,8 @@ def _blas_ready(x: Array) -> Array:
     ):
         return x
     return np.ascontiguousarray(x)
+
+
+def _sortable(x: Array) -> Array:
+    """bfloat16 as float32: ml_dtypes leaves NaN where it happens to be."""
+    return x.astype(np.float32) if x.dtype.kind == "V" else x
