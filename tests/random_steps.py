@@ -211,7 +211,8 @@ def _flip(m: Machine, x: Any, y: Any, k: int) -> Any:
 
 @_step
 def _pad(m: Machine, x: Any, y: Any, k: int) -> Any:
-    return F.pad(x.to(m.dtype), [k & 1, k >> 1 & 1, k >> 2 & 1, 0][: 2 * min(x.ndim, 2)], k % 3)
+    widths = [k & 1, k >> 1 & 1, k >> 2 & 1, 0][: 2 * min(x.ndim, 2)]
+    return F.pad(x.to(m.dtype), widths, value=k % 3)
 
 
 @_step
@@ -345,7 +346,13 @@ def _cross_entropy(m: Machine, x: Any, y: Any, k: int) -> Any:
         return None
     skip = 0 if k & 1 else -100
     how = "none" if k & 2 else "sum"
-    loss = F.cross_entropy(x, m.indices(classes, n), skip, 0.1 * (k >> 2 & 1), how)
+    loss = F.cross_entropy(
+        x,
+        m.indices(classes, n),
+        ignore_index=skip,
+        reduction=how,
+        label_smoothing=0.1 * (k >> 2 & 1),
+    )
     return loss * 0.2
 
 

@@ -330,7 +330,9 @@ class Transformer(nn.Module):
         logits = self(src, tgt_in)  # (B, T, V)
         V, pad = logits.shape[-1], self.config.pad_id  # noqa: N806
         rows, wanted = logits.reshape(-1, V), tgt_out.reshape(-1)
-        total = F.cross_entropy(rows, wanted, pad, label_smoothing, reduction="sum")
+        total = F.cross_entropy(
+            rows, wanted, ignore_index=pad, reduction="sum", label_smoothing=label_smoothing
+        )
         return total / (wanted != pad).sum().clip(min=1)
 
     def source_mask(self, src: Tensor) -> Tensor:

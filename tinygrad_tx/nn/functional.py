@@ -1,35 +1,40 @@
 """F: the functions that layers are made of, under PyTorch's names.
 
-In: Tensors. Out: Tensors. Called by the layers, by models, and by users directly. Beside
-the optimizers, this is the one file above the Tensor that uses op records: the ops known whole
-(attention, layer norm, cross-entropy) have no method of their own.
+In: Tensors. Out: Tensors. Called by the layers, by models, and by users directly. Beside the
+optimizers, this file and losses.py, whose functions it offers too, are the only ones above the
+Tensor that use op records: the ops known whole (attention, layer norm, cross-entropy) have no
+method of their own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from .. import ops
-from ..creation import arange, bernoulli_keep
+from ..creation import arange, bernoulli_keep, tensor
 from ..dtypes import bool_, float32, int64
 from ..errors import DTypeError, ShapeError, UserError
+from ..spelling import refuse, spelled
 from ..tensor import Tensor
+from .losses import cross_entropy as cross_entropy
+from .losses import mse_loss as mse_loss
 
 # Activations ---------------------------------------------------------------------------------
 
 
-def relu(x: Tensor) -> Tensor:
-    """max(x, 0)."""
-    return x.relu()
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0). inplace: the input becomes the result."""
+    return _placed(input, input.relu(), inplace)
 
 
-def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x * Phi(x), Phi the normal distribution; approximate="tanh" is GPT-2's formula
     (Hendrycks and Gimpel, arXiv 1606.08415)."""
     if approximate not in ("none", "tanh"):
         raise ValueError(f'gelu: approximate must be "none" or "tanh", not {approximate!r}')
-    y: Tensor = ops.GELU(x) if approximate == "none" else ops.GELU_TANH(x)
+    y: Tensor = ops.GELU(input) if approximate == "none" else ops.GELU_TANH(input)
     return y
 
 
@@ -38,22 +43,31 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return gelu(x, approximate="tanh")
 
 
-def silu(x: Tensor) -> Tensor:
-    """x * sigmoid(x)."""
-    y: Tensor = ops.SILU(x)
-    return y
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * sigmoid(x). inplace: the input becomes the result."""
+    y: Tensor = ops.SILU(input)
+    return _placed(input, y, inplace)
 
 
-def tanh(x: Tensor) -> Tensor:
-    return x.tanh()
+def _placed(x: Tensor, y: Tensor, inplace: bool) -> Tensor:
+    return x.assign(y) if inplace else y
 
 
-def sigmoid(x: Tensor) -> Tensor:
+def tanh(input: Tensor) -> Tensor:
+    return input.tanh()
+
+
+def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + exp(-x))."""
-    return x.sigmoid()
+    return input.sigmoid()
 
 
-_ACTIVATIONS = {"relu": relu, "gelu": gelu, "gelu_tanh": gelu_tanh, "silu": silu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": relu,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "silu": silu,
+}
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
@@ -63,68 +77,155 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return _ACTIVATIONS[name]
 
 
-def softmax(x: Tensor, dim: int = -1) -> Tensor:
-    """exp(x) divided by its sum along dim; NaN where all of x is -inf."""
-    return x.softmax(dim)
+@spelled
+def softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
+    """exp(x) divided by its sum along dim; NaN where all of x is -inf. Give dim: without it
+    PyTorch takes 0 for 0, 1 or 3 dimensions, else 1. dtype: the input is converted first."""
+    return input.softmax(_implicit(input) if dim is None else dim, dtype)
 
 
-def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
-    """log(softmax(x)), without the overflow."""
-    return x.log_softmax(dim)
+@spelled
+def log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
+) -> Tensor:
+    """log(softmax(x)), without the overflow. dim, dtype: as for softmax."""
+    return input.log_softmax(_implicit(input) if dim is None else dim, dtype)
+
+
+def _implicit(x: Tensor) -> int:
+    return 0 if x.ndim in (0, 1, 3) else 1
 
 
 # Linear maps, look-ups and shapes --------------------------------------------------------------
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (..., in) @ weight (out, in) transposed, plus bias (out,) -> (..., out)."""
-    if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
-        turned = weight.ndim == 2 and x.ndim > 0 and x.shape[-1] == weight.shape[0]
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input (..., in) @ weight (out, in) transposed, plus bias (out,) -> (..., out)."""
+    if weight.ndim != 2 or not input.ndim or input.shape[-1] != weight.shape[1]:
+        turned = weight.ndim == 2 and input.ndim > 0 and input.shape[-1] == weight.shape[0]
         hint = "; did you mean weight.T?" if turned else ""
         raise ShapeError(
-            f"linear: an input {x.shape} does not fit a weight {weight.shape}: the input's last "
-            f"axis must be the weight's second, for weights are (out, in){hint}"
+            f"linear: an input {input.shape} does not fit a weight {weight.shape}: the input's "
+            f"last axis must be the weight's second, for weights are (out, in){hint}"
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ShapeError(
             f"linear: a bias {bias.shape} does not fit a weight {weight.shape}: it must be "
             f"{weight.shape[:1]}"
         )
-    y = x @ weight.T
+    y = input @ weight.T
     return y if bias is None else y + bias
 
 
-def embedding(ids: Tensor, weight: Tensor) -> Tensor:
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
     """The rows of weight (V, d) at ids (...), int32 or int64 -> (..., d); IndexError for an id
-    outside 0..V-1."""
-    if ids.dtype.kind != "i":
+    outside 0..V-1. padding_idx: this row gets no gradient."""
+    refuse("embedding", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
+    if input.dtype.kind != "i":
         raise DTypeError(
-            f"embedding: ids must be int32 or int64, not {ids.dtype.name}: use .long()"
+            f"embedding: ids must be int32 or int64, not {input.dtype.name}: use .long()"
         )
     if weight.ndim != 2:
         raise ShapeError(f"embedding: the weight must be (ids, width), not {weight.shape}")
-    y: Tensor = ops.TAKE(weight, ids, axis=0, wrap=False)
+    y: Tensor = ops.TAKE(weight, input, axis=0, wrap=False)
+    if padding_idx is None:
+        return y
+    padding = padding_row("embedding", padding_idx, len(weight))
+    return y.where((input != padding).unsqueeze(-1), y.detach())
+
+
+def padding_row(name: str, padding_idx: int, rows: int) -> int:
+    """The row that padding_idx names, perhaps from the end."""
+    if not -rows <= padding_idx < rows:
+        raise ShapeError(f"{name}: padding_idx={padding_idx} is outside the {rows} rows")
+    return padding_idx % rows
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """ids (...) -> int64 (..., num_classes): 1 at each id, 0 elsewhere; IndexError for an id
+    outside. num_classes=-1: one more than the largest id, which no traced function knows."""
+    if tensor.dtype.kind != "i":
+        raise DTypeError(
+            f"one_hot: ids must be int32 or int64, not {tensor.dtype.name}: use .long()"
+        )
+    if num_classes == -1:
+        if not tensor.numel():
+            raise ShapeError("one_hot: of no ids no num_classes can be inferred; give it")
+        num_classes = int(tensor.max().item()) + 1
+    if num_classes < 1:
+        raise ShapeError(f"one_hot: num_classes={num_classes} must be 1 or more, or -1")
+    ids = ops.WRAP_INDEX(tensor, size=num_classes, wrap=False, of="one_hot")
+    y: Tensor = (ids.unsqueeze(-1) == arange(num_classes, device=tensor.device)).to(int64)
     return y
 
 
-def one_hot(ids: Tensor, num_classes: int) -> Tensor:
-    """ids (...) -> int64 (..., num_classes): 1 at each id, 0 elsewhere; an id outside has no 1."""
-    if ids.dtype.kind != "i":
-        raise DTypeError(f"one_hot: ids must be int32 or int64, not {ids.dtype.name}: use .long()")
-    return (ids.unsqueeze(-1) == arange(num_classes, device=ids.device)).to(int64)
+def pad(
+    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """input with a border: pad is (left, right) of the last axis, then of the one before, ...;
+    a negative width cuts off.
 
-
-def pad(x: Tensor, pad: Sequence[int], value: float = 0.0) -> Tensor:
-    """x with a border of `value`: pad is (left, right) of the last axis, then of the one before."""
-    if len(pad) % 2 or len(pad) > 2 * x.ndim or any(n < 0 for n in pad):
+    mode: "constant" (`value`, 0 by default), "reflect" (the other side of the edge, without the
+        edge), "replicate" (the edge) or "circular" (the opposite end).
+    """
+    if mode not in ("constant", *_BORDERS):
+        known = ", ".join(("constant", *_BORDERS))
+        raise UserError(f"pad: mode={mode!r} is unknown; it is one of {known}")
+    if len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ShapeError(
-            f"pad: {tuple(pad)} does not fit a Tensor {x.shape}: give a width >= 0 for the left "
+            f"pad: {tuple(pad)} does not fit a Tensor {input.shape}: give a width for the left "
             "and the right of each axis, the last axis first"
         )
+    if mode != "constant" and value is not None:
+        raise UserError(f'pad: value={value} goes with mode="constant", not with "{mode}"')
     pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
-    widths = (*[(0, 0)] * (x.ndim - len(pairs)), *reversed(pairs))
-    y: Tensor = ops.PAD(x, widths=widths, value=value)
+    widths = (*[(0, 0)] * (input.ndim - len(pairs)), *reversed(pairs))
+    for axis, (left, right) in enumerate(widths):
+        n = input.shape[axis]
+        if n + left + right < 0 or (mode != "constant" and not n and left + right > 0):
+            raise ShapeError(f"pad: {(left, right)} does not fit axis {axis} of {input.shape}")
+        if mode != "constant" and (left or right):
+            places = _BORDERS[mode](axis, n, left, right)
+            input = input.index_select(axis, tensor(places, dtype=int64, device=input.device))
+    if mode != "constant":
+        return input
+    cut = [(min(left, 0), min(right, 0)) for left, right in widths]
+    if any(pair != (0, 0) for pair in cut):
+        kept = zip(cut, input.shape, strict=True)
+        input = input[tuple(slice(-left, n + right) for (left, right), n in kept)]
+    grown = tuple((max(left, 0), max(right, 0)) for left, right in widths)
+    y: Tensor = ops.PAD(input, widths=grown, value=0.0 if value is None else value)
     return y
+
+
+def _reflected(axis: int, n: int, left: int, right: int) -> list[int]:
+    if max(left, right) >= n:
+        raise ShapeError(f"pad: reflect by {(left, right)} needs a longer axis {axis} than {n}")
+    period = max(2 * (n - 1), 1)
+    return [min(i % period, period - i % period) for i in range(-left, n + right)]
+
+
+def _replicated(axis: int, n: int, left: int, right: int) -> list[int]:
+    return [min(max(i, 0), n - 1) for i in range(-left, n + right)]
+
+
+def _circular(axis: int, n: int, left: int, right: int) -> list[int]:
+    if max(left, right) > n:
+        raise ShapeError(f"pad: circular by {(left, right)} goes round axis {axis} of {n} twice")
+    return [i % n for i in range(-left, n + right)]
+
+
+_BORDERS = {"reflect": _reflected, "replicate": _replicated, "circular": _circular}
 
 
 def write_at(x: Tensor, value: Tensor, position: Tensor, dim: int) -> Tensor:
@@ -138,7 +239,7 @@ def write_at(x: Tensor, value: Tensor, position: Tensor, dim: int) -> Tensor:
 
 
 def layer_norm(
-    x: Tensor,
+    input: Tensor,
     normalized_shape: int | Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
@@ -146,8 +247,9 @@ def layer_norm(
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, whose sizes
     normalized_shape gives; var is the biased variance (Ba et al., arXiv 1607.06450)."""
+    x = input
     shape = _normalized("layer_norm", x, normalized_shape, weight, bias)
-    rows = x.reshape(*x.shape[: x.ndim - len(shape)], -1)
+    rows = x.reshape(*x.shape[: x.ndim - len(shape)], math.prod(shape))
     affine = [] if weight is None else [p.reshape(-1) for p in (weight, bias) if p is not None]
     y: Tensor = ops.LAYER_NORM(rows, *affine, eps=eps)
     y = y.reshape(x.shape)
@@ -155,7 +257,7 @@ def layer_norm(
 
 
 def rms_norm(
-    x: Tensor,
+    input: Tensor,
     normalized_shape: int | Sequence[int],
     weight: Tensor | None = None,
     eps: float | None = None,
@@ -163,6 +265,7 @@ def rms_norm(
     """x / sqrt(mean(x^2) + eps) * weight over the last axes; eps is by default the distance from 1
     to the next number of the dtype that is computed with, which is float32 for half precision
     (Zhang and Sennrich, arXiv 1910.07467)."""
+    x = input
     shape = _normalized("rms_norm", x, normalized_shape, weight)
     if x.dtype.is_half:  # its squares are too large or too small for 16 bits
         weight = None if weight is None else weight.to(float32)
@@ -193,108 +296,74 @@ def sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
     return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
-def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
-    """In training, zeros with probability p and x / (1 - p) elsewhere; otherwise x."""
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """In training, zeros with probability p and x / (1 - p) elsewhere; otherwise x. inplace: the
+    input becomes the result."""
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p = {p} must be between 0 and 1")
     if not training or p == 0:
-        return x
+        return input
     scale = 1 / (1 - p) if p < 1 else 0.0
-    return (x * scale).where(bernoulli_keep(x.shape, p, x.device), 0)
-
-
-# Losses ----------------------------------------------------------------------------------------
-
-
-def cross_entropy(
-    logits: Tensor,
-    targets: Tensor,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-) -> Tensor:
-    """-log softmax(logits)[target], where smoothing takes its share from the target and spreads it
-    over all classes.
-
-    logits: (N, C), (N, C, d1, ...) or (C,); targets: int32 or int64 of that shape without C.
-    ignore_index: targets of this value count for nothing, in the mean neither.
-    reduction: "mean" over the targets that count (NaN where none does), "sum", or "none".
-    """
-    axis = 0 if logits.ndim == 1 else 1
-    wanted = (*logits.shape[:axis], *logits.shape[axis + 1 :])
-    if not logits.ndim or targets.shape != wanted:
-        flat = logits.ndim > 2 and targets.shape == logits.shape[:-1]
-        hint = "; flatten both to (N, C) and (N,), for classes are axis 1" if flat else ""
-        raise ShapeError(
-            f"cross_entropy: logits {logits.shape} want targets {wanted}, not {targets.shape}{hint}"
-        )
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing {label_smoothing} must be in [0, 1]")
-    if logits.ndim > 2:
-        logits = logits.permute(0, *range(2, logits.ndim), 1)
-    losses: Tensor = ops.CROSS_ENTROPY(
-        logits, targets, ignore_index=ignore_index, label_smoothing=float(label_smoothing)
-    )
-    if reduction == "mean":
-        if losses.dtype.is_half:  # 16 bits hold no large sum
-            return (losses.to(float32).sum() / (targets != ignore_index).sum()).to(losses.dtype)
-        return losses.sum() / (targets != ignore_index).sum()
-    return _reduce("cross_entropy", losses, reduction)
-
-
-def mse_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """(x - target)^2; both of one shape. reduction: "mean", "sum" or "none"."""
-    if x.shape != target.shape:
-        raise ShapeError(
-            f"mse_loss: {x.shape} and {target.shape} differ; reshape or expand one of them"
-        )
-    if x.dtype.is_half:  # its squares are too large or too small for 16 bits
-        return mse_loss(x.to(float32), target.to(float32), reduction).to(x.dtype)
-    return _reduce("mse_loss", (x - target).square(), reduction)
-
-
-def _reduce(name: str, losses: Tensor, reduction: str) -> Tensor:
-    if reduction == "mean":
-        return losses.mean()
-    if reduction == "sum":
-        return losses.sum()
-    if reduction == "none":
-        return losses
-    raise ValueError(f'{name}: reduction must be "mean", "sum" or "none", not {reduction!r}')
+    y = (input * scale).where(bernoulli_keep(input.shape, p, input.device), 0)
+    return _placed(input, y, inplace)
 
 
 # Attention -------------------------------------------------------------------------------------
 
 
 def scaled_dot_product_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
-    """softmax(q k^T / sqrt(d_k) + mask) v: equation 1 of arXiv 1706.03762.
+    """softmax(scale q k^T + mask) v: equation 1 of arXiv 1706.03762.
 
-    q: (..., T, d_k); k: (..., S, d_k); v: (..., S, d_v); the result is (..., T, d_v).
-    attn_mask: broadcasts to (..., T, S): bool, True takes part; or of q's dtype, added to the
+    query: (..., T, d_k); key: (..., S, d_k); value: (..., S, d_v); the result is (..., T, d_v).
+    attn_mask: broadcasts to (..., T, S): bool, True takes part; or of query's dtype, added to the
         scores. A row to which a boolean mask leaves no key is zero.
     dropout_p: the share of weights that are dropped (always: pass 0.0 when not training).
     is_causal: query t sees keys up to t; may be joined with a mask.
+    scale: 1 / sqrt(d_k) by default.
+    enable_gqa: key and value have fewer heads (axis -3), each for as many heads of query in turn.
     """
+    if enable_gqa:
+        key, value = (_repeated(query, x) for x in (key, value))
+    scale = _scale(query) if scale is None else float(scale)
     if dropout_p > 0:
-        weights = attention_weights(q, k, attn_mask, is_causal)
-        return dropout(weights, dropout_p) @ v
+        weights = attention_weights(query, key, attn_mask, is_causal, scale)
+        return dropout(weights, dropout_p) @ value
     mask = () if attn_mask is None else (attn_mask,)
-    y: Tensor = ops.ATTENTION(q, k, v, *mask, scale=_scale(q), causal=is_causal)
+    y: Tensor = ops.ATTENTION(query, key, value, *mask, scale=scale, causal=is_causal)
     return y
 
 
+def _repeated(query: Tensor, x: Tensor) -> Tensor:
+    """Keys or values (..., heads, S, d) with each head as often as it serves heads of query."""
+    if query.ndim < 3 or x.ndim < 3 or not x.shape[-3] or query.shape[-3] % x.shape[-3]:
+        raise ShapeError(
+            f"attention: enable_gqa wants heads (axis -3) of query {query.shape} that are a "
+            f"multiple of those of {x.shape}"
+        )
+    *batch, heads, length, width = x.shape
+    times = query.shape[-3] // heads
+    wide = x.unsqueeze(-3).expand(*batch, heads, times, length, width)
+    return wide.reshape(*batch, heads * times, length, width)
+
+
 def attention_weights(
-    q: Tensor, k: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    q: Tensor,
+    k: Tensor,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
 ) -> Tensor:
     """What scaled_dot_product_attention multiplies v by: (..., T, S), rows that add up to 1."""
-    scores = (q * _scale(q)) @ k.mT
+    scores = (q * (_scale(q) if scale is None else scale)) @ k.mT
     allowed: Tensor | None = None
     if is_causal:
         queries, keys = (arange(n, device=q.device) for n in scores.shape[-2:])

@@ -9,51 +9,97 @@ from __future__ import annotations
 import math
 
 from ..creation import full_like, rand, randn
-from ..errors import ShapeError
+from ..errors import ShapeError, UserError
+from ..spelling import refuse
 from ..tensor import Tensor, no_grad
 
 
 @no_grad()
-def constant_(x: Tensor, value: float) -> Tensor:
-    """value everywhere."""
-    return x.assign(full_like(x, value))
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """val everywhere."""
+    return tensor.assign(full_like(tensor, val))
 
 
-def zeros_(x: Tensor) -> Tensor:
-    return constant_(x, 0.0)
+def zeros_(tensor: Tensor) -> Tensor:
+    return constant_(tensor, 0.0)
 
 
-def ones_(x: Tensor) -> Tensor:
-    return constant_(x, 1.0)
-
-
-@no_grad()
-def uniform_(x: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """Uniform in [low, high)."""
-    return x.assign(rand(x.shape, dtype=x.dtype, device=x.device) * (high - low) + low)
+def ones_(tensor: Tensor) -> Tensor:
+    return constant_(tensor, 1.0)
 
 
 @no_grad()
-def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: None = None) -> Tensor:
+    """Uniform in [a, b)."""
+    refuse("uniform_", generator=generator)
+    drawn = rand(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    return tensor.assign(drawn * (b - a) + a)
+
+
+@no_grad()
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: None = None) -> Tensor:
     """Normal with the given mean and standard deviation."""
-    return x.assign(randn(x.shape, dtype=x.dtype, device=x.device) * std + mean)
+    refuse("normal_", generator=generator)
+    drawn = randn(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    return tensor.assign(drawn * std + mean)
 
 
-def xavier_uniform_(x: Tensor, gain: float = 1.0) -> Tensor:
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: None = None) -> Tensor:
     """Uniform in +-gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
-    bound = gain * math.sqrt(6 / sum(_fans("xavier_uniform_", x)))
-    return uniform_(x, -bound, bound)
+    bound = gain * math.sqrt(6 / sum(_fans("xavier_uniform_", tensor)))
+    return uniform_(tensor, -bound, bound, generator)
 
 
-def xavier_normal_(x: Tensor, gain: float = 1.0) -> Tensor:
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: None = None) -> Tensor:
     """Normal with std gain * sqrt(2 / (fan_in + fan_out))."""
-    return normal_(x, 0.0, gain * math.sqrt(2 / sum(_fans("xavier_normal_", x))))
+    std = gain * math.sqrt(2 / sum(_fans("xavier_normal_", tensor)))
+    return normal_(tensor, 0.0, std, generator)
 
 
-def kaiming_uniform_(x: Tensor, gain: float = math.sqrt(2)) -> Tensor:
-    """Uniform in +-gain * sqrt(3 / fan_in); the default gain is ReLU's (He et al. 2015)."""
-    bound = gain * math.sqrt(3 / _fans("kaiming_uniform_", x)[0])
-    return uniform_(x, -bound, bound)
+def kaiming_uniform_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: None = None,
+) -> Tensor:
+    """Uniform in +-gain * sqrt(3 / fan), the gain that calculate_gain(nonlinearity, a) gives
+    (He et al. 2015). mode: "fan_in" keeps variances going forward, "fan_out" going backward."""
+    bound = math.sqrt(3) * _deviation("kaiming_uniform_", tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound, generator)
+
+
+def kaiming_normal_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: None = None,
+) -> Tensor:
+    """Normal with std gain / sqrt(fan): see kaiming_uniform_."""
+    std = _deviation("kaiming_normal_", tensor, a, mode, nonlinearity)
+    return normal_(tensor, 0.0, std, generator)
+
+
+_GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The factor that keeps variances after an activation; param is leaky_relu's slope, 0.01 by
+    default."""
+    if nonlinearity == "leaky_relu":
+        return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
+    if nonlinearity not in _GAINS:
+        known = ", ".join((*_GAINS, "leaky_relu"))
+        raise UserError(f"nonlinearity={nonlinearity!r} is unknown: it is one of {known}")
+    return _GAINS[nonlinearity]
+
+
+def _deviation(name: str, tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    fans = dict(zip(("fan_in", "fan_out"), _fans(name, tensor), strict=True))
+    if mode not in fans:
+        raise UserError(f'{name}: mode={mode!r} must be "fan_in" or "fan_out"')
+    return calculate_gain(nonlinearity, a) / math.sqrt(fans[mode])
 
 
 def _fans(name: str, x: Tensor) -> tuple[int, int]:

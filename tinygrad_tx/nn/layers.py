@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..creation import arange, ones, randn, zeros
 from ..errors import ShapeError
+from ..spelling import refuse
 from ..tensor import Tensor
 from . import functional as F  # noqa: N812
 from . import init
@@ -21,18 +22,25 @@ class Linear(Module):
     """x (..., in) -> (..., out): x W^T + b. weight (out, in) and bias (out,) start uniform in
     +-1/sqrt(in)."""
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
         self.in_features, self.out_features = in_features, out_features
         bound = 1 / math.sqrt(in_features) if in_features else 0.0
-        self.weight = Parameter(zeros(out_features, in_features))
+        self.weight = Parameter(zeros(out_features, in_features, dtype=dtype, device=device))
         init.uniform_(self.weight, -bound, bound)
         self.bias: Parameter | None = None
         if bias:
-            self.bias = Parameter(zeros(out_features))
+            self.bias = Parameter(zeros(out_features, dtype=dtype, device=device))
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight, self.bias)
 
     def describe(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
@@ -40,69 +48,127 @@ class Linear(Module):
 
 class Embedding(Module):
     """ids (...) -> the rows (..., embedding_dim) of weight (num_embeddings, embedding_dim), which
-    starts normal with standard deviation 1."""
+    starts normal with standard deviation 1, or is _weight. The row padding_idx starts as zeros and
+    gets no gradient."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Tensor | None = None,
+        _freeze: bool = False,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        refuse("Embedding", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.weight = Parameter(randn(num_embeddings, embedding_dim))
+        self.padding_idx: int | None = None
+        if padding_idx is not None:
+            self.padding_idx = F.padding_row("Embedding", padding_idx, num_embeddings)
+        weight = _weight
+        if weight is None:
+            weight = randn(num_embeddings, embedding_dim, dtype=dtype, device=device)
+            if self.padding_idx is not None:
+                weight[self.padding_idx] = 0.0
+        elif weight.shape != (num_embeddings, embedding_dim):
+            raise ShapeError(
+                f"Embedding: _weight {weight.shape} is not {(num_embeddings, embedding_dim)}"
+            )
+        self.weight = Parameter(weight, requires_grad=not _freeze)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids, self.weight)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.embedding(input, self.weight, self.padding_idx)
 
     def describe(self) -> str:
-        return f"{self.num_embeddings}, {self.embedding_dim}"
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
 
 
 class LayerNorm(Module):
-    """Mean 0 and variance 1 over the last axes, then * weight + bias; see F.layer_norm."""
+    """Mean 0 and variance 1 over the last axes, then * weight + bias; see F.layer_norm.
+    elementwise_affine=False: neither weight nor bias; bias=False: no bias."""
 
     def __init__(
-        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, bias: bool = True
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
     ) -> None:
-        self.normalized_shape = F.sizes(normalized_shape)
-        self.eps = eps
-        self.weight = Parameter(ones(self.normalized_shape))
-        self.bias = Parameter(zeros(self.normalized_shape)) if bias else None
+        shape = self.normalized_shape = F.sizes(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.weight = self.bias = None
+        if elementwise_affine:
+            self.weight = Parameter(ones(shape, dtype=dtype, device=device))
+            self.bias = Parameter(zeros(shape, dtype=dtype, device=device)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def describe(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, bias={self.bias is not None}"
+        affine = "" if self.elementwise_affine else ", elementwise_affine=False"
+        return f"{self.normalized_shape}, eps={self.eps}{affine}, bias={self.bias is not None}"
 
 
 class RMSNorm(Module):
-    """Root mean square 1 over the last axis, then * weight; see F.rms_norm."""
+    """Root mean square 1 over the last axes, then * weight; see F.rms_norm.
+    elementwise_affine=False: no weight."""
 
-    def __init__(self, dim: int, eps: float | None = None) -> None:
-        self.dim, self.eps = dim, eps
-        self.weight = Parameter(ones(dim))
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        shape = self.normalized_shape = F.sizes(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.weight: Parameter | None = None
+        if elementwise_affine:
+            self.weight = Parameter(ones(shape, dtype=dtype, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.dim, self.weight, self.eps)
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
     def describe(self) -> str:
-        return f"{self.dim}, eps={self.eps}"
+        affine = "" if self.elementwise_affine else ", elementwise_affine=False"
+        return f"{self.normalized_shape}, eps={self.eps}{affine}"
 
 
 class Dropout(Module):
-    """In training mode, zeros with probability p and x / (1 - p) elsewhere."""
+    """In training mode, zeros with probability p and x / (1 - p) elsewhere; see F.dropout."""
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         if not 0 <= p <= 1:
             raise ValueError(f"Dropout: p = {p} must be between 0 and 1")
-        self.p = p
+        self.p, self.inplace = p, inplace
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.p, self.training)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout(input, self.p, self.training, self.inplace)
 
     def describe(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p}{', inplace=True' if self.inplace else ''}"
 
 
 class ReLU(Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.relu()
+    """max(x, 0); see F.relu."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.relu(input, self.inplace)
+
+    def describe(self) -> str:
+        return "inplace=True" if self.inplace else ""
 
 
 class GELU(Module):
@@ -111,8 +177,8 @@ class GELU(Module):
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = approximate
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(x, self.approximate)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.gelu(input, self.approximate)
 
     def describe(self) -> str:
         return f"approximate={self.approximate!r}"
