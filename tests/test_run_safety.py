@@ -510,3 +510,23 @@ def test_damage_has_its_own_error(tmp_path: Path) -> None:
     path.write_bytes(flipped(path.read_bytes(), path.stat().st_size - 1))
     with pytest.raises(DamagedError, match="its checksum is not that of what was saved"):
         serialize.load(path)
+
+
+def test_info_of_damaged_metrics(run: Path, capsys: Capture) -> None:
+    path = run / "metrics.jsonl"
+    content = path.read_bytes()
+    assert main(["info", str(run)]) == 0
+    whole = capsys.readouterr().out
+    for spoilt in (b"\xff", b'{"step": 1', b"[1]", b'{"loss": 2}', b'{"step": "8", "loss": 1}',
+                   b'{"step": 8, "loss": "x"}', b'{"step": 8, "skipped": 0.5}', b"[" * 10_000,
+                   b'{"step": ' + b"1" * 5000 + b"}", b"", b'{"step": true}', b"null"):  # fmt: skip
+        path.write_bytes(spoilt + b"\n" + content)
+        assert main(["info", str(run)]) == 0
+        note = "damaged              metrics.jsonl, lines 1: left out here\n"
+        assert note in (shown := capsys.readouterr().out)
+        assert shown.replace(note, "") == whole
+    path.write_bytes(b'{"step": 8, "valid_loss": null, "bleu": null}\n')
+    assert main(["info", str(run)]) == 0
+    for at in range(0, len(content), 41):
+        path.write_bytes(flipped(content, at))
+        assert main(["info", str(run)]) == 0

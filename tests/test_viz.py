@@ -254,3 +254,35 @@ def test_importing_viz_loads_neither_graphviz_nor_matplotlib() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["a\\", "\\", 'q"', "<b>", "x\\\\", "n\\nb", "\\G"])
+def test_names_mean_themselves_in_dot(name: str) -> None:
+    """A backslash, a quote or <...> in a module's name is no mark of DOT's."""
+
+    class Inner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+
+        def forward(self, x: tx.Tensor) -> tx.Tensor:
+            return self.linear(x).relu()
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            setattr(self, name, Inner())
+
+        def forward(self, x: tx.Tensor) -> tx.Tensor:
+            out: tx.Tensor = getattr(self, name)(x)
+            return out
+
+    quoted = re.compile(r'"(?:[^"\\]|\\.)*"')
+    for depth in (0, 1, 2):
+        text = viz.graph(Named()(tx.ones(1, 2)).sum(), depth=depth).dot
+        left = quoted.sub("", re.sub(r"<<.*>>|=<[^>]*>", "", text))
+        assert '"' not in left and "\\" not in left
+        labels = re.findall(r"<b>(.*?)</b>", text)
+        assert not [label for label in labels if "\\" in label]
+    written = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    assert f"label={written}" in text

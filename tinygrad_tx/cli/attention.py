@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from tinygrad_tx.cli.command import Command, add_model
+from tinygrad_tx.cli.command import Command, add_model, path
 from tinygrad_tx.errors import UserError
 
 
 def _arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("sentence", help="to translate")
-    parser.add_argument("--png", required=True, metavar="FILE", help="picture; also .svg or .pdf")
+    parser.add_argument(
+        "--png", type=path, required=True, metavar="FILE", help="picture; also .svg or .pdf"
+    )
 
 
 def _run(args: Namespace) -> None:
@@ -27,9 +29,9 @@ def _run(args: Namespace) -> None:
     [[found]] = generate(model, [source], max_new_tokens=len(source) + 50)
     target = [tokenizer.bos_id, *found.tokens]
     maps = viz.attention_maps(model, source, target)
-    path = viz.draw_attention(maps, tokenizer.tokens(source), tokenizer.tokens(target), args.png)
+    drawn = viz.draw_attention(maps, tokenizer.tokens(source), tokenizer.tokens(target), args.png)
     print(tokenizer.decode(found.tokens))
-    print(f"{len(maps)} layers of heads are drawn in {path}")
+    print(f"{len(maps)} layers of heads are drawn in {drawn}")
 
 
 COMMAND = Command(

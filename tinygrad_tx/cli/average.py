@@ -6,12 +6,12 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from tinygrad_tx.cli.command import Command, count
+from tinygrad_tx.cli.command import Command, count, path
 from tinygrad_tx.errors import UserError
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR", help="a run directory")
+    parser.add_argument("directory", type=path, metavar="DIR", help="a run directory")
     parser.add_argument("--last", type=count, required=True, metavar="N", help="checkpoints")
 
 
@@ -36,7 +36,7 @@ def _run(args: Namespace) -> None:
         section = asdict(config.model)
         _, metadata = serialize.load_with_metadata(last[-1])
         require_belongings(last[-1], metadata, run.root, section)
-        of = {"of": " ".join(path.name for path in last), **belongings(run.root, section)}
+        of = {"of": " ".join(file.name for file in last), **belongings(run.root, section)}
         serialize.save(average(last), run.averaged, of)
     print(f"the average of {args.last} checkpoints is in {run.averaged}. Translate with\n")
     print(f"  tinygrad-tx translate --model {shlex.quote(str(run.averaged))}")

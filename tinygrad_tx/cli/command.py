@@ -21,17 +21,36 @@ class Command:
     run: Callable[[Namespace], None]
 
 
+LARGEST = 2**31 - 1  # of what is counted
+
+
 def count(text: str) -> int:
     """An argument that is a whole number, 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
-    return int(text)
+    return _whole(text, 1, LARGEST)
 
 
 def count_or_none(text: str) -> int:
     """An argument that is a whole number, 0 or more."""
-    if not text.isdecimal():
-        raise ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+    return _whole(text, 0, LARGEST)
+
+
+def seed(text: str) -> int:
+    """An argument that random numbers are made from."""
+    return _whole(text, 0, 2**63 - 1)
+
+
+def path(text: str) -> str:
+    """An argument that names a file or a directory."""
+    if not text:
+        raise ArgumentTypeError("the name is empty")
+    return text
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not text.isdecimal() or (len(text) < 20 and int(text) < least):
+        raise ArgumentTypeError(f"{text[:40]!r} is no whole number of {least} or more")
+    if len(text) >= 20 or int(text) > most:
+        raise ArgumentTypeError(f"{text[:40]} is too large; the most is {most}")
     return int(text)
 
 
@@ -57,5 +76,6 @@ def number(text: str) -> float:
 def add_model(parser: ArgumentParser) -> None:
     """--model, which most commands need."""
     parser.add_argument(
-        "--model", required=True, metavar="DIR", help="a run directory, or a weights file in one"
-    )
+        "--model", type=path, required=True, metavar="DIR",
+        help="a run directory, or a weights file in one",
+    )  # fmt: skip

@@ -6,14 +6,18 @@ import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
-from tinygrad_tx.cli.command import Command, add_model, count, number
+from tinygrad_tx.cli.command import Command, add_model, count, number, path
 from tinygrad_tx.cli.translate import translator_of
 
 
 def _arguments(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--src", required=True, metavar="FILE", help="sentences to translate")
-    parser.add_argument("--ref", required=True, metavar="FILE", help="their translations by hand")
+    parser.add_argument(
+        "--src", type=path, required=True, metavar="FILE", help="sentences to translate"
+    )
+    parser.add_argument(
+        "--ref", type=path, required=True, metavar="FILE", help="their translations by hand"
+    )
     parser.add_argument("--beam", type=count, metavar="N", help="hypotheses pursued; 1 is greedy")
     parser.add_argument(
         "--length-penalty", type=number, metavar="A", help="0 is none, 0.6 is usual with a beam"

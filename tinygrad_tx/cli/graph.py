@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from tinygrad_tx.cli.command import Command, count_or_none
+from tinygrad_tx.cli.command import Command, count_or_none, path
 
 _VOCABULARY = 100  # of a preset's model, which has no tokenizer; the picture is the same for any
 
@@ -13,9 +13,9 @@ _VOCABULARY = 100  # of a preset's model, which has no tokenizer; the picture is
 def _arguments(parser: ArgumentParser) -> None:
     of = parser.add_mutually_exclusive_group()
     of.add_argument("--preset", metavar="NAME", help="of a preset's model; default: tiny")
-    of.add_argument("--model", metavar="DIR", help="of the model in a run directory")
+    of.add_argument("--model", type=path, metavar="DIR", help="of the model in a run directory")
     parser.add_argument(
-        "--out", default="graph.svg", metavar="FILE",
+        "--out", type=path, default="graph.svg", metavar="FILE",
         help=".svg, .png, .pdf or .dot; default: graph.svg",
     )  # fmt: skip
     parser.add_argument(

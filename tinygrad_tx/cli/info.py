@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinygrad_tx.cli.command import Command
+from tinygrad_tx.cli.command import Command, path
 
 if TYPE_CHECKING:
     from tinygrad_tx.training.run import RunDirectory
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR", help="a run directory")
+    parser.add_argument("directory", type=path, metavar="DIR", help="a run directory")
 
 
 def _run(args: Namespace) -> None:
@@ -50,29 +50,36 @@ def _weights(run: RunDirectory) -> Iterator[tuple[str, str]]:
     from tinygrad_tx.models.loading import weights
     from tinygrad_tx.training.run import step_of
 
-    for path in (run.model, run.averaged):
-        if path.exists():
-            n = sum(tensor.numel() for tensor in weights(path).values())
-            yield path.name, f"{n:,} parameters"
-    steps = [str(step_of(path)) for path in run.checkpoints()]
+    for file in (run.model, run.averaged):
+        if file.exists():
+            n = sum(tensor.numel() for tensor in weights(file).values())
+            yield file.name, f"{n:,} parameters"
+    steps = [str(step_of(file)) for file in run.checkpoints()]
     yield "checkpoints", f"steps {', '.join(steps)}" if steps else "none yet"
 
 
 def _history(run: RunDirectory) -> Iterator[tuple[str, str]]:
-    from tinygrad_tx.training.metrics import read
+    from tinygrad_tx.training.metrics import examine
     from tinygrad_tx.training.progress import describe
 
-    rows = read(run.metrics)
+    rows, damaged = examine(run.metrics)
+    if damaged:
+        shown = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+        yield "damaged", f"{run.metrics.name}, lines {shown}: left out here"
     trained = [row for row in rows if "loss" in row]
     validated = [row for row in rows if "valid_loss" in row]
     if trained:
         yield "trained", describe(trained[-1])
     if validated:
-        yield "best loss", describe(min(validated, key=lambda row: row["valid_loss"] or 1e9))
-    if bleu := [row for row in validated if "bleu" in row]:
+        yield "best loss", describe(min(validated, key=lambda row: _or(row["valid_loss"], 1e9)))
+    if bleu := [row for row in validated if row.get("bleu") is not None]:
         yield "best BLEU", describe(max(bleu, key=lambda row: row["bleu"]))
     if final := [row for row in rows if "beam" in row]:
         yield "final", describe(final[-1])
+
+
+def _or(number: float | None, otherwise: float) -> float:
+    return otherwise if number is None else number
 
 
 COMMAND = Command(

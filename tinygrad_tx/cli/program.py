@@ -1,18 +1,28 @@
 """`tinygrad-tx`: reads the command line, runs a command, and turns errors into one line. In: the
 arguments. Out: an exit code: 0; 1 if the input or the environment is at fault; 2 for wrong usage;
-130 if interrupted.
+130 if interrupted and, in `train`, all is saved; 128 and the signal's number if a signal ended it.
 """
 
 from __future__ import annotations
 
-import io
 import os
+import signal
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
-from tinygrad_tx.cli import attention, average, doctor, evaluate, graph, info, train, translate
-from tinygrad_tx.cli.command import Command, count_or_none
+from tinygrad_tx.cli import (
+    attention,
+    average,
+    doctor,
+    evaluate,
+    graph,
+    info,
+    streams,
+    train,
+    translate,
+)
+from tinygrad_tx.cli.command import Command, seed
 from tinygrad_tx.creation import set_default_device
 from tinygrad_tx.errors import DeviceError, UserError
 from tinygrad_tx.random import manual_seed
@@ -32,48 +42,67 @@ COMMANDS: tuple[Command, ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; SystemExit for --help, --version and wrong usage, as argparse does it."""
-    args = _parser().parse_args(argv)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    try:
-        _prepare(args.device, args.seed)
-        args.run(args)
-        sys.stdout.flush()
-    except (UserError, DeviceError) as error:
-        print(f"tinygrad-tx: {error}", file=sys.stderr)
-        return 1
-    except MemoryError as error:
-        print(f"tinygrad-tx: out of memory ({error}); use smaller batches", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interrupt:
-        print(f"tinygrad-tx: interrupted{_told(interrupt)}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader (`| head`) has enough. Python would complain when it closes the stream.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with streams.usable():
+        try:
+            _run(argv)
+        except (UserError, DeviceError) as error:
+            return _failed(error)
+        except MemoryError as error:
+            return _failed(f"out of memory ({error}); use smaller batches")
+        except KeyboardInterrupt as interrupt:
+            _failed(f"interrupted{_told(interrupt)}")
+            return 128 + getattr(interrupt, "number", signal.SIGINT)
+        except BrokenPipeError:
+            pass  # the reader (`| head`) has enough
+        except OSError as error:
+            where = "" if error.filename is None else f" {error.filename}"
+            return _failed(f"cannot use{where}: {error.strerror or error}")
     return 0
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    given = list(sys.argv[1:] if argv is None else argv)
+    for number, text in enumerate(given, 1):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            shown = text.encode(errors="backslashreplace").decode()
+            raise UserError(f"argument {number} is not UTF-8 text: {shown}") from None
+    try:
+        args = _parser().parse_args(given)
+    except SystemExit:  # --help is a result, too
+        sys.stdout.flush()
+        raise
+    _prepare(args.device, args.seed)
+    args.run(args)
+    sys.stdout.flush()
+
+
+def _failed(reason: object) -> int:
+    """One line, whatever the reason has in it, and the exit code."""
+    print(f"tinygrad-tx: {' '.join(str(reason).splitlines())}", file=sys.stderr)
+    return 1
 
 
 def _told(interrupt: KeyboardInterrupt) -> str:
     return f": {interrupt}" if str(interrupt) else ""
 
 
-def _prepare(device: str, seed: int | None) -> None:
+def _prepare(device: str, number: int | None) -> None:
     if any(os.environ.get(name) for name in ("TX_HOST_FEATURES", "TX_NUM_THREADS", "TX_TARGET")):
         from tinygrad_tx.backends.native import team
 
         team.check_environment()
     set_default_device(device)
-    if seed is not None:
-        manual_seed(seed)
+    if number is not None:
+        manual_seed(number)
 
 
 def _parser() -> ArgumentParser:
     common = ArgumentParser(add_help=False)
     group = common.add_argument_group("everywhere")
     group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    group.add_argument("--seed", type=count_or_none, metavar="N", help="of all random numbers")
+    group.add_argument("--seed", type=seed, metavar="N", help="of all random numbers")
     parser = ArgumentParser(
         prog="tinygrad-tx",
         description="Train Transformers, translate with them, and look inside.",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 import time
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tinygrad_tx.cli.command import Command, count
+from tinygrad_tx.cli.command import Command, count, path
+from tinygrad_tx.cli.streams import OutputError
 from tinygrad_tx.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,21 +22,31 @@ _FILES = ("src", "tgt", "tsv", "valid_src", "valid_tgt", "valid_tsv")
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "config", nargs="?", metavar="CONFIG.toml", help="what config.toml of a run looks like"
+        "config",
+        type=path,
+        nargs="?",
+        metavar="CONFIG.toml",
+        help="what config.toml of a run looks like",
     )
     parser.add_argument("--preset", metavar="NAME", help="tiny (default), multi30k, base or big")
     files = parser.add_argument_group(
         "sentence pairs", "text files, one sentence a line, plain or .gz; by default a built-in "
         "English-Spanish corpus"
     )  # fmt: skip
-    files.add_argument("--src", metavar="FILE", help="sentences to translate from")
-    files.add_argument("--tgt", metavar="FILE", help="their translations, line by line")
-    files.add_argument("--tsv", metavar="FILE", help="both, with a tab between")
-    files.add_argument("--valid-src", metavar="FILE", help="the same, to validate with; by default")
-    files.add_argument("--valid-tgt", metavar="FILE", help="some training pairs are held out")
-    files.add_argument("--valid-tsv", metavar="FILE")
+    files.add_argument("--src", type=path, metavar="FILE", help="sentences to translate from")
+    files.add_argument("--tgt", type=path, metavar="FILE", help="their translations, line by line")
+    files.add_argument("--tsv", type=path, metavar="FILE", help="both, with a tab between")
+    files.add_argument(
+        "--valid-src", type=path, metavar="FILE", help="the same, to validate with; by default"
+    )
+    files.add_argument(
+        "--valid-tgt", type=path, metavar="FILE", help="some training pairs are held out"
+    )
+    files.add_argument("--valid-tsv", type=path, metavar="FILE")
     run = parser.add_argument_group("the run")
-    run.add_argument("--out", metavar="DIR", help="where to write; default: runs/PRESET-DATE")
+    run.add_argument(
+        "--out", type=path, metavar="DIR", help="where to write; default: runs/PRESET-DATE"
+    )
     run.add_argument("--max-steps", type=count, metavar="N", help="steps of the optimizer")
     run.add_argument("--epochs", type=count, metavar="N", help="passes over the data")
     run.add_argument("--resume", action="store_true", help="go on with the run in --out")
@@ -62,14 +74,19 @@ def _run(args: Namespace) -> None:
     config = _with_flags(base, args)
     date = time.strftime("%Y%m%d-%H%M%S")
     out = Path(args.out or f"runs/{config.preset}-{date}")
-    _print(train(config, out, resume=args.resume), out)
+    report = train(config, out, resume=args.resume)
+    try:
+        _print(report, out)
+    except OutputError as error:
+        raise OutputError(f"{error}; training is done, and its report is in {out}") from None
 
 
 def _with_flags(config: Config, args: Namespace) -> Config:
     """The configuration with what the flags say about it."""
     from tinygrad_tx.training.config import apply_overrides
 
-    given = {name: getattr(args, name) for name in _FILES}
+    # Absolute, for the run to go on from wherever it is resumed; and "none" is a file's name here.
+    given = {name: _absolute(getattr(args, name)) for name in _FILES}
     for prefix in ("", "valid_"):
         flag = "--" + prefix.replace("_", "-")
         src, tgt, tsv = (given[prefix + name] for name in ("src", "tgt", "tsv"))
@@ -77,7 +94,7 @@ def _with_flags(config: Config, args: Namespace) -> Config:
             raise UserError(f"{flag}tsv and {flag}src, {flag}tgt exclude each other: give one kind")
         if bool(src) != bool(tgt):
             raise UserError(f"{flag}src and {flag}tgt go together: give both")
-    changes = [f"data.{name}={path}" for name, path in given.items() if path]
+    changes = [f"data.{name}={file}" for name, file in given.items() if file]
     if given["src"] or given["tsv"]:
         changes.append("data.corpus=files")
         # What a configuration file says in the other form is replaced.
@@ -90,16 +107,21 @@ def _with_flags(config: Config, args: Namespace) -> Config:
     if args.seed is not None:
         changes.append(f"train.seed={args.seed}")
     config = apply_overrides(config, changes + args.set)
-    # Absolute, for the run to go on from wherever it is resumed.
-    paths = {name: getattr(config.data, name) for name in _FILES}
-    absolute = [f"data.{name}={Path(path).resolve()}" for name, path in paths.items() if path]
-    return apply_overrides(config, absolute)
+    in_config: dict[str, Any] = {n: _absolute(getattr(config.data, n)) for n in _FILES}
+    return replace(config, data=replace(config.data, **in_config))
+
+
+def _absolute(file: str | None) -> str | None:
+    try:
+        return file and str(Path(file).resolve())
+    except (OSError, RuntimeError):  # links in a circle, which reading will say
+        return file and str(Path(file).absolute())
 
 
 def _print(report: Report, out: Path) -> None:
     print(f"\n{report.text()}\n")
     print(f"The run is in {out}. Translate with\n")
-    print(f"  tinygrad-tx translate --model {shlex.quote(str(out))}")
+    print(f"  tinygrad-tx translate --model {shlex.quote(str(out))}", flush=True)
 
 
 COMMAND = Command(

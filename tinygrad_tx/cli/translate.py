@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinygrad_tx.cli.command import Command, add_model, count, count_or_none, number, positive
+from tinygrad_tx.cli.command import Command, add_model, count, count_or_none, number, path, positive
 from tinygrad_tx.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _TOGETHER = 512  # lines are read and sorted by length before they are cut into 
 def _arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument(
-        "file", nargs="?", default="-", metavar="FILE|-", help="default: standard input"
+        "file", type=path, nargs="?", default="-", metavar="FILE|-", help="default: standard input"
     )
     search = parser.add_argument_group("search", "by default as the run's config.toml says")
     search.add_argument("--beam", type=count, metavar="N", help="hypotheses pursued; 1 is greedy")
@@ -29,8 +29,8 @@ def _arguments(parser: ArgumentParser) -> None:
     )
     search.add_argument(
         "--n-best", type=count, default=1, metavar="N",
-        help="N lines for each line of input, best first: its number, a score and a text, with "
-        "tabs between",
+        help="above 1: the N best translations of each line, best first, each on a line of its "
+        "own: number of the input line, score and text, with tabs between",
     )  # fmt: skip
     search.add_argument("--sample", action="store_true", help="draw at random instead")
     search.add_argument(

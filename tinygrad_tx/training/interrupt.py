@@ -21,7 +21,7 @@ class Interrupted(KeyboardInterrupt):
     """A signal has ended the program, and nothing was saved. number: that of the signal."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__(f"{signal.Signals(number).name}, before the first step")
         self.number = number
 
 

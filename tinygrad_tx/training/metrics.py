@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from tinygrad_tx.errors import UserError
@@ -57,8 +58,35 @@ class Metrics:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics file; a torn last line is left out, a missing file has none."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    """The rows of a metrics file; damaged lines and a torn last one are left out, a missing file
+    has none."""
+    return examine(path)[0]
+
+
+def examine(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """The rows of a metrics file, and the numbers of the lines that are damaged. UserError if it
+    cannot be read."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    found = {number: _row(line) for number, line in enumerate(lines, 1)}
+    rows = [row for row in found.values() if row is not None]
+    return rows, [number for number, row in found.items() if row is None]
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The row that a line holds, or None if it is not one that `Metrics` has written."""
+    try:
+        row = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    texts = {"of"}
+    whole = {"step", "skipped"}
+    for key, value in row.items():
+        wanted = str if key in texts else int if key in whole else (int, float, NoneType)
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            return None
+    return row

@@ -4,8 +4,10 @@ the trainer tells of each step. Out: text on standard error.
 
 from __future__ import annotations
 
+import io
 import sys
 import time
+from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
 from tinygrad_tx.training.metrics import Row
@@ -30,10 +32,45 @@ class Progress(Protocol):
         """Nothing more comes."""
 
 
+class Forgiving(io.TextIOBase):
+    """A stream on which nothing fails: what cannot be written, to a full disk, a pipe whose reader
+    has left or a terminal that is gone, is lost. stream: None for one that was never there."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            if self._stream is not None:
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            if self._stream is not None:
+                self._stream.flush()
+
+    def isatty(self) -> bool:
+        with suppress(OSError, ValueError):
+            return self._stream is not None and self._stream.isatty()
+        return False
+
+    def fileno(self) -> int:
+        if self._stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._stream.fileno()
+
+
 def for_stream(stream: TextIO | None = None) -> Progress:
-    """The kind that suits the stream (standard error if not given): a bar on a terminal."""
-    stream = stream or sys.stderr
-    return Bar(stream) if stream.isatty() else Lines(stream)
+    """The kind that suits the stream (standard error if not given): a bar on a terminal that can
+    draw one. Training does not end because progress cannot be written."""
+    safe: Any = Forgiving(stream or sys.stderr)
+    if safe.isatty():
+        from rich.console import Console
+
+        if Console(file=safe).is_interactive:  # not where TERM is dumb
+            return Bar(safe)
+    return Lines(safe)
 
 
 class Lines:

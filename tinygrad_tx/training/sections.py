@@ -10,6 +10,7 @@ that there is no such thing.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from types import NoneType
@@ -53,14 +54,38 @@ class Kind:
         """`value`, a whole number made a float where one is due; UserError if it does not fit."""
         if value is None and self.optional:
             return None
-        if self.type is float and type(value) is int:
+        if self.type is float and type(value) is int and abs(value) <= _LARGEST:
             value = float(value)
         if type(value) is not self.type or (self.choices and value not in self.choices):
-            shown = "none" if value is None else value
-            raise UserError(f"{name} is {shown!r}; it must be {self.says}")
+            raise UserError(f"{name} is {_shown(value)}; it must be {self.says}")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise UserError(f"{name} is {_shown(value)}; it must be at most {_LARGEST}")
+        if isinstance(value, str) and (fault := _fault(value)):
+            raise UserError(f"{name} is {_shown(value)}; {fault}")
         if self.rule is not None and isinstance(value, int | float) and not self.rule.holds(value):
             raise UserError(f"{name} is {value}; it must be {self.rule.says}")
         return value
+
+
+_LARGEST = 2**63 - 1  # whole number
+
+
+def _shown(value: object) -> str:
+    """A value from outside, whatever it is, in a few words."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = 200
+    return "'none'" if value is None else shown.repr(value)
+
+
+def _fault(text: str) -> str | None:
+    """What is wrong with the name of a file, if anything is."""
+    if not text:
+        return "the name is empty"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "it must be text in UTF-8"
+    return "a name cannot hold the character NUL" if "\0" in text else None
 
 
 def _kind(hint: Any) -> Kind:

@@ -166,9 +166,10 @@ def _draw_frame(dot: Digraph, path: Path, looks: dict[Box, dict[str, str]]) -> N
         else:
             inner.setdefault(box.path[: len(path) + 1], {})[box] = look
     for child, looks_inside in inner.items():
-        with dot.subgraph(name="cluster_" + ".".join(child)) as frame:
-            frame.attr(label=child[-1], labeljust="l", fontname=_FONT, fontsize="12",
-                       style="rounded", color="#b0b0b0", tooltip=".".join(child))  # fmt: skip
+        name = ".".join(child)
+        with dot.subgraph(name=_text(f"cluster_{name}")) as frame:
+            frame.attr(label=_text(child[-1]), labeljust="l", fontname=_FONT, fontsize="12",
+                       style="rounded", color="#b0b0b0", tooltip=_text(name))  # fmt: skip
             _draw_frame(frame, child, looks_inside)
 
 
@@ -176,7 +177,7 @@ def _look(box: Box, shared: set[Node], roots: set[Node]) -> dict[str, str]:
     """The attributes of a box's DOT node."""
     node = box.nodes[0]
     where = " ".join(filter(None, (node.scope, node.line.replace("\\", "/"))))
-    look = {"tooltip": where or node.op.name}
+    look = {"tooltip": _text(where or node.op.name)}
     if box.is_data:
         what = "parameter" if node.requires_grad else "input" if node.op is INPUT else "data"
         what = f"shared {what}" if node in shared else what
@@ -193,10 +194,19 @@ def _look(box: Box, shared: set[Node], roots: set[Node]) -> dict[str, str]:
     return look
 
 
+def _text(text: str) -> str:
+    """Text that means itself: DOT takes backslashes, quotes and <...> for marks of its own."""
+    from graphviz import escape
+
+    escaped: str = escape(text)  # of a class of its own, by which the library knows it
+    return escaped
+
+
 def _label(head: str, *lines: str, bold: bool = True) -> str:
     """An HTML-like label: a head, and small lines under it."""
-    head = f"<b>{escape(head)}</b>" if bold else escape(head)
-    small = (f'<font point-size="9" color="#505050">{escape(line)}</font>' for line in lines)
+    first, *rest = (escape(line).replace("\\", "&#92;") for line in (head, *lines))
+    head = f"<b>{first}</b>" if bold else first
+    small = (f'<font point-size="9" color="#505050">{line}</font>' for line in rest)
     return f"<{'<br/>'.join((head, *small))}>"
 
 
