@@ -343,3 +343,20 @@ def test_a_forward_that_is_no_expression_is_called_as_it_is() -> None:
             assert "no scalar expression" in f.explain()
         finally:
             del tx.node.OPS[op.name]
+
+
+def test_a_failed_attempt_leaves_nothing_behind() -> None:
+    """x.exp() cannot take the sum of c and its own transpose in: nor does it read c for that."""
+    c = floats(64, 64)
+
+    def alone(x: tx.Tensor) -> tx.Tensor:
+        return x.exp()
+
+    def both(x: tx.Tensor) -> tuple[tx.Tensor, tx.Tensor]:
+        y = x.exp()
+        return y, (c * 3 + y.T) + c
+
+    x = floats(64, 64)
+    (wanted,) = calls(plan(alone, x))
+    found = next(call for call in calls(plan(both, x)) if "exp" in instrs(call.kernel))
+    assert found.kernel == wanted.kernel and len(found.reads) == 1

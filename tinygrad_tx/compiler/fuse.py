@@ -34,6 +34,7 @@ from .views import Buffer, Call, Shape, View, whole
 
 CHEAP = 4  # map instructions that are rather repeated than stored
 CHAIN = 16  # the same for one reader: it computes them instead, not once more
+LONGEST = 512  # instructions: a group that has more takes no other map
 FOLDED = 1 << 22  # elements of a value that depends on nothing: computed with the plan
 _COSTLY = frozenset(["exp", "log", "log1p", "expm1", "tanh", "sin", "cos", "erf", "pow", "sqrt"])
 
@@ -79,8 +80,13 @@ class Fuser:
     def _readers(self, node: Node) -> list[Node]:
         """What reads a value, also through reshapes."""
         found: list[Node] = []
-        for user in self.users[node]:
-            found += self._readers(user) if user.op in (ops.RESHAPE, REBOUND) else [user]
+        left = self.users[node][::-1]
+        while left:
+            user = left.pop()
+            if user.op in (ops.RESHAPE, REBOUND):
+                left += self.users[user][::-1]
+            else:
+                found.append(user)
         return found
 
     def run(self) -> Fused:
@@ -176,19 +182,39 @@ class Fuser:
     # Where values are ---------------------------------------------------------------------------
     def ready(self, node: Node) -> int:
         """The last unit that must have run before this value is there; -1: it is from the start."""
-        if node in self.unit_of:
-            return self.unit_of[node]
-        if node in self.folded or node.op in (INPUT, ops.FULL):
-            return -1
-        return max((self.ready(src) for src in node.srcs), default=-1)
+        latest, left = -1, [node]
+        while left:
+            node = left.pop()
+            unit = self.unit_of.get(node)
+            if unit is not None:
+                latest = max(latest, unit)
+            elif node not in self.folded and node.op not in (INPUT, ops.FULL):
+                left += node.srcs
+        return latest
 
     def view(self, node: Node) -> View:
         """Where a value lies; a group is asked to store it where it does not yet."""
-        if node not in self.places:
-            self.places[node] = self._view(node)
-        return self.places[node]
+        found = self.places.get(node)
+        if found is not None:
+            return found
+        moved = []  # by which movements it is made of what lies somewhere
+        while node not in self.places and not self._is_made(node):
+            moved.append(node)
+            node = node.srcs[0]
+        found = self.places.get(node)
+        if found is None:
+            found = self.places[node] = self._made_view(node)
+        for node in reversed(moved):
+            there = _moved(node, found)
+            found = self.places[node] = self._dense(node, found) if there is None else there
+        return found
 
-    def _view(self, node: Node) -> View:
+    def _is_made(self, node: Node) -> bool:
+        """Whether a value is computed, and no other's seen in another way."""
+        computed = node in self.folded or node in self.deferred or node in self.unit_of
+        return computed or node.op is ops.FULL
+
+    def _made_view(self, node: Node) -> View:
         if node in self.folded:
             return self._constant(node, self.folded[node])
         if node.op is ops.FULL:
@@ -204,15 +230,11 @@ class Fuser:
             self.deferred.remove(node)
             begun = self._begin(node)
             assert begun, "a deferred map has a scalar expression"
-        if node in self.unit_of:
-            group = self.units[self.unit_of[node]]
-            assert isinstance(group, Group)
-            target = fresh(node.dtype.name, node.shape, node)
-            group.store(group.members[node], target)
-            return target
-        src = self.view(node.srcs[0])
-        moved = _moved(node, src)
-        return self._dense(node, src) if moved is None else moved
+        group = self.units[self.unit_of[node]]
+        assert isinstance(group, Group)
+        target = fresh(node.dtype.name, node.shape, node)
+        group.store(group.members[node], target)
+        return target
 
     def _dense(self, node: Node, src: View) -> View:
         """A copy in row-major order, which every reshape can look at."""
@@ -284,16 +306,21 @@ class Fuser:
         return False
 
     def _try(self, group: Group, unit: int, node: Node, level: str) -> bool:
-        """Let a map join; False (and nothing has changed that matters) where it cannot."""
+        """Let a map join; False, and the group is as it was, where it cannot."""
+        if len(group.program.instrs) > LONGEST:
+            return False
+        mark = group.mark()
         inputs = []
         for src in node.srcs:
-            number = self.operand(group, unit, src, node.shape, level)
+            number = self._operand(group, unit, src, node.shape, level)
             if number is None:
+                group.back(mark)
                 return False
             inputs.append(number)
         try:
             result = group.program.map(node.op.forward, inputs, node.dtype.name, dict(node.attrs))
         except NoValue:
+            group.back(mark)
             return False
         self.take(group, unit, node, Member(result, level))
         return True
@@ -326,32 +353,52 @@ class Fuser:
 
     def take(self, group: Group, unit: int, node: Node, member: Member) -> None:
         """Unit number `unit`, a group, makes this value from now on."""
+        self.known(group, unit)
         group.members[node] = member
         group.nodes.append(node)
         self.unit_of[node] = unit
 
+    def known(self, group: Group, unit: int) -> None:
+        """Others may join where a group reads what they read."""
+        self.readers.update(dict.fromkeys(group.reading, unit))
+        group.reading.clear()
+
     def operand(self, group: Group, unit: int, src: Node, shape: Shape, level: str) -> int | None:
-        """The instruction for src, stretched to `shape`, inside a group; None where there is no
-        way without storing something first."""
-        if src in self.folded and src.op is not ops.ARANGE and prod(src.shape) == 1:
-            return group.program.const(np.asarray(self.folded[src]).reshape(()).item(), _name(src))
-        if src.op is ops.FULL:
-            return group.program.const(src.attrs["value"], _name(src))
-        inside = _inside(group, src)
-        if inside is not None:
-            return self._stretched(group, inside, src.shape, shape, level)
-        if self._counts_columns(group, src, level):
-            number = group.program.add("col", (), "int64")
-            return group.program.cast(number, _name(src))
-        if self.ready(src) >= unit:
-            return None
-        if src not in self.places and self.cheap(src):
-            return self._again(group, unit, src, shape, level)
+        """The instruction for src, stretched to `shape`, inside a group; None, and the group is as
+        it was, where there is no way without storing something first."""
+        mark = group.mark()
+        number = self._operand(group, unit, src, shape, level)
+        if number is None:
+            group.back(mark)
+        return number
+
+    def _operand(self, group: Group, unit: int, src: Node, shape: Shape, level: str) -> int | None:
+        """operand(), but what has been read on the way to None stays read."""
+        while True:
+            if src in self.folded and src.op is not ops.ARANGE and prod(src.shape) == 1:
+                value = np.asarray(self.folded[src]).reshape(()).item()
+                return group.program.const(value, _name(src))
+            if src.op is ops.FULL:
+                return group.program.const(src.attrs["value"], _name(src))
+            inside = _inside(group, src)
+            if inside is not None:
+                return self._stretched(group, inside, src.shape, shape, level)
+            if self._counts_columns(group, src, level):
+                number = group.program.add("col", (), "int64")
+                return group.program.cast(number, _name(src))
+            if self.ready(src) >= unit:
+                return None
+            if src in self.places or not self.cheap(src):
+                break
+            if src.op not in (ops.RESHAPE, REBOUND) or src.shape != shape:
+                return self._again(group, unit, src, shape, level)
+            src = src.srcs[0]
+            shape = src.shape
         view = self.view(src)
         if self.ready(src) >= unit:  # it had to be copied first
             return None
         if level == "element" and src.shape == shape:
-            self.readers[src] = unit
+            group.reading.append(src)
         return group.load(view.broadcast(shape), level)
 
     def _stretched(
@@ -390,10 +437,10 @@ class Fuser:
 
     def _work(self, node: Node, size: int, depth: int = 0) -> tuple[int, int] | None:
         """(map instructions, operands as large as `size` that they read); None: too much."""
+        while node.op in (ops.RESHAPE, REBOUND):
+            node = node.srcs[0]
         if node.op in (ops.FULL, CONST) or (node in self.folded and node.op is ops.ARANGE):
             return 0, 0
-        if node.op in (ops.RESHAPE, REBOUND):
-            return self._work(node.srcs[0], size, depth)
         full = int(2 * prod(node.shape) > size)
         if node in self.places or node in self.folded or node.op is INPUT:
             return 0, full
@@ -424,15 +471,12 @@ class Fuser:
 
     def _again(self, group: Group, unit: int, node: Node, shape: Shape, level: str) -> int | None:
         """A cheap value computed once more; one that lies somewhere is read."""
-        if node.op in (ops.RESHAPE, REBOUND) and node.shape == shape:
-            inner = node.srcs[0]
-            return self.operand(group, unit, inner, inner.shape, level)
         if node.op.kind != "map" or self._little(node):
             view = self.view(node)
             return None if self.ready(node) >= unit else group.load(view.broadcast(shape), level)
         inputs = []
         for src in node.srcs:
-            number = self.operand(group, unit, src, shape, level)
+            number = self._operand(group, unit, src, shape, level)
             if number is None:
                 return None
             inputs.append(number)

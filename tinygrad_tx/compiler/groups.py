@@ -52,6 +52,7 @@ class Group:
         self.members: dict[Node, Member] = {}
         self.nodes: list[Node] = []
         self.loads: list[Load] = []
+        self.reading: list[Node] = []  # values read element by element, not yet known to others
         self.stores: list[Store] = []
         self.reduces = False
 
@@ -60,6 +61,17 @@ class Group:
         if size == self.rows * self.columns:
             return "element"
         return "row" if size == self.rows else None
+
+    # Trying ---------------------------------------------------------------------------------------
+    def mark(self) -> tuple[int, int, int, int]:
+        """How far it has come: what back() goes back to."""
+        return len(self.program.instrs), len(self.loads), len(self.nodes), len(self.reading)
+
+    def back(self, mark: tuple[int, int, int, int]) -> None:
+        """Undo what has been read and computed since: an attempt has failed."""
+        instrs, loads, nodes, reading = mark
+        self.program.forget(instrs)
+        del self.loads[loads:], self.nodes[nodes:], self.reading[reading:]
 
     # Reading and writing ------------------------------------------------------------------------
     def load(self, view: View, level: str) -> int | None:

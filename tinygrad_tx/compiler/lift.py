@@ -23,6 +23,8 @@ from .lift_gelu import gelu
 from .rewrite import Roots, Rule, about, rewrite, share, use
 from .simplify import BEFORE_GRADIENTS, number
 
+DEEP = 8  # steps through reshapes, signs and roots: no way of writing a formula takes more
+
 
 def lift(roots: Roots, *, differentiable: bool = False) -> Roots:
     """The pass; `differentiable` as in rewrite.py. Duplicates go first: a rule compares nodes."""
@@ -149,20 +151,22 @@ def _quotient(node: Node) -> tuple[Node, Node] | None:
 
 def _power(node: Node) -> tuple[Node, float]:
     """(base, exponent): node as a power of a positive base, whatever reshapes are in between."""
-    node = _flat(node)
-    match node:
-        case Node(op=ops.SQRT, srcs=(x,)):
-            times = 0.5
-        case Node(op=ops.RSQRT, srcs=(x,)):
-            times = -0.5
-        case Node(op=ops.DIV, srcs=(one, x)) if number(one) == 1:
-            times = -1.0
-        case Node(op=ops.POW, srcs=(x, p)) if number(p) in (-1, -0.5, 0.5):
-            times = number(p)
-        case _:
-            return node, 1.0
-    base, exponent = _power(x)
-    return base, exponent * times
+    exponent = 1.0
+    for _ in range(DEEP):
+        node = _flat(node)
+        match node:
+            case Node(op=ops.SQRT, srcs=(x,)):
+                exponent *= 0.5
+            case Node(op=ops.RSQRT, srcs=(x,)):
+                exponent *= -0.5
+            case Node(op=ops.DIV, srcs=(one, x)) if number(one) == 1:
+                exponent *= -1.0
+            case Node(op=ops.POW, srcs=(x, p)) if number(p) in (-1, -0.5, 0.5):
+                exponent *= number(p)
+            case _:
+                break
+        node = x
+    return _flat(node), exponent
 
 
 # layer norm ------------------------------------------------------------------------------------
@@ -273,7 +277,7 @@ def cross_entropy(node: Node) -> Node | None:
 @about(ops.ADD, ops.SUB)
 def smoothed(node: Node) -> Node | None:
     """(1 - s) * cross_entropy(x) - s * mean(log_softmax(x)) -> cross_entropy(x, smoothing s)."""
-    terms = _terms(node, 1.0, 4)
+    terms = _terms(node)
     if len(terms) != 2 or not node.dtype.is_floating_point:
         return None
     for (loss, own), (total, spread) in (terms, terms[::-1]):
@@ -296,23 +300,29 @@ def smoothed(node: Node) -> Node | None:
     return None
 
 
-def _terms(node: Node, factor: float, depth: int) -> list[tuple[Node, float]]:
+def _terms(node: Node) -> list[tuple[Node, float]]:
     """What a sum is of, with the factors: through reshapes, signs and products with numbers."""
-    if not depth:
-        return [(node, factor)]
-    match node:
-        case Node(op=ops.ADD | ops.SUB, srcs=(a, b)) if a.shape == b.shape:
-            sign = factor if node.op is ops.ADD else -factor
-            return _terms(a, factor, depth - 1) + _terms(b, sign, depth - 1)
-        case Node(op=ops.NEG, srcs=(x,)):
-            return _terms(x, -factor, depth)
-        case Node(op=ops.RESHAPE, srcs=(x,)):
-            return _terms(x, factor, depth)
-        case Node(op=ops.MUL, srcs=(x, c) | (c, x)) if number(c) is not None:
-            return _terms(x, factor * number(c), depth)
-        case Node(op=ops.DIV, srcs=(x, c)) if number(c):
-            return _terms(x, factor / number(c), depth)
-    return [(node, factor)]
+    found: list[tuple[Node, float]] = []
+    left = [(node, 1.0, 4, DEEP)]  # how many sums deep, and how many steps between two of them
+    while left:
+        node, factor, depth, steps = left.pop()
+        match node:
+            case _ if not depth or not steps:
+                found.append((node, factor))
+            case Node(op=ops.ADD | ops.SUB, srcs=(a, b)) if a.shape == b.shape:
+                sign = factor if node.op is ops.ADD else -factor
+                left += [(b, sign, depth - 1, DEEP), (a, factor, depth - 1, DEEP)]
+            case Node(op=ops.NEG, srcs=(x,)):
+                left.append((x, -factor, depth, steps - 1))
+            case Node(op=ops.RESHAPE, srcs=(x,)):
+                left.append((x, factor, depth, steps - 1))
+            case Node(op=ops.MUL, srcs=(x, c) | (c, x)) if number(c) is not None:
+                left.append((x, factor * number(c), depth, steps - 1))
+            case Node(op=ops.DIV, srcs=(x, c)) if number(c):
+                left.append((x, factor / number(c), depth, steps - 1))
+            case _:
+                found.append((node, factor))
+    return found
 
 
 def _losses(x: Node, index: Node, like: Node) -> Node:

@@ -150,12 +150,18 @@ def _split(
 
 def _parts(condition: Node, wanted: bool) -> list[tuple[Node, bool]]:
     """Conditions, and what each must be for `condition` to be as wanted; all of them together."""
-    match condition:
-        case Node(op=ops.NOT, srcs=(x,)):
-            return _parts(x, not wanted)
-        case Node(op=op, srcs=(a, b)) if op is (ops.AND if wanted else ops.OR):
-            return _parts(a, wanted) + _parts(b, wanted)
-    return [(condition, wanted)]
+    found: list[tuple[Node, bool]] = []
+    left = [(condition, wanted)]
+    while left:
+        condition, wanted = left.pop()
+        match condition:
+            case Node(op=ops.NOT, srcs=(x,)):
+                left.append((x, not wanted))
+            case Node(op=op, srcs=(a, b)) if op is (ops.AND if wanted else ops.OR):
+                left += [(b, wanted), (a, wanted)]
+            case _:
+                found.append((condition, wanted))
+    return found
 
 
 def _is_causal(condition: Node, wanted: bool, shape: tuple[int, ...]) -> bool:

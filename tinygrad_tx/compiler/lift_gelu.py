@@ -20,6 +20,7 @@ _ARGUMENT: dict[str, Polynomial] = {  # of erf or tanh; x is variable 0
     ops.ERF.name: {(0,): sqrt(0.5)},
     ops.TANH.name: {(0,): _SLOPE, (0, 0, 0): _SLOPE * _CUBIC},
 }
+LOOKED_AT = 32  # nodes below a product: no way of writing it takes more
 _WHOLE: Polynomial = {(0,): 0.5, (0, 1): 0.5}  # 0.5 x (1 + erf or tanh)
 
 
@@ -43,19 +44,23 @@ def gelu(node: Node) -> Node | None:
 
 def _factors(node: Node) -> tuple[Node | None, list[Node]]:
     """The erf or tanh in a product, and the other factors, with and without their numbers."""
-    if node.op is ops.ERF or node.op is ops.TANH:
-        return node, []
-    if node.op is ops.ADD:
-        a, b = node.srcs
-        inner = b if number(a) is not None else a if number(b) is not None else None
-        return (None, []) if inner is None or inner.op is ops.ADD else _factors(inner)
-    if node.op is not ops.MUL and node.op is not ops.DIV:
-        return None, []
-    a, b = node.srcs
-    for inner, other in ((b, a), (a, b)):
-        curve, found = _factors(inner) if number(inner) is None else (None, [])
-        if curve is not None:
-            return curve, [*found, other, *(other.srcs if other.op in (ops.MUL, ops.DIV) else ())]
+    left: list[tuple[Node, list[Node]]] = [(node, [])]
+    for node, others in left:  # grows meanwhile: what is nearer comes first
+        if len(left) > LOOKED_AT:
+            break
+        if node.op is ops.ERF or node.op is ops.TANH:
+            return node, others
+        if node.op is ops.ADD:
+            a, b = node.srcs
+            inner = b if number(a) is not None else a if number(b) is not None else None
+            if inner is not None and inner.op is not ops.ADD:
+                left.append((inner, others))
+        elif node.op is ops.MUL or node.op is ops.DIV:
+            a, b = node.srcs
+            for inner, other in ((b, a), (a, b)):
+                if number(inner) is None:
+                    also = other.srcs if other.op in (ops.MUL, ops.DIV) else ()
+                    left.append((inner, [other, *also, *others]))
     return None, []
 
 

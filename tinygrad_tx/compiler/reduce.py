@@ -104,6 +104,7 @@ def _column_reduce(fuser: Fuser, node: Node, x: Node, outer: Shape, columns: int
 
 
 def _down(fuser: Fuser, group: Group, unit: int, node: Node, number: int) -> bool:
+    fuser.known(group, unit)
     result = group.program.add(node.op.name, (number,), node.dtype.name)
     group.nodes.append(node)
     chunks = group.chunks

@@ -37,6 +37,12 @@ class Program:
             self.instrs.append(Instr(op, args, dtype, value))
         return self._number[key]
 
+    def forget(self, count: int) -> None:
+        """Take away all instructions but the first `count`."""
+        while len(self.instrs) > count:
+            self.instrs.pop()
+            self._number.popitem()  # that of the same instruction: both grow together
+
     def const(self, value: Any, dtype: str) -> int:
         if ALL[dtype].is_half:
             return self.narrowed(self.const(float(ALL[dtype].np.type(value)), "float32"), dtype)
