@@ -153,7 +153,7 @@ def _reduction(name: str) -> None:
     def reduce(m: Machine, x: Any, y: Any, k: int) -> Any:
         if not x.ndim:
             return getattr(x.to(m.dtype), name)()
-        return getattr(x.to(m.dtype) + 0.0, name)(axes(k, x.ndim), keepdim=bool(k >> 4 & 1))
+        return getattr(x.to(m.dtype) + 0.0, name)(dim=axes(k, x.ndim), keepdim=bool(k >> 4 & 1))
 
     STEPS[name] = reduce
 

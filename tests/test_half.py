@@ -319,14 +319,23 @@ def test_exact_functions_are_equal_in_every_mode(name: str, dtype: tx.DType) -> 
             np.testing.assert_array_equal(bits(got), bits(want))
 
 
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "sgd": lambda p: tx.optim.SGD(p, 0.5),
+    "momentum": lambda p: tx.optim.SGD(p, 0.1, momentum=0.9),
+    "adam": lambda p: tx.optim.Adam(p, 1e-2),
+    "adamw": lambda p: tx.optim.AdamW(p, 1e-2),
+}
+
+
 @halves
-@pytest.mark.parametrize("mode", MODES)
-def test_training(dtype: tx.DType, mode: str) -> None:
+@modes
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training(name: str, dtype: tx.DType, mode: str) -> None:
     """Embedding, norm, attention, dropout, loss, clipping and optimizers on parameters of 16 bits:
     losses as float32's to the dtype's precision."""
-    wide, narrow = (_losses(d, lambda p: tx.optim.SGD(p, 0.5), mode) for d in (tx.float32, dtype))
+    wide, narrow = (_losses(d, OPTIMIZERS[name], mode) for d in (tx.float32, dtype))
     assert narrow[-1] < narrow[0] - 0.2
-    np.testing.assert_allclose(narrow, wide, rtol=40 * dtype.eps)
+    np.testing.assert_allclose(narrow, wide, rtol=20 * dtype.eps)
 
 
 def _losses(dtype: tx.DType, make: Callable[..., Any], mode: str) -> list[float]:
@@ -362,9 +371,30 @@ def _losses(dtype: tx.DType, make: Callable[..., Any], mode: str) -> list[float]
 
 
 @halves
+@modes
+def test_an_optimizer_remembers_in_float32(dtype: tx.DType, mode: str) -> None:
+    """The square of a gradient of 1e-4 is 0 in float16, and so is eps; Adam's first step is lr."""
+    p = tx.tensor([1.0, -1.0]).to(dtype).requires_grad_()
+    optimizer = tx.optim.Adam([p], lr=0.25)
+
+    def step(scale: tx.Tensor) -> None:
+        (p * scale).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    running(step, mode)(tx.tensor([1e-4, -1e-4]).to(dtype))
+    assert p.tolist() == [0.75, -0.75] and p.dtype == dtype
+    assert all(m.dtype == tx.float32 for m in optimizer.moments[0].values())
+    state = optimizer.state_dict()
+    again = tx.optim.Adam([p], lr=0.25)
+    again.load_state_dict(state)
+    assert again.state_dict()["exp_avg_sq.0"].tolist() == state["exp_avg_sq.0"].tolist()
+
+
+@halves
 def test_the_ways_in_and_out(dtype: tx.DType, tmp_path: Path) -> None:
     x = tx.tensor([[1.5, -2.25], [math.inf, 0.0]]).to(dtype)
-    assert f"dtype=tx.{dtype.name}" in repr(x) and "1.5" in repr(x)
+    assert repr(x[0]) == f"tensor([ 1.5 , -2.25], dtype=tx.{dtype.name})"
     assert x.tolist() == [[1.5, -2.25], [math.inf, 0.0]] and x[0, 1].item() == -2.25
     tx.save({"x": x}, tmp_path / "x.safetensors")
     again = tx.load(tmp_path / "x.safetensors")["x"]
@@ -378,6 +408,27 @@ def test_the_ways_in_and_out(dtype: tx.DType, tmp_path: Path) -> None:
     drawn = tx.rand(1000, dtype=dtype)
     assert drawn.dtype == dtype and drawn.min().item() >= 0 and drawn.max().item() < 1
     assert abs(tx.randn(1000, dtype=dtype).float().mean().item()) < 0.2
+
+
+@halves
+def test_dlpack(dtype: tx.DType) -> None:
+    """There and back, also bfloat16, which NumPy has not."""
+    x = tx.tensor([[1.5, -2.25, 3.0], [math.inf, 0.0, 1e-3]]).to(dtype)
+    back = tx.from_dlpack(x)
+    assert back.dtype == dtype and bits(back).tolist() == bits(x).tolist()
+    torch = pytest.importorskip("torch")
+    there = torch.from_dlpack(x)
+    assert there.dtype == getattr(torch, dtype.name) and there.tolist() == x.tolist()
+    back = tx.from_dlpack(there.T)
+    assert back.dtype == dtype and back.tolist() == x.T.tolist()
+
+
+@pytest.mark.filterwarnings("error")
+@halves
+def test_numbers_that_are_too_large_are_infinite(dtype: tx.DType) -> None:
+    large = 1e5 if dtype == tx.float16 else 1e39
+    x = tx.ones(1, dtype=dtype)
+    assert (x + large).tolist() == [math.inf] and x.clip(max=large).tolist() == [1.0]
 
 
 def test_the_two_halves_together_are_float32() -> None:

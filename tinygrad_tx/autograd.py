@@ -203,7 +203,7 @@ def _vjp(node: Node, got: Slots, reaches: set[Node]) -> list[Tensor | None]:
         )
         y = tuple(wrap(apply(ITEM, (node,), {"i": i})) for i in range(len(node.spec)))
     with scope(node.scope):
-        if op.kind in WIDENED:
+        if op.kind in WIDENED and any(src.dtype.itemsize == 2 for src in node.srcs):
             g, y = _widened(g), _widened(y)
             with set_grad_enabled(True):  # a decomposition is differentiated by its inputs
                 xs = [_widened(x) for x in xs]

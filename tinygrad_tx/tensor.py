@@ -147,7 +147,8 @@ class Tensor(Methods):
     def __dlpack__(self, **options: Any) -> Any:
         self._value("__dlpack__")
         # Consumers may write: they get memory of their own.
-        return self.node.array.copy().__dlpack__(**options)
+        array = self.node.array.copy()
+        return backends.get(self.device).to_dlpack(array, **options)
 
     def __dlpack_device__(self) -> Any:
         self._value("__dlpack__")
@@ -195,6 +196,8 @@ class Tensor(Methods):
             text = f"<traced, shape={node.shape}>"
         else:
             value = backends.get(node.device).to_host(node.array)
+            if node.dtype.is_half:  # NumPy prints numbers of its own types side by side
+                value = value.astype(np.float32)
             text = np.array2string(value, separator=", ", prefix="tensor(")
         notes = [text]
         if node.dtype not in (float32, int64, bool_):

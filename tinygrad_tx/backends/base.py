@@ -59,6 +59,10 @@ class Backend(ABC):
     def from_dlpack(self, external: Any) -> Array:
         """An array over the memory of any object with __dlpack__ on this device."""
 
+    def to_dlpack(self, array: Array, **options: Any) -> Any:
+        """A DLPack capsule of an array that nobody else holds."""
+        return array.__dlpack__(**options)
+
     @abstractmethod
     def synchronize(self) -> None:
         """Wait until all queued work is done, so that it can be timed."""
@@ -116,6 +120,9 @@ class Backend(ABC):
 
     def scalar(self, value: float, dtype: DType) -> Any:
         """A constant that takes part in arithmetic with its own dtype."""
+        if dtype.is_half:  # what is too large is infinite, without a warning
+            with np.errstate(over="ignore"):
+                return dtype.np.type(value)
         return dtype.np.type(value)
 
     def erf(self, x: Array) -> Array:

@@ -35,7 +35,18 @@ class NumpyBackend(Backend):
         return view
 
     def from_dlpack(self, external: Any) -> Array:
-        return np.from_dlpack(external)
+        if isinstance(external, np.ndarray):
+            return np.from_dlpack(external)
+        from . import dlpack
+
+        return dlpack.imported(external)
+
+    def to_dlpack(self, array: Array, **options: Any) -> Any:
+        if array.dtype.name != "bfloat16":
+            return array.__dlpack__(**options)
+        from . import dlpack
+
+        return dlpack.exported(array, **options)
 
     def synchronize(self) -> None:
         """NumPy has no queue."""

@@ -53,7 +53,8 @@ class Optimizer:
         nothing but the count of all.
     skipped: 0-d int64 Tensor, the steps that were not, because the gradients' norm was infinite or
         NaN: such a step changes no parameter, no moment, and counts for nothing else.
-    moments: what is remembered of each parameter, in the order of the groups.
+    moments: what is remembered of each parameter, in the order of the groups; in float32 where the
+        parameter has 16 bits, as is the step: the new parameter is rounded once.
     """
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
@@ -77,7 +78,7 @@ class Optimizer:
         self.step_count = tensor(0, dtype=int64, device=device)
         self.skipped = tensor(0, dtype=int64, device=device)
         self.moments = [
-            {name: zeros_like(p) for name in self._moments(group)}
+            {name: zeros_like(p, dtype=_wide(p)) for name in self._moments(group)}
             for group in self.param_groups
             for p in group["params"]
         ]
@@ -99,7 +100,12 @@ class Optimizer:
                 scalars = _Scalars(self._scalars(group, taken))
             for i, (p, grad, moments) in enumerate(members):
                 if grad is not None:
-                    self._take(p, grad, finite, moments, group, scalars.of(p, i))
+                    # Of 16 bits only the parameter itself: a square of a gradient needs more.
+                    wide = p.detach().to(float32) if p.dtype.is_half else p
+                    numbers = scalars.of(wide, i)
+                    self._take(wide, grad.to(wide.dtype), finite, moments, group, numbers)
+                    if wide is not p:
+                        p.assign(wide.to(p.dtype))
             if any(lacking):
                 group.missed.assign(group.missed + one * tensor(lacking, device=one.device))
         self.step_count.assign(self.step_count + one)
@@ -206,6 +212,11 @@ class _Scalars:
             made = {name: ops.UNBIND(x) if x.ndim else x for name, x in cast}
             self._made[p.dtype] = made
         return {name: x[i] if isinstance(x, tuple) else x for name, x in made.items()}
+
+
+def _wide(p: Tensor) -> DType:
+    """The dtype that a parameter's step is computed in."""
+    return float32 if p.dtype.is_half else p.dtype
 
 
 def require(name: str, value: Any, holds: bool, wanted: str) -> None:
