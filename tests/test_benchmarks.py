@@ -16,6 +16,7 @@ from benchmarks import (
     compile_time,
     contenders,
     decode,
+    eager,
     kernels,
     memory,
     ours,
@@ -36,7 +37,7 @@ from benchmarks.works import (
 )
 
 TINY = ("tiny", "tiny-gpt")
-PROGRAMS = (train_step, decode, compile_time, memory, kernels)
+PROGRAMS = (train_step, decode, compile_time, memory, kernels, eager)
 ALONE = ["--against", ""]
 
 
@@ -261,3 +262,12 @@ def test_two_checkouts_take_turns(tmp_path: Path) -> None:
     assert times.keys() == {"before", "now"} and times["now"]["ratio"] == 1
     with pytest.raises(SystemExit):
         paired.main(["--before", str(tmp_path)])
+
+
+def test_eager(tmp_path: Path) -> None:
+    before = str(Path(__file__).parents[1])  # a checkout beside itself
+    arguments = [*ALONE, "--repeats", "1", "--before", before, "--out", str(tmp_path)]
+    assert eager.main(arguments) == 0
+    found = result(tmp_path)
+    assert list(found["cases"]) == list(eager.CASES)
+    assert all(set(row) == {"tx", "before"} for row in found["cases"].values())

@@ -15,9 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinygrad_tx"
 FLOORS = {
-    **dict.fromkeys(("dtypes", "errors", "locks", "atomic", "version"), 0),
+    **dict.fromkeys(("dtypes", "errors", "locks", "mistakes", "atomic", "version"), 0),
     "backends": 1,
-    **dict.fromkeys(("half", "node", "ops"), 2),
+    **dict.fromkeys(("half", "node", "ops", "rules"), 2),
     # 3: every other file beside __init__.py
     "compiler": 4,
     **dict.fromkeys(("nn", "optim"), 5),

@@ -14,6 +14,7 @@ from . import tree
 from .dtypes import float32
 from .errors import GradError
 from .half import WIDENED
+from .mistakes import explain
 from .node import (
     ITEM,
     RELEASED,
@@ -208,7 +209,7 @@ def _vjp(node: Node, got: Slots, reaches: set[Node]) -> list[Tensor | None]:
             with set_grad_enabled(True):  # a decomposition is differentiated by its inputs
                 xs = [_widened(x) for x in xs]
         if op.vjp is not None:
-            grads = op.vjp(g, y, *xs, **node.attrs)
+            grads = _asked(node, "vjp", op.vjp, (g, y, *xs))
         else:
             grads = _by_decomposition(node, g, xs, reaches)
         if not isinstance(grads, (tuple, list)) or len(grads) != len(xs):
@@ -217,7 +218,7 @@ def _vjp(node: Node, got: Slots, reaches: set[Node]) -> list[Tensor | None]:
                 "inputs; None says that there is none"
             )
         return [
-            _unbroadcast(node, grad() if callable(grad) else grad, x, src)
+            _unbroadcast(node, _wanted(node, grad) if callable(grad) else grad, x, src)
             if src in reaches
             else None
             for src, x, grad in zip(node.srcs, xs, grads, strict=True)
@@ -229,6 +230,24 @@ def _widened(x: Any) -> Any:
     if isinstance(x, tuple):
         return tuple(map(_widened, x))
     return x.to(float32) if x.dtype.itemsize == 2 else x
+
+
+def _asked(node: Node, role: str, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
+    """What a function of a node's op says; OpError where it is not written for being asked so."""
+    try:
+        return function(*given, **node.attrs)
+    except Exception as error:
+        explain(error, node.op.name, role, function, given, node.attrs)
+        raise
+
+
+def _wanted(node: Node, grad: Callable[[], Any]) -> Any:
+    """A gradient that was given as a function."""
+    try:
+        return grad()
+    except Exception as error:
+        explain(error, node.op.name, "vjp (a gradient given as a function)", grad)
+        raise
 
 
 def _by_decomposition(node: Node, g: Any, xs: list[Tensor], reaches: set[Node]) -> list[Any]:
@@ -245,7 +264,7 @@ def _by_decomposition(node: Node, g: Any, xs: list[Tensor], reaches: set[Node]) 
             if src in reaches:
                 xs[i] = COPY(xs[i])
                 leaves.append(xs[i].node)
-        out = node.op.decompose(*xs, **node.attrs)
+        out = _asked(node, "decompose", node.op.decompose, tuple(xs))
     outs, gs = (out, g) if isinstance(out, tuple) else ((out,), (g,))
     pairs = [(o.node, c) for o, c in zip(outs, gs, strict=True) if o.node.requires_grad]
     found = gradients(

@@ -7,7 +7,7 @@ Python or NumPy scalar is weak, and so is a 0-d Tensor against one that has dime
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class DType:
     def __repr__(self) -> str:
         return f"tx.{self.name}_" if self.kind == "b" else f"tx.{self.name}"
 
-    @property
+    @cached_property
     def np(self) -> np.dtype[Any]:
         """The NumPy dtype."""
         return _numpy_dtype(self.name)

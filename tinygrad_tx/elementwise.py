@@ -242,7 +242,7 @@ class Elementwise(Handle):
         return _t(ops.NOT(self))
 
     def _both_bool(self, other: Any) -> bool:
-        if self.dtype is not bool_:
+        if self.node.spec[1] is not bool_:
             return False
         other_is = isinstance(other, Elementwise) and other.dtype is bool_
         return other_is or isinstance(other, (bool, np.bool_))

@@ -30,6 +30,11 @@ class RangeError(DTypeError, ValueError, OverflowError):
     ValueError where it is NaN.)"""
 
 
+class OpError(TypeError, ValueError):
+    """The record of an op does not hold together, or the op is called in a way that it is not
+    written for; the message names the op and which of its functions."""
+
+
 class DeviceError(RuntimeError):
     """Devices are mixed in one op, or a device is not available."""
 

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from itertools import count
-from operator import index
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 from weakref import ref
 
 import numpy as np
@@ -23,17 +23,21 @@ import numpy as np
 from . import backends
 from .backends import Array
 from .dtypes import DType, as_dtype, require_fit, result_type, weak_dtype
-from .errors import DeferredIndexError, DeviceError, DTypeError, ShapeError, TraceError
+from .errors import DeviceError, DTypeError, ShapeError, TraceError
 from .half import computing
+from .mistakes import broken, check_record, explain
+from .rules import DEFAULT_RULES, promised
+from .rules import Spec as Spec
+from .rules import axes as axes
+from .rules import broadcast_shape as broadcast_shape
+from .rules import floating as floating
+from .rules import numeric as numeric
+from .rules import reduced as reduced
+from .rules import reducing as reducing
+from .rules import require_floating as require_floating
+from .rules import whole as whole
 
 Attrs = Mapping[str, Any]
-
-
-class Spec(NamedTuple):
-    """What is known of a result before it exists."""
-
-    shape: tuple[int, ...]
-    dtype: DType
 
 
 class Op:
@@ -53,6 +57,8 @@ class Op:
     decompose: (*inputs, **attrs) -> the same result by simpler ops, on Tensors: the oracle of a
         fused op, and its gradient where there is no vjp.
     promote: which inputs of a map op are brought to a common dtype (all by default).
+
+    ours: whether it belongs to this package, or a user made it.
     """
 
     def __init__(
@@ -66,7 +72,11 @@ class Op:
         decompose: Callable[..., Any] | None = None,
         promote: tuple[int, ...] | None = None,
     ) -> None:
-        rule = rule or _DEFAULT_RULES.get(kind)
+        self.ours = getattr(forward, "__module__", "").startswith(f"{__package__}.")
+        check_record(name, kind, forward=forward, rule=rule, vjp=vjp, decompose=decompose)
+        if not self.ours and name in OPS and OPS[name].ours:
+            raise ValueError(f'Op "{name}": a built-in op has this name; choose another')
+        rule = rule or DEFAULT_RULES.get(kind)
         if rule is None:
             raise ValueError(
                 f'Op "{name}": kind "{kind}" needs rule=, a function (op, *nodes, **attrs) that '
@@ -93,19 +103,31 @@ class Op:
             if not isinstance(keepdims, (bool, np.bool_)):
                 raise DTypeError(f"{self.name}: keepdims must be a bool, not {keepdims!r}")
             attrs["axis"] = axes(self.name, attrs.get("axis"), len(nodes[0].shape))
-            out = Handle.wrap(apply(self, nodes, attrs))
-            return out if keepdims else out.squeeze(attrs["axis"])
+            node = apply(self, nodes, attrs)
+            return Handle.wrap(node if keepdims else _squeezed(node, attrs["axis"]))
         node = apply(self, nodes, attrs)
-        if isinstance(node.spec, Spec):
+        if type(node.spec) is Spec:
             return Handle.wrap(node)
         if node.op is LEAF:  # computed, and nothing is recorded: each output is data
-            parts = zip(node.spec, node.array, strict=True)
+            specs: Any = node.spec
+            parts = zip(specs, node.array, strict=True)
             made = (Node(LEAF, (), {}, spec, node.device, array=array) for spec, array in parts)
             return tuple(Handle.wrap(part) for part in made)
         return tuple(Handle.wrap(apply(ITEM, (node,), {"i": i})) for i in range(len(node.spec)))
 
 
 OPS: dict[str, Op] = {}
+
+
+def _squeezed(node: Node, axis: tuple[int, ...]) -> Node:
+    """A reduction's result without the axes that it went over."""
+    if not axis:
+        return node
+    shape = tuple(n for i, n in enumerate(node.shape) if i not in axis)
+    if node.op is not LEAF:
+        return apply(OPS["reshape"], (node,), {"shape": shape})
+    array = node.array.reshape(shape)  # computed, and nothing is recorded
+    return Node(LEAF, (), {}, Spec(shape, node.dtype), node.device, array=array)
 
 
 class Node:
@@ -322,34 +344,45 @@ def guarded(owner: Any, attribute: str) -> Any:
 def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     """One use of op: computed now, or recorded where a trace is current.
 
-    Raises what the op's rule raises (ShapeError, DTypeError) and DeviceError for mixed devices.
+    Raises what the op's rule raises (ShapeError, DTypeError), DeviceError for mixed devices, and
+    OpError where the op's record is wrong.
     """
-    device = srcs[0].device if srcs else attrs["device"]
-    for src in srcs:
-        if src.device != device:
-            raise DeviceError(
-                f"{op.name}: one input is on {device}, another on {src.device}; "
-                f'move one with .to("{device}")'
-            )
-    spec = op.rule(op, *srcs, **attrs)
-    lands = attrs.get("target", device)
-    needs_grad = (
-        _GRAD.get()
-        and any(src.requires_grad for src in srcs)
-        and (not isinstance(spec, Spec) or spec.dtype.kind == "f")
-    )
+    asks = False
+    if srcs:
+        device = srcs[0].device
+        for src in srcs:
+            if src.device != device:
+                raise DeviceError(
+                    f"{op.name}: one input is on {device}, another on {src.device}; "
+                    f'move one with .to("{device}")'
+                )
+            if src.requires_grad:
+                asks = True
+    else:
+        device = attrs["device"]
+    try:
+        spec = op.rule(op, *srcs, **attrs)
+    except Exception as error:
+        explain(error, op.name, "rule", op.rule, (op, *srcs), attrs)
+        raise
+    if not op.ours:
+        promised(op, spec)
+    lands = attrs.get("target", device) if attrs else device
+    needs_grad = asks and _GRAD.get() and (type(spec) is not Spec or spec[1].kind == "f")
     trace = _TRACE.get()
     if trace is not None:
         return Node(
             op, srcs, attrs, spec, lands, requires_grad=needs_grad, trace=trace, line=user_line()
         )
+    arrays = []
     for src in srcs:
         if src.array is None:
             raise TraceError(
                 "a Tensor made inside a compiled function is used after its trace; "
                 "return it from the function instead"
             )
-    array = execute(op, device, [src.array for src in srcs], attrs, spec)
+        arrays.append(src.array)
+    array = execute(op, device, arrays, attrs, spec)
     if needs_grad:
         return Node(op, srcs, attrs, spec, lands, array=array, requires_grad=True)
     return Node(LEAF, (), {}, spec, lands, array=array)
@@ -360,39 +393,31 @@ def execute(
 ) -> Any:
     """Run an op's forward on the device of its inputs and hold it to its rule."""
     xp = backends.get(device)
-    with xp.quiet(), naming(op):
-        out = computing(op, arrays, spec)(xp, *arrays, **attrs)
-    xp = backends.get(attrs.get("target", device))
+    if not op.ours:
+        arrays = [xp.frozen(array) for array in arrays]
+    try:
+        with xp.quiet():
+            out = computing(op, arrays, spec)(xp, *arrays, **attrs)
+    except Exception as error:
+        explain(error, op.name, "forward", op.forward, (xp, *arrays), attrs)
+        raise
+    if "target" in attrs:
+        xp = backends.get(attrs["target"])
     if isinstance(spec, Spec):
-        return _held(op, xp.asarray(out), spec)
-    return tuple(_held(op, xp.asarray(o), s) for o, s in zip(out, spec, strict=True))
-
-
-class naming:  # noqa: N801
-    """Puts an op's name before an IndexError: a forward does not know it."""
-
-    __slots__ = ("op",)
-
-    def __init__(self, op: Op | None = None) -> None:
-        self.op = op
-
-    def __enter__(self) -> naming:
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        if self.op is None or isinstance(error, DeferredIndexError):  # that one is named
-            return
-        if isinstance(error, IndexError):
-            raise IndexError(f"{self.op.name}: {error}") from None
-
-
-def _held(op: Op, array: Array, spec: Spec) -> Array:
-    if array.shape != spec.shape or array.dtype != spec.dtype.np:
+        array = xp.asarray(out)
+        if array.shape != spec[0] or array.dtype != spec[1].np:
+            raise broken(op.name, array, spec)
+        return array
+    if not isinstance(out, (tuple, list)) or len(out) != len(spec):
+        many = f"{len(out)}" if isinstance(out, (tuple, list)) else "no tuple of"
         raise ShapeError(
-            f"{op.name}: the forward made {array.dtype} {array.shape}, "
-            f"its rule promises {spec.dtype.name} {spec.shape}"
+            f"{op.name}: the forward made {many} results, its rule promises {len(spec)}"
         )
-    return array
+    found = tuple(map(xp.asarray, out))
+    for array, one in zip(found, spec, strict=True):
+        if array.shape != one[0] or array.dtype != one[1].np:
+            raise broken(op.name, array, one)
+    return found
 
 
 def leaf(array: Array, dtype: DType, device: str, *, requires_grad: bool = False) -> Node:
@@ -414,12 +439,20 @@ def rebound(node: Node, *, requires_grad: bool) -> Node:
 
 def constant(value: Any, dtype: DType, device: str) -> Node:
     """A scalar as a 0-d node, known to the compiler by its value."""
+    trace = _TRACE.get()
+    if trace is None:
+        # 0.0 and -0.0 are one key, but not one number.
+        known = _scalar_leaf if value else _scalar_leaf.__wrapped__
+        return known(value, dtype, device, _SCOPE.get())
     attrs = {"value": value, "dtype": dtype, "device": device}
-    array = None
-    if _TRACE.get() is None:
-        array = backends.get(device).scalar(value, dtype)
-        return Node(LEAF, (), {}, Spec((), dtype), device, array=array)
-    return Node(CONST, (), attrs, Spec((), dtype), device, trace=_TRACE.get())
+    return Node(CONST, (), attrs, Spec((), dtype), device, trace=trace)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _scalar_leaf(value: Any, dtype: DType, device: str, scope: str) -> Node:
+    """A scalar's node outside of traces; one for all its uses in a module."""
+    array = backends.get(device).scalar(value, dtype)
+    return Node(LEAF, (), {}, Spec((), dtype), device, array=array)
 
 
 def cast(node: Node, dtype: DType) -> Node:
@@ -433,10 +466,9 @@ def cast(node: Node, dtype: DType) -> Node:
 
 def _lift(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
     """Tensors, arrays and scalars as nodes on one device; a map op's brought to one dtype."""
-    if inputs and all(isinstance(i, Handle) for i in inputs):  # by far the commonest case
-        ready = tuple(i.node for i in inputs)
-        if op.kind != "map" or all(n.dtype is ready[-1].dtype for n in ready):
-            return ready
+    ready = _alike(op, inputs)
+    if ready is not None:
+        return ready
     nodes: list[Node | None] = [i.node if isinstance(i, Handle) else None for i in inputs]
     device = next((n.device for n in nodes if n is not None), None)
     if device is None:
@@ -466,6 +498,32 @@ def _lift(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
     return tuple(n for n in nodes if n is not None)
 
 
+def _alike(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...] | None:
+    """The commonest case: Tensors, of one dtype where op is a map; and, where that is a floating
+    one, Python numbers. None where it is another."""
+    together, dtype, found = op.kind == "map", None, []
+    for value in inputs:
+        if isinstance(value, Handle):
+            node = value.node
+            if dtype is None:
+                dtype = node.spec[1]
+            elif together and node.spec[1] is not dtype:
+                return None
+            found.append(node)
+        elif together and op.promote is None and type(value) in (float, int, bool):
+            found.append(value)
+        else:
+            return None
+    if dtype is None:
+        return None
+    if len(found) == sum(isinstance(x, Node) for x in found):
+        return tuple(found)
+    if dtype.kind != "f":  # type: ignore[union-attr]
+        return None
+    device = next(x.device for x in found if isinstance(x, Node))
+    return tuple(x if isinstance(x, Node) else constant(x, dtype, device) for x in found)
+
+
 _PACKAGE = __file__.rpartition(os.sep)[0]
 
 
@@ -480,79 +538,6 @@ def user_line() -> str:
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
-
-
-# Rules ---------------------------------------------------------------------------------------
-
-
-def axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
-    """`axis` as a sorted tuple of distinct non-negative ints; ShapeError where it does not fit."""
-    if axis is None:
-        return tuple(range(ndim))
-    given = axis if isinstance(axis, (tuple, list)) else (axis,)
-    if any(type(a) is not int for a in given):
-        given = tuple(whole(f"{name}: an axis", a) for a in given)
-    for a in given:
-        if not -max(ndim, 1) <= a < max(ndim, 1):
-            raise ShapeError(f"{name}: axis {a} is outside a Tensor of {ndim} dimensions")
-    found = sorted({int(a) % ndim for a in given} if ndim else set())
-    if ndim and len(found) != len(given):
-        raise ShapeError(f"{name}: axis {given} names a dimension twice")
-    return tuple(found)
-
-
-def whole(what: str, value: Any) -> int:
-    """value as an int; DTypeError for what is none: a bool is no number of a dimension."""
-    if not isinstance(value, (bool, np.bool_)) and hasattr(value, "__index__"):
-        return index(value)
-    raise DTypeError(f"{what} must be an int, not {value!r}")
-
-
-def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that all shapes broadcast to; ShapeError naming them."""
-    first = shapes[0]
-    if all(shape == first for shape in shapes):
-        return first
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:
-        text = " and ".join(map(str, shapes))
-        raise ShapeError(
-            f"{name}: shapes {text} do not broadcast: counted from the right, sizes must be equal "
-            "or 1; did you mean a reshape or unsqueeze?"
-        ) from None
-
-
-def numeric(op: Op, *nodes: Node, **attrs: Any) -> Spec:
-    """Rule of a map op on any dtype, which the result has."""
-    return Spec(broadcast_shape(op.name, *(n.shape for n in nodes)), nodes[-1].dtype)
-
-
-def floating(op: Op, *nodes: Node, **attrs: Any) -> Spec:
-    """Rule of a map op on floating dtypes only: the default."""
-    require_floating(op, *nodes)
-    return numeric(op, *nodes)
-
-
-def reducing(op: Op, x: Node, *, axis: tuple[int, ...], **attrs: Any) -> Spec:
-    """Rule of a reduction of floating dtypes, whose axes are kept as 1: the default."""
-    require_floating(op, x)
-    return Spec(reduced(x.shape, axis), x.dtype)
-
-
-def reduced(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(1 if i in axis else n for i, n in enumerate(shape))
-
-
-def require_floating(op: Op, *nodes: Node) -> None:
-    for node in nodes:
-        if node.dtype.kind != "f":
-            raise DTypeError(
-                f"{op.name} needs a floating dtype, not {node.dtype.name}: use .float() first"
-            )
-
-
-_DEFAULT_RULES: dict[str, Callable[..., Any]] = {"map": floating, "reduce": reducing}
 
 
 # Structural ops: data, constants, one output of several, a change of dtype ---------------------

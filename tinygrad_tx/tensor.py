@@ -19,6 +19,7 @@ from .dtypes import DType, as_dtype, bool_, float16, float32, float64, int32, in
 from .errors import DTypeError, GradError, ShapeError, TraceError
 from .methods import Methods
 from .node import (
+    _TRACE,
     MOVE,
     Handle,
     Node,
@@ -51,7 +52,7 @@ class Tensor(Methods):
     @property
     def node(self) -> Node:
         """The node it stands for now."""
-        trace = current_trace()
+        trace = _TRACE.get()
         return self._node if trace is None else trace.read(self)
 
     def _point(self, node: Node) -> None:

@@ -71,6 +71,10 @@ class Backend(ABC):
     def settle(self) -> None:
         """Raise what has been found out of order since the host last waited: see checked()."""
 
+    def frozen(self, array: Array) -> Array:
+        """The array for a forward that is not trusted not to write into it."""
+        return array
+
     def asarray(self, value: Any) -> Array:
         """What a forward returned, as an array (NumPy returns scalars for 0-d results)."""
         return value if isinstance(value, self.module.ndarray) else self.module.asarray(value)

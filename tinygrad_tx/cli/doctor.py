@@ -9,7 +9,6 @@ import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 from tinygrad_tx.cli.command import Command
 from tinygrad_tx.errors import DeviceError
@@ -59,6 +58,9 @@ def _findings() -> Iterator[tuple[str, str]]:
 
 
 def _version(package: str) -> str | None:
+    # Imported here, for every command imports this file, and it takes as long as all others.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

@@ -24,7 +24,8 @@ from ..backends.native import library
 from ..backends.native.target import Target
 from ..dtypes import ALL
 from ..half import computing
-from ..node import OPS, naming
+from ..mistakes import explain, naming
+from ..node import OPS
 from . import check, debug
 from .arena import ARENA
 from .explain import explained
@@ -257,9 +258,15 @@ class Execution(Recording):
         (call,) = launch.calls
         node = call.nodes[0]
         xp = backends.get(node.device)
-        with xp.quiet(), naming(node.op):
-            arrays = [self.look(view) for view in call.reads]
-            out = computing(node.op, arrays, node.spec)(xp, *arrays, **node.attrs)
+        arrays = [self.look(view) for view in call.reads]
+        if not node.op.ours:
+            arrays = [xp.frozen(array) for array in arrays]
+        try:
+            with xp.quiet():
+                out = computing(node.op, arrays, node.spec)(xp, *arrays, **node.attrs)
+        except Exception as error:
+            explain(error, node.op.name, "forward", node.op.forward, (xp, *arrays), node.attrs)
+            raise
         outs = out if isinstance(out, tuple) else (out,)
         for view, value in zip(call.writes, outs, strict=True):
             np.copyto(self.look(view), value)

@@ -13,6 +13,7 @@ do is called as it is (Opaque).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -64,7 +65,7 @@ class Fuser:
         self.constants: dict[Buffer, Any] = {}
         self.packed: dict[Any, View] = {}  # made by calls.py, for products that share an operand
         self.refusals: list[str] = []
-        self.expressed: dict[Any, bool] = {}
+        self.refused: dict[Any, str] = {}
         self.deferred: set[Node] = set()  # cheap maps that nobody has asked to be stored
         self.readers: dict[Node, int] = {}  # the last group that reads a value element by element
         self.columns: list[int] = []  # groups along rows that may take more
@@ -107,8 +108,9 @@ class Fuser:
         elif not self._native(node):
             self._opaque(node, "it is empty")
         elif node.op.kind == "map":
-            if not (self._expresses(node) and self._map(node)):
-                self._opaque(node, "its forward has no scalar expression")
+            why = self._refuses(node)
+            if why or not self._map(node):
+                self._opaque(node, f"its forward has no scalar expression{': ' * bool(why)}{why}")
         elif node.op in REDUCTIONS:
             if not reduce(self, node):
                 self._opaque(node, "these axes lie apart")
@@ -117,14 +119,22 @@ class Fuser:
             if made is None or not made(self, node):
                 self._opaque(node, "no kernel does this")
 
-    def _expresses(self, node: Node) -> bool:
-        """Whether a map's forward makes sense for single elements; asked once for each use."""
+    def _refuses(self, node: Node) -> str:
+        """Why a map's forward makes no sense for single elements, if so; asked once for each use.
+        A user who wrote a forward as a map is told."""
         dtypes = tuple(map(_name, node.srcs))
         key = node.op, dtypes, repr(node.attrs)
-        if key not in self.expressed:
-            attrs = dict(node.attrs)
-            self.expressed[key] = Program.expresses(node.op.forward, dtypes, attrs)
-        return self.expressed[key]
+        if key not in self.refused:
+            why = Program.refuses(node.op.forward, dtypes, dict(node.attrs))
+            self.refused[key] = why
+            if why and not node.op.ours:
+                warnings.warn(
+                    f"the map op {node.op.name} is called as it is and not compiled: {why}; write "
+                    "its forward with arithmetic and xp functions of single elements, or make it "
+                    "an op of another kind",
+                    stacklevel=2,
+                )
+        return self.refused[key]
 
     def _native(self, node: Node) -> bool:
         specs = [node.spec] if isinstance(node.spec, Spec) else list(node.spec)

@@ -16,7 +16,8 @@ import numpy as np
 
 from .. import backends, tree
 from ..half import computing
-from ..node import CONST, INPUT, Graph, Node, Spec, execute, leaf, naming
+from ..mistakes import naming
+from ..node import CONST, INPUT, Graph, Node, Spec, execute, leaf
 from ..tensor import Tensor
 from .explain import named
 from .inputs import Inputs, Match

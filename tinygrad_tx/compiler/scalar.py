@@ -72,15 +72,15 @@ class Program:
         return self.add("cast", (self.cast(number, "float32"),), dtype, _LOOSE)
 
     @staticmethod
-    def expresses(forward: Any, dtypes: tuple[str, ...], attrs: dict[str, Any]) -> bool:
-        """Whether a map op's forward can be made of instructions."""
+    def refuses(forward: Any, dtypes: tuple[str, ...], attrs: dict[str, Any]) -> str:
+        """Why a map op's forward cannot be made of instructions; empty where it can."""
         trial = Program()
         inputs = [trial.add("load", (), dtype, i) for i, dtype in enumerate(dtypes)]
         try:
             trial.map(forward, inputs, dtypes[0], attrs)
-        except NoValue:
-            return False
-        return True
+        except NoValue as reason:
+            return str(reason)
+        return ""
 
     def map(self, forward: Any, inputs: list[int], dtype: str, attrs: dict[str, Any]) -> int:
         """Call a map op's forward on the instructions `inputs`; the number of the result."""

@@ -1,0 +1,115 @@
+"""What is said when an op's record is wrong, or an op is called wrongly: one line, by its name.
+
+In: an exception out of one of a record's functions, and what the function was called with. Out:
+OpError in its place, where the cause can be told. Called by node.py and autograd.py, when something
+has failed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from .errors import DeferredIndexError, OpError, ShapeError
+
+KINDS = ("map", "reduce", "move", "matmul", "gather", "random", "create", "fused", "opaque")
+_INNER = ("leaf", "released", "scan", "transfer")  # the engine's own
+
+
+def check_record(name: Any, kind: Any, **functions: Any) -> None:
+    """Raise TypeError or ValueError for a record of an op that cannot be meant."""
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"Op: a name is a str, not {name!r}")
+    if kind not in (*KINDS, *_INNER):
+        raise ValueError(f'Op "{name}": no kind {kind!r}{near(kind, KINDS)}')
+    for role, function in functions.items():
+        if not callable(function) and (role == "forward" or function is not None):
+            raise TypeError(f'Op "{name}": {role}= must be a function, not {function!r}')
+
+
+def near(name: Any, known: Collection[str]) -> str:
+    """ "; did you mean a, b?", or what there is."""
+    found = get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(found)}?" if found else f"; there are {', '.join(known)}"
+
+
+def explain(
+    error: Exception,
+    op: str,
+    role: str,
+    function: Callable[..., Any] | None = None,
+    given: tuple[Any, ...] = (),
+    attrs: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise what a user can act on in the place of an error of op's `role` (forward, rule, vjp or
+    decompose), called as function(*given, **attrs). Return where the error says it by itself."""
+    if isinstance(error, (OpError, DeferredIndexError)):  # they are named
+        return
+    if isinstance(error, IndexError):
+        raise IndexError(f"{op}: {error}") from None
+    if isinstance(error, TypeError) and function is not None:
+        why = _misfit(function, given, attrs or {})
+        if why:
+            raise OpError(f"{op}: its {role} {why}") from None
+    if isinstance(error, AttributeError) and (what := _kind(error.obj)):
+        known = [name for name in dir(error.obj) if not name.startswith("_")]
+        hint = near(error.name, known)
+        hint = hint if hint.startswith("; did") else "; see docs/extending.md for what it has"
+        raise OpError(
+            f"{op}: its {role} asks {what} for {error.name}, which it has not{hint}"
+        ) from (None)
+    if role == "forward" and isinstance(error, ValueError) and "read-only" in str(error):
+        raise OpError(
+            f"{op}: its forward writes into one of its inputs, which others hold, too: copy it "
+            "first, as in x = x.copy()"
+        ) from None
+    error.add_note(f"in the {role} of the op {op}")
+
+
+class naming:  # noqa: N801
+    """Explains an error inside by the op, whose name a forward does not know."""
+
+    __slots__ = ("op",)
+
+    def __init__(self, op: Any = None) -> None:
+        self.op = op
+
+    def __enter__(self) -> naming:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
+        if self.op is not None and isinstance(error, Exception):
+            explain(error, self.op.name, "forward")
+
+
+def broken(op: str, array: Any, spec: Any) -> ShapeError:
+    """The error of a forward that made something else than its rule promised."""
+    return ShapeError(
+        f"{op}: the forward made {array.dtype} {array.shape}, "
+        f"its rule promises {spec.dtype.name} {spec.shape}"
+    )
+
+
+def _misfit(function: Callable[..., Any], given: tuple[Any, ...], attrs: Mapping[str, Any]) -> str:
+    """Why a function cannot be called like this; empty where it can."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a built-in function
+        return ""
+    try:
+        signature.bind(*given, **attrs)
+    except TypeError as why:
+        named = [f"{name}={value!r}" for name, value in attrs.items()]
+        return (
+            f"is written for {signature}, but called with {len(given)} arguments"
+            f"{' and ' * bool(named)}{', '.join(named)}: {why}; attributes are passed by name"
+        )
+    return ""
+
+
+def _kind(owner: Any) -> str:
+    """What a record's functions are handed, in words; empty for what is none of it."""
+    kinds = {"Backend": "xp", "Handle": "a Tensor", "Node": "a node"}
+    return next((kinds[c.__name__] for c in type(owner).__mro__ if c.__name__ in kinds), "")
