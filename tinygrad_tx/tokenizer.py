@@ -12,25 +12,27 @@ same piece as one in the middle, and taken off again in decoding.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Self, get_args
 
-from tinygrad_tx import atomic
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_tx import atomic, vocabulary
 from tinygrad_tx.errors import UserError
+from tinygrad_tx.vocabulary import SPECIALS, Kind
 
 if TYPE_CHECKING:
     import tokenizers
 
-Kind = Literal["bpe", "word", "char"]
-
 PAD, BOS, EOS, UNK = range(4)
-SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 UNKNOWN = "⁇"
-_WORDS = r" ?\p{L}[\p{L}\p{M}]*| ?\p{N}| ?[^\s\p{L}\p{N}]|\s"
-_CHARACTERS = r"[\s\S]"
+
+
+Ints = NDArray[np.int32]
+Indices = NDArray[np.int64]
 
 
 class Tokenizer:
@@ -44,6 +46,7 @@ class Tokenizer:
         self._core = core
         self._spaced = bool(core.normalizer) and core.normalizer.normalize_str("x") == " x"
         self.vocab_size = core.get_vocab_size()
+        self._words: _Words | None = None
 
     @classmethod
     def train(
@@ -53,11 +56,13 @@ class Tokenizer:
         vocab_size: int = 8000,
         lowercase: bool = False,
         min_frequency: int = 2,
+        counted: vocabulary.Counted = lambda n: None,
     ) -> Self:
         """Learn a vocabulary from texts, read once; the same texts give the same tokenizer.
 
         `vocab_size` is the most it may hold, specials included; `min_frequency` how often a piece
-        must occur to be in it. Raises UserError for an unknown kind or too small a size.
+        must occur to be in it. `counted` is told now and then how many texts have been read. Raises
+        UserError for an unknown kind or too small a size.
         """
         if kind not in get_args(Kind):
             raise UserError(f"unknown tokenizer {kind!r}; choose from {', '.join(get_args(Kind))}")
@@ -66,13 +71,7 @@ class Tokenizer:
             raise UserError(
                 f"vocab_size {vocab_size} is too small: {kind} needs {smallest} or more"
             )
-        core, trainer = _untrained(kind, vocab_size, lowercase, min_frequency)
-        core.train_from_iterator(texts, trainer=trainer)
-        # The library would find its special tokens inside texts; as plain entries of the vocabulary
-        # they cannot be spelled, for "<" and letters are never one piece.
-        state = json.loads(core.to_str())
-        state["added_tokens"] = []
-        return cls(_library().Tokenizer.from_str(json.dumps(state)))
+        return cls(vocabulary.learn(texts, kind, vocab_size, lowercase, min_frequency, counted))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -84,7 +83,7 @@ class Tokenizer:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise UserError(f"cannot read the tokenizer {path}: {reason}") from error
         try:
-            core = _library().Tokenizer.from_str(text)
+            core = vocabulary.library().Tokenizer.from_str(text)
         except Exception as error:  # the library raises bare Exception
             raise UserError(f"{path} is damaged or no tokenizer: {error}") from error
         if [core.token_to_id(token) for token in SPECIALS] != [PAD, BOS, EOS, UNK]:
@@ -95,7 +94,16 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write tokenizer.json, whole or not at all."""
-        atomic.write_bytes(path, self._core.to_str(pretty=True).encode())
+        atomic.write_bytes(path, self.dumps().encode())
+
+    def dumps(self) -> str:
+        """What `save` writes."""
+        return self._core.to_str(pretty=True)
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        """The tokenizer of which `dumps` gave the text."""
+        return cls(vocabulary.library().Tokenizer.from_str(text))
 
     def encode(self, text: str) -> list[int]:
         """The ids of one text, without start and end."""
@@ -103,7 +111,26 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
-        return [encoding.ids for encoding in self._core.encode_batch_fast(list(texts))]
+        with vocabulary.parallel(sum(map(len, texts))):
+            return [encoding.ids for encoding in self._core.encode_batch_fast(list(texts))]
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[Ints, Indices]:
+        """The ids of all texts one after another, and how many each text has. The quick way for
+        much text: a word that has been seen is not cut into pieces again."""
+        if self._words is None:
+            self._words = _Words(self)
+        return self._words.encode(texts)
+
+    def words(self) -> vocabulary.Words | None:
+        """How texts may be cut before they are encoded; None for a tokenizer of another making."""
+        steps = ("normalizer", "pre_tokenizer")
+        own = json.loads(self._core.to_str())
+        for kind in get_args(Kind):
+            for lowercase in (False, True):
+                made = json.loads(vocabulary.pipeline(kind, lowercase).to_str())
+                if [own[step] for step in steps] == [made[step] for step in steps]:
+                    return vocabulary.Words(kind != "char")
+        return None
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, as it is written. Padding, start and end are left out; unknown words and
@@ -131,48 +158,67 @@ class Tokenizer:
         return pieces
 
 
-def _library() -> ModuleType:
-    """The `tokenizers` library, single-threaded unless the environment says otherwise: its threads
-    do not survive a fork, and it warns of every one."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import tokenizers
+class _Words(dict[str, int]):
+    """The ids of words that have been seen; forgotten when they become too many. As a dictionary,
+    the number of each word: its ids are `flat[starts[number]:][:lengths[number]]`."""
 
-    return tokenizers
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+        self._cut = tokenizer.words()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.clear()
+        self._new: list[str] = []
+        self._flat: Ints = np.empty(0, np.int32)
+        self._lengths: Indices = np.empty(0, np.int64)
+        self._starts = self._lengths
+        self._characters = 0
+
+    def __missing__(self, word: str) -> int:
+        self._new.append(word)
+        number = self[word] = len(self)
+        return number
+
+    def encode(self, texts: Sequence[str]) -> tuple[Ints, Indices]:
+        if self._cut is None:
+            rows = self._tokenizer.encode_batch(texts)
+            return _joined(rows)
+        if len(self) > _MAX_WORDS or self._characters > _MAX_WORD_CHARACTERS:
+            self._forget()
+        words = self._cut.cut(texts)
+        numbers = np.fromiter(map(self.__getitem__, words), np.int64, len(words))
+        self._learn()
+        lengths = self._lengths[numbers]
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        places = np.repeat(self._starts[numbers] - (ends - lengths), lengths) + np.arange(total)
+        last = np.cumsum([self._cut.count(text) for text in texts], dtype=np.int64)
+        edges = np.concatenate([[0], ends])[np.concatenate([[0], last]).astype(np.int64)]
+        return self._flat[places], np.diff(edges)
+
+    def _learn(self) -> None:
+        """The ids of the words that were new."""
+        if not self._new:
+            return
+        rows = self._tokenizer.encode_batch(self._new)
+        assert self._cut is not None
+        if self._cut.spaced and "" in self._new:  # only the space before it, of which " " has two
+            rows[self._new.index("")] = self._tokenizer.encode(" ")[1:]
+        flat, lengths = _joined(rows)
+        self._flat = np.concatenate([self._flat, flat])
+        self._lengths = np.concatenate([self._lengths, lengths])
+        self._starts = np.cumsum(self._lengths) - self._lengths
+        self._characters += sum(map(len, self._new))
+        self._new = []
 
 
-def _untrained(
-    kind: Kind, vocab_size: int, lowercase: bool, min_frequency: int
-) -> tuple[tokenizers.Tokenizer, tokenizers.trainers.Trainer]:
-    _library()  # first, for its setting
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+_MAX_WORDS = 300_000
+_MAX_WORD_CHARACTERS = 8_000_000
 
-    cut = pre_tokenizers.Split(Regex(_CHARACTERS if kind == "char" else _WORDS), "isolated")
-    trainer: tokenizers.trainers.Trainer
-    steps: list[tokenizers.normalizers.Normalizer] = [normalizers.Lowercase()] if lowercase else []
-    if kind != "char":
-        steps.append(normalizers.Prepend(" "))
-    if kind == "bpe":
-        core = Tokenizer(models.BPE())
-        core.pre_tokenizer = pre_tokenizers.Sequence(
-            [cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-        )
-        core.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            min_frequency=min_frequency,
-            special_tokens=list(SPECIALS),
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-    else:
-        core = Tokenizer(models.WordLevel({}, unk_token=SPECIALS[UNK]))
-        core.pre_tokenizer, core.decoder = cut, decoders.Fuse()
-        trainer = trainers.WordLevelTrainer(
-            vocab_size=vocab_size,
-            min_frequency=min_frequency,
-            special_tokens=list(SPECIALS),
-            show_progress=False,
-        )
-    if steps:
-        core.normalizer = normalizers.Sequence(steps)
-    return core, trainer
+
+def _joined(rows: Sequence[Sequence[int]]) -> tuple[Ints, Indices]:
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    ids = np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
+    return ids, lengths

@@ -18,8 +18,8 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> None:
     from tinygrad_tx import models, viz
+    from tinygrad_tx.data.files import check_length
     from tinygrad_tx.decoding import generate
-    from tinygrad_tx.training.corpus import check_length
 
     model, tokenizer = models.load(args.model)
     check_length("the sentence", 1, args.sentence)

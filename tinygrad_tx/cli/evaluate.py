@@ -28,12 +28,11 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> None:
     from tinygrad_tx.data import read_pairs
-    from tinygrad_tx.training.corpus import check_length
     from tinygrad_tx.training.scores import score
 
     sources, references = [], []
-    for line, (source, reference) in enumerate(read_pairs(args.src, args.ref), 1):
-        sources.append(check_length(args.src, line, source))
+    for source, reference in read_pairs(args.src, args.ref):
+        sources.append(source)
         references.append(reference)
     translator = translator_of(args.model, args.beam, args.length_penalty)
     found = [best[0].text for best in translator.n_best(sources)]

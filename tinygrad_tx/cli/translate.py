@@ -46,7 +46,6 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> None:
     from tinygrad_tx.data import read_lines
-    from tinygrad_tx.training.corpus import check_length
 
     if not args.sample and (args.top_k or args.top_p or args.temperature):
         raise UserError("--top-k, --top-p and --temperature go with --sample")
@@ -62,9 +61,7 @@ def _run(args: Namespace) -> None:
     )
     if not args.sample and args.n_best > translator.beam_size:
         translator = replace(translator, beam_size=args.n_best)
-    name = "standard input" if args.file == "-" else args.file
-    lines = enumerate(read_lines(args.file), 1)
-    texts = (check_length(name, number, line) for number, line in lines)
+    texts = read_lines(args.file)
     # At a terminal each line is answered at once.
     waiting = args.file == "-" and sys.stdin.isatty()
     found = translator.stream(texts, chunk_size=1 if waiting else _TOGETHER)

@@ -5,7 +5,8 @@ Read sentence pairs from files (`read_pairs`, `read_tsv`) or from the built-in g
 """
 
 from tinygrad_tx.data import grammar
-from tinygrad_tx.data.batches import Batch, Batches, Dataset, Shape, by_length
+from tinygrad_tx.data.batches import Batch, Batches, Shape, by_length
+from tinygrad_tx.data.dataset import Dataset
 from tinygrad_tx.data.files import read_lines, read_pairs, read_tsv
 from tinygrad_tx.tokenizer import Tokenizer
 

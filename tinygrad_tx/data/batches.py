@@ -1,8 +1,7 @@
-"""Token ids in batches of few shapes: from sentence pairs to what a training step takes.
+"""Token ids in batches of few shapes: what a training step takes.
 
-Comes in: (source, target) pairs of text and a tokenizer. Goes out: a `Dataset`, tokenised once and
-indexed, and from it `Batch`es of NumPy arrays. Called by the training loop, by validation, and
-(`by_length`) by translation.
+Comes in: a `Dataset` of tokenised pairs. Goes out: `Batch`es of NumPy arrays. Called by the
+training loop, by validation, and (`by_length`) by translation.
 
 A compiler makes one plan per shape, so shapes are few and do not depend on the seed: a dozen
 buckets, each one (rows, source length, target length), chosen to pad the fewest tokens. An example
@@ -12,90 +11,22 @@ bucket, so only the last batch of an epoch has rows of padding.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinygrad_tx.data.dataset import Dataset, Indices
+from tinygrad_tx.data.dataset import Ragged as Ragged  # part of a Dataset
 from tinygrad_tx.errors import UserError
-from tinygrad_tx.tokenizer import BOS, EOS, PAD, Tokenizer
+from tinygrad_tx.tokenizer import BOS, EOS, PAD
 
 Ints = NDArray[np.int32]
-Indices = NDArray[np.int64]
 N = TypeVar("N", int, Indices)
 
-_CHUNK = 4096  # pairs tokenised at once
 _EVEN = 2  # bucket lengths are multiples of this
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Many lists of ids in one array: list i is `ids[offsets[i]:offsets[i + 1]]`."""
-
-    ids: Ints
-    offsets: Indices
-
-    def __getitem__(self, i: int) -> Ints:
-        return self.ids[self.offsets[i] : self.offsets[i + 1]]
-
-    @property
-    def lengths(self) -> Indices:
-        return np.diff(self.offsets)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Tokenised pairs, without start and end tokens, and the number of pairs left out."""
-
-    source: Ragged
-    target: Ragged
-    blank: int
-    too_long: int
-
-    def __len__(self) -> int:
-        return len(self.source.offsets) - 1
-
-    @classmethod
-    def from_pairs(
-        cls, pairs: Iterable[tuple[str, str]], tokenizer: Tokenizer, max_len: int = 256
-    ) -> Self:
-        """Tokenise pairs as they come. Those with a blank side, or a side of more than `max_len`
-        tokens with its end token, are left out and counted. Raises UserError if none is left.
-        """
-        flat, ends = (array("i"), array("i")), (array("q", [0]), array("q", [0]))
-        blank = too_long = 0
-        stream = iter(pairs)
-        while chunk := list(islice(stream, _CHUNK)):
-            full = [pair for pair in chunk if pair[0].strip() and pair[1].strip()]
-            blank += len(chunk) - len(full)
-            sides = [tokenizer.encode_batch([pair[side] for pair in full]) for side in (0, 1)]
-            for pair in zip(*sides, strict=True):
-                if max(map(len, pair)) >= max_len:
-                    too_long += 1
-                    continue
-                for ids, side, end in zip(pair, flat, ends, strict=True):
-                    side.extend(ids)
-                    end.append(len(side))
-        if len(ends[0]) == 1:
-            raise UserError(
-                f"no sentence pairs to learn from: {blank} blank, {too_long} longer than "
-                f"{max_len} tokens"
-            )
-        source, target = (
-            Ragged(np.asarray(side, dtype=np.int32), np.asarray(end, dtype=np.int64))
-            for side, end in zip(flat, ends, strict=True)
-        )
-        return cls(source, target, blank, too_long)
-
-    def summary(self) -> str:
-        """One line: how many pairs there are, and how many were left out and why."""
-        left_out = f"{self.blank:,} blank and {self.too_long:,} overlong left out"
-        tokens = len(self.source.ids) + len(self.target.ids)
-        return f"{len(self):,} pairs, {tokens:,} tokens; {left_out}"
 
 
 @dataclass(frozen=True)
@@ -147,6 +78,7 @@ class Batches:
         if seed < 0:
             raise UserError(f"the seed must be 0 or more, not {seed}")
         self.dataset, self.seed, self.shuffle = dataset, seed, shuffle
+        self.max_tokens = max_tokens
         source, target = dataset.source.lengths + 1, dataset.target.lengths + 1  # with end tokens
         self.shapes = list(shapes) or _shapes(source, target, max_tokens, max_shapes)
         _, width, height = self.shapes[-1]
@@ -155,7 +87,7 @@ class Batches:
         widths = [shape.source for shape in self.shapes]
         heights = [shape.target for shape in self.shapes]
         self._bucket = np.maximum(np.searchsorted(widths, source), np.searchsorted(heights, target))
-        self._by_length = np.lexsort((target, source))
+        self._by_length = None if shuffle else np.lexsort((target, source))
         self._epoch, self._position = 0, 0
         self._planned, self._plan = 0, self._order(0)
 
@@ -198,14 +130,15 @@ class Batches:
 
     def _order(self, epoch: int) -> list[tuple[Shape, Indices]]:
         """The batches of an epoch, as shapes and the examples in them."""
-        order = self._by_length
         bits = np.random.Philox(np.random.SeedSequence([self.seed, epoch]))
-        if self.shuffle:
-            order = _shuffled(len(order), bits)
+        order = self._by_length
+        if order is None:
+            order = _shuffled(len(self._bucket), bits)
+        buckets = self._bucket[order]
         batches: list[tuple[Shape, Indices]] = []
         rest = order[:0]
         for number, shape in enumerate(self.shapes):
-            pool = np.concatenate([rest, order[self._bucket[order] == number]])
+            pool = np.concatenate([rest, order[buckets == number]])
             full = len(pool) - len(pool) % shape.rows
             batches += [(shape, pool[i : i + shape.rows]) for i in range(0, full, shape.rows)]
             rest = pool[full:]
@@ -250,7 +183,7 @@ def _shuffled(n: int, bits: np.random.Philox) -> Indices:
 
 def _shapes(source: Indices, target: Indices, max_tokens: int, max_shapes: int) -> list[Shape]:
     """Up to `max_shapes` shapes for examples of these lengths, each larger than the one before."""
-    longest = Shape(0, _round_up(int(source.max())), _round_up(int(target.max())))
+    longest = Shape(0, round_up(int(source.max())), round_up(int(target.max())))
     if max_tokens < max(longest):
         raise UserError(
             f"max_tokens is {max_tokens}, but the longest example takes {max(longest)}; "
@@ -261,7 +194,7 @@ def _shapes(source: Indices, target: Indices, max_tokens: int, max_shapes: int) 
     shapes = []
     for edge in _edges(sizes, max_shapes):
         width = min(edge, longest.source)
-        height = min(_round_up(int(np.ceil(edge * ratio))), longest.target)
+        height = min(round_up(int(np.ceil(edge * ratio))), longest.target)
         rows = min(max_tokens // max(width, height), len(source))
         shapes.append(Shape(rows, width, height))
     return list(dict.fromkeys(shapes))  # the last ones can coincide at the longest lengths
@@ -270,7 +203,7 @@ def _shapes(source: Indices, target: Indices, max_tokens: int, max_shapes: int) 
 def _edges(sizes: Indices, n: int) -> list[int]:
     """At most n even lengths, the last not below any size, such that rounding every size up to one
     of them adds least in sum. Exact, by dynamic programming over the distinct sizes."""
-    values, counts = np.unique(_round_up(sizes), return_counts=True)
+    values, counts = np.unique(round_up(sizes), return_counts=True)
     up_to = np.concatenate([[0], np.cumsum(counts)])  # up_to[j]: how many are of the first j values
     # together[i, j]: the sum if values i to j - 1 are all rounded up to the last of them
     together = np.concatenate([[0], values]) * (up_to - up_to[:, None])
@@ -288,5 +221,6 @@ def _edges(sizes: Indices, n: int) -> list[int]:
     return edges[::-1]
 
 
-def _round_up(length: N) -> N:
+def round_up(length: N) -> N:
+    """The least length of a bucket that takes it."""
     return -(-length // _EVEN) * _EVEN

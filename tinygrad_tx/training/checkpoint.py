@@ -10,8 +10,8 @@ format's own metadata, JSON of everything else. So it is there whole or not at a
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tinygrad_tx import random, serialize
-from tinygrad_tx.data import Batches, Dataset
+from tinygrad_tx.data import Batches
 from tinygrad_tx.errors import DamagedError, DeviceError, UserError
 from tinygrad_tx.models.loading import weights
 from tinygrad_tx.tensor import Tensor
@@ -86,7 +86,7 @@ def save(
         "state": asdict(state),
         "random": random.get_state(),
         "batches": batches.state(),
-        "data": _fingerprint(batches.dataset),
+        "data": batches.dataset.fingerprint,
     }
     serialize.save(tensors, path, {**(metadata or {}), _KEY: json.dumps(rest)})
 
@@ -106,7 +106,7 @@ def restore(
     tensors, metadata = serialize.load_with_metadata(path)
     rest = _described(path, metadata)
     check(rest.get("config", {}), metadata)
-    if rest["data"] != _fingerprint(batches.dataset):
+    if rest["data"] != batches.dataset.fingerprint:
         raise UserError(f"the training data are not those that {path} was made with")
     for name, part in parts.items():
         prefix = f"{name}."
@@ -124,6 +124,16 @@ def restore(
     return State(**{**state, "window": Window(**state["window"])})
 
 
+def data_of(paths: Sequence[Path]) -> int | None:
+    """The fingerprint of the data that the newest of these checkpoints that can be read was made
+    with; None if there is none."""
+    for path in reversed(paths):
+        with suppress(UserError):
+            found: int = _described(path, serialize.load_with_metadata(path)[1])["data"]
+            return found
+    return None
+
+
 def average(paths: Sequence[Path]) -> dict[str, np.ndarray[Any, Any]]:
     """The mean of the weights in several checkpoints (or model files), summed in float64."""
     total: dict[str, np.ndarray[Any, Any]] = {}
@@ -135,14 +145,6 @@ def average(paths: Sequence[Path]) -> dict[str, np.ndarray[Any, Any]]:
         for name, array in loaded.items():
             total[name] = total.get(name, 0) + array.astype(np.float64)
     return {name: (t / len(paths)).astype(loaded[name].dtype) for name, t in total.items()}
-
-
-def _fingerprint(dataset: Dataset) -> int:
-    """A number that differs where the training data do."""
-    found = 0
-    for side in (dataset.source, dataset.target):
-        found = zlib.crc32(side.offsets.tobytes(), zlib.crc32(side.ids.tobytes(), found))
-    return found
 
 
 def _described(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

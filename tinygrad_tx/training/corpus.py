@@ -1,24 +1,48 @@
 """The sentence pairs of a run. In: the [data] section. Out: a Corpus: pairs to train on, to
-validate with, and to report on at the end. Called by the trainer.
+validate with, and to report on at the end. Called by examples.py.
 
 Pairs to train on are streamed, for they may be many. Those of files without validation files are
-held out of the training files, drawn by the run's seed.
+held out of the training files, drawn by the run's seed. What a first reading finds is kept in the
+cache, so that the files of a later start are only compared with what they were.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
-from tinygrad_tx.data import grammar
-from tinygrad_tx.data.files import read_pairs, read_tsv
+from tinygrad_tx.data import cache, grammar
+from tinygrad_tx.data.files import Source, Spooled, digest, read_pairs, read_tsv, rereadable
 from tinygrad_tx.errors import UserError
 from tinygrad_tx.training.sections import DataConfig
 
 Pair = tuple[str, str]
+Counted = Callable[[int], None]  # told now and then how many pairs have been read
 
-MAX_CHARACTERS = 10_000  # in a line; attention takes memory by the square of a sentence's length
+_OFTEN = 20_000  # pairs
+
+
+class Rule(NamedTuple):
+    """Which pairs the held-out ones are drawn from, what one of those is called, and a name that
+    tells rules apart."""
+
+    holds: Callable[[Pair], bool]
+    what: str
+    name: str
+
+
+def is_full(pair: Pair) -> bool:
+    """Whether neither side is blank."""
+    return bool(pair[0].strip() and pair[1].strip())
+
+
+FULL = Rule(is_full, "sentence pair", "full")
+ANY = Rule(lambda pair: True, "sentence pair", "any")  # by which runs were begun once
 
 
 @dataclass(frozen=True)
@@ -30,58 +54,146 @@ class Corpus:
     train: Callable[[], Iterator[Pair]]
     valid: list[Pair]
     held_out: list[Pair]
+    drawn: bool = False  # whether `valid` was drawn from the training files
+    blank: int = 0  # pairs of the training files with a blank side, which train() leaves out
+    too_long: int = 0  # and those that the rule leaves out
+    key: str | None = None  # of all that the pairs depend on, for the cache; None: not for it
+    unchanged: Callable[[], bool] = lambda: True  # whether the files are as they were at first
 
 
-def open_corpus(data: DataConfig, seed: int) -> Corpus:
+def open_corpus(
+    data: DataConfig, seed: int, rule: Rule = FULL, counted: Counted = lambda n: None
+) -> Corpus:
     """The pairs that a configuration names. UserError for files that cannot be used."""
     if data.corpus == "builtin":
         pairs = grammar.pairs("train", data.corpus_size)
         valid, test = (grammar.pairs(split, data.valid_size) for split in ("valid", "test"))
         return Corpus(lambda: iter(pairs), valid, test)
-    valid_files = data.valid_src is not None or data.valid_tsv is not None
-    if valid_files:
-        valid = list(_not_blank(_read(data.valid_src, data.valid_tgt, data.valid_tsv)))
-        if not valid:
-            raise UserError(f"{data.valid_src or data.valid_tsv} holds only blank lines")
-        return Corpus(lambda: _not_blank(_read(data.src, data.tgt, data.tsv)), valid, valid)
-    chosen = _held_out(sum(1 for _ in _read(data.src, data.tgt, data.tsv)), data, seed)
-    everything = enumerate(_read(data.src, data.tgt, data.tsv))
-    valid = list(_not_blank(pair for i, pair in everything if i in chosen))
-
-    def train() -> Iterator[Pair]:
-        everything = enumerate(_read(data.src, data.tgt, data.tsv))
-        return _not_blank(pair for i, pair in everything if i not in chosen)
-
-    return Corpus(train, valid, valid)
-
-
-def check_length(name: str, number: int, line: str) -> str:
-    """The line; UserError if it is too long to be a sentence."""
-    if len(line) > MAX_CHARACTERS:
-        raise UserError(
-            f"{name}, line {number}: {len(line):,} characters; a sentence may have "
-            f"{MAX_CHARACTERS:,}: is the file not one sentence a line?"
-        )
-    return line
+    cache.trim()
+    files = _Files.of(data)
+    if data.valid_src is None and data.valid_tsv is None:
+        return _drawn(files, data.valid_size, seed, rule, counted)
+    then = files.stamp()
+    key = cache.key("files", files.kind, *files.digests())
+    found = _Survey.kept(key) or _survey(files, FULL, counted)
+    if not found.size:
+        raise UserError(f"{files.name} holds only blank lines")
+    others = _Files.of(data, "valid_")
+    valid = list(filter(is_full, others.pairs()))
+    if not valid:
+        raise UserError(f"{others.name} holds only blank lines")
+    if files.stamp() == then:
+        found.keep(key)
+    return Corpus(
+        lambda: filter(is_full, files.pairs()),
+        valid,
+        valid,
+        blank=found.blank,
+        key=key,
+        unchanged=lambda: files.stamp() == then,
+    )
 
 
-def _read(src: str | None, tgt: str | None, tsv: str | None) -> Iterator[Pair]:
-    """The pairs of two aligned files or of one TSV, checked."""
-    if tsv is not None:
-        for number, (source, target) in enumerate(read_tsv(tsv), 1):
-            yield check_length(tsv, number, source), check_length(tsv, number, target)
-    elif src is not None and tgt is not None:
-        for number, (source, target) in enumerate(read_pairs(src, tgt), 1):
-            yield check_length(src, number, source), check_length(tgt, number, target)
+def _drawn(files: _Files, wanted: int, seed: int, rule: Rule, counted: Counted) -> Corpus:
+    """The pairs of training files, some of them held out: one in ten at most."""
+    then = files.stamp()
+    key = cache.key("split", files.kind, *files.digests(), seed, wanted, rule.name)
+    kept = _Survey.kept(key)
+    found = kept or _survey(files, rule, counted)
+    if not found.size and found.too_long:
+        raise UserError(f"no sentence pairs to learn from: {files.name} has no {rule.what}")
+    if not found.size:
+        raise UserError(f"{files.name} holds only blank lines")
+    if found.size < 2:
+        raise UserError(f"{files.name} has one {rule.what}; training needs two or more")
+    n = min(wanted, found.size // 10 or 1)
+    chosen = set(random.Random(seed).sample(range(found.size), n))
+
+    def split(held_out: bool) -> Iterator[Pair]:
+        numbered = enumerate(filter(rule.holds, files.pairs()))
+        return filter(is_full, (pair for i, pair in numbered if (i in chosen) is held_out))
+
+    valid = found.valid if kept else list(split(True))
+    if not kept and files.stamp() == then:
+        found._replace(valid=valid).keep(key)
+    return Corpus(
+        lambda: split(False),
+        valid,
+        valid,
+        drawn=True,
+        blank=found.blank,
+        too_long=found.too_long,
+        key=key,
+        unchanged=lambda: files.stamp() == then,
+    )
 
 
-def _not_blank(pairs: Iterable[Pair]) -> Iterator[Pair]:
-    return (pair for pair in pairs if pair[0].strip() and pair[1].strip())
+class _Survey(NamedTuple):
+    """What a first reading of training files finds."""
+
+    size: int  # pairs that follow the rule
+    blank: int  # pairs with a blank side
+    too_long: int  # others that do not follow it
+    valid: list[Pair]  # held-out pairs, once they are drawn
+
+    @classmethod
+    def kept(cls, key: str) -> _Survey | None:
+        """From the cache."""
+        if (entry := cache.load(key)) is None:
+            return None
+        facts = entry.facts
+        return cls(**{**facts, "valid": [(one, other) for one, other in facts["valid"]]})
+
+    def keep(self, key: str) -> None:
+        """In the cache."""
+        cache.save(key, self._asdict())
 
 
-def _held_out(n_pairs: int, data: DataConfig, seed: int) -> set[int]:
-    """The numbers of the pairs kept for validation, one in ten at most."""
-    name = data.src or data.tsv
-    if n_pairs < 2:
-        raise UserError(f"{name} has one sentence pair; training needs two or more")
-    return set(random.Random(seed).sample(range(n_pairs), min(data.valid_size, n_pairs // 10 or 1)))
+def _survey(files: _Files, rule: Rule, counted: Counted) -> _Survey:
+    """Reads the files to the end, so that what is wrong with them is known before anything is made
+    of them."""
+    size = blank = others = 0
+    for number, pair in enumerate(files.pairs(), 1):
+        full, holds = is_full(pair), rule.holds(pair)
+        size += holds
+        blank += not full
+        others += full and not holds
+        if number % _OFTEN == 0:
+            counted(number)
+    return _Survey(size, blank, others, [])
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Two aligned files, or one TSV."""
+
+    kind: str
+    sources: tuple[Source, ...]
+    name: str  # of one of them
+
+    @classmethod
+    def of(cls, data: DataConfig, prefix: str = "") -> _Files:
+        """Those that a configuration names. What comes out of pipes is read now, once."""
+        src, tgt, tsv = (getattr(data, prefix + name) for name in ("src", "tgt", "tsv"))
+        paths = (tsv,) if tsv is not None else (src, tgt)
+        kind = "tsv" if tsv is not None else "aligned"
+        return cls(kind, tuple(rereadable(path) for path in paths), paths[0])
+
+    def pairs(self) -> Iterable[Pair]:
+        """All pairs, from the start."""
+        return read_tsv(*self.sources) if self.kind == "tsv" else read_pairs(*self.sources)
+
+    def digests(self) -> list[str]:
+        """What differs when the content of a file does."""
+        with ThreadPoolExecutor() as threads:
+            return list(threads.map(digest, self.sources))
+
+    def stamp(self) -> list[tuple[int, int, int]]:
+        """What differs when a file has been changed."""
+        found = []
+        with suppress(OSError):  # reading it will say what is wrong
+            for path in self.sources:
+                if not isinstance(path, Spooled):
+                    status = Path(path).stat()
+                    found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+        return found

@@ -5,12 +5,19 @@ the trainer tells of each step. Out: text on standard error.
 from __future__ import annotations
 
 import io
+import math
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from tinygrad_tx.training.metrics import Row
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+_LONG = 5.0  # seconds after which a line says what is being waited for
 
 
 class Progress(Protocol):
@@ -73,6 +80,12 @@ def for_stream(stream: TextIO | None = None) -> Progress:
     return Lines(safe)
 
 
+def counting(show: Progress) -> Callable[[str, int], None]:
+    """What is told how many pairs have been read, before training starts: our own kinds show it, a
+    user's Progress is not asked to."""
+    return show.count if isinstance(show, Lines | Bar) else lambda what, n: None
+
+
 class Lines:
     """A line for every row of metrics.jsonl."""
 
@@ -80,6 +93,7 @@ class Lines:
         self._stream = stream
         self._last: int | None = None
         self._first, self._begun = 0, 0.0
+        self._stage, self._since = "", 0.0
 
     def start(self, step: int, last: int | None) -> None:
         self._first, self._last, self._begun = step, last, time.monotonic()
@@ -93,6 +107,15 @@ class Lines:
             seconds = (time.monotonic() - self._begun) / done * (self._last - row["step"])
             left = f"  left {clock(seconds)}"
         self.say(describe(row) + left)
+
+    def count(self, what: str, n: int) -> None:
+        """A line for each stage of reading that takes long."""
+        now = time.monotonic()
+        if what != self._stage:
+            self._stage, self._since = what, now
+        elif now - self._since > _LONG:
+            self.say(f"{what}: {n:,} pairs so far")
+            self._since = math.inf
 
     def say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -118,8 +141,18 @@ class Bar:
             console=self._console,
             transient=True,
         )
+        self._reading: TaskID | None = None
+
+    def count(self, what: str, n: int) -> None:
+        """How far reading is, until training starts."""
+        if self._reading is None:
+            self._reading = self._bar.add_task("", total=None)
+            self._bar.start()
+        self._bar.update(self._reading, completed=n, description=f"pairs  {what}")
 
     def start(self, step: int, last: int | None) -> None:
+        if self._reading is not None:
+            self._bar.remove_task(self._reading)
         self._task = self._bar.add_task("", total=last, completed=step)
         self._bar.start()
 

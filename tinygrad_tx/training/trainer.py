@@ -15,19 +15,21 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from tinygrad_tx import random, serialize
 from tinygrad_tx.atomic import write_bytes
-from tinygrad_tx.data import Batches, Dataset
+from tinygrad_tx.data import Batches
 from tinygrad_tx.errors import UserError
 from tinygrad_tx.models.loading import PART, belongings, build, weights
 from tinygrad_tx.tokenizer import Tokenizer
 from tinygrad_tx.training import checkpoint
-from tinygrad_tx.training.corpus import Corpus, Pair, open_corpus
+from tinygrad_tx.training.corpus import Pair
+from tinygrad_tx.training.examples import load_examples
 from tinygrad_tx.training.interrupt import Interrupts, Stopped
 from tinygrad_tx.training.metrics import Metrics, Row
-from tinygrad_tx.training.progress import Progress, for_stream
+from tinygrad_tx.training.progress import Progress, counting, for_stream
 from tinygrad_tx.training.recovery import restore_newest, whole
 from tinygrad_tx.training.report import SHOWN, Example, Report
 from tinygrad_tx.training.run import RunDirectory
@@ -73,9 +75,10 @@ class Trainer:
     ) -> None:
         self.config, self.run, self.show, self.asked = config, run, show, asked
         random.manual_seed(config.train.seed)
-        corpus = open_corpus(config.data, config.train.seed)
-        self.tokenizer = _tokenizer(config, run, corpus, resume)
-        data = Dataset.from_pairs(corpus.train(), self.tokenizer, config.data.max_len)
+        own = Tokenizer.load(run.tokenizer) if resume and run.tokenizer.exists() else None
+        then = partial(checkpoint.data_of, run.checkpoints() if resume else [])
+        examples = load_examples(config, own, then, counting(show))
+        self.tokenizer, data = examples.tokenizer, examples.data
         show.say(data.summary())
         self.batches = Batches(data, config.data.max_tokens, config.train.seed)
         self.model = build(asdict(config.model), self.tokenizer)
@@ -87,15 +90,15 @@ class Trainer:
         }
         if self.trainable.ema is not None:
             self.parts["ema"] = self.trainable.ema
-        self.corpus = corpus
-        self.valid = self._validation(corpus.valid)
+        self.held_out = examples.held_out[: config.train.valid_sentences]
+        self.valid = self._validation(examples.valid)
         self.state = checkpoint.State()
         if resume:
             self.state = restore_newest(run, config, self.parts, self.batches, show.say)
         self.saved = self._seen()
         # Everything could be read: this is a run now.
         run.record(config)
-        if not resume:
+        if own is None:
             self.tokenizer.save(run.tokenizer)
         self.belongings = belongings(run.root, asdict(config.model))
         self.metrics = Metrics(run.metrics, keep=self.state.rows)
@@ -266,7 +269,7 @@ class Trainer:
         self._average()
         state = self.state
         self.model.load_state_dict(weights(self.run.model))
-        held_out = self.corpus.held_out[: self.config.train.valid_sentences]
+        held_out = self.held_out
         outputs, scores = self._validation(held_out).translate(len(held_out), self.config.decode)
         row = {"step": state.step, "of": "held-out sentences", "beam": self.config.decode.beam_size}
         self._write({**row, "bleu": scores.bleu, "chrf": scores.chrf})
@@ -298,15 +301,3 @@ def _score(row: Mapping[str, float]) -> list[float]:
     """What validations are compared by, greater is better: BLEU, if measured, then the loss."""
     bleu = [row["bleu"]] if "bleu" in row else []
     return [*bleu, -row["valid_loss"]]
-
-
-def _tokenizer(config: Config, run: RunDirectory, corpus: Corpus, resume: bool) -> Tokenizer:
-    """The run's own, or if it has none yet, one that is learnt from the training pairs."""
-    if resume and run.tokenizer.exists():
-        return Tokenizer.load(run.tokenizer)
-    c = config.tokenizer
-    texts = (text for pair in corpus.train() for text in pair)
-    found = Tokenizer.train(texts, c.kind, c.vocab_size, c.lowercase, c.min_frequency)
-    if resume:
-        found.save(run.tokenizer)
-    return found

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from tinygrad_tx import compiler
 from tinygrad_tx.data import Batches, Dataset
+from tinygrad_tx.data.batches import round_up
 from tinygrad_tx.decoding import Translator
 from tinygrad_tx.decoding.generate import evaluating
 from tinygrad_tx.models import Transformer
@@ -18,6 +19,11 @@ from tinygrad_tx.training.corpus import Pair
 from tinygrad_tx.training.scores import Scores, score
 from tinygrad_tx.training.sections import DecodeConfig
 from tinygrad_tx.training.step import tensors
+
+
+def longest_measured(max_tokens: int) -> int:
+    """The most tokens, end token included, of a pair that is measured."""
+    return round_up(max_tokens - 1)
 
 
 class Validation:
@@ -34,12 +40,16 @@ class Validation:
         batches: Batches,
         pause: Callable[[], None],
     ) -> None:
-        size = max(shape.rows * max(shape[1:]) for shape in batches.shapes)
-        dataset = Dataset.from_pairs(pairs, tokenizer, max_len=size)
+        dataset = Dataset.from_pairs(pairs, tokenizer, longest_measured(batches.max_tokens))
+        # Batches as large as those of training, unless these are too few and short for a pair.
+        size = max(
+            *(shape.rows * max(shape[1:]) for shape in batches.shapes),
+            *(round_up(int(side.lengths.max()) + 1) for side in (dataset.source, dataset.target)),
+        )
         self._batches = Batches(dataset, size, shuffle=False, shapes=batches.shapes)
         self._model, self._tokenizer = model, tokenizer
         longest = model.config.max_len - 1  # and its end token
-        self._pairs = [p for p in pairs if len(tokenizer.encode(p[0])) <= longest]
+        self.pairs = [p for p in pairs if len(tokenizer.encode(p[0])) <= longest]
         self._pause = pause
         self._loss = compiler.compile(self._eager_loss)
 
@@ -56,7 +66,7 @@ class Validation:
 
     def translate(self, n: int, decode: DecodeConfig) -> tuple[list[str], Scores]:
         """The first n sources, by the search that `decode` asks for, and how good that is."""
-        sources, references = zip(*self._pairs[:n], strict=True)
+        sources, references = zip(*self.pairs[:n], strict=True)
         translator = Translator(
             self._model,
             self._tokenizer,

@@ -1,0 +1,267 @@
+"""What was computed from text, kept on disk from one start of a training to the next: what was
+found in a corpus, vocabularies, token ids.
+
+In: a key, JSON, and arrays. Out: the same again, the arrays mapped into memory. Called by training;
+`tinygrad-tx doctor` shows its size and clears it.
+
+An entry is one file. Its name is a digest of all that its content depends on; it begins with a
+digest of that content, so a damaged file is known, removed and made again. Files appear whole, by a
+rename, so several processes may work here. When they exceed LIMIT, those that were not used for
+longest go. Where nothing can be kept, everything works, and starts are slower.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if sys.platform != "win32":
+    import fcntl
+
+LIMIT = 4 << 30  # bytes on disk
+
+_FILE = re.compile(r"[0-9a-f]{64}\.tokens|\.[0-9a-f]{16}\.tmp")  # and nothing else is touched
+_MAGIC = b"tinygrad_tx tokens, format 1\n\0\0\0"
+_START = len(_MAGIC) + 32  # of what the digest is of
+_ALIGN = 64
+_BLOCK = 1 << 20
+_STALE = 3600  # seconds after which a temporary file counts as left over, where there are no locks
+_log = logging.getLogger(__name__)
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Entry(NamedTuple):
+    """The content of a file: JSON, and arrays, which are read-only."""
+
+    facts: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+
+
+class CacheInfo(NamedTuple):
+    path: Path | None  # None: there is no directory that can be used
+    files: int
+    bytes: int
+
+
+def key(*parts: object) -> str:
+    """The name of what depends on these parts, and on nothing else."""
+    return sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
+
+
+def load(name: str) -> Entry | None:
+    """The entry of that key; None if there is none or it is damaged."""
+    place = directory()
+    if place is None:
+        return None
+    path = place / f"{name}.tokens"
+    try:
+        with path.open("rb") as file:
+            found = _read(file)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("%s is damaged and made again: %s", path, error)
+        with suppress(OSError):
+            path.unlink()
+        return None
+    with suppress(OSError):
+        os.utime(path)  # the mark of its last use
+    return found
+
+
+def save(name: str, facts: Mapping[str, Any], arrays: Arrays | None = None) -> None:
+    """Keep an entry. A full disk costs the next start some time, and this one nothing."""
+    place = directory()
+    if place is None:
+        return
+    temporary = place / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with temporary.open("x+b") as file:
+            _lock(file)
+            _write(file, facts, arrays or {})
+            file.flush()
+            temporary.replace(place / f"{name}.tokens")
+    except OSError as error:
+        _log.warning("tokenised data are not kept in %s: %s", place, error.strerror or error)
+        with suppress(OSError):
+            temporary.unlink()
+    trim()
+
+
+def trim() -> None:
+    """Remove what killed processes have left half written, and what was not used for longest until
+    the rest fits into LIMIT."""
+    entries = sorted(_entries(directory()))
+    total = sum(size for _, size, _ in entries)
+    for used, size, path in entries:
+        if _abandoned(path, used) if path.suffix == ".tmp" else total > LIMIT:
+            with suppress(OSError):
+                path.unlink()
+            total -= size
+
+
+def info() -> CacheInfo:
+    """Where the entries are, and how much they take."""
+    place = directory()
+    sizes = [size for _, size, _ in _entries(place)]
+    return CacheInfo(place, len(sizes), sum(sizes))
+
+
+def clear() -> CacheInfo:
+    """Remove all entries; says how many there were. What is mapped stays readable."""
+    place = directory()
+    sizes = []
+    for _, size, path in _entries(place):
+        with suppress(OSError):
+            path.unlink()
+            sizes.append(size)
+    return CacheInfo(place, len(sizes), sum(sizes))
+
+
+def scratch() -> IO[bytes]:
+    """An empty, unbuffered file without a name, on the disk of the cache, or where temporary files
+    are. Raises OSError if neither takes one."""
+    place = directory()
+    if place is not None:
+        with suppress(OSError):
+            return tempfile.TemporaryFile(buffering=0, dir=place)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def directory() -> Path | None:
+    """The directory, made where it is missing; None, and a warning, where it cannot be used."""
+    root = os.environ.get("TX_CACHE_DIR")
+    if not root:
+        try:
+            base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        except RuntimeError:  # neither HOME nor an entry for this user
+            return None
+        root = os.fspath(Path(base, "tinygrad_tx"))
+    return _usable(Path(root) / "tokens")
+
+
+@cache  # a warning once
+def _usable(path: Path) -> Path | None:
+    try:
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        for made in (path.parent, path):
+            made.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    else:
+        if os.access(path, os.W_OK | os.X_OK):
+            return path
+        reason = "it is read-only"
+    _log.warning("tokenised data are not kept on disk: %s: %s", path, reason)
+    return None
+
+
+# A file ------------------------------------------------------------------------------------------
+# magic, digest, length of the table (8 bytes), table (JSON: facts; name, type, place and length of
+# each array), and the arrays, each at a multiple of _ALIGN.
+
+
+def _write(file: IO[bytes], facts: Mapping[str, Any], arrays: Arrays) -> None:
+    table: dict[str, Any] = {"facts": facts, "arrays": []}
+    place = 0
+    for name, array in arrays.items():
+        table["arrays"].append([name, array.dtype.str, place, len(array)])
+        place = _aligned(place + array.nbytes)
+    text = json.dumps(table).encode()
+    file.write(_MAGIC + bytes(32) + len(text).to_bytes(8, "little") + text)
+    start = _aligned(file.tell())
+    for (*_, place, _), array in zip(table["arrays"], arrays.values(), strict=True):
+        file.write(bytes(start + place - file.tell()))
+        for block in blocks(array):
+            file.write(block.tobytes())
+    found = _digest(file)
+    file.seek(len(_MAGIC))
+    file.write(found)
+
+
+def _read(file: IO[bytes]) -> Entry:
+    """Raises ValueError, KeyError or TypeError for a file that is not as `_write` leaves it."""
+    if file.read(len(_MAGIC)) != _MAGIC:
+        raise ValueError("it is no such file")
+    if file.read(32) != _digest(file):
+        raise ValueError("its checksum is wrong")
+    file.seek(_START)
+    text = file.read(int.from_bytes(file.read(8), "little"))
+    start = _aligned(file.tell())
+    table = json.loads(text)
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, dtype, place, length in table["arrays"]:
+        # Nothing can be mapped of a file of no bytes.
+        arrays[name] = np.empty(0, dtype)
+        if length:
+            mapped = np.memmap(file, dtype, "r", start + place, (length,))
+            arrays[name] = np.asarray(mapped)  # a slice of a memmap is slow to make
+    return Entry(table["facts"], arrays)
+
+
+def _digest(file: IO[bytes]) -> bytes:
+    file.seek(_START)
+    found = sha256()
+    while block := file.read(_BLOCK):
+        found.update(block)
+    file.seek(_START)
+    return found.digest()
+
+
+def blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """An array in parts that are small enough to be copied."""
+    size = _BLOCK // array.itemsize
+    return (array[i : i + size] for i in range(0, len(array), size))
+
+
+def _aligned(place: int) -> int:
+    return -(-place // _ALIGN) * _ALIGN
+
+
+# The directory -----------------------------------------------------------------------------------
+
+
+def _entries(place: Path | None) -> Sequence[tuple[float, int, Path]]:
+    """(time of last use, bytes, path) of each file that is ours."""
+    found = []
+    files = place.iterdir() if place is not None and place.is_dir() else ()
+    for path in (f for f in files if _FILE.fullmatch(f.name)):
+        with suppress(OSError):  # another process has just removed it
+            status = path.stat()
+            found.append((status.st_mtime, status.st_size, path))
+    return found
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Says that the file's writer lives; the end of the process, of any kind, unsays it."""
+    if sys.platform != "win32":
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _abandoned(path: Path, used: float) -> bool:
+    """Whether the writer of a temporary file is gone."""
+    if sys.platform == "win32":
+        return used < time.time() - _STALE
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return used < time.time() - _STALE
+    return True
