@@ -22,6 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="what tests marked gpu run on: a GPU; the double of CuPy; the real CuPy on the CPU; "
         "auto (the default): a GPU if there is one, else the double",
     )
+    parser.addoption(
+        "--gpu-quick",
+        action="store_true",
+        help="on --gpu cupy_on_cpu: the op table in one dtype and one layout, for fewer kernels",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

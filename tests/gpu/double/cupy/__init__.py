@@ -25,7 +25,11 @@ from typing import Any
 import numpy as _np
 
 from . import _array, cuda
-from ._array import memory, ndarray, new, operand, quiet
+from ._array import memory as _memory
+from ._array import ndarray
+from ._array import new as _new
+from ._array import operand as _operand
+from ._array import quiet as _quiet
 from ._raw import RawModule
 from .cuda import counts
 
@@ -51,7 +55,7 @@ def array(
     if found.dtype == object:
         raise TypeError("Unsupported dtype object")
     cuda.need_memory(found.nbytes)
-    return new(_np.array(found, dtype=dtype, copy=True, order=order))
+    return _new(_np.array(found, dtype=dtype, copy=True, order=order))
 
 
 def asarray(
@@ -69,10 +73,10 @@ def asnumpy(
 
 
 def ascontiguousarray(a: Any, dtype: Any = None) -> ndarray:
-    x = memory(a, "a")
+    x = _memory(a, "a")
     if x.flags.c_contiguous and (dtype is None or x.dtype == dtype):
         return a
-    return new(_np.array(x, dtype=dtype, order="C"))
+    return _new(_np.array(x, dtype=dtype, order="C"))
 
 
 def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
@@ -80,34 +84,34 @@ def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     cuda.need_memory(out.nbytes)
     if out.size:
         ctypes.memset(out.ctypes.data, 0 if out.dtype == bool else 0xFF, out.nbytes)
-    return new(out)
+    return _new(out)
 
 
 def zeros(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     cuda.need_memory(int(_np.prod(shape)) * _np.dtype(dtype).itemsize)
-    return new(_np.zeros(shape, dtype))
+    return _new(_np.zeros(shape, dtype))
 
 
 def ones(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     cuda.need_memory(int(_np.prod(shape)) * _np.dtype(dtype).itemsize)
-    return new(_np.ones(shape, dtype))
+    return _new(_np.ones(shape, dtype))
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> ndarray:
-    return new(_np.full(shape, operand(fill_value), dtype))
+    return _new(_np.full(shape, _operand(fill_value), dtype))
 
 
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> ndarray:
     bounds = (start,) if stop is None else (start, stop, step)
-    return new(_np.arange(*bounds, dtype=dtype))
+    return _new(_np.arange(*bounds, dtype=dtype))
 
 
 def where(condition: Any, x: Any = None, y: Any = None) -> Any:
     if x is None and y is None:
         counts["waits"] += 1
-        return tuple(new(i) for i in _np.nonzero(memory(condition, "condition")))
-    out = quiet(_np.where, operand(condition), operand(x), operand(y))
-    return new(out.astype(float32) if out.dtype.name == "bfloat16" else out)
+        return tuple(_new(i) for i in _np.nonzero(_memory(condition, "condition")))
+    out = _quiet(_np.where, _operand(condition), _operand(x), _operand(y))
+    return _new(out.astype(float32) if out.dtype.name == "bfloat16" else out)
 
 
 def reshape(a: Any, newshape: Any, order: str = "C", *, copy: Any = None) -> Any:
@@ -119,39 +123,39 @@ def transpose(a: Any, axes: Any = None) -> Any:
 
 
 def broadcast_to(array: Any, shape: Any) -> ndarray:
-    return new(_np.broadcast_to(memory(array), shape), array)
+    return _new(_np.broadcast_to(_memory(array), shape), array)
 
 
 def concatenate(
     tup: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind"
 ) -> ndarray:
-    return new(_np.concatenate([memory(x, "tup") for x in tup], axis))
+    return _new(_np.concatenate([_memory(x, "tup") for x in tup], axis))
 
 
 def flip(a: Any, axis: Any = None) -> ndarray:
-    return new(_np.flip(memory(a, "a"), axis), a)
+    return _new(_np.flip(_memory(a, "a"), axis), a)
 
 
 def expand_dims(a: Any, axis: Any) -> ndarray:
-    return new(_np.expand_dims(memory(a, "a"), axis), a)
+    return _new(_np.expand_dims(_memory(a, "a"), axis), a)
 
 
 def moveaxis(a: Any, source: Any, destination: Any) -> ndarray:
-    return new(_np.moveaxis(memory(a, "a"), source, destination), a)
+    return _new(_np.moveaxis(_memory(a, "a"), source, destination), a)
 
 
 def flatnonzero(a: Any) -> ndarray:
     counts["waits"] += 1  # for the number of entries
-    return new(_np.flatnonzero(memory(a, "a")))
+    return _new(_np.flatnonzero(_memory(a, "a")))
 
 
 def pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> ndarray:
-    given = {k: operand(v) for k, v in kwargs.items()}
-    return new(_np.pad(memory(array), pad_width, mode, **given))
+    given = {k: _operand(v) for k, v in kwargs.items()}
+    return _new(_np.pad(_memory(array), pad_width, mode, **given))
 
 
 def cumsum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> ndarray:
-    return new(_np.cumsum(memory(a, "a"), axis=axis, dtype=dtype))
+    return _new(_np.cumsum(_memory(a, "a"), axis=axis, dtype=dtype))
 
 
 def matmul(
@@ -165,41 +169,41 @@ def matmul(
     order: str = "K",
     out: Any = None,
 ) -> ndarray:
-    a, b = (memory(x, "a") for x in args)
+    a, b = (_memory(x, "a") for x in args)
     cuda.broken("cublas")
     if a.dtype.kind == "V" or b.dtype.kind == "V":
         raise TypeError("bfloat16 with more than two dimensions")
-    return new(quiet(_np.matmul, a, b))
+    return _new(_quiet(_np.matmul, a, b))
 
 
 def take(a: Any, indices: Any, axis: Any = None, out: Any = None) -> ndarray:
-    x, i = memory(a, "a"), memory(indices, "indices")
+    x, i = _memory(a, "a"), _memory(indices, "indices")
     if not x.ndim and axis is not None:
         raise _np.exceptions.AxisError(axis, 0)
-    return new(_np.take(x, i, axis, mode="wrap"))
+    return _new(_np.take(x, i, axis, mode="wrap"))
 
 
 def take_along_axis(a: Any, indices: Any, axis: Any) -> ndarray:
-    x, i = memory(a, "a"), memory(indices, "indices")
+    x, i = _memory(a, "a"), _memory(indices, "indices")
     if i.dtype.kind not in "iu":
         raise IndexError("`indices` must be an integer array")
     size = x.shape[axis]
-    return new(_np.take_along_axis(x, i % size if size else i, axis))
+    return _new(_np.take_along_axis(x, i % size if size else i, axis))
 
 
 def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
-    x, i = memory(arr, "arr"), memory(indices, "indices")
-    _np.put_along_axis(x, i % x.shape[axis] if i.size else i, operand(values), axis)
+    x, i = _memory(arr, "arr"), _memory(indices, "indices")
+    _np.put_along_axis(x, i % x.shape[axis] if i.size else i, _operand(values), axis)
 
 
 def argsort(a: Any, axis: Any = -1, kind: Any = None) -> ndarray:
-    x = _np.atleast_1d(memory(a, "a"))
+    x = _np.atleast_1d(_memory(a, "a"))
     if x.dtype.name == "bfloat16":
         raise NotImplementedError("Sorting arrays with dtype 'bfloat16' is not supported")
     if x.ndim == 1 and x.dtype.char in "fd":  # a radix sort
         bits = (x + 0).view(f"i{x.itemsize}")
         x = _np.where(bits < 0, bits ^ _np.iinfo(bits.dtype).max, bits)
-    return new(_np.argsort(x, axis, kind="stable"))
+    return _new(_np.argsort(x, axis, kind="stable"))
 
 
 def from_dlpack(array: Any, *, device: Any = None, copy: Any = None) -> ndarray:
@@ -215,4 +219,4 @@ def from_dlpack(array: Any, *, device: Any = None, copy: Any = None) -> ndarray:
         def __dlpack_device__(self) -> tuple[int, int]:
             return 1, 0
 
-    return new(_np.from_dlpack(Host()))
+    return _new(_np.from_dlpack(Host()))

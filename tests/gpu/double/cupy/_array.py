@@ -184,7 +184,7 @@ class ndarray:  # noqa: N801 - CuPy's name
     def copy(self, order: str = "C") -> ndarray:
         return new(self._a.copy(order="C"))
 
-    def view(self, dtype: Any = None, array_class: Any = None) -> ndarray:
+    def view(self, dtype: Any = None, type: Any = None) -> ndarray:
         return new(self._a.view() if dtype is None else self._a.view(dtype), self)
 
     def reshape(self, *shape: Any, order: str = "C", copy: Any = None) -> ndarray:
