@@ -262,3 +262,115 @@ def test_refused_by_name(name: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+# Tensors, modules and optimizers ------------------------------------------------------------------
+
+
+def test_to_takes_what_pytorchs_takes() -> None:
+    x = tx.ones(2)
+    assert x.to(tx.float64).dtype == x.to("cpu", tx.float64).dtype == tx.float64
+    assert x.to(dtype=tx.int32, device="cpu").dtype == x.to(tx.tensor([1], dtype=tx.int32)).dtype
+    assert x.to(tx.float32) is x and x.to("cpu", non_blocking=True) is x
+    for copy in (x.to(tx.float32, copy=True), x.to("cpu", tx.float32, False, True)):
+        assert copy is not x and copy.tolist() == [1, 1]
+    assert x.to(tx.float64, True).dtype == tx.float64
+    with pytest.raises(TypeError):
+        x.to()
+    m = nn.Linear(2, 2).to("cpu", tx.float64)
+    assert m.weight.dtype == tx.float64 and m.to(tx.ones(1)).weight.dtype == tx.float32
+    assert m.to(dtype=tx.float16).bias.dtype == tx.float16
+    with pytest.raises(ValueError, match="clone: memory_format='x' is not supported"):
+        x.clone(memory_format="x")
+
+
+def test_backward_takes_retain_graph_second_and_inputs() -> None:
+    x, w = (tx.tensor([2.0], requires_grad=True) for _ in range(2))
+    y = (x * w).sum()
+    y.backward(None, True)
+    assert not x.grad.requires_grad  # type: ignore[union-attr]
+    y.backward(inputs=[w])
+    assert x.grad.tolist() == [2] and w.grad.tolist() == [4]  # type: ignore[union-attr]
+
+
+def test_in_place_operators_change_the_same_tensor() -> None:
+    def run(x: Any, b: Any) -> None:
+        x //= 2.0
+        x %= 3.0
+        x **= 2
+        b &= tx.tensor([True, True, False])
+        b |= tx.tensor([False, False, True])
+        b ^= tx.tensor([True, False, False])
+
+    for f in (run, tx.compile(run)):
+        x, b = tx.tensor([3.0, 5.0, 9.0]), tx.tensor([True, False, True])
+        f(x, b)
+        assert x.tolist() == [1, 4, 1] and b.tolist() == [False, False, True]
+    i = tx.tensor([3])
+    with pytest.raises(TypeError, match="write x = x"):
+        i **= 2.0
+
+
+def test_modules_take_prefixes() -> None:
+    m = nn.Sequential(nn.Linear(1, 1))
+    assert [n for n, _ in m.named_parameters("net")] == ["net.0.weight", "net.0.bias"]
+    assert list(m.parameters(recurse=False)) == [] and len(list(m[0].parameters(False))) == 2
+    assert list(m.state_dict(prefix="net.")) == ["net.0.weight", "net.0.bias"]
+    assert m.state_dict(keep_vars=True)["0.weight"] is m[0].weight
+    m(tx.ones(1, 1)).sum().backward()
+    m.zero_grad(set_to_none=False)
+    assert m[0].weight.grad.tolist() == [[0]]
+    m.zero_grad()
+    assert m[0].weight.grad is None
+    with pytest.raises(ValueError, match="load_state_dict: assign=True is not supported"):
+        m.load_state_dict(m.state_dict(), assign=True)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_maximize_goes_up(name: str) -> None:
+    kind = getattr(tx.optim, name)
+    p, q = (tx.tensor([1.0, -2.0], requires_grad=True) for _ in range(2))
+    up = kind([p], lr=0.1, maximize=True, foreach=True, fused=False)
+    down = kind([q], lr=0.1)
+    for _ in range(3):
+        p.grad, q.grad = tx.tensor([0.5, 2.0]), tx.tensor([-0.5, -2.0])
+        up.step()
+        down.step()
+    assert p.tolist() == q.tolist() and p.tolist()[0] > 1
+
+
+def test_arguments_of_optimizers() -> None:
+    p = tx.tensor([1.0], requires_grad=True)
+    o = tx.optim.SGD([p], 0.1, 0.9, 0, 0.5)  # dampening comes before weight_decay
+    group = o.param_groups[0]
+    assert (group["dampening"], group["weight_decay"], group["nesterov"]) == (0, 0.5, False)
+    p, q = (tx.tensor([1.0], requires_grad=True) for _ in range(2))
+    a = tx.optim.Adam([p], 0.1, weight_decay=0.5, decoupled_weight_decay=True)
+    b = tx.optim.AdamW([q], 0.1, weight_decay=0.5)
+
+    def closure() -> Any:
+        a.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    assert a.step(closure).item() == 1
+    (q * q).sum().backward()
+    assert b.step() is None and p.tolist() == q.tolist()
+    with pytest.raises(ValueError, match="Adam: amsgrad=True is not supported"):
+        tx.optim.Adam([p], amsgrad=True)
+    with pytest.raises(ValueError, match="SGD: differentiable=True is not supported"):
+        tx.optim.SGD([p], differentiable=True)
+
+
+def test_clip_grad_norm_takes_orders() -> None:
+    for order, norm in ((1, 7.0), (2, 5.0), (math.inf, 4.0), (2.0, 5.0)):
+        p, q = (tx.zeros(1, requires_grad=True) for _ in range(2))
+        p.grad, q.grad = tx.tensor([3.0]), tx.tensor([-4.0])
+        got = tx.optim.clip_grad_norm_([p, q], 1.0, order, foreach=False)
+        assert got.item() == pytest.approx(norm)
+        assert p.grad.item() == pytest.approx(3 / norm, rel=1e-5)
+        assert q.grad.item() == pytest.approx(-4 / norm, rel=1e-5)
+    p.grad = tx.tensor([NAN])
+    with pytest.raises(RuntimeError, match="norm of the gradients is nan"):
+        tx.optim.clip_grad_norm_(p, 1.0, error_if_nonfinite=True)

@@ -91,8 +91,16 @@ def gradients(
     return found
 
 
-def backward(root: Node, gradient: Tensor | None, *, create_graph: bool, release: bool) -> None:
-    """Add the gradient of root to `.grad` of every leaf Tensor that it depends on."""
+def backward(
+    root: Node,
+    gradient: Tensor | None,
+    inputs: Sequence[Node] | None = None,
+    *,
+    create_graph: bool,
+    release: bool,
+) -> None:
+    """Add the gradient of root to `.grad` of every leaf Tensor that it depends on, or of those in
+    inputs."""
     if not root.requires_grad:
         raise GradError(
             "backward() of a Tensor that requires no gradient: no input had requires_grad=True, "
@@ -112,7 +120,7 @@ def backward(root: Node, gradient: Tensor | None, *, create_graph: bool, release
             f"{gradient.dtype.name} {gradient.shape}"
         )
     (root,) = _differentiable((root,))
-    found = gradients([root], [gradient], create_graph=create_graph, release=release)
+    found = gradients([root], [gradient], inputs, create_graph=create_graph, release=release)
     for node, grad in found.items():
         owner = node.owner() if node.owner is not None else None
         if owner is None:

@@ -118,11 +118,11 @@ class Reductions(Elementwise):
         return _root(powers.sum(dim, keepdim), power)
 
     @spelled
-    def amax(self, dim: Dims = (), keepdim: bool = False) -> Tensor:
+    def amax(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         return _t(ops.MAX(self, axis=_all(dim), keepdims=keepdim))
 
     @spelled
-    def amin(self, dim: Dims = (), keepdim: bool = False) -> Tensor:
+    def amin(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         return _t(ops.MIN(self, axis=_all(dim), keepdims=keepdim))
 
     @spelled

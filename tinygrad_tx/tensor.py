@@ -8,6 +8,7 @@ PyTorch's `dim` and `keepdim`.
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 from contextlib import ContextDecorator
 from typing import Any, TypeVar
 from weakref import ref
@@ -32,6 +33,7 @@ from .node import (
     rebound,
     set_grad_enabled,
 )
+from .spelling import refuse
 
 Self = TypeVar("Self", bound="Tensor")
 
@@ -98,16 +100,16 @@ class Tensor(Methods):
     def requires_grad(self, value: builtins.bool) -> None:
         self.requires_grad_(value)
 
-    def requires_grad_(self: Self, value: builtins.bool = True) -> Self:
+    def requires_grad_(self: Self, requires_grad: builtins.bool = True) -> Self:
         """Ask (or no longer ask) for a gradient; only of a leaf of floating dtype."""
         node = self.node
-        if node.requires_grad == value:
+        if node.requires_grad == requires_grad:
             return self
         if not node.is_leaf and node.requires_grad:
             raise GradError("requires_grad can be changed on leaf Tensors only; use .detach()")
-        if value and not node.dtype.is_floating_point:
+        if requires_grad and not node.dtype.is_floating_point:
             raise DTypeError(f"requires_grad needs a floating dtype, not {node.dtype.name}")
-        new = rebound(node, requires_grad=value)
+        new = rebound(node, requires_grad=requires_grad)
         new.owner = ref(self)
         self._point(new)
         return self
@@ -122,8 +124,9 @@ class Tensor(Methods):
             )
         return backends.get(node.device).to_host(node.array)
 
-    def numpy(self) -> np.ndarray[Any, Any]:
-        """The values as a read-only NumPy array; .copy() it to change it."""
+    def numpy(self, *, force: builtins.bool = False) -> np.ndarray[Any, Any]:
+        """The values as a read-only NumPy array; .copy() it to change it. From any device, and of
+        a Tensor that requires a gradient too, as PyTorch does with force=True."""
         return self._value(".numpy()")
 
     def item(self) -> Any:
@@ -213,17 +216,21 @@ class Tensor(Methods):
     def backward(
         self,
         gradient: Tensor | None = None,
-        create_graph: builtins.bool = False,
         retain_graph: builtins.bool | None = None,
+        create_graph: builtins.bool = False,
+        inputs: Tensor | Sequence[Tensor] | None = None,
     ) -> None:
         """Add d self / d leaf to `.grad` of every leaf Tensor that requires one.
 
         gradient: the cotangent, of self's shape; may be left out for a scalar.
-        create_graph: record the gradients too, so that they can be differentiated.
         retain_graph: keep the graph for another backward(); as create_graph by default.
+        create_graph: record the gradients too, so that they can be differentiated.
+        inputs: the leaves that get a gradient; all by default.
         """
         keep = create_graph if retain_graph is None else retain_graph
-        autograd.backward(self.node, gradient, create_graph=create_graph, release=not keep)
+        leaves = [inputs] if isinstance(inputs, Tensor) else inputs
+        wanted = None if leaves is None else [x.node for x in leaves]
+        autograd.backward(self.node, gradient, wanted, create_graph=create_graph, release=not keep)
 
     def detach(self) -> Tensor:
         """The same values, without history."""
@@ -262,8 +269,38 @@ class Tensor(Methods):
         return self
 
     # Dtype and device --------------------------------------------------------------------------
-    def to(self, target: str | DType | Any) -> Tensor:
-        """On another device ("cpu", "cuda") or in another dtype."""
+    def to(
+        self,
+        *args: Any,
+        device: str | None = None,
+        dtype: Any = None,
+        non_blocking: builtins.bool = False,
+        copy: builtins.bool = False,
+        memory_format: None = None,
+    ) -> Tensor:
+        """On another device ("cpu", "cuda"), in another dtype, or both: x.to(dtype), x.to(device),
+        x.to(device, dtype), x.to(other) for another Tensor's. copy: a copy even where nothing
+        changes. non_blocking, which may follow in the same place as PyTorch's, changes nothing."""
+        refuse("to", memory_format=memory_format)
+        targets = list(args)
+        if len(targets) > 1 and isinstance(targets[-1], builtins.bool):
+            flags = [targets.pop()]
+            if isinstance(targets[-1], builtins.bool):
+                flags.insert(0, targets.pop())
+            copy = copy or (len(flags) > 1 and flags[1])
+        if len(targets) > 2 or (not targets and device is None and dtype is None):
+            raise TypeError(f"to() takes a device, a dtype, both or a Tensor, not {args!r}")
+        if targets == [None]:
+            return self._to(None)
+        x = self
+        for target in (*targets, device, dtype):
+            if isinstance(target, Tensor):
+                x = x._to(target.device)._to(target.dtype)
+            elif target is not None:
+                x = x._to(target)
+        return x.clone() if copy and x is self else x
+
+    def _to(self, target: Any) -> Tensor:
         node = self.node
         if isinstance(target, str) and target in backends.devices():
             return self if node.device == target else Tensor(_moved(node, target))
@@ -274,25 +311,30 @@ class Tensor(Methods):
             raise DTypeError(f"to({target!r}): neither a device ({known}) nor a dtype") from None
         return self if node.dtype == dtype else Tensor(cast(node, dtype))
 
-    def float(self) -> Tensor:
-        return self.to(float32)
+    def float(self, memory_format: None = None) -> Tensor:
+        return self._as_format("float", float32, memory_format)
 
-    def double(self) -> Tensor:
-        return self.to(float64)
+    def double(self, memory_format: None = None) -> Tensor:
+        return self._as_format("double", float64, memory_format)
 
-    def half(self) -> Tensor:
-        return self.to(float16)
+    def half(self, memory_format: None = None) -> Tensor:
+        return self._as_format("half", float16, memory_format)
 
-    def long(self) -> Tensor:
-        return self.to(int64)
+    def long(self, memory_format: None = None) -> Tensor:
+        return self._as_format("long", int64, memory_format)
 
-    def int(self) -> Tensor:
-        return self.to(int32)
+    def int(self, memory_format: None = None) -> Tensor:
+        return self._as_format("int", int32, memory_format)
 
-    def bool(self) -> Tensor:
-        return self.to(bool_)
+    def bool(self, memory_format: None = None) -> Tensor:
+        return self._as_format("bool", bool_, memory_format)
 
-    def clone(self) -> Tensor:
+    def _as_format(self, name: str, dtype: DType, memory_format: None) -> Tensor:
+        refuse(name, memory_format=memory_format)
+        return self._to(dtype)
+
+    def clone(self, *, memory_format: None = None) -> Tensor:
+        refuse("clone", memory_format=memory_format)
         return ops.COPY(self)  # type: ignore[no-any-return]
 
     # In place: the handle is pointed elsewhere -----------------------------------------------
@@ -307,6 +349,24 @@ class Tensor(Methods):
 
     def __itruediv__(self: Self, other: Any) -> Self:
         return self._become(self / other)
+
+    def __ifloordiv__(self: Self, other: Any) -> Self:
+        return self._become(self // other)
+
+    def __imod__(self: Self, other: Any) -> Self:
+        return self._become(self % other)
+
+    def __ipow__(self: Self, other: Any) -> Self:
+        return self._become(self**other)
+
+    def __iand__(self: Self, other: Any) -> Self:
+        return self._become(self & other)
+
+    def __ior__(self: Self, other: Any) -> Self:
+        return self._become(self | other)
+
+    def __ixor__(self: Self, other: Any) -> Self:
+        return self._become(self ^ other)
 
     def _become(self: Self, result: Tensor) -> Self:
         """assign(), but it keeps neither a larger shape nor a higher kind of number quiet."""

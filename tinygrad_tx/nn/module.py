@@ -16,9 +16,11 @@ from weakref import ref
 
 import numpy as np
 
+from ..creation import zeros_like
 from ..dtypes import DType, as_dtype
 from ..errors import DTypeError, UserError
 from ..node import guarded, rebound, scope
+from ..spelling import refuse
 from ..tensor import Tensor, no_grad
 
 P = ParamSpec("P")
@@ -153,27 +155,33 @@ class Module:
     def modules(self) -> Iterator[Module]:
         return (module for _, module in self.named_modules())
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Every Parameter by its dotted name; a shared one once, by its first name."""
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Every Parameter by its dotted name, after prefix and a dot; a shared one once, by its
+        first name. recurse=False: its own only, not those of the modules inside."""
         seen: set[int] = set()
-        for path, module in self.named_modules():
+        for path, module in self.named_modules() if recurse else [("", self)]:
             for name, value in vars(module).items():
                 if isinstance(value, Parameter) and id(value) not in seen:
                     seen.add(id(value))
-                    yield f"{path}.{name}" if path else name, value
+                    yield ".".join(part for part in (prefix, path, name) if part), value
 
-    def parameters(self) -> Iterator[Parameter]:
-        return (parameter for _, parameter in self.named_parameters())
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The values of all parameters now, by name: later training does not change them."""
-        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
+        """The values of all parameters now, by name after prefix: later training does not change
+        them. keep_vars: the Parameters themselves."""
+        found = self.named_parameters()
+        return {prefix + name: p if keep_vars else p.detach() for name, p in found}
 
-    def load_state_dict(self, state: State, strict: bool = True) -> None:
+    def load_state_dict(self, state_dict: State, strict: bool = True, assign: bool = False) -> None:
         """Take values by name from Tensors or arrays, converted to each parameter's dtype and
         device. UserError naming every missing, unexpected and mis-shaped entry, and then nothing
         is loaded; strict=False lets names be missing or unexpected."""
-        load_state(type(self).__name__, dict(self.named_parameters()), state, strict)
+        refuse("load_state_dict", "parameters stay the same objects", assign=assign)
+        load_state(type(self).__name__, dict(self.named_parameters()), state_dict, strict)
 
     # Modes and places --------------------------------------------------------------------------
     @property
@@ -192,25 +200,42 @@ class Module:
         """Put it, and every module inside, in evaluation mode: no dropout."""
         return self.train(False)
 
-    def to(self: M, target: str | DType) -> M:
-        """Move every parameter, in place, to a device ("cpu", "cuda") or a floating dtype.
+    def to(
+        self: M,
+        *args: Any,
+        device: str | None = None,
+        dtype: Any = None,
+        non_blocking: bool = False,
+    ) -> M:
+        """Move every parameter, in place, to a device ("cpu", "cuda"), a floating dtype, or both:
+        m.to(dtype), m.to(device, dtype), m.to(tensor) for that one's. non_blocking changes nothing.
 
         Optimizers made before keep their moments where those were: move first."""
-        if isinstance(target, DType) and not target.is_floating_point:
-            raise DTypeError(f"a module's parameters are of a floating dtype, not {target.name}")
+        targets: list[Any] = []
+        for target in (*args, device, dtype):
+            if isinstance(target, Tensor):
+                targets += [target.device, target.dtype]
+            elif target is not None and not isinstance(target, bool):
+                targets.append(target)
+        for target in targets:
+            if isinstance(target, DType) and not target.is_floating_point:
+                kind = f"a module's parameters are of a floating dtype, not {target.name}"
+                raise DTypeError(kind)
         for parameter in self.parameters():
-            parameter.move(target)
+            for target in targets:
+                parameter.move(target)
         return self
 
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
-        for parameter in self.parameters():
-            parameter.grad = None
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, or (set_to_none=False) make them zero."""
+        for p in self.parameters():
+            if p.grad is not None:
+                p.grad = None if set_to_none else zeros_like(p.grad)
 
-    def requires_grad_(self: M, value: bool = True) -> M:
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
         """Learn (or freeze) every parameter."""
         for parameter in self.parameters():
-            parameter.requires_grad_(value)
+            parameter.requires_grad_(requires_grad)
         return self
 
     # Looks -------------------------------------------------------------------------------------

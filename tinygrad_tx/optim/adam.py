@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import ops
 from ..dtypes import float64
+from ..spelling import refuse
 from ..tensor import Tensor
 from .optimizer import Group, Moments, Optimizer, Params, require, require_numbers
 
@@ -11,7 +12,9 @@ from .optimizer import Group, Moments, Optimizer, Params, require, require_numbe
 class Adam(Optimizer):
     """p -= lr * m' / (sqrt(v') + eps), with m and v running means of the gradient and its square,
     m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t), where t counts the parameter's own steps.
-    weight_decay * p is added to the gradient."""
+    weight_decay * p is added to the gradient, or taken as in AdamW where decoupled_weight_decay is
+    set. maximize: against the gradient's negative. foreach, capturable and fused, PyTorch's ways to
+    run the same step, change nothing."""
 
     _decoupled = False  # whether weight decay is apart from the gradient
 
@@ -22,9 +25,21 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
     ) -> None:
+        name = type(self).__name__
+        refuse(name, "it is plain Adam otherwise; leave it out", amsgrad=amsgrad)
+        refuse(name, differentiable=differentiable)
+        self._decoupled = self._decoupled or decoupled_weight_decay
         options = {"lr": lr, "betas": betas, "eps": eps}
-        super().__init__(params, {**options, "weight_decay": weight_decay})
+        super().__init__(params, {**options, "weight_decay": weight_decay, "maximize": maximize})
 
     def _check(self, group: Group) -> None:
         super()._check(group)
@@ -85,5 +100,16 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)
+        super().__init__(
+            *(params, lr, betas, eps, weight_decay, amsgrad),
+            maximize=maximize,
+            differentiable=differentiable,
+        )

@@ -9,15 +9,16 @@ are not finite, `where` leaves everything as it was.
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any
 
 from .. import ops
-from ..creation import tensor, where, zeros, zeros_like
+from ..creation import stack, tensor, where, zeros, zeros_like
 from ..dtypes import DType, float32, float64, int64
 from ..errors import DeviceError, DTypeError, GradError, UserError
 from ..nn.module import State, load_state
+from ..node import set_grad_enabled
 from ..tensor import Tensor, no_grad
 
 Params = Iterable[Tensor] | Iterable[Mapping[str, Any]]
@@ -84,9 +85,19 @@ class Optimizer:
         ]
 
     @no_grad()
-    def step(self) -> None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change every parameter that has a gradient, unless the gradients are not finite. One
-        that has none stays as it is, and so do its moments and its count of steps."""
+        that has none stays as it is, and so do its moments and its count of steps.
+
+        closure: computes the loss and its gradients anew, and returns the loss, as does step()."""
+        loss = None
+        if closure is not None:
+            with set_grad_enabled(True):
+                loss = closure()
+        self._step()
+        return loss
+
+    def _step(self) -> None:
         grads = [p.grad for p in self.parameters if p.grad is not None]
         if not grads:
             return
@@ -100,6 +111,7 @@ class Optimizer:
                 scalars = _Scalars(self._scalars(group, taken))
             for i, (p, grad, moments) in enumerate(members):
                 if grad is not None:
+                    grad = -grad if group.get("maximize") else grad
                     # Of 16 bits only the parameter itself: a square of a gradient needs more.
                     wide = p.detach().to(float32) if p.dtype.is_half else p
                     numbers = scalars.of(wide, i)
@@ -122,12 +134,13 @@ class Optimizer:
         "missed" and, once there was a schedule, "initial_lr"; and "{moment}.{parameter number}"."""
         return {name: t.detach() for name, t in self._state().items()}
 
-    def load_state_dict(self, state: State) -> None:
+    def load_state_dict(self, state_dict: State) -> None:
         """Go on from a state_dict of an optimizer of the same parameters, in the same order and in
         groups of the same sizes; UserError naming what does not fit, and then nothing is changed.
 
         A state without "missed", as it was when all parameters shared one count, means that none
         has missed a step."""
+        state = state_dict
         targets = self._state()
         fresh: dict[int, Tensor] = {}
         if isinstance(state, Mapping):
@@ -297,11 +310,18 @@ def _one_device(name: str, tensors: Iterable[Tensor]) -> str:
 
 
 @no_grad()
-def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
-    """Scale all gradients so that their joint norm is at most max_norm.
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """Scale all gradients so that their joint norm (of order norm_type) is at most max_norm.
 
     Returns the norm before, a 0-d Tensor. Where it is infinite or NaN the gradients stay as they
-    are, and the optimizer skips the step.
+    are, and the optimizer skips the step; error_if_nonfinite: GradError instead, which a traced
+    function cannot raise. foreach, PyTorch's way to run it, changes nothing.
     """
     name = "clip_grad_norm_"
     members = [parameters] if isinstance(parameters, Tensor) else tensors(name, parameters)
@@ -310,7 +330,14 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> T
     having = [p for p in members if p.grad is not None]
     if not having:
         return tensor(0.0)
-    norm = _squared_norm([p.grad for p in having if p.grad is not None]).sqrt()
+    grads = [p.grad for p in having if p.grad is not None]
+    if norm_type == 2:
+        norm = _squared_norm(grads).sqrt()
+    else:
+        wide = [g.to(float32) if g.dtype.itemsize < 4 else g for g in grads]
+        norm = stack([g.norm(norm_type).to(wide[0].dtype) for g in wide]).norm(norm_type)
+    if error_if_nonfinite and not norm.isfinite():
+        raise GradError(f"clip_grad_norm_: the norm of the gradients is {norm.item()}")
     scale = where(norm.isfinite(), (max_norm / (norm + 1e-6)).clip(max=1.0), 1.0)
     for p in having:
         assert p.grad is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import ops
 from ..creation import where
+from ..spelling import refuse
 from ..tensor import Tensor
 from .optimizer import Group, Moments, Optimizer, Params, require, require_numbers
 
@@ -11,7 +12,8 @@ from .optimizer import Group, Moments, Optimizer, Params, require, require_numbe
 class SGD(Optimizer):
     """p -= lr * d, where d is the gradient g (+ weight_decay * p); with momentum, b = momentum * b
     + (1 - dampening) * g, at a parameter's first step b = g, and d is b, or g + momentum * b where
-    nesterov is set."""
+    nesterov is set. maximize: against the gradient's negative. foreach and fused, PyTorch's ways to
+    run the same step, change nothing."""
 
     def __init__(
         self,
@@ -21,9 +23,15 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
-        options = {"lr": lr, "momentum": momentum, "dampening": dampening}
-        super().__init__(params, {**options, "weight_decay": weight_decay, "nesterov": nesterov})
+        refuse("SGD", differentiable=differentiable)
+        options = {"lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov}
+        super().__init__(params, {**options, "weight_decay": weight_decay, "maximize": maximize})
 
     def _check(self, group: Group) -> None:
         super()._check(group)

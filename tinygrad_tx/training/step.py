@@ -94,7 +94,7 @@ def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 def _optimizer(model: Transformer, config: Config) -> optim.Adam:
     c = config.optim
-    kind = {"adam": optim.Adam, "adamw": optim.AdamW}[c.name]
+    kind: type[optim.Adam] = {"adam": optim.Adam, "adamw": optim.AdamW}[c.name]
     lr = 0.0 if c.lr is None else c.lr  # noam sets its own
     return kind(model.parameters(), lr, (c.beta1, c.beta2), c.eps, c.weight_decay)
 

@@ -1,0 +1,162 @@
+"""The deliberate differences from PyTorch, each with its reason: docs/pytorch.md prints this list,
+and test_torch_signatures.py excuses what it names and nothing else."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Difference(NamedTuple):
+    """name: of ours, dotted; what is different, why, and which parameters it excuses."""
+
+    name: str
+    what: str
+    why: str
+    parameters: tuple[str, ...] = ()
+
+
+_DOC = "PyTorch's own call takes these names, too; its documentation says others"
+_ONE_KIND = "one text serves the containers of modules and of parameters; give it by place"
+
+DIFFERENCES = [
+    # Parameters
+    Difference(
+        "tx.compile",
+        "takes the function alone",
+        "there is one compiler, without modes; TX_COMPILE and TX_DEBUG are its switches",
+        (
+            *("model", "fullgraph", "dynamic", "backend", "mode", "options", "name", "disable"),
+            *("recompile_limit", "isolate_recompiles", "shapes_spec"),
+        ),
+    ),
+    Difference(
+        "tx.save",
+        "save(state, path, metadata): named Tensors in a safetensors file",
+        "a pickle can run code when it is loaded",
+        (
+            *("obj", "f", "pickle_module", "pickle_protocol", "_use_new_zipfile_serialization"),
+            *("_disable_byteorder_record", "state", "path"),
+        ),
+    ),
+    Difference(
+        "tx.load",
+        "load(path, device): safetensors only",
+        "as for save; device is PyTorch's map_location where that is a name",
+        ("f", "map_location", "pickle_module", "weights_only", "mmap", "path"),
+    ),
+    Difference(
+        "tx.set_num_threads", "set_num_threads(n)", "PyTorch's takes it by place only", ("n",)
+    ),
+    Difference("Tensor.broadcast_to", "the parameter is called size", _DOC, ("shape",)),
+    Difference("Tensor.matmul", "the parameter is called other", _DOC, ("tensor2", "other")),
+    Difference("Tensor.where", "the parameter is called other", _DOC, ("y", "other")),
+    Difference("Tensor.topk", "dim is -1 by default, which is meant", _DOC, ("dim",)),
+    Difference(
+        "Tensor.var",
+        "correction is None by default: 1, or 0 with unbiased=False",
+        _DOC,
+        ("correction",),
+    ),
+    Difference("Tensor.std", "as Tensor.var", _DOC, ("correction",)),
+    Difference(
+        "nn.Module",
+        "takes no arguments, and its constructor need not be called",
+        "what it consists of is found when asked for",
+        ("args",),
+    ),
+    Difference(
+        "nn.Module.forward", "takes what a derived class's takes", "it is abstract", ("input",)
+    ),
+    Difference(
+        "nn.Module.modules", "a shared module comes once", "as by default", ("remove_duplicate",)
+    ),
+    Difference(
+        "nn.Module.named_modules",
+        "names start at this module, a shared one comes once",
+        "as by default; the other arguments are PyTorch's recursion",
+        ("memo", "prefix", "remove_duplicate"),
+    ),
+    Difference(
+        "nn.Module.named_parameters",
+        "a shared parameter comes once",
+        "as by default",
+        ("remove_duplicate",),
+    ),
+    Difference(
+        "nn.Module.state_dict", "makes a new dict", "as by default", ("args", "destination")
+    ),
+    Difference("nn.Parameter", "data must be given", "there is no empty Parameter", ("data",)),
+    Difference("nn.ModuleList.append", "append(member)", _ONE_KIND, ("module", "member")),
+    Difference("nn.ModuleList.extend", "extend(members)", _ONE_KIND, ("modules", "members")),
+    Difference("nn.ModuleList.insert", "insert(index, member)", _ONE_KIND, ("module", "member")),
+    Difference("nn.ModuleDict.update", "update(members)", _ONE_KIND, ("modules", "members")),
+    Difference("nn.ParameterList.append", "append(member)", _ONE_KIND, ("value", "member")),
+    Difference("nn.ParameterList.extend", "extend(members)", _ONE_KIND, ("values", "members")),
+    Difference("nn.ParameterDict.update", "update(members)", _ONE_KIND, ("parameters", "members")),
+    Difference("nn.Sequential.append", "append(member)", _ONE_KIND, ("module", "member")),
+    Difference("nn.Sequential.extend", "extend(members)", _ONE_KIND, ("sequential", "members")),
+    Difference("nn.Sequential.insert", "insert(index, member)", _ONE_KIND, ("module", "member")),
+    # Meaning
+    Difference(
+        "tx.arange",
+        "with an integer dtype, arange(3.1) is 0, 1, 2, 3, as with any other",
+        "PyTorch cuts the end off first, for int64 alone",
+    ),
+    Difference(
+        "tx.empty", "the values are zeros", "a program that reads them does the same each time"
+    ),
+    Difference(
+        "Tensor.view",
+        "is reshape(): it always succeeds, and the result never aliases",
+        "Tensors share no memory: `x[i] = ...` changes the one that it is written to",
+    ),
+    Difference(
+        "Tensor.exp",
+        "this and the other functions of floating numbers refuse integers: use .float()",
+        "a change of dtype is written down",
+    ),
+    Difference("Tensor.clip", "bounds are numbers, and both may be missing", "Tensors: maximum()"),
+    Difference(
+        "Tensor.logsumexp",
+        "dim may be left out; the gradient of a row of -inf is 0, not NaN",
+        "a sum over no term that counts changes with none of them",
+    ),
+    Difference(
+        "Tensor.index_select",
+        "this, gather and take_along_dim count negative indices from the end",
+        "as x[index] does; PyTorch refuses them",
+    ),
+    Difference("Tensor.sort", "this and argsort are always stable", "one order on every device"),
+    Difference(
+        "F.scaled_dot_product_attention",
+        "a row that a boolean mask leaves no key is 0; a mask and is_causal may be joined",
+        "such rows are padding, and a NaN in them would spread",
+    ),
+    Difference("F.mse_loss", "shapes must be equal", "PyTorch warns and broadcasts"),
+    Difference(
+        "F.one_hot",
+        "int32 is an index, too; num_classes=-1 is not possible in a compiled function",
+        "its shape would depend on data",
+    ),
+    Difference(
+        "nn.utils.clip_grad_norm_",
+        "is tx.optim.clip_grad_norm_; gradients whose norm is not finite stay as they are",
+        "the optimizer then skips the step",
+    ),
+    Difference(
+        "optim.Adam",
+        "all optimizers skip a step whose gradients are not finite; amsgrad is refused",
+        "one bad batch does not end a run",
+    ),
+    Difference(
+        "optim.SGD.state_dict",
+        "state_dict() of an optimizer is flat: names and Tensors",
+        "so that tx.save takes it",
+    ),
+]
+
+
+def table() -> str:
+    """The list as a table in Markdown."""
+    rows = (f"| `{d.name}` | {d.what} | {d.why} |" for d in DIFFERENCES)
+    return "| name | here | why |\n|---|---|---|\n" + "\n".join(rows) + "\n"
