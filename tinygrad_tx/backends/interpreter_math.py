@@ -7,17 +7,18 @@ dtype rules are those of kernel.Instr, whose arguments have been cast already.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..dtypes import ALL
+from .native.target import CHAIN, slots
 from .numpy_backend import NumpyBackend
 
 Array = NDArray[Any]
 
-_LANES = 16
 _XP = NumpyBackend()
 
 
@@ -46,23 +47,44 @@ def reduce_columns(op: str, dtype: str, x: Array) -> Array:
 
 
 def reduce_rows(op: str, dtype: str, x: Array) -> Array:
-    """Sum, max or min of a matrix (at least one row, columns) along its rows, added in order."""
+    """Sum, max or min of a matrix (at least one row, columns) along its rows, in the order of
+    native code: sums of floats by blocks."""
     rows = np.ascontiguousarray(x.astype(dtype, copy=False))
+    if op == "sum" and rows.dtype.kind == "f":
+        return _sum_of_chains(_cut(rows, 2 * CHAIN))
     function = {"sum": np.add, "max": np.maximum, "min": np.minimum}[op]
     return np.asarray(function.reduce(rows, axis=0, dtype=dtype))
 
 
 def _sum_in_lanes(x: Array) -> Array:
-    """The sum along the last axis in a tree that zeros at its end do not change."""
-    columns = x.shape[-1]
-    whole = columns - columns % _LANES
-    blocks = np.ascontiguousarray(x[..., :whole]).reshape(*x.shape[:-1], whole // _LANES, _LANES)
-    lanes: Array = np.add.reduce(blocks, axis=-2, dtype=x.dtype)
-    lanes[..., : columns - whole] += x[..., whole:]
-    while lanes.shape[-1] > 1:
-        half = lanes.shape[-1] // 2
-        lanes = lanes[..., :half] + lanes[..., half:]
-    return lanes
+    """The sum along the last axis, which stays, in a tree that zeros at its end do not change: that
+    of native code."""
+    lanes = slots(x.dtype.name)
+    *outer, columns = x.shape
+    rows = np.moveaxis(x, -1, 0).reshape(columns, prod(outer))
+    dealt = _cut(rows, lanes).transpose(0, 2, 1)
+    dealt = dealt.reshape(len(dealt), prod(outer) * lanes)
+    found = _sum_of_chains(_cut(dealt, CHAIN)).reshape(prod(outer), lanes)
+    while found.shape[-1] > 1:
+        half = found.shape[-1] // 2
+        found = found[..., :half] + found[..., half:]
+    return found.reshape(*outer, 1)
+
+
+def _cut(rows: Array, size: int) -> Array:
+    """(rows, columns) as (blocks, size, columns), zeros behind; at least one block."""
+    count = max(1, -(-len(rows) // size))
+    padded = np.zeros((count * size, rows.shape[1]), rows.dtype)
+    padded[: len(rows)] = rows
+    return padded.reshape(count, size, rows.shape[1])
+
+
+def _sum_of_chains(blocks: Array) -> Array:
+    """The rows of each block added in a chain, and so what comes of CHAIN blocks, and so on."""
+    sums = np.add.reduce(blocks, axis=1, dtype=blocks.dtype)
+    while len(sums) > 1:
+        sums = np.add.reduce(_cut(sums, CHAIN), axis=1, dtype=blocks.dtype)
+    return np.asarray(sums[0])
 
 
 def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:

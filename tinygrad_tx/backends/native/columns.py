@@ -3,7 +3,8 @@
 In: a Columns kernel. Out: its function. Called by render.py.
 
 Some vectors of columns stay in registers while the function goes down the rows of its chunk; then
-come the next columns. What is left is done vector by vector under a mask.
+come the next columns. What is left is done vector by vector under a mask. Sums go by blocks of
+rows, and these are added in levels, as those of a row are.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from .operands import (
     Tail,
     advance,
     decode,
-    lanes_of,
+    main_dtype,
     store_vector,
     tail,
 )
-from .target import Target
+from .target import CHAIN, Target
 
 _VECTORS = 4  # of columns at once
+_BLOCK = 2 * CHAIN  # rows
 
 
 def columns(kernel: Columns, module: ir.Module, name: str, target: Target) -> None:
@@ -46,7 +48,7 @@ class _Writer:
 
     def __init__(self, kernel: Columns, b: Builder, target: Target) -> None:
         self.kernel, self.b, self.target = kernel, b, target
-        self.lanes = lanes_of(kernel, target)
+        self.lanes = target.lanes(main_dtype(kernel))
         args, task, _ = b.params
         reader = Reader(b, args)
         self.extents = [reader.take() for _ in range(kernel.outer)]
@@ -89,17 +91,65 @@ class _Writer:
         places: Sequence[Value],
     ) -> None:
         """Reduce vectors of columns, which begin at `firsts`, over the rows; write the results."""
-        b, kernel = self.b, self.kernel
-        arguments = [instr.args[0] for instr in self.reduced]
+        b, kernel, n = self.b, self.kernel, len(firsts)
         start = [
-            reductions.start(instr, kernel.instrs[a].dtype, self.lanes)[0]
-            for instr, a in zip(self.reduced, arguments, strict=True)
+            reductions.start(instr, kernel.instrs[instr.args[0]].dtype, self.lanes)[0]
+            for instr in self.reduced
         ]
-        carried = [*index, *start * len(firsts)]
-        with b.loop(self.first_row, self.last_row, ir.integer(1), carried) as loop:
-            here, states = loop.carried[: len(index)], loop.carried[len(index) :]
+        sums = {
+            k: reductions.Sums(b, x.type, n)
+            for k, (instr, x) in enumerate(zip(self.reduced, start, strict=True))
+            if reductions.goes_by_blocks(instr, (x,))
+        }
+        rows = b.sub(self.last_row, self.first_row)
+        several = b.compare("sgt", rows, ir.integer(_BLOCK))
+        for each in sums.values():
+            each.clear(several)
+        step = ir.integer(_BLOCK) if sums else b.intrinsic("smax", "i64", rows, ir.integer(1))
+        carried = [*index, *start * n]
+        with b.loop(self.first_row, self.last_row, step, carried) as block:
+            here, states = block.carried[: len(index)], block.carried[len(index) :]
+            done = b.binary("udiv", b.sub(block.i, self.first_row), step)
+            with b.when(b.compare("sgt", done, ir.integer(0))):
+                for k, each in sums.items():
+                    for u, x in enumerate(states[k :: len(start)]):
+                        each.put(u, x)
+                    each.add(done)
+            begin = [
+                start[i % len(start)] if i % len(start) in sums else x for i, x in enumerate(states)
+            ]
+            stop = b.smin(self.last_row, b.add(block.i, step))
+            block.next = self._rows(block.i, stop, here, begin, firsts, end)
+        results = block.carried[len(index) :]
+        for k, each in sums.items():
+            for u, x in enumerate(results[k :: len(start)]):
+                each.put(u, x)
+        with b.when(several):
+            for each in sums.values():
+                each.total()
+        for k, place in enumerate(places):
+            for u, first in enumerate(firsts):
+                x = results[u * len(start) + k]
+                if k in sums:
+                    x = sums[k].get(u)
+                self._store(k, x, place, first, end)
+
+    def _rows(
+        self,
+        start: Value,
+        stop: Value,
+        index: Sequence[Value],
+        states: Sequence[Value],
+        firsts: Sequence[Value],
+        end: Tail | None,
+    ) -> list[Value]:
+        """Reduce the rows of a block, the first of which has the index; the index of the row after
+        the last, and what has been reduced."""
+        b, kernel, k = self.b, self.kernel, len(self.reduced)
+        each = [i for i, instr in enumerate(kernel.instrs) if instr.op not in REDUCTIONS]
+        with b.loop(start, stop, ir.integer(1), [*index, *states]) as loop:
+            here, before = loop.carried[: len(index)], loop.carried[len(index) :]
             self.row.begin(loop.i, here)
-            each = [i for i, instr in enumerate(kernel.instrs) if instr.op not in REDUCTIONS]
             for i in each:
                 if self.row.rowwise[i]:
                     self.row.compute(i)
@@ -109,14 +159,11 @@ class _Writer:
                 for i in each:
                     if not self.row.rowwise[i]:
                         elements.compute(i)
-                for k, (instr, a) in enumerate(zip(self.reduced, arguments, strict=True)):
-                    x, state = elements.value(a), states[u * len(start) + k]
+                for instr, state in zip(self.reduced, before[u * k : (u + 1) * k], strict=True):
+                    x = elements.value(instr.args[0])
                     after.extend(reductions.step(b, instr, (state,), x, elements.columns, None))
             loop.next = [*advance(b, here, self.extents), *after]
-        results = iter(loop.carried[len(index) :])
-        for first in firsts:
-            for k, place in enumerate(places):
-                self._store(k, next(results), place, first, end)
+        return loop.carried
 
     def _store(self, k: int, x: Value, place: Value, first: Value, end: Tail | None) -> None:
         b, operand, x = self.b, self.outputs[k], to_memory(self.b, x)

@@ -25,10 +25,11 @@ def address(b: Builder, number: Value) -> Value:
     return b.emit("ptr", f"inttoptr i64 {number.name} to ptr")
 
 
-def lanes_of(kernel: Rows | Columns, target: Target) -> int:
-    """Elements of one vector, of every dtype: a register of what the program mostly has."""
+def main_dtype(kernel: Rows | Columns) -> str:
+    """What the program mostly has, by whose lanes it goes: one vector has as many elements of every
+    dtype."""
     dtypes = [instr.dtype for instr in kernel.instrs if instr.op != "const"]
-    return target.lanes(max(("float32", "float64"), key=dtypes.count))
+    return max(("float32", "float64"), key=dtypes.count)
 
 
 # Rows --------------------------------------------------------------------------------------------
@@ -101,8 +102,9 @@ class Tail:
 
 
 def tail(b: Builder, columns: Value, first: Value, lanes: int) -> Tail:
-    """The lanes of the vector from column `first` on that are before `columns`."""
+    """The lanes of the vector from column `first` on that are before `columns`; maybe none."""
     left = b.smin(b.sub(columns, first), ir.integer(lanes))
+    left = b.intrinsic("smax", "i64", left, ir.integer(0))
     short = b.convert("trunc", left, "i32")
     return Tail(b.compare("slt", b.iota(lanes, "i32"), b.splat(short, lanes)), left)
 

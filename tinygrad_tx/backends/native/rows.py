@@ -4,7 +4,7 @@ In: a Rows kernel. Out: its function, and how much scratch memory a call needs. 
 
 The function goes through the rows of its task. For each it computes what there is one of for a row
 as scalars, and runs the loops over the columns that row_plan.py has found: whole vectors, each of a
-round with an accumulator of its own, then the rest vector by vector under a mask. Columns that do
+round with what it reduces of its own, then the rest vector by vector under a mask. Columns that do
 not lie side by side are copied to scratch memory first, or written from there afterwards.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..kernel import REDUCTIONS, Instr, Output, Rows
+from ..kernel import REDUCTIONS, Output, Rows
 from . import ir, reductions
 from .expressions import to_memory
 from .ir import Builder, Value
@@ -25,16 +25,16 @@ from .operands import (
     Tail,
     advance,
     decode,
-    lanes_of,
+    main_dtype,
     tail,
     width,
 )
-from .reductions import State
+from .reductions import Parts, State
 from .row_plan import Loop, RowPlan, plan
-from .target import Target
+from .target import Target, slots
 
 _PAD = 64  # rows in scratch memory have room for this many columns at a time
-_LONG = 16  # instructions of a loop's body that one vector at a time keeps the processor busy with
+_LONG = 32  # instructions up to which the vectors of a round are written out
 
 
 def rows(kernel: Rows, module: ir.Module, name: str, target: Target) -> None:
@@ -75,7 +75,8 @@ class _Writer:
     def __init__(self, kernel: Rows, b: Builder, target: Target) -> None:
         self.kernel, self.b, self.target = kernel, b, target
         self.how = plan(kernel)
-        self.lanes = lanes_of(kernel, target)
+        dtype = main_dtype(kernel)
+        self.lanes, self.slots = target.lanes(dtype), slots(dtype)
         args, self.task, scratch = b.params
         reader = Reader(b, args)
         self.extents = [reader.take() for _ in range(kernel.outer)]
@@ -151,34 +152,59 @@ class _Writer:
 
     def _columns(self, loop: Loop) -> None:
         """One loop over the columns; its reductions become scalars of the row."""
-        b, instrs = self.b, self.kernel.instrs
+        b, instrs, lanes = self.b, self.kernel.instrs, ir.integer(self.lanes)
+        if not loop.reductions:
+            whole = b.binary("and", self.columns, ir.integer(-self.lanes))
+            with b.loop(ir.integer(0), whole, lanes) as one:
+                self._vector(loop, one.i, None, [])
+            with b.when(b.compare("slt", whole, self.columns)):
+                self._vector(loop, whole, tail(b, self.columns, whole, self.lanes), [])
+            return
         found = [instrs[i] for i in loop.reductions]
-        accumulators = [_start(self.kernel, found, self.lanes)] * self._vectors(loop)
-        step = self.lanes * len(accumulators)
-        whole = b.binary("and", self.columns, ir.integer(-step))
-        zero = ir.integer(0)
-        with b.loop(zero, whole, ir.integer(step), _flat(accumulators)) as many:
-            states = _shaped(many.carried, accumulators)
-            for u, state in enumerate(states):
-                first = b.add(many.i, ir.integer(u * self.lanes))
-                states[u] = self._vector(loop, first, None, state)
-            many.next = _flat(states)
-        # The rest: accumulators take turns, so that finish() sees them turned, which it allows.
-        with b.loop(whole, self.columns, ir.integer(self.lanes), many.carried) as one:
-            states = _shaped(one.carried, accumulators)
-            end = tail(b, self.columns, one.i, self.lanes)
-            state = self._vector(loop, one.i, end, states[0])
-            one.next = _flat([*states[1:], state])
-        states = _shaped(one.carried, accumulators)
-        for k, i in enumerate(loop.reductions):
-            parts = [state[k] for state in states]
-            self.row.scalars[i] = reductions.finish(b, instrs[i], parts)
+        arguments = [instrs[i.args[0]].dtype for i in found]
+        parts = Parts(b, found, arguments, self.lanes, self.slots)
+        long = loop.heavy or len(loop.elements) * parts.count > _LONG
+        states = self._one_by_one(loop, parts) if long else self._by_rounds(loop, parts)
+        for i, value in zip(loop.reductions, parts.finish(states), strict=True):
+            self.row.scalars[i] = value
 
-    def _vectors(self, loop: Loop) -> int:
-        """How many vectors a round of the main loop takes: two, where each waits for the sum (or
-        whatever) of the one before and has little else to do. More is no faster, and longer to
-        compile."""
-        return 2 if loop.reductions and not loop.heavy and len(loop.elements) <= _LONG else 1
+    def _by_rounds(self, loop: Loop, parts: Parts) -> list[list[State]]:
+        """A short body: written once for each vector of a round, and what it reduces stays in
+        registers. What is left of a block is a round, too, under masks, a vector at a time: so
+        that all have had their turn after it."""
+        b, lanes = self.b, ir.integer(self.lanes)
+        step = ir.integer(self.lanes * parts.count)
+        with parts.blocks(self.columns) as block:
+            size = b.sub(block.stop, block.start)
+            whole = b.add(block.start, b.binary("and", size, b.sub(ir.integer(0), step)))
+            with b.loop(block.start, whole, step, _flat(block.states)) as many:
+                after = []
+                for u, state in enumerate(_shaped(many.carried, block.states)):
+                    first = b.add(many.i, ir.integer(u * self.lanes))
+                    after.append(self._vector(loop, first, None, state))
+                many.next = _flat(after)
+            some = b.compare("slt", whole, block.stop)
+            end = b.select(some, b.add(whole, step), whole)
+            with b.loop(whole, end, lanes, many.carried) as one:
+                states = _shaped(one.carried, block.states)
+                mask = tail(b, block.stop, one.i, self.lanes)
+                one.next = _flat([*states[1:], self._vector(loop, one.i, mask, states[0])])
+            block.states = _shaped(one.carried, block.states)
+        return block.states
+
+    def _one_by_one(self, loop: Loop, parts: Parts) -> list[list[State]]:
+        """A long body: written once, and what it reduces is taken from memory."""
+        b, lanes = self.b, ir.integer(self.lanes)
+        with parts.blocks_in_memory(self.columns) as (start, stop):
+            size = b.binary("and", b.sub(stop, start), ir.integer(-self.lanes))
+            whole = b.add(start, size)
+            with b.loop(start, whole, lanes) as one:
+                place = parts.place(one.i)
+                parts.store(place, self._vector(loop, one.i, None, parts.load(place)))
+            with b.when(b.compare("slt", whole, stop)):
+                place, mask = parts.place(whole), tail(b, stop, whole, self.lanes)
+                parts.store(place, self._vector(loop, whole, mask, parts.load(place)))
+        return [parts.load(ir.integer(u)) for u in range(parts.count)]
 
     def _vector(
         self, loop: Loop, first: Value, end: Tail | None, state: list[State]
@@ -205,10 +231,6 @@ class _Writer:
             place = self.scattered[k] if spread else self.places[k]
             elements.store(kernel.outputs[k].instr, place, None if spread else end)
         return after
-
-
-def _start(kernel: Rows, found: Sequence[Instr], lanes: int) -> list[State]:
-    return [reductions.start(i, kernel.instrs[i.args[0]].dtype, lanes) for i in found]
 
 
 def _flat(accumulators: Sequence[Sequence[State]]) -> list[Value]:
