@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, copy_context
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from ..dtypes import DType
 from . import numpy_random
 from .base import Array, Backend
+
+_LONG = 4096  # summands that may well be added in one chain
 
 
 def _silence() -> tuple[ContextVar[Any], Any] | None:
@@ -113,6 +116,20 @@ class NumpyBackend(Backend):
             rows = _blas_ready(a.reshape(-1, a.shape[-1]))
             return np.matmul(rows, _blas_ready(b)).reshape(*a.shape[:-1], b.shape[-1])
         return np.matmul(_blas_ready(a), _blas_ready(b))
+
+    def sum(self, x: Array, axis: tuple[int, ...]) -> Array:
+        if x.size > _LONG and x.dtype.itemsize <= 4 and x.dtype.kind in "fV":
+            count = prod(x.shape[i] for i in axis)
+            last = sorted(i % x.ndim for i in axis) == list(range(x.ndim - len(axis), x.ndim))
+            # NumPy adds pair by pair what lies side by side, and anything else in one long chain.
+            if count > _LONG and not (last and x.flags.c_contiguous and x.dtype.itemsize == 4):
+                return x.sum(axis=axis, dtype=np.float64, keepdims=True).astype(x.dtype)
+        return super().sum(x, axis)
+
+    def cumsum(self, x: Array, axis: int) -> Array:
+        if x.dtype.itemsize <= 4 and x.dtype.kind in "fV":  # one chain, as long as the axis
+            return np.cumsum(x, axis=axis, dtype=np.float64).astype(x.dtype)
+        return super().cumsum(x, axis)
 
     def index_add(self, x: Array, index: Array, value: Array, axis: int) -> Array:
         out = x.copy()

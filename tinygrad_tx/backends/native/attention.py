@@ -27,6 +27,9 @@ from .target import Target
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
 _FEW = 2  # queries at most that go one by one
+_QUERIES = (
+    64  # in a block of the backward pass: the same everywhere, for dk and dv add up by blocks
+)
 
 
 class _Matrix(NamedTuple):
@@ -268,7 +271,7 @@ def attention_scratch(kernel: Attention, args: Sequence[int], target: Target) ->
 def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Target) -> None:
     """Add the function `name` that runs a task of an AttentionGrad."""
     w = _Writer(kernel, module, name, name, target)
-    b, high = w.b, integer(_query_block(target, kernel.dtype))
+    b, high = w.b, integer(_QUERIES)
     slope = attention_rows.slope(kernel, module, name, target)
     (q, q_stride), (k, k_stride), (v, v_stride), (g, g_stride) = (w.operand() for _ in range(4))
     (dq, dq_stride), (dk, dk_stride), (dv, dv_stride) = (w.operand() for _ in range(3))
@@ -310,13 +313,7 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Tar
 def attention_grad_scratch(kernel: AttentionGrad, args: Sequence[int], target: Target) -> int:
     """Bytes of scratch that a thread needs for a call of an AttentionGrad."""
     s, d_k, d_v = args[3:6]
-    nr, high = target.tile(kernel.dtype)[1], _query_block(target, kernel.dtype)
+    nr, high = target.tile(kernel.dtype)[1], _QUERIES
     padded = -(-s // nr) * nr
     elements = padded * (d_k + d_v + 2 * high + 1) + (2 * high + s) * nr
     return elements * ir.width(ALL[kernel.dtype].memory)
-
-
-def _query_block(target: Target, dtype: str) -> int:
-    """Queries in a block of the backward pass: enough to make little of adding to dk and dv."""
-    mr = target.tile(dtype)[0]
-    return 64 // mr * mr

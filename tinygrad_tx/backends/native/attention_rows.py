@@ -7,8 +7,9 @@ In: a kernel, a module, a target. Out: names of internal functions in that modul
 - `mask_row`: a row of a mask, as numbers; tells how many keys may take part.
 - `softmax`: scores become weights; `slope`: the same for gradients.
 
-Element j of a row belongs to lane j % L in every reduction, keys that take no part have the weight
-0, and sums begin with 0: so such keys behind the others change no bit, and nobody need read them.
+Element j of a row belongs to slot j % SLOTS in every sum, on every processor: slots are the lanes
+of one vector or of several. Keys that take no part have the weight 0, and sums begin with 0: so
+such keys behind the others change no bit, and nobody need read them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .math_ir import exp, like
 from .target import Target
 
 _LEAST = {"float32": -87.0, "float64": -708.0}  # exp of it is still a normal number
+_SLOTS = {"float32": 16, "float64": 8}  # the lanes of a register of the widest kind
+_AT_ONCE = 8  # vectors of sums that fit into any processor's registers beside what they are made of
 _WIDE = 4  # vectors of values that are summed at a time
 
 
@@ -53,10 +56,14 @@ def dots(module: Module, target: Target, dtype: str) -> str:
         return name
     row, q, keys, stride, D, N = b.params  # noqa: N806
     lanes, element = target.lanes(dtype), ALL[dtype].memory
-    step = integer(lanes)
+    step, parts = integer(lanes), _SLOTS[dtype] // lanes
+    several = lanes if parts == 1 else max(1, _AT_ONCE // parts)  # keys at a time
 
     def group(start: Value, tops: Sequence[Value], reach: Sequence[Value]) -> None:
-        sums = _group_sums(b, target, dtype, q, tops, reach, D)
+        sums: list[Value] = []
+        for first in range(0, lanes, several):
+            keys = range(first, first + several)
+            sums += _group_sums(b, target, dtype, q, keys, tops, reach, D)
         b.store(_add_lanes(b, sums), b.at(row, start, element))
 
     reach = [b.mul(stride, integer(i)) for i in range(tile.REACH)]
@@ -78,27 +85,43 @@ def _group_sums(
     target: Target,
     dtype: str,
     q: Value,
+    keys: range,
     tops: Sequence[Value],
     reach: Sequence[Value],
     D: Value,  # noqa: N803
 ) -> list[Value]:
-    """For each key of a group its products with q, added up lane by lane. Key i lies reach[i % n]
+    """For each of the keys its products with q, added up lane by lane. Key i lies reach[i % n]
     behind tops[i // n], n being how many reaches there are."""
     lanes, element = target.lanes(dtype), ALL[dtype].memory
-    type, step = vector(lanes, element), integer(lanes)
-    whole = b.sub(D, b.binary("srem", D, step))
-    sums = [tile.zero(type)] * lanes
+    type, slots = vector(lanes, element), _SLOTS[dtype]
+    whole = b.sub(D, b.binary("srem", D, integer(slots)))
+    parts = slots // lanes
+    sums = [tile.zero(type)] * (len(keys) * parts)
+    used = sorted({i // len(reach) for i in keys})
     for start, stop in ((integer(0), whole), (whole, D)):
-        with b.loop(start, stop, step, sums) as loop:
-            mask = tile.prefix_mask(b, b.sub(D, loop.i), lanes) if stop is D else None
-            x = _read(b, type, b.at(q, loop.i, element), mask)
-            here = [b.at(top, loop.i, element) for top in tops]
-            for i, sum in enumerate(loop.carried):
-                at = b.at(here[i // len(reach)], reach[i % len(reach)], element)
-                y = _read(b, type, at, mask)
-                loop.next.append(tile.multiply_add(b, target, x, y, sum))
+        with b.loop(start, stop, integer(slots), sums) as loop:
+            for part in range(parts):
+                first = b.add(loop.i, integer(part * lanes))
+                mask = tile.prefix_mask(b, b.sub(D, first), lanes) if stop is D else None
+                x = _read(b, type, b.at(q, first, element), mask)
+                here = {top: b.at(tops[top], first, element) for top in used}
+                for i, sum in zip(keys, loop.carried[part::parts], strict=True):
+                    at = b.at(here[i // len(reach)], reach[i % len(reach)], element)
+                    y = _read(b, type, at, mask)
+                    loop.next.append(tile.multiply_add(b, target, x, y, sum))
+            # As they were: the parts of a key side by side.
+            loop.next = [x for i in range(len(keys)) for x in loop.next[i :: len(keys)]]
         sums = loop.carried
-    return sums
+    return [_together(b, sums[i : i + parts]) for i in range(0, len(sums), parts)]
+
+
+def _together(b: Builder, parts: Sequence[Value]) -> Value:
+    """Vectors added to one: those opposite each other first, as halves of a wider one would be. So
+    it does not matter if each has moved on by as many places."""
+    while len(parts) > 1:
+        half = len(parts) // 2
+        parts = [b.add(x, y) for x, y in zip(parts[:half], parts[half:], strict=True)]
+    return parts[0]
 
 
 def _add_lanes(b: Builder, sums: Sequence[Value]) -> Value:
@@ -210,7 +233,8 @@ def softmax(kernel: Attention | AttentionGrad, module: Module, of: str, target: 
         dead = b.compare("oeq", top, like(top, -float("inf")))
         top = b.select(dead, like(top, 0), top)
     tops = b.splat(top, lanes)
-    with b.loop(zero, width, step, [tile.zero(type)]) as loop:
+    nothing = [tile.zero(type)] * (_SLOTS[kernel.dtype] // lanes)
+    with b.loop(zero, width, step, nothing) as loop:
         at = b.at(row, loop.i, element)
         x = b.sub(b.load(type, at), tops)
         # Weights below the smallest normal number become 0: subnormal ones would be slow to make.
@@ -218,8 +242,9 @@ def softmax(kernel: Attention | AttentionGrad, module: Module, of: str, target: 
         tiny = b.compare("olt", x, least)
         e = b.select(tiny, like(x, 0), exp(b, b.select(tiny, least, x)))
         b.store(e, at)
-        loop.next = [b.add(loop.carried[0], e)]
-    total = _across(b, loop.carried[0], b.add)
+        first, *others = loop.carried
+        loop.next = [*others, b.add(first, e)]
+    total = _across(b, _together(b, loop.carried), b.add)
     if kernel.mask != "float":
         empty = b.compare("oeq", total, like(total, 0))
         total = b.select(empty, like(total, 1), total)
@@ -241,11 +266,13 @@ def slope(kernel: AttentionGrad, module: Module, of: str, target: Target) -> str
     row, weights, width = b.params
     lanes, element = target.lanes(kernel.dtype), ALL[kernel.dtype].memory
     type, zero, step = vector(lanes, element), integer(0), integer(lanes)
-    with b.loop(zero, width, step, [tile.zero(type)]) as loop:
+    nothing = [tile.zero(type)] * (_SLOTS[kernel.dtype] // lanes)
+    with b.loop(zero, width, step, nothing) as loop:
         x = b.load(type, b.at(row, loop.i, element))
         p = b.load(type, b.at(weights, loop.i, element))
-        loop.next = [tile.multiply_add(b, target, x, p, loop.carried[0])]
-    mean = b.splat(_across(b, loop.carried[0], b.add), lanes)
+        first, *others = loop.carried
+        loop.next = [*others, tile.multiply_add(b, target, x, p, first)]
+    mean = b.splat(_across(b, _together(b, loop.carried), b.add), lanes)
     with b.loop(zero, width, step) as loop:
         at = b.at(row, loop.i, element)
         p = b.load(type, b.at(weights, loop.i, element))

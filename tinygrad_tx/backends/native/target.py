@@ -23,8 +23,8 @@ class Target:
 
     def tile(self, dtype: str) -> tuple[int, int]:
         """Rows and columns (MR, NR) of the matrix product's register tile."""
-        rows = {"avx512": 14, "avx2": 6, "neon": 8, "plain": 4}[self.name]
-        vectors = {"avx512": 2, "avx2": 2, "neon": 3, "plain": 2}[self.name]
+        rows = {"avx512": 14, "avx2": 6, "neon": 8, "plain": 2}[self.name]
+        vectors = {"avx512": 2, "avx2": 2, "neon": 3, "plain": 4 // self.lanes(dtype)}[self.name]
         return rows, vectors * self.lanes(dtype)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...dtypes import ALL
-from . import ir
+from . import fused, ir
 from .ir import Builder, Module, Value, integer, vector
 from .target import Target
 
@@ -28,9 +28,10 @@ def heights(target: Target, dtype: str) -> list[int]:
 
 
 def multiply_add(b: Builder, target: Target, x: Value, y: Value, z: Value) -> Value:
-    """x * y + z: fused, but where the processor has no such instruction (there a call would be
-    made for each lane)."""
-    return b.add(b.mul(x, y), z) if target.name == "plain" else b.fma(x, y, z)
+    """x * y + z with one rounding, on every processor."""
+    if target.name != "plain" or not target.triple.startswith("x86_64"):
+        return b.fma(x, y, z)
+    return fused.single(b, x, y, z) if x.element == "float" else fused.double(b, x, y, z)
 
 
 def prefix_mask(b: Builder, count: Value, lanes: int, start: int = 0) -> Value:
