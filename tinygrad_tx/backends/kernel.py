@@ -83,10 +83,12 @@ class Rows(Kernel):
 
     An instruction is per row where it depends on no column (a reduction's result, "row", a load
     whose column is "same", and what is made of those), per element otherwise. A reduction goes over
-    the columns of its row in a fixed tree: element j is added to lane j % L, the lanes are summed
-    in a fixed order (so trailing columns that add nothing change nothing). Outputs may be the very
-    memory of an input that is read at the same place: an element is read before it is written, and
-    a row's reductions are done before any output of that row is written where that matters.
+    the columns of its row in a fixed tree, the same on every processor: element j is added to slot
+    j % S (target.py says how many slots there are), sums of floats block by block, and the slots
+    are combined in a fixed order (so trailing columns that add nothing change nothing). Outputs may
+    be the very memory of an input that is read at the same place: an element is read before it is
+    written, and a row's reductions are done before any output of that row is written where that
+    matters.
 
     Arguments of a call: extent of each of the `outer` axes; number of columns; rows per task; then
     for each input and each output: address, stride along each outer axis, stride along columns, and
@@ -116,7 +118,7 @@ class Columns(Kernel):
     each input: address, outer strides, column stride; for each output: address, stride along
     chunks, stride along columns. With C = ceil(columns / columns_per_task), task t reduces chunk
     t // C (its rows from (t // C) * rows_per_task on) for column block t % C, and writes one row
-    of the output. Rows are added in order, in one chain for each column.
+    of the output. Rows are added in order, in one chain for each column and block of rows.
     """
 
     outer: int
