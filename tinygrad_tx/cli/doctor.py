@@ -21,15 +21,20 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--clear-cache", action="store_true", help="remove the compiled kernels kept on disk first"
+        "--clear-cache",
+        action="store_true",
+        help="first remove what is kept on disk: compiled kernels and tokenised text",
     )
 
 
 def _run(args: Namespace) -> None:
     if args.clear_cache:
         from tinygrad_tx.backends.native import library
+        from tinygrad_tx.data import cache
 
         print(f"{'cleared':<14}{library.clear_cache()} compiled kernels")
+        _, files, size = cache.clear()
+        print(f"{'cleared':<14}{files} files of tokenised text, {size / 2**20:.1f} MiB")
     for name, what in _findings():
         print(f"{name:<14}{what}")
 
@@ -52,6 +57,7 @@ def _findings() -> Iterator[tuple[str, str]]:
             yield f"device {device}", f"not available: {error}"
     yield "native code", _native()
     yield "kernel cache", _kernel_cache()
+    yield "token cache", _token_cache()
     yield "dot", _dot()
     for package, use in _OPTIONAL.items():
         yield package, _version(package) or f"not installed; for {use}: pip install {package}"
@@ -111,6 +117,16 @@ def _kernel_cache() -> str:
     return f"{files} compiled kernels, {size / 2**20:.1f} MiB in {path}" if path else "not used"
 
 
+def _token_cache() -> str:
+    from tinygrad_tx.data import cache
+
+    path, files, size = cache.info()
+    if path is None:
+        return "not used"
+    most = cache.LIMIT / 2**20
+    return f"{files} files of tokenised text, {size / 2**20:.1f} of {most:.0f} MiB in {path}"
+
+
 def _dot() -> str:
     program = shutil.which("dot")
     if program is None:
@@ -124,7 +140,10 @@ COMMAND = Command(
     "show what is installed and which devices there are",
     (
         ("doctor", "versions, processor, BLAS, devices, optional packages"),
-        ("doctor --clear-cache", "and every kernel is compiled again when it is needed"),
+        (
+            "doctor --clear-cache",
+            "and kernels are compiled and text is tokenised again",
+        ),
     ),
     _arguments,
     _run,

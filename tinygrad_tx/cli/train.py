@@ -113,7 +113,9 @@ def _with_flags(config: Config, args: Namespace) -> Config:
 
 def _absolute(file: str | None) -> str | None:
     try:
-        return file and str(Path(file).resolve())
+        # The name of a pipe, resolved, is none that can be opened.
+        special = file is not None and Path(file).exists() and not Path(file).is_file()
+        return file and str(Path(file).absolute() if special else Path(file).resolve())
     except (OSError, RuntimeError):  # links in a circle, which reading will say
         return file and str(Path(file).absolute())
 
