@@ -86,6 +86,8 @@ class Reductions(Elementwise):
     ) -> Tensor:
         """The root of var(). Its gradient where it is 0 is 0."""
         over, less = _deviation("std", dim, unbiased, correction)
+        if self.dtype.kind == "f" and self.dtype.itemsize < 4:  # the variance may be too large
+            return self.to(float32).std(over, keepdim=keepdim, correction=less).to(self.dtype)
         return _root(self.var(over, keepdim=keepdim, correction=less))
 
     @spelled
