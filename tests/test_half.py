@@ -424,11 +424,31 @@ def test_dlpack(dtype: tx.DType) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@halves
-def test_numbers_that_are_too_large_are_infinite(dtype: tx.DType) -> None:
+@modes
+@pytest.mark.parametrize("dtype", [*HALVES, tx.float32], ids=lambda d: d.name)
+def test_numbers_that_are_too_large_are_infinite(dtype: tx.DType, mode: str) -> None:
     large = 1e5 if dtype == tx.float16 else 1e39
     x = tx.ones(1, dtype=dtype)
-    assert (x + large).tolist() == [math.inf] and x.clip(max=large).tolist() == [1.0]
+    fill = lambda x: tx.full((1,), large, dtype=dtype) * x  # noqa: E731
+    assert running(lambda x: x + large, mode)(x).tolist() == [math.inf]
+    assert running(lambda x: x.clip(max=large), mode)(x).tolist() == [1.0]
+    assert running(fill, mode)(x).tolist() == [math.inf]
+
+
+@halves
+def test_an_average_moves_in_small_steps(dtype: tx.DType) -> None:
+    """1 + 0.001 is 1 in bfloat16, and 1.001 to 1.002 the same in float16."""
+    p = tx.ones(3, dtype=dtype)
+    ema = tx.optim.EMA([p], decay=0.999)
+    p.assign(tx.full((3,), 2.0, dtype=dtype))
+    for _ in range(1000):
+        ema.update()
+    want = 2 - 0.999**1000
+    assert ema.averages[0].tolist() == pytest.approx([want] * 3, rel=1e-4)
+    with ema.swapped():
+        assert p.dtype == dtype and p.tolist() == pytest.approx([want] * 3, rel=dtype.eps)
+    assert p.tolist() == [2.0] * 3
+    assert ema.averages[0].tolist() == pytest.approx([want] * 3, rel=1e-4)
 
 
 def test_the_two_halves_together_are_float32() -> None:

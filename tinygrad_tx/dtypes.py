@@ -46,6 +46,13 @@ class DType:
         """The NumPy dtype."""
         return _numpy_dtype(self.name)
 
+    def scalar(self, value: Any) -> Any:
+        """A number as a NumPy scalar; what is too large is infinite, without a warning."""
+        if self.kind == "f" and abs(value) > 65504:
+            with np.errstate(over="ignore"):
+                return self.np.type(value)
+        return self.np.type(value)
+
     @property
     def is_half(self) -> bool:
         """Whether it is stored in 16 bits, and computed with in float32."""

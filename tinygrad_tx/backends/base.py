@@ -124,10 +124,7 @@ class Backend(ABC):
 
     def scalar(self, value: float, dtype: DType) -> Any:
         """A constant that takes part in arithmetic with its own dtype."""
-        if dtype.is_half:  # what is too large is infinite, without a warning
-            with np.errstate(over="ignore"):
-                return dtype.np.type(value)
-        return dtype.np.type(value)
+        return dtype.scalar(value)
 
     def erf(self, x: Array) -> Array:
         if x.dtype.itemsize < 4:

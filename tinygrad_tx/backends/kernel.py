@@ -33,7 +33,8 @@ class Instr:
 
     op: "load" (value: number of the input), "gather" (value: number of the input; its argument is
     the row that is read), "const" (value: a Python number), "col" and "row" (int64: the column, the
-    row counted over all outer axes), "cast"; a name from REDUCTIONS; or a scalar function:
+    row counted over all outer axes), "cast" (as Backend.cast; value: a note of the compiler's, or
+    None); a name from REDUCTIONS; or a scalar function:
     add sub mul div neg abs sign floor sqrt exp log log1p expm1 tanh sin cos erf pow floor_divide
     remainder minimum maximum (NaN wins, as in NumPy) eq ne lt le gt ge and or xor not where isnan
     isinf isfinite copy. dtype: of the result. Arguments of arithmetic have the result's dtype,

@@ -45,8 +45,8 @@ class Program:
 
     def const(self, value: Any, dtype: str) -> int:
         if ALL[dtype].is_half:
-            return self.narrowed(self.const(float(ALL[dtype].np.type(value)), "float32"), dtype)
-        value = ALL[dtype].np.type(value).item()
+            return self.narrowed(self.const(float(ALL[dtype].scalar(value)), "float32"), dtype)
+        value = ALL[dtype].scalar(value).item()
         if value == 0 and str(value)[0] == "-":  # -0.0 equals 0.0: as a kernel's key it must not
             return self.add("neg", (self.const(0.0, dtype),), dtype)
         return self.add("const", (), dtype, value)

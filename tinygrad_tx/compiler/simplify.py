@@ -30,7 +30,7 @@ def number(node: Node) -> Any:
     """The Python number that every element of node is, rounded to its dtype; None if not known."""
     if node.op is not CONST and node.op is not ops.FULL:
         return None
-    return _python(node.dtype.np.type(node.attrs["value"]), node.dtype)
+    return _python(node.dtype.scalar(node.attrs["value"]), node.dtype)
 
 
 def _python(value: Any, dtype: DType) -> Any:

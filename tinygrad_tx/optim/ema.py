@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from ..dtypes import float32
 from ..nn.module import State, load_state
 from ..tensor import Tensor, no_grad
 from .optimizer import require, require_numbers, require_tensors, tensors
@@ -15,7 +16,7 @@ from .optimizer import require, require_numbers, require_tensors, tensors
 
 class EMA:
     """average = decay * average + (1 - decay) * parameter at each update(); starts as the
-    parameters are."""
+    parameters are. In float32 where a parameter has 16 bits, which hold no small steps."""
 
     def __init__(self, parameters: Iterable[Tensor], decay: float = 0.999) -> None:
         require_numbers(decay=decay)
@@ -23,29 +24,30 @@ class EMA:
         self.decay = decay
         self.parameters = tensors("EMA", parameters)
         require_tensors("EMA", self.parameters)
-        self.averages = [p.detach() for p in self.parameters]
+        self.averages = [
+            p.detach().to(float32) if p.dtype.is_half else p.detach() for p in self.parameters
+        ]
 
     @no_grad()
     def update(self) -> None:
         """Take the parameters' values of now into the average: call it after optimizer.step()."""
         for average, p in zip(self.averages, self.parameters, strict=True):
-            average.assign(average + (1 - self.decay) * (p - average))
+            average.assign(average + (1 - self.decay) * (p.to(average.dtype) - average))
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
         """Inside, the parameters are the averages; after it, they are exactly as before."""
-        self._swap()
+        before = [p.detach() for p in self.parameters]
+        self._set(self.averages)
         try:
             yield
         finally:
-            self._swap()
+            self._set(before)
 
     @no_grad()
-    def _swap(self) -> None:
-        for average, p in zip(self.averages, self.parameters, strict=True):
-            value = p.detach()
-            p.assign(average)
-            average.assign(value)
+    def _set(self, values: list[Tensor]) -> None:
+        for p, value in zip(self.parameters, values, strict=True):
+            p.assign(value.to(p.dtype))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages as "average.{parameter number}"."""
