@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinygrad_tx"
 FLOORS = {
-    **dict.fromkeys(("dtypes", "errors", "locks", "mistakes", "atomic", "version"), 0),
+    **dict.fromkeys(("arguments", "dtypes", "errors", "locks", "mistakes", "atomic", "version"), 0),
     "backends": 1,
     **dict.fromkeys(("half", "node", "ops", "rules"), 2),
     # 3: every other file beside __init__.py

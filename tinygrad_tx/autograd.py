@@ -151,7 +151,11 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
     Tensor read by f that requires a gradient.
     """
     single = isinstance(argnums, int)
-    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+    numbers = [argnums] if isinstance(argnums, int) else argnums
+    if not callable(f):
+        raise TypeError(f"grad: f must be a function, not a {type(f).__name__}")
+    if not isinstance(numbers, (list, tuple)) or any(type(n) is not int for n in numbers):
+        raise TypeError(f"grad: argnums must be an int or a sequence of ints, not {argnums!r}")
 
     def run(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         for n in numbers:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import backends, ops, random
+from .arguments import explain_functions
 from .backends import get
 from .dtypes import (
     as_dtype,
@@ -364,6 +365,9 @@ def from_dlpack(ext_tensor: Any, *, device: str | None = None, copy: bool | None
 
     copy=True: over memory of its own. device: moved there, which copy=False forbids.
     """
+    if not hasattr(ext_tensor, "__dlpack_device__"):
+        given = type(ext_tensor).__name__
+        raise TypeError(f"from_dlpack: ext_tensor must have __dlpack__, which a {given} has not")
     kind = ext_tensor.__dlpack_device__()[0]
     on = "cuda" if int(kind) == 2 else "cpu"
     wanted = on if device is None else backends.canonical(device)
@@ -450,3 +454,6 @@ __all__ = [
     "set_default_device", "split", "stack", "tensor", "tril", "triu", "where", "zeros",
     "zeros_like",
 ]  # fmt: skip
+
+
+explain_functions(globals())

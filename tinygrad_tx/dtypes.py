@@ -99,7 +99,7 @@ def as_dtype(value: Any) -> DType:
     try:
         name = value if isinstance(value, str) else np.dtype(value).name
     except TypeError:
-        name = repr(value)
+        name = repr(value) if "\n" not in repr(value) else f"in a {type(value).__name__}"
     if value is None:  # NumPy takes it for float64
         name = "None"
     found = ALL.get(name.removeprefix("tx.").removesuffix("_"))

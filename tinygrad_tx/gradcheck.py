@@ -33,7 +33,12 @@ def gradcheck(
     GradError, naming both numbers, where they differ; True otherwise.
     Source: one random projection decides, as in Pearlmutter, "Fast exact multiplication" (1994).
     """
-    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    several: list[Any] = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    if any(not isinstance(x, Tensor) for x in several):
+        raise TypeError("gradcheck: inputs must be Tensors: one, or a list of them")
+    given: list[Tensor] = several
+    if not callable(f):
+        raise TypeError(f"gradcheck: f must be a function, not a {type(f).__name__}")
     rng = np.random.default_rng(seed)
     where = [i for i, x in enumerate(given) if x.dtype == float64]
     if not where:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backends, indexing, ops
+from .arguments import explained
 from .dtypes import as_dtype, outside
-from .elementwise import _t
+from .elementwise import Elementwise, _t
 from .errors import ShapeError
 from .node import Handle, Node, axes, leaf, whole
 from .reductions import Dims, Reductions, ValuesIndices
@@ -236,7 +237,22 @@ def as_node(value: Any, like: Node) -> Node:
     """A Tensor's node; anything else as data of like's dtype (arrays keep theirs)."""
     if isinstance(value, Handle):
         return value.node
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ShapeError("nested lists of unequal length are no Tensor: pad them first") from None
     dtype = as_dtype(array.dtype) if isinstance(value, (np.ndarray, np.generic)) else like.dtype
     data = backends.get(like.device).from_host(outside(array, dtype))
     return leaf(data, dtype, like.device)
+
+
+# Methods that eager code does not live on; their arguments are looked at where they fail.
+for _cls, _names in (
+    (Elementwise, ("clip", "clamp")),
+    (Reductions, ("norm", "std", "var", "cumsum", "topk", "sort", "argsort", "logsumexp")),
+    (Reductions, ("amax", "amin", "any", "all", "take_along_dim", "softmax", "log_softmax")),
+    (Methods, ("chunk", "split", "topk", "take_along_dim", "gather", "index_select", "sort")),
+):
+    for _name in _names:
+        if _name in vars(_cls):
+            setattr(_cls, _name, explained(vars(_cls)[_name]))

@@ -101,7 +101,7 @@ class Op:
                     attrs[ours] = attrs.pop(theirs)
             keepdims = attrs.pop("keepdims", False)
             if not isinstance(keepdims, (bool, np.bool_)):
-                raise DTypeError(f"{self.name}: keepdims must be a bool, not {keepdims!r}")
+                raise DTypeError(f"{self.name}: keepdims must be a bool, not {_line(keepdims)}")
             attrs["axis"] = axes(self.name, attrs.get("axis"), len(nodes[0].shape))
             node = apply(self, nodes, attrs)
             return Handle.wrap(node if keepdims else _squeezed(node, attrs["axis"]))
@@ -117,6 +117,11 @@ class Op:
 
 
 OPS: dict[str, Op] = {}
+
+
+def _line(value: Any) -> str:
+    """A wrong argument, in an error's one line."""
+    return f"a {type(value).__name__}" if isinstance(value, Handle) else repr(value)
 
 
 def _squeezed(node: Node, axis: tuple[int, ...]) -> Node:
@@ -501,27 +506,30 @@ def _lift(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
 def _alike(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...] | None:
     """The commonest case: Tensors, of one dtype where op is a map; and, where that is a floating
     one, Python numbers. None where it is another."""
-    together, dtype, found = op.kind == "map", None, []
+    together, first, numbers = op.kind == "map", None, False
+    found: list[Any] = []
     for value in inputs:
         if isinstance(value, Handle):
             node = value.node
-            if dtype is None:
-                dtype = node.spec[1]
-            elif together and node.spec[1] is not dtype:
+            if first is None:
+                first = node
+            elif together and node.spec[1] is not first.spec[1]:
                 return None
             found.append(node)
         elif together and op.promote is None and type(value) in (float, int, bool):
+            numbers = True
             found.append(value)
         else:
             return None
-    if dtype is None:
+    if first is None:
         return None
-    if len(found) == sum(isinstance(x, Node) for x in found):
-        return tuple(found)
-    if dtype.kind != "f":  # type: ignore[union-attr]
-        return None
-    device = next(x.device for x in found if isinstance(x, Node))
-    return tuple(x if isinstance(x, Node) else constant(x, dtype, device) for x in found)
+    if numbers:
+        if first.dtype.kind != "f":
+            return None
+        for i, value in enumerate(found):
+            if type(value) is not Node:
+                found[i] = constant(value, first.dtype, first.device)
+    return tuple(found)
 
 
 _PACKAGE = __file__.rpartition(os.sep)[0]

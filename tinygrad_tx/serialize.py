@@ -44,6 +44,11 @@ def save(state: State, path: Path | str, metadata: Mapping[str, str] | None = No
 
     UserError where it cannot be written: then a file that was there before is unchanged.
     """
+    for what, names in (("state", state), ("metadata", {} if metadata is None else metadata)):
+        if not isinstance(names, Mapping):
+            raise TypeError(f"save: {what} must be a dict, not a {type(names).__name__}")
+    if not isinstance(path, (str, Path)):
+        raise TypeError(f"save: path must be a str or a Path, not a {type(path).__name__}")
     text = dict(metadata or {})
     for given in (*state, *text, *text.values()):
         if not _is_text(given):

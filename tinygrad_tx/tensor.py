@@ -289,7 +289,8 @@ class Tensor(Methods):
                 flags.insert(0, targets.pop())
             copy = copy or (len(flags) > 1 and flags[1])
         if len(targets) > 2 or (not targets and device is None and dtype is None):
-            raise TypeError(f"to() takes a device, a dtype, both or a Tensor, not {args!r}")
+            given = ", ".join(type(x).__name__ for x in args) or "nothing"
+            raise TypeError(f"to() takes a device, a dtype, both or a Tensor, not {given}")
         if targets == [None]:
             return self._to(None)
         x = self

@@ -7,8 +7,9 @@ line and users.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,18 @@ def generate(
     afterwards. Raises UserError for settings that make no sense, for rows that the model has no
     room for, and where logits are not finite.
     """
+    _require_kinds(
+        ints={
+            "beam_size": beam_size,
+            "num_return_sequences": num_return_sequences,
+            "min_new_tokens": min_new_tokens,
+            "top_k": top_k,
+        },
+        numbers={"length_penalty": length_penalty, "temperature": temperature, "top_p": top_p},
+    )
+    if not hasattr(model, "padding_side"):
+        kind = type(model).__name__
+        raise TypeError(f"generate: model must be a Transformer or a GPT, not a {kind}")
     _check(beam_size, num_return_sequences, do_sample, temperature, top_k, top_p, length_penalty)
     rows = _rows(ids, model)
     limits = _limits(max_new_tokens, min_new_tokens, len(rows))
@@ -124,6 +137,15 @@ def _run(model: Model, rows: list[list[int]], most: int, search: Search) -> None
     decode(model, ids, lengths, most, search)
 
 
+def _require_kinds(ints: dict[str, Any], numbers: dict[str, Any]) -> None:
+    """TypeError naming a setting that is no number."""
+    for name, value in {**ints, **numbers}.items():
+        wanted = Integral if name in ints else Real
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            kind = "an int" if name in ints else "a number"
+            raise TypeError(f"generate: {name} must be {kind}, not {value!r}")
+
+
 def _check(
     beam_size: int,
     num_return_sequences: int,
@@ -159,6 +181,11 @@ def _check(
 def _rows(ids: Any, model: Model) -> list[list[int]]:
     """Each row's ids. An array's padding goes, for it may be of another width than ours."""
     if not isinstance(ids, (Tensor, np.ndarray)):
+        if isinstance(ids, str) or not isinstance(ids, Iterable):
+            what = repr(ids) if isinstance(ids, (str, int, float)) else f"a {type(ids).__name__}"
+            raise TypeError(
+                f"generate: ids must be integers (batch, length) or a list of lists, not {what}"
+            )
         return [_whole(row).tolist() for row in ids]
     array = _whole(ids, ndim=2)
     pad = model.config.pad_id
@@ -174,7 +201,10 @@ def _rows(ids: Any, model: Model) -> list[list[int]]:
 
 
 def _whole(ids: Any, ndim: int = 1) -> Ints:
-    array = np.asarray(ids)
+    try:
+        array = np.asarray(ids)
+    except ValueError:  # nested lists of unequal length
+        array = np.empty((0, 0, 0))
     if array.ndim != ndim or (array.size and array.dtype.kind not in "iu"):
         raise UserError(
             f"ids: {array.dtype} {array.shape}, but they must be integers (batch, length), or a "
@@ -186,8 +216,13 @@ def _whole(ids: Any, ndim: int = 1) -> Ints:
 def _limits(max_new_tokens: int | Sequence[int], min_new_tokens: int, rows: int) -> list[int]:
     if isinstance(max_new_tokens, (int, np.integer)):
         limits = [int(max_new_tokens)] * rows
-    else:
+    elif isinstance(max_new_tokens, (list, tuple)) and all(
+        isinstance(n, Integral) and not isinstance(n, bool) for n in max_new_tokens
+    ):
         limits = [int(n) for n in max_new_tokens]
+    else:
+        wanted = "an int, or a list with one for each row"
+        raise TypeError(f"generate: max_new_tokens must be {wanted}, not {max_new_tokens!r}")
     if len(limits) != rows:
         raise UserError(f"max_new_tokens has {len(limits)} numbers for {rows} rows")
     for n in limits:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..data import by_length
 from ..errors import UserError
@@ -60,6 +60,7 @@ class Translator:
         progress: is told, after each batch, how many lines it was. first_line: the number of
         lines[0] in messages. Raises UserError for a line longer than the model was made for.
         """
+        lines = _lines("Translator.n_best", lines)
         found = [[Translation("", 0.0)] for _ in lines]
         full = [i for i, line in enumerate(lines) if line.strip()]
         sources = [
@@ -93,6 +94,8 @@ class Translator:
     def stream(self, lines: Iterable[str], chunk_size: int = 256) -> Iterator[list[Translation]]:
         """n_best of each line, in order, as the lines come: chunk_size of them are read and
         translated at a time."""
+        if isinstance(lines, str):  # its letters would be lines
+            _lines("Translator.stream", lines)
         source, first = iter(lines), 1
         while chunk := list(islice(source, chunk_size)):
             yield from self.n_best(chunk, first_line=first)
@@ -115,6 +118,18 @@ class Translator:
         return " ".join(self.tokenizer.decode(tokens).splitlines())
 
 
+def _lines(name: str, lines: Any) -> list[str]:
+    """Lines as a list; TypeError where they are none."""
+    if isinstance(lines, str) or not isinstance(lines, Iterable):
+        what = "one str: write [text]" if isinstance(lines, str) else f"a {type(lines).__name__}"
+        raise TypeError(f"{name}: lines must be a list of str, not {what}")
+    found = list(lines)
+    for i, line in enumerate(found):
+        if not isinstance(line, str):
+            raise TypeError(f"{name}: lines[{i}] must be a str, not a {type(line).__name__}")
+    return found
+
+
 def translate(
     model: Model,
     tokenizer: Tokenizer,
@@ -126,6 +141,7 @@ def translate(
     batch_size: int = 32,
 ) -> list[str]:
     """The best translation of each line; see Translator, which also samples and gives n best."""
+    lines = _lines("translate", lines)
     translator = Translator(
         model, tokenizer, beam_size, length_penalty, max_extra_tokens, batch_size
     )

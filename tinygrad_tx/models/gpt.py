@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .. import nn
+from ..arguments import explain_init
 from ..creation import arange, tensor, zeros
 from ..dtypes import int64
 from ..errors import ShapeError
@@ -21,6 +22,7 @@ from .stepwise import Start, repeated, rows_of
 from .transformer import check
 
 
+@explain_init
 @dataclass(frozen=True)
 class GPTConfig:
     """The shape of a GPT.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .. import nn
+from ..arguments import explain_init
 from ..creation import arange, full, stack, tensor
 from ..dtypes import DType, float64, int64
 from ..errors import ShapeError, UserError
@@ -22,6 +23,7 @@ from ..tensor import Tensor, no_grad
 from .stepwise import Start, rows_of
 
 
+@explain_init
 @dataclass(frozen=True)
 class TransformerConfig:
     """The shape of a Transformer; the defaults are the paper's base model.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import ops
+from ..arguments import explain_functions
 from ..creation import arange, bernoulli_keep, tensor
 from ..dtypes import bool_, float32, int64
 from ..errors import DTypeError, ShapeError, UserError
@@ -384,3 +385,6 @@ def attention_weights(
 
 def _scale(q: Tensor) -> float:
     return 1 / math.sqrt(q.shape[-1])
+
+
+explain_functions(globals())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from ..arguments import explain_functions
 from ..creation import full_like, rand, randn
 from ..errors import ShapeError, UserError
 from ..spelling import refuse
@@ -108,3 +109,6 @@ def _fans(name: str, x: Tensor) -> tuple[int, int]:
         raise ShapeError(f"{name} needs a matrix (out, in), not {x.shape}; use uniform_ or normal_")
     field = math.prod(x.shape[2:])
     return x.shape[1] * field, x.shape[0] * field
+
+
+explain_functions(globals())

@@ -16,6 +16,7 @@ from weakref import ref
 
 import numpy as np
 
+from ..arguments import blame, explain_init
 from ..creation import zeros_like
 from ..dtypes import DType, as_dtype
 from ..errors import DTypeError, UserError
@@ -75,6 +76,8 @@ class Module:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls._path = cls.__name__
+        if "__init__" in vars(cls):
+            explain_init(cls)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What a call computes; for a derived class to write, with arguments of its own."""
@@ -83,7 +86,11 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with scope(self._path):
-            return self.forward(*args, **kwargs)
+            try:
+                return self.forward(*args, **kwargs)
+            except Exception as error:
+                blame(error, type(self).__name__, self.forward, args, kwargs)
+                raise
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, (Module, Parameter)):

@@ -1,0 +1,130 @@
+"""Arguments of the wrong kind: one line that names the function and the argument.
+
+In: a function that has failed, and what it was given. Out: a TypeError where an argument is none of
+what its annotation says. Nothing is looked at before a function fails, so calls that are right cost
+nothing, and whatever works goes on working. Called around the public functions and by modules.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
+from numbers import Real
+from operator import index
+from types import FunctionType
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type)
+
+
+def explained(function: F, name: str = "") -> F:
+    """The function; where it fails for an argument of the wrong kind, the TypeError says which."""
+
+    @wraps(function)
+    def run(*args: Any, **named: Any) -> Any:
+        try:
+            return function(*args, **named)
+        except Exception as error:
+            blame(error, name or function.__name__, function, args, named)
+            raise
+
+    return cast(F, run)
+
+
+def explain_functions(namespace: dict[str, Any]) -> None:
+    """Every public function that a file defines, explained: called at its end with globals()."""
+    for name, value in list(namespace.items()):
+        own = isinstance(value, FunctionType) and value.__module__ == namespace["__name__"]
+        if own and not name.startswith("_"):
+            namespace[name] = explained(value)
+
+
+def explain_init(cls: C) -> C:
+    """A class whose constructor is explained, by the name of the class."""
+    cls.__init__ = explained(cls.__init__, cls.__name__)  # type: ignore[misc]
+    return cls
+
+
+def blame(
+    error: Exception,
+    name: str,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    named: Mapping[str, Any],
+) -> None:
+    """Raise a TypeError in the place of an error of function(*args, **named) that an argument of
+    the wrong kind explains. An error of our own that is one line says it already."""
+    ours = type(error).__module__ == f"{__package__}.errors" or str(error).startswith(f"{name}:")
+    if isinstance(error, RuntimeError) or (ours and "\n" not in str(error)):
+        return
+    try:
+        given = inspect.signature(function).bind(*args, **named).arguments
+    except TypeError:  # too many, or too few: Python names the function
+        return
+    annotations = getattr(function, "__annotations__", {})
+    for parameter, value in given.items():
+        annotation = annotations.get(parameter, "Any")
+        if isinstance(annotation, str) and not _fits(value, annotation):
+            wanted = " or ".join(_KINDS[a][0] for a in _atoms(annotation))
+            wrap = "Tensor" in _atoms(annotation) and isinstance(value, (list, np.ndarray, Real))
+            hint = ": wrap it in tx.tensor(...)" if wrap else ""
+            raise TypeError(
+                f"{name}: {parameter} must be {wanted}, not {_shown(value)}{hint}"
+            ) from None
+    if ours:  # it shows an argument of several lines
+        raise type(error)(" ".join(str(error).split())) from None
+
+
+def _atoms(annotation: str) -> list[str]:
+    return [part.strip() for part in annotation.split("|")]
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether value is of one of the kinds; True where one of them is not known here."""
+    atoms = _atoms(annotation)
+    return any(atom not in _KINDS or _KINDS[atom][1](value) for atom in atoms)
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value) if len(repr(value)) < 50 else f"{repr(value)[:47]}..."
+    shape = getattr(value, "shape", None)
+    return f"a {type(value).__name__}{f' {shape}' if isinstance(shape, tuple) else ''}"
+
+
+def _named(name: str) -> Callable[[Any], bool]:
+    return lambda value: any(c.__name__ == name for c in type(value).__mro__)
+
+
+def _whole(value: Any) -> bool:
+    try:
+        index(value)
+    except TypeError:
+        return False
+    return not isinstance(value, (bool, np.bool_))
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, (Real, np.number)) and not isinstance(value, (bool, np.bool_))
+
+
+def _ints(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(_whole, value))
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "Tensor": ("a Tensor", _named("Tensor")),
+    "TransformerConfig": ("a TransformerConfig", _named("TransformerConfig")),
+    "GPTConfig": ("a GPTConfig", _named("GPTConfig")),
+    "int": ("an int", _whole),
+    "float": ("a number", _real),
+    "bool": ("a bool", lambda value: isinstance(value, (bool, np.bool_))),
+    "str": ("a str", lambda value: isinstance(value, str)),
+    "None": ("None", lambda value: value is None),
+    "Sequence[int]": ("a sequence of ints", _ints),
+    "tuple[int, ...]": ("a tuple of ints", _ints),
+}
