@@ -245,6 +245,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "pad mode": (lambda: F.pad(ROW, (1, 1), "mirror"), "mode='mirror' is unknown.*reflect"),
     "pad reflect": (lambda: F.pad(ROW, (3, 0), "reflect"), "reflect.*needs a longer axis"),
     "pad circular": (lambda: F.pad(ROW, (4, 0), "circular"), "circular"),
+    "pad circular cut": (lambda: F.pad(ROW, (-1, 1), "circular"), "cut axis 1 off first"),
     "pad value": (lambda: F.pad(ROW, (1, 0), "reflect", 1.0), 'value=1.0 goes with mode="const'),
     "kaiming mode": (lambda: nn.init.kaiming_uniform_(ROW, mode="fan"), "mode='fan' must be"),
     "kaiming name": (

@@ -221,6 +221,8 @@ def _replicated(axis: int, n: int, left: int, right: int) -> list[int]:
 
 
 def _circular(axis: int, n: int, left: int, right: int) -> list[int]:
+    if min(left, right) < 0:
+        raise ShapeError(f"pad: circular by {(left, right)}: cut axis {axis} off first, by x[...]")
     if max(left, right) > n:
         raise ShapeError(f"pad: circular by {(left, right)} goes round axis {axis} of {n} twice")
     return [i % n for i in range(-left, n + right)]
