@@ -18,9 +18,11 @@ from training_runs import SMALL, Watch, outcome, rows, small
 import tinygrad_tx as tx
 from tinygrad_tx import atomic, locks, serialize
 from tinygrad_tx.cli import main
+from tinygrad_tx.data import Batches, Dataset, grammar
 from tinygrad_tx.errors import DamagedError, UserError
 from tinygrad_tx.serialize import FORMAT, load_with_metadata
-from tinygrad_tx.training import Stopped, train
+from tinygrad_tx.tokenizer import Tokenizer
+from tinygrad_tx.training import Stopped, checkpoint, train
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
@@ -150,6 +152,9 @@ def pairs(root: Path, n: int = 40) -> tuple[Path, Path]:
         ({"valid_src": b"", "valid_tgt": b""}, "is empty"),
         ({"settings": ["data.max_len=2"]}, "no sentence pairs to learn from"),
         ({"settings": ["tokenizer.vocab_size=100"]}, "vocab_size 100 is too small"),
+        ({"settings": [f"tokenizer.vocab_size={2**40}"]}, "is too large: the most is"),
+        ({"settings": [f"tokenizer.vocab_size={2**62}"]}, "is too large: the most is"),
+        ({"settings": [f"model.d_model={2**62}"]}, "model.d_model is 4611686018427387904; it must"),
         ({"settings": ["data.max_tokens=64", "data.max_len=64", "tokenizer.kind=char"]}, ""),
     ],
 )
@@ -488,15 +493,24 @@ def test_old_checkpoints_without_a_checksum_are_looked_at(run: Path) -> None:
     last = run / "checkpoints" / "step-00000008.safetensors"
     tensors, (_, metadata) = load_file(last), load_with_metadata(last)
     rest = json.loads(metadata["run"]) | {"version": 1}
+    data = small().data
+    pairs, tokenizer = grammar.pairs("train", data.corpus_size), run / "tokenizer.json"
+    dataset = Dataset.from_pairs(pairs, Tokenizer.load(tokenizer), data.max_len)
+    batches = Batches(dataset, data.max_tokens)
     spoilt: list[object] = [
         *([], 3, None, "x", {"version": 1}, {**rest, "state": []}, {**rest, "random": 3}),
+        *({**rest, "random": {"cpu": ["x", 1]}}, {**rest, "random": {"cpu": 7}}),
         *({**rest, "state": {**rest["state"], "step": "x"}}, {**rest, "batches": {}}),
-        *({**rest, "state": {**rest["state"], "more": 1}}, {**rest, "random": {"cpx": [0, 1]}}),
+        *(
+            {**rest, "state": {**rest["state"], "more": 1}},
+            {**rest, "random": {"a": [], "b": 3}},
+        ),
         {**rest, "version": "1"},
     ]
     for value in spoilt:
         save_file(tensors, last, {"run": json.dumps(value)})
-        assert "step-00000006" in go_on(run, "train.max_steps=8").said[-1], value
+        with pytest.raises(DamagedError, match="is no checkpoint that this version can go on from"):
+            checkpoint.restore(last, {}, batches)
     save_file(tensors, last, {"run": "[" * 100_000})
     assert "step-00000006" in go_on(run, "train.max_steps=8").said[-1]
     rest = {key: value for key, value in rest.items() if key != "config"}

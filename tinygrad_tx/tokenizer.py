@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 PAD, BOS, EOS, UNK = range(4)
+_LARGEST = 2**22  # vocabulary
 UNKNOWN = "⁇"
 
 
@@ -71,6 +72,8 @@ class Tokenizer:
             raise UserError(
                 f"vocab_size {vocab_size} is too small: {kind} needs {smallest} or more"
             )
+        if vocab_size > _LARGEST:  # the library takes memory for all of them first
+            raise UserError(f"vocab_size {vocab_size} is too large: the most is {_LARGEST}")
         return cls(vocabulary.learn(texts, kind, vocab_size, lowercase, min_frequency, counted))
 
     @classmethod

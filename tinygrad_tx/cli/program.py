@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (UserError, DeviceError) as error:
             return _failed(error)
         except MemoryError as error:
-            return _failed(f"out of memory ({error}); use smaller batches")
+            return _failed(f"out of memory ({error}); use smaller batches, or a narrower beam")
         except KeyboardInterrupt as interrupt:
             _failed(f"interrupted{_told(interrupt)}")
             return 128 + getattr(interrupt, "number", signal.SIGINT)
@@ -68,6 +68,8 @@ def _run(argv: Sequence[str] | None) -> None:
         except UnicodeEncodeError:
             shown = text.encode(errors="backslashreplace").decode()
             raise UserError(f"argument {number} is not UTF-8 text: {shown}") from None
+        if "\0" in text:
+            raise UserError(f"argument {number} has a NUL in it")
     try:
         args = _parser().parse_args(given)
     except SystemExit:  # --help is a result, too

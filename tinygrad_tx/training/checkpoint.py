@@ -119,7 +119,7 @@ def restore(
     try:
         random.set_state(rest["random"])
     except (ValueError, TypeError, OverflowError, DeviceError) as error:
-        raise DamagedError(f"{path} does not fit this run: {error}") from error
+        raise DamagedError(f"{path} is no checkpoint that this version can go on from") from error
     state = rest["state"]
     return State(**{**state, "window": Window(**state["window"])})
 

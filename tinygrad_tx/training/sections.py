@@ -28,6 +28,7 @@ class Rule:
 
 
 Count = Annotated[int, Rule("at least 1", lambda v: v >= 1)]
+Size = Annotated[int, Rule(f"at least 1 and at most {2**20}", lambda v: 1 <= v <= 2**20)]
 CountOrOff = Annotated[int, Rule("at least 0", lambda v: v >= 0)]
 Positive = Annotated[float, Rule("above 0", lambda v: 0 < v < math.inf)]
 PositiveOrOff = Annotated[float, Rule("at least 0", lambda v: 0 <= v < math.inf)]
@@ -171,11 +172,11 @@ class ModelConfig(Section):
     """The Transformer, in the names of TransformerConfig; sizes of vocabularies and special ids
     are the tokenizer's."""
 
-    d_model: Count = 128
-    n_heads: Count = 4
-    d_ff: Count = 512
-    n_encoder_layers: Count = 2
-    n_decoder_layers: Count = 2
+    d_model: Size = 128
+    n_heads: Size = 4
+    d_ff: Size = 512
+    n_encoder_layers: Size = 2
+    n_decoder_layers: Size = 2
     dropout: Rate = 0.1
     attention_dropout: Rate = 0.0
     activation_dropout: Rate = 0.0
@@ -184,7 +185,7 @@ class ModelConfig(Section):
     attention_bias: bool = False
     tie_embeddings: bool = True
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
-    max_len: Count = 1024  # positions that are learned; sinusoids know no longest length
+    max_len: Size = 1024  # positions that are learned; sinusoids know no longest length
     layer_norm_eps: Positive = 1e-5
 
     def __post_init__(self) -> None:
