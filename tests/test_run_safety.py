@@ -317,6 +317,12 @@ def test_flipped_bits_are_noticed(tmp_path: Path) -> None:
     assert len(unnoticed) <= len("tinygrad_tx")
 
 
+def test_a_lost_vocabulary_is_learnt_again(made: Path, run: Path) -> None:
+    (run / "tokenizer.json").unlink()
+    assert "step-00000008" in go_on(run).said[-1]
+    assert outcome(run) == outcome(made)
+
+
 def test_other_files_than_those_of_the_weights(run: Path, capsys: Capture) -> None:
     tokenizer, config = run / "tokenizer.json", run / "config.toml"
     content, text = tokenizer.read_bytes(), config.read_text()

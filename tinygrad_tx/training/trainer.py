@@ -94,11 +94,13 @@ class Trainer:
         self.valid = self._validation(examples.valid)
         self.state = checkpoint.State()
         if resume:
+            if own is None:
+                self.tokenizer.save(run.tokenizer)
             self.state = restore_newest(run, config, self.parts, self.batches, show.say)
         self.saved = self._seen()
         # Everything could be read: this is a run now.
         run.record(config)
-        if own is None:
+        if not resume:
             self.tokenizer.save(run.tokenizer)
         self.belongings = belongings(run.root, asdict(config.model))
         self.metrics = Metrics(run.metrics, keep=self.state.rows)
