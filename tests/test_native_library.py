@@ -322,3 +322,155 @@ def test_without_llvmlite(monkeypatch: pytest.MonkeyPatch) -> None:
         jit.named_target("plain")
     monkeypatch.undo()
     jit._llvm.cache_clear()
+
+
+# What stays in the process, and what the code depends on ----------------------------------------
+
+
+def test_code_that_nobody_uses_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 different constants: few modules stay, and what is still held keeps running."""
+    import gc
+    import weakref
+
+    alive: weakref.WeakSet[jit.Loaded] = weakref.WeakSet()
+    load = jit.load_object
+
+    def counted(data: bytes, target: Target) -> jit.Loaded:
+        found = load(data, target)
+        alive.add(found)
+        return found
+
+    monkeypatch.setattr(jit, "load_object", counted)
+    monkeypatch.setattr(library, "KEPT", 20)
+    held = library.functions([AddTo(0.5)])
+    for i in range(300):
+        kernel = AddTo(float(i))
+        assert value(library.functions([kernel])[kernel]) == i
+        if i % 50 == 0:  # used again: not the one that goes
+            library.functions([AddTo(0.0)])
+    gc.collect()
+    assert len(library._loaded) == 20 and len(alive) <= 22
+    assert value(held[AddTo(0.5)]) == 0.5
+    before = counts()
+    assert library.functions([AddTo(0.5)]) == held  # found again, not made a second time
+    assert counts() == (before[0], before[1], before[2] + 1)
+
+
+def test_plans_that_are_gone_free_their_code() -> None:
+    """Of a compiled function that meets one constant after the other."""
+    script = """
+import gc, tinygrad_tx as tx
+from tinygrad_tx.backends.native import jit, library
+from tinygrad_tx.compiler import compiled
+compiled.MAX_PLANS = 8
+library.KEPT = 16
+f = tx.compile(lambda x, c: (x * c).exp().sum())
+x = tx.ones(4)
+for i in range(120):
+    f(x, i / 128 + 0.001)
+gc.collect()
+print(sum(isinstance(o, jit.Loaded) for o in gc.get_objects()))
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert int(done.stdout) < 40
+
+
+def test_freeing_while_others_run() -> None:
+    """Threads make, run and drop code at the same time."""
+    wrong: list[float] = []
+
+    def work(start: int) -> None:
+        for i in range(start, start + 40):
+            kernel = AddTo(float(i))
+            found = library.functions([kernel])
+            if value(found[kernel]) != i:
+                wrong.append(i)
+
+    limit, library.KEPT = library.KEPT, 3
+    try:
+        threads = [Thread(target=work, args=(100 * n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        library.KEPT = limit
+    assert wrong == []
+
+
+def test_the_key_covers_whatever_writes_code() -> None:
+    """From the files that write code on, every import of the package is part of the digest."""
+    import ast
+
+    package = ROOT / "tinygrad_tx"
+    native = package / "backends" / "native"
+    covered = {Path(str(m.__file__)).resolve() for m in library.SOURCES} | set(native.glob("*.py"))
+    waiting, seen = list(native.glob("*.py")), set()
+    while waiting:
+        file = waiting.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            if node.level:
+                base = file.parents[node.level - 1]
+            elif (node.module or "").startswith("tinygrad_tx"):
+                base = ROOT
+            else:
+                continue
+            base = base.joinpath(*(node.module or "").split(".")) if node.module else base
+            for name in node.names:
+                for place in (base / f"{name.name}.py", base.with_suffix(".py")):
+                    if place.is_file():
+                        waiting.append(place)
+                        break
+    assert seen - covered == set()
+    assert package / "backends" / "scalar_math.py" in seen
+
+
+def test_a_changed_coefficient_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tinygrad_tx.backends import scalar_math
+
+    library._sources.cache_clear()
+    before = library._digest("a kernel", jit.host_target())
+    read = Path.read_bytes
+
+    def changed(path: Path) -> bytes:
+        data = read(path)
+        return data.replace(b"7.85385e-05", b"7.85386e-05") if path.stem == "scalar_math" else data
+
+    assert b"7.85385e-05" in read(Path(scalar_math.__file__))
+    monkeypatch.setattr(Path, "read_bytes", changed)
+    library._sources.cache_clear()
+    assert library._digest("a kernel", jit.host_target()) != before
+    library._sources.cache_clear()
+
+
+def test_without_a_home(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """As in a container with an unknown user: no HOME, no entry in passwd."""
+
+    def unknown(_: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("TX_CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "home", classmethod(unknown))
+        library._homeless.cache_clear()
+        for v in (1.0, 2.0):
+            assert value(library.functions([AddTo(v)])[AddTo(v)]) == v
+        assert library.cache_info() == (None, 0, 0) and library.clear_cache() == 0
+    assert [r.message for r in caplog.records] == [
+        "compiled kernels are not kept on disk: there is no home directory; "
+        "set HOME or TX_CACHE_DIR"
+    ]
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("HOME", str(blocked))
+    assert value(library.functions([AddTo(3.0)])[AddTo(3.0)]) == 3
+    assert "Not a directory" in caplog.text or "File exists" in caplog.text

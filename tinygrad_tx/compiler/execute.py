@@ -81,7 +81,7 @@ class Execution(Recording):
         self.arena = [(b.number, offset) for b, offset in plan.offsets.items()]
         self.placed = -1  # the address of the arena that the table has
         self.moved = True  # whether the table knows more than the segments' arguments
-        code = _code(plan, target) if native else None
+        self.code = code = _code(plan, target) if native else None  # it stays as long as this
         moving = {n for i in self.arguments for n in self.numbers[i]} | {b.number for b in results}
         self.steps: list[Segment | Launch] = [
             step if isinstance(step, Launch) else Segment(step, code, target, moving)

@@ -8,6 +8,7 @@ assembly. Importing this file imports nothing heavy: llvmlite is loaded by the f
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Mapping
 from functools import cache
 from itertools import count
@@ -27,6 +28,7 @@ _NEEDED: dict[str, tuple[str, ...]] = {  # features of an x86 processor of the k
 _USUAL = {"avx512": "skylake-avx512", "avx2": "haswell", "neon": "neoverse-n1"}
 _LOADS = count()
 _LINKING = Lock()
+_UNUSED: deque[Any] = deque()  # what holds code that nobody uses any more
 
 
 class NativeUnavailable(UserError, RuntimeError):  # noqa: N818 - a state of the machine
@@ -165,7 +167,8 @@ def _machine(target: Target) -> Any:
 
 
 class Loaded:
-    """Machine code in this process. It stays as long as this object."""
+    """Machine code in this process. It stays as long as this object, and goes when the next one is
+    loaded: an object may die at any moment, while others are linked."""
 
     def __init__(self, linked: Any, name: str) -> None:
         self._linked, self._name = linked, name
@@ -182,6 +185,9 @@ class Loaded:
                     raise KeyError(f"{name}: {error}") from error
             return int(self._found[name][name])
 
+    def __del__(self) -> None:
+        _UNUSED.append((self._found, self._linked))
+
 
 @cache
 def _linker() -> Any:
@@ -193,6 +199,8 @@ def load_object(data: bytes, target: Target) -> Loaded:
     process's. RuntimeError where the bytes are no object file, or a symbol is missing."""
     name = f"tinygrad_tx.{target.name}.{next(_LOADS)}"
     with _LINKING:
+        while _UNUSED:
+            _UNUSED.popleft()
         library = _llvm().JITLibraryBuilder()
         library.add_object_img(data).add_current_process()
         return Loaded(library.link(_linker(), name), name)
@@ -204,4 +212,5 @@ def _renew() -> None:
     _LINKING = Lock()
 
 
-os.register_at_fork(after_in_child=_renew)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)

@@ -1,7 +1,8 @@
 """Machine code of Kernels: compiled once, kept in this process and on disk.
 
 In: Kernels. Out: the address of each one's function. Called by compiler/ for every plan, by team.py
-for the executor, and by `tinygrad-tx doctor`.
+for the executor, and by `tinygrad-tx doctor`. Code stays in the process as long as somebody holds
+it, and some that was used last beyond that.
 
 A file of the disk cache is one module's object code. Its name is a digest of all that the code
 depends on: the kernel, the target, LLVM's version and the source of everything here that writes
@@ -24,14 +25,21 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
+from ... import dtypes, errors
 from .. import kernel as kernel_forms
+from .. import scalar_math
 from ..kernel import Kernel
 from . import ir, jit
 from .render import render
 from .target import Target
 
 LIMIT = 256 << 20  # bytes on disk
+KEPT = 128  # modules that stay loaded although nobody may use them any more
+
+# What the code depends on beside the files of this directory, whatever these import.
+SOURCES = (kernel_forms, scalar_math, dtypes, errors)
 
 _NAME = "tx_kernel"
 _HEADER = b"tinygrad_tx object code 1\n"
@@ -40,15 +48,25 @@ _STALE = 3600  # seconds after which a temporary file belongs to a process that 
 _log = logging.getLogger(__name__)
 _LOCK = Lock()
 # By repr, for 0.0 equals -0.0 and 1 equals True.
-_loaded: dict[tuple[str, Target], jit.Loaded] = {}
+_loaded: dict[tuple[str, Target], jit.Loaded] = {}  # the one used last stands last
+_others: WeakValueDictionary[tuple[str, Target], jit.Loaded] = WeakValueDictionary()  # still held
 _bytes: dict[Path, int] = {}  # in each directory, as far as this process knows
 _stats = {"compiled": 0, "disk_hits": 0, "memory_hits": 0, "seconds": 0.0}
 
 
-def functions(kernels: Sequence[Kernel], target: Target | None = None) -> dict[Kernel, int]:
+class Functions(dict[Kernel, int]):
+    """Addresses of kernels' functions, which are good as long as this is there: it holds the
+    code."""
+
+    def __init__(self, loaded: dict[Kernel, jit.Loaded]) -> None:
+        super().__init__((kernel, code.address(_NAME)) for kernel, code in loaded.items())
+        self._loaded = tuple(loaded.values())
+
+
+def functions(kernels: Sequence[Kernel], target: Target | None = None) -> Functions:
     """The address of each kernel's function on the target, by default this processor's."""
     target = target or jit.host_target()
-    return {k: load(repr(k), partial(_text, k, target), target).address(_NAME) for k in kernels}
+    return Functions({k: load(repr(k), partial(_text, k, target), target) for k in kernels})
 
 
 def _text(kernel: Kernel, target: Target) -> str:
@@ -62,9 +80,10 @@ def load(identity: str, text: Callable[[], str], target: Target) -> jit.Loaded:
     the source of this package; `text` writes it, where it is found nowhere."""
     key = identity, target
     with _LOCK:
-        if key in _loaded:
+        known = _loaded.pop(key, None) or _others.pop(key, None)
+        if known is not None:
             _stats["memory_hits"] += 1
-            return _loaded[key]
+            return _keep(key, known)
         started = time.perf_counter()
         directory = _directory()
         path = directory / f"{_digest(identity, target)}.o" if directory else None
@@ -78,8 +97,16 @@ def load(identity: str, text: Callable[[], str], target: Target) -> jit.Loaded:
         else:
             _stats["disk_hits"] += 1
         _stats["seconds"] += time.perf_counter() - started
-        _loaded[key] = found
-        return found
+        return _keep(key, found)
+
+
+def _keep(key: tuple[str, Target], code: jit.Loaded) -> jit.Loaded:
+    """Note that it was used last. What was not for longest is freed where nobody holds it."""
+    _loaded[key] = code
+    while len(_loaded) > KEPT:
+        oldest = next(iter(_loaded))
+        _others[oldest] = _loaded.pop(oldest)
+    return code
 
 
 def stats() -> dict[str, float]:
@@ -121,7 +148,20 @@ def _directory() -> Path | None:
     """The directory, made where it is missing; None, and a warning, where it cannot be trusted."""
     if named := os.environ.get("TX_CACHE_DIR"):
         return _trusted(Path(named))
-    return _trusted(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tinygrad_tx"))
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return _trusted(Path(base, "tinygrad_tx"))
+    try:
+        return _trusted(Path.home() / ".cache" / "tinygrad_tx")
+    except RuntimeError:  # no HOME, and a user that the system does not know
+        return _homeless()
+
+
+@cache  # a warning once
+def _homeless() -> None:
+    _log.warning(
+        "compiled kernels are not kept on disk: there is no home directory; set HOME or "
+        "TX_CACHE_DIR"
+    )
 
 
 @cache  # a warning once
@@ -133,9 +173,10 @@ def _trusted(path: Path) -> Path | None:
     except OSError as error:
         reason = error.strerror or str(error)
     else:
-        if status.st_uid != os.getuid():
+        posix = hasattr(os, "getuid")  # elsewhere a user's directories are closed to others
+        if posix and status.st_uid != os.getuid():
             reason = "it belongs to somebody else"
-        elif status.st_mode & 0o022:
+        elif posix and status.st_mode & 0o022:
             reason = "others may write to it; chmod 700 would help"
         elif not os.access(path, os.W_OK | os.X_OK):
             reason = "it is read-only"
@@ -153,10 +194,10 @@ def _digest(identity: str, target: Target) -> str:
 
 @cache
 def _sources() -> str:
-    """A digest of the files that write code."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    """A digest of the files that write code, and of those that they import."""
+    files = [Path(str(module.__file__)) for module in SOURCES]
     found = sha256()
-    for file in [Path(kernel_forms.__file__), *files]:
+    for file in [*files, *sorted(Path(__file__).parent.glob("*.py"))]:
         found.update(file.read_bytes() + b"\0")
     return found.hexdigest()
 
@@ -237,4 +278,5 @@ def _renew() -> None:
     _LOCK = Lock()
 
 
-os.register_at_fork(after_in_child=_renew)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)

@@ -180,4 +180,5 @@ def _forget() -> None:
 
 
 atexit.register(_close)
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
