@@ -533,6 +533,7 @@ def _alike(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...] | None:
 
 
 _PACKAGE = __file__.rpartition(os.sep)[0]
+_MODELS = os.path.join(_PACKAGE, "models")  # noqa: PTH118 - a string, like the names of code
 
 
 def user_line() -> str:
@@ -541,7 +542,7 @@ def user_line() -> str:
     frame = sys._getframe(1)
     while frame.f_back is not None:
         name = frame.f_code.co_filename
-        inside = name.startswith(_PACKAGE) and not name.startswith(f"{_PACKAGE}/models")
+        inside = name.startswith(_PACKAGE) and not name.startswith(_MODELS)
         if not inside and frame.f_globals.get("__name__") != "contextlib":
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back

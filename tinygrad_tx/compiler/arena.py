@@ -49,8 +49,7 @@ class Arena:
         lost where it has to grow."""
         if size > self.bytes:
             room = -(-size // HUGE) * HUGE
-            # Private: a forked process gets a copy, and only such memory is put on huge pages.
-            self._map = mmap.mmap(-1, room + HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._map = _anonymous(room + HUGE)
             with suppress(AttributeError, OSError, ValueError):
                 self._map.madvise(mmap.MADV_HUGEPAGE)
             start = np.frombuffer(self._map, np.uint8).ctypes.data
@@ -59,5 +58,14 @@ class Arena:
         return self.address
 
 
+def _anonymous(size: int) -> mmap.mmap:
+    """Memory of no file. Private where systems fork: a child gets a copy, and only such memory is
+    put on huge pages."""
+    if hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, size)
+
+
 ARENA = Arena()
-os.register_at_fork(after_in_child=ARENA.renew)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ARENA.renew)

@@ -26,9 +26,11 @@ same holds for `generation` and `parked` when a worker goes to sleep.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from . import windows
 from .ir import Builder, Module, Value, integer
 from .target import Target
 
@@ -58,6 +60,7 @@ COUNTER_WORDS = 8
 DONE, STATE = 0, 1
 GO_ON, STOP = 1, 2  # state; 0 before
 
+CLOCK_ID = getattr(time, "CLOCK_MONOTONIC", 0)  # Windows has one clock, and asks for no name
 SPINS = 2000  # looks at a word before a waiting thread offers its core to others
 GLANCES = 256  # looks before a watching worker reads the clock
 
@@ -69,6 +72,8 @@ def text(target: Target) -> str:
     _work(module, target)
     _open(module)
     _close(module)
+    if windows.is_windows(target):
+        windows.add_posix(module)
     return module.text()
 
 
@@ -282,8 +287,8 @@ def _waiting(f: Builder, target: Target) -> Iterator[Callable[[Value], None]]:
 def _pause(f: Builder, target: Target) -> None:
     if target.triple.startswith("x86_64"):
         f.call("llvm.x86.sse2.pause", "void")
-    else:
-        f.call("llvm.aarch64.hint", "void", integer(1, "i32"))
+    else:  # YIELD does nothing on most of them; this takes about as long as the other's pause
+        f.call("llvm.aarch64.isb", "void", integer(15, "i32"))
 
 
 def _at(f: Builder, base: Value, word: int) -> Value:

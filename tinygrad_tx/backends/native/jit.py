@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any
 
 from ...errors import UserError
-from . import host
+from . import host, windows
 from .target import Target
 
 _BYTES = {"avx512": 64, "avx2": 32, "neon": 16, "plain": 16}
@@ -135,7 +135,10 @@ def assembly(text: str, target: Target) -> str:
 def _optimised(text: str, target: Target) -> tuple[Any, Any]:
     llvm = _llvm()
     machine = _machine(target)
-    module = llvm.parse_assembly(f'target triple = "{target.triple}"\n{text}')
+    text = f'target triple = "{target.triple}"\n{text}'
+    if windows.is_windows(target):
+        text += windows.FLOATS
+    module = llvm.parse_assembly(text)
     module.data_layout = str(machine.target_data)
     module.verify()
     # The code is vectorized and unrolled by hand, and says itself what is worth inlining. What is

@@ -7,7 +7,6 @@ array. Called by compiler/ for each native segment of a plan.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,7 +77,7 @@ class Program:
         ):
             self._job[word] = array.ctypes.data
         self._job[ex.COUNT], self._job[ex.SHARED] = self._count, shared
-        self._job[ex.JOB_CLOCK] = time.CLOCK_MONOTONIC
+        self._job[ex.JOB_CLOCK] = ex.CLOCK_ID
         self._address: int = self._job.ctypes.data
         self._args: tuple[Words, int] | None = None  # those of the last run, and where they lie
 
