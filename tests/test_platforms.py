@@ -102,9 +102,6 @@ def run(script: str, tmp_path: Path) -> Iterator[str]:
 WITHOUT = """
 import mmap, os, platform, signal, subprocess, sys, tempfile, time, types, uuid
 import sacrebleu  # others, that know what they are on, come first
-sys.modules["msvcrt"] = types.SimpleNamespace(
-    locking=lambda *a: None, LK_NBLCK=2, LK_NBRLCK=4, LK_LOCK=1, LK_UNLCK=0
-)
 for module, names in (
     (os, ("register_at_fork", "getuid", "geteuid", "fork", "sched_getaffinity", "fchmod")),
     (signal, ("SIGHUP", "SIGUSR1", "SIGKILL")),
@@ -133,9 +130,7 @@ print(main(["train", "--max-steps", "2", "--out", "run"]))
 
 def test_what_windows_lacks(tmp_path: Path) -> None:
     """Eager code, compiled code, files and a training run."""
-    script = (
-        WITHOUT + "for name in ('fcntl', 'pwd', 'resource'): sys.modules[name] = None\n" + TRAINS
-    )
+    script = WITHOUT + "for name in ('pwd', 'resource'): sys.modules[name] = None\n" + TRAINS
     lines = list(run(script, tmp_path))
     assert lines[:2] == ["4.0 24.0", "(4, 3)"] and lines[-1] == "0"
 
