@@ -237,6 +237,8 @@ def test_idle_workers_sleep(code: Callable[[Body], int], threads: int) -> None:
 # Whole processes ---------------------------------------------------------------------------------
 
 START = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 import numpy as np
 from test_native_program import compiled, count, rest, words
 from tinygrad_tx.backends.native import team
