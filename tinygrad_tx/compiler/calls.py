@@ -350,6 +350,7 @@ def _concat(fuser: Fuser, node: Node) -> bool:
         last = max(map(fuser.ready, node.srcs))
     else:
         out, last = fresh(node.dtype.name, node.shape, node), -1
+        out.buffer.parts = True
         for src, part in zip(node.srcs, _parts(node, out), strict=True):
             unit = fuser.stored(src, part)
             if unit < 0:

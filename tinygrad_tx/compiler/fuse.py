@@ -343,7 +343,10 @@ class Fuser:
     def stored(self, node: Node, target: View) -> int:
         """Have the group that makes a value write it to `target`, where nobody else has asked for
         it yet and strides allow it; the group's number, or -1."""
-        if node in self.places or node not in self.unit_of:
+        while node.op in (ops.RESHAPE, REBOUND) and node not in self.places:
+            node = node.srcs[0]
+        place = target.reshape(node.shape)
+        if node in self.places or node not in self.unit_of or place is None:
             return -1
         unit = self.unit_of[node]
         group = self.units[unit]
@@ -352,8 +355,8 @@ class Fuser:
         columns = group.columns if member.level == "element" else 1
         if target.reshape((*group.outer, columns)) is None:
             return -1
-        group.store(member, target)
-        self.places[node] = target
+        group.store(member, place)
+        self.places[node] = place
         return unit
 
     def dense(self, node: Node) -> View:

@@ -28,6 +28,7 @@ from .memory import allocate, same_place
 from .panels import panelled
 from .passes import PASSES
 from .rewrite import share
+from .sums import sums
 from .views import Buffer, Call, Launch, View, whole
 
 WINDOW = 32  # how many launches back one may go to find company
@@ -72,7 +73,7 @@ def make(results: Sequence[Node], states: dict[Node, Node], target: Target) -> P
     started = time.perf_counter()
     ends = tuple(dict.fromkeys((*results, *states.values())))
     graph = Graph(rewritten(ends))
-    roots = share(lower(graph.roots))
+    roots = share(sums(lower(graph.roots)))
     found = dict(zip(ends, roots, strict=True))
     final = {source: found[end] for source, end in states.items()}
     seconds = time.perf_counter() - started
@@ -340,7 +341,7 @@ def _waves(
         reads = {aliases.get(v.buffer, v.buffer) for v in launch.reads}
         writes = {aliases.get(v.buffer, v.buffer) for v in launch.writes}
         after = max(
-            [written.get(b, -1) for b in reads | writes]
+            [written.get(b, -1) for b in reads | {b for b in writes if not b.parts}]
             + [read.get(b, -1) for b in (*writes, *launch.waits)],
             default=-1,
         )

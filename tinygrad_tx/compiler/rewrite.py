@@ -64,7 +64,7 @@ def rewrite(roots: Roots, rules: Sequence[Rule], *, differentiable: bool = False
             if node.srcs:
                 srcs = sources(node)
                 if srcs != node.srcs:
-                    node = _again(node, srcs)
+                    node = again(node, srcs)
             candidates = for_op.get(node.op)
             if candidates is None:
                 candidates = [r for r in rules if node.op in _ABOUT.get(r, (node.op,))]
@@ -104,7 +104,7 @@ def share(roots: Roots, *, differentiable: bool = False) -> Roots:
         key = (node.op, srcs, attrs, differentiable and node.requires_grad)
         found = kept.get(key)
         if found is None:
-            found = kept[key] = node if srcs == node.srcs else _again(node, srcs)
+            found = kept[key] = node if srcs == node.srcs else again(node, srcs)
         done[node] = found
     return tuple(done[root] for root in roots)
 
@@ -127,7 +127,7 @@ def use(op: Op, srcs: tuple[Node, ...], attrs: Attrs, *, like: Node) -> Node:
     return node
 
 
-def _again(node: Node, srcs: tuple[Node, ...]) -> Node:
+def again(node: Node, srcs: tuple[Node, ...]) -> Node:
     """The same use of an op on other sources."""
     new = Node(
         node.op,

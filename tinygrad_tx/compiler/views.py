@@ -30,6 +30,7 @@ class Buffer:
     node: Node | None = None
     number: int = -1  # its place in the plan's table of addresses
     state: bool = False
+    parts: bool = False  # several units write it, each a part that no other one touches
 
     @property
     def bytes(self) -> int:
