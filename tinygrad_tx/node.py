@@ -210,22 +210,22 @@ class Graph:
     """The nodes that `roots` depend on, each after its inputs. `follow(node)` says whether a
     node's inputs belong to it."""
 
-    def __init__(
-        self, roots: Iterable[Node], follow: Callable[[Node], bool] = lambda node: True
-    ) -> None:
+    def __init__(self, roots: Iterable[Node], follow: Callable[[Node], bool] | None = None) -> None:
         self.roots = tuple(roots)
-        self.nodes: list[Node] = []
         seen: set[Node] = set()
-        stack: list[tuple[Node, bool]] = [(root, False) for root in reversed(self.roots)]
+        done: dict[Node, None] = {}
+        stack = [*self.roots[::-1]]
         while stack:
-            node, done = stack.pop()
-            if done:
-                self.nodes.append(node)
-            elif node not in seen:
-                seen.add(node)
-                stack.append((node, True))
-                if follow(node):
-                    stack.extend((src, False) for src in reversed(node.srcs) if src not in seen)
+            node = stack[-1]
+            if node in seen:  # for the second time: its inputs are done
+                stack.pop()
+                if node not in done:
+                    done[node] = None
+                continue
+            seen.add(node)
+            if node.srcs and (follow is None or follow(node)):
+                stack += [src for src in node.srcs[::-1] if src not in seen]
+        self.nodes = [*done]
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
@@ -279,6 +279,7 @@ _PLACES = count()
 _TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
 _GRAD: ContextVar[bool] = ContextVar("grad", default=True)
 _SCOPE: ContextVar[str] = ContextVar("scope", default="")
+_LINE: ContextVar[str] = ContextVar("line", default="")  # of what traced nodes stand for
 
 
 class Handle:
@@ -334,6 +335,18 @@ def scope(name: str) -> Iterator[None]:
         _SCOPE.reset(token)
 
 
+@contextmanager
+def standing_for(node: Node) -> Iterator[None]:
+    """Traced nodes made inside have the module path and source line of the one they replace, and
+    record no history."""
+    line = _LINE.set(node.line)
+    try:
+        with scope(node.scope), set_grad_enabled(False), tracing(node.trace):
+            yield
+    finally:
+        _LINE.reset(line)
+
+
 def guarded(owner: Any, attribute: str) -> Any:
     """A Python attribute that a traced function may read, noted as a guard of the trace."""
     value = getattr(owner, attribute)
@@ -376,9 +389,8 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     needs_grad = asks and _GRAD.get() and (type(spec) is not Spec or spec[1].kind == "f")
     trace = _TRACE.get()
     if trace is not None:
-        return Node(
-            op, srcs, attrs, spec, lands, requires_grad=needs_grad, trace=trace, line=user_line()
-        )
+        line = _LINE.get() or user_line()
+        return Node(op, srcs, attrs, spec, lands, requires_grad=needs_grad, trace=trace, line=line)
     arrays = []
     for src in srcs:
         if src.array is None:

@@ -105,11 +105,12 @@ class Execution(Recording):
         """The buffers of inputs, and those among them that are written over."""
         inputs, plan = self.traced.inputs, self.plan
         found = [plan.inputs.get(i.placeholder) for i in inputs]
+        number = {buffer: i for i, buffer in enumerate(found) if buffer is not None}
         # Inputs that no kernel reads have no buffer: they get one that nothing asks for.
         self.buffers = [b or Buffer("input", "float32", 0) for b in found]
         self.numbers = [[b.number] if b.number >= 0 else [] for b in self.buffers]
         for new, old in plan.aliases.items():
-            self.numbers[found.index(old)].append(new.number)
+            self.numbers[number[old]].append(new.number)
         self.arguments = {i for i, x in enumerate(inputs) if isinstance(x.source, Argument)}
         self.states = [i for i, b in enumerate(self.buffers) if b.state]
         # A check that fails leaves all as it was.

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import ops
 from ..dtypes import bool_, float32, int64
-from ..node import CONST, ITEM, Graph, Handle, Node, Op, Spec, reduced, set_grad_enabled, tracing
+from ..node import CONST, ITEM, Graph, Handle, Node, Op, Spec, reduced, standing_for
 
 _WHOLE = (ops.ATTENTION, ops.ATTENTION_GRAD)
 X = Any
@@ -42,11 +42,15 @@ class _Lowering:
         self.chosen: set[Node] = set()  # indices that are inside, for they were found by a search
         self.lone: set[Node] = set()  # nodes of the graph that have one user
 
-    def run(self, roots: Sequence[Node], known: set[Node]) -> tuple[Node, ...]:
-        """Lower what lies above the known nodes."""
+    def run(
+        self, roots: Sequence[Node], known: set[Node], place: Node | None = None
+    ) -> tuple[Node, ...]:
+        """Lower what lies above the known nodes. place: the node that all of it stands for."""
         done = {node: node for node in known}
         for node in Graph(roots, follow=lambda n: n not in known):
             if node not in known:
+                if place is not None:
+                    node.scope, node.line, node.place = place.scope, place.line, place.place
                 made = _rebuilt(node, done)
                 turned = node.op is ops.PERMUTE and node.srcs[0] in self.lone
                 done[node] = self.turned(made) if turned else self.lowered(made)
@@ -100,13 +104,10 @@ class _Lowering:
     def grown(self, node: Node, how: Callable[..., X]) -> tuple[Node, ...]:
         """The nodes that `how` makes of a node's sources, themselves lowered."""
         known = set(node.srcs)
-        with tracing(node.trace), set_grad_enabled(False):
+        with standing_for(node):
             out = how(*(Handle.wrap(src) for src in node.srcs), **node.attrs)
         outs = tuple(x.node for x in (out if isinstance(out, tuple) else (out,)))
-        for made in Graph(outs, follow=lambda n: n not in known):
-            if made not in known:
-                made.scope, made.line, made.place = node.scope, node.line, node.place
-        return self.run(outs, known)
+        return self.run(outs, known, node)
 
 
 def _is_zero(node: Node) -> bool:

@@ -12,6 +12,7 @@ share memory. A row program writes over an operand that dies with it, and new st
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,9 +87,12 @@ def make(results: Sequence[Node], states: dict[Node, Node], target: Target) -> P
     places = {end: fuser.view(found[end]) for end in ends}
     units = fused.units
     handed: dict[tuple[Buffer, int], Buffer] = {}
+    sources: dict[Node, list[Node]] = {}
+    for source, end in states.items():
+        sources.setdefault(end, []).append(source)
     for end in ends:
         view = places[end]
-        own = any(view.buffer is fused.inputs.get(s) for s, e in states.items() if e is end)
+        own = any(view.buffer is fused.inputs.get(s) for s in sources.get(end, ()))
         if own and view.buffer.state:
             continue
         places[end] = _handed_out(view, units, handed)
@@ -255,7 +259,7 @@ def _in_place(
             last_read[view.buffer] = i
         for view in launch.writes:
             writer.setdefault(view.buffer, i)
-    ends = [view.buffer for view in places.values()]
+    ends = Counter(view.buffer for view in places.values())
     aliases: dict[Buffer, Buffer] = {}
     last_opaque = max((i for i, x in enumerate(launches) if x.opaque), default=-1)
     for source, end in states.items():
@@ -263,7 +267,7 @@ def _in_place(
         if old is None or new is old or new.kind != "result" or new.dtype != old.dtype:
             continue
         at = writer.get(new, -1)
-        if ends.count(new) > 1 or at <= last_opaque or last_read.get(old, -1) > at or old.state:
+        if ends[new] > 1 or at <= last_opaque or last_read.get(old, -1) > at or old.state:
             continue
         if last_read.get(old, -1) < at or same_place(launches[at], old, new):
             aliases[new] = old
@@ -281,12 +285,12 @@ def _copied_at_the_end(
     """Small new state that cannot be made where the old lies, as that is still read or a check may
     still fail, is copied there when all is done: so counters do not need new memory each time."""
     soon = early(steps)
-    ends = [view.buffer for view in places.values()]
+    ends = Counter(view.buffer for view in places.values())
     copies = []
     for source, end in states.items():
         old, view = inputs.get(source), places[end]
         new = view.buffer
-        if old is None or new.size > SMALL or new.dtype != old.dtype or ends.count(new) > 1:
+        if old is None or new.size > SMALL or new.dtype != old.dtype or ends[new] > 1:
             continue
         placed = aliases.get(new) is old
         if new.kind != "result" or (placed and new not in soon) or (old.state and not placed):

@@ -100,7 +100,7 @@ def share(roots: Roots, *, differentiable: bool = False) -> Roots:
             continue
         srcs = tuple(done[src] for src in node.srcs)
         opaque = node.op.kind == "opaque"
-        attrs = id(node.attrs) if opaque else key_of(node.attrs, itself)
+        attrs = id(node.attrs) if opaque else (node.attrs and key_of(node.attrs, itself)) or None
         key = (node.op, srcs, attrs, differentiable and node.requires_grad)
         found = kept.get(key)
         if found is None:
@@ -144,7 +144,7 @@ def again(node: Node, srcs: tuple[Node, ...]) -> Node:
 
 
 def _graph(roots: Roots, differentiable: bool) -> Graph:
-    return Graph(roots, follow=lambda node: not (differentiable and _is_place(node)))
+    return Graph(roots, (lambda node: not _is_place(node)) if differentiable else None)
 
 
 def _is_place(node: Node) -> bool:

@@ -7,6 +7,7 @@ and as machine code.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -180,19 +181,26 @@ class NoValue(Exception):  # noqa: N818 - no error: a reason to call the forward
     """A forward did something that has no scalar expression: it is called as it is, opaquely."""
 
 
+@cache
+def name_of(dtype: np.dtype[Any]) -> str:
+    """dtype.name, which NumPy makes anew each time."""
+    return dtype.name
+
+
 def _unary(op: str, x: Symbol, dtype: str | None = None) -> Symbol:
     program = x.program
-    return Symbol(program, program.add(op, (program.widened(x.number),), dtype or x.dtype.name))
+    return Symbol(program, program.add(op, (program.widened(x.number),), dtype or name_of(x.dtype)))
 
 
 def _binary(op: str, a: Any, b: Any, dtype: str | None = None) -> Symbol:
     """Two operands of one dtype: a Python number takes that of the other."""
     known = a if isinstance(a, Symbol) else b
     program, common = known.program, known.dtype
-    if isinstance(a, Symbol) and isinstance(b, Symbol):
+    if isinstance(a, Symbol) and isinstance(b, Symbol) and a.dtype != b.dtype:
         common = np.promote_types(a.dtype, b.dtype)
-    args = tuple(_number(program, x, common.name) for x in (a, b))
-    return Symbol(program, program.add(op, args, dtype or common.name))
+    name = name_of(common)
+    args = (_number(program, a, name), _number(program, b, name))
+    return Symbol(program, program.add(op, args, dtype or name))
 
 
 def _number(program: Program, x: Any, dtype: str) -> int:
