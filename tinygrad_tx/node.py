@@ -212,15 +212,12 @@ class Graph:
 
     def __init__(self, roots: Iterable[Node], follow: Callable[[Node], bool] | None = None) -> None:
         self.roots = tuple(roots)
-        seen: set[Node] = set()
-        done: dict[Node, None] = {}
+        seen, done = set[Node](), dict[Node, None]()
         stack = [*self.roots[::-1]]
         while stack:
             node = stack[-1]
             if node in seen:  # for the second time: its inputs are done
-                stack.pop()
-                if node not in done:
-                    done[node] = None
+                done.setdefault(stack.pop())
                 continue
             seen.add(node)
             if node.srcs and (follow is None or follow(node)):
@@ -337,8 +334,7 @@ def scope(name: str) -> Iterator[None]:
 
 @contextmanager
 def standing_for(node: Node) -> Iterator[None]:
-    """Traced nodes made inside have the module path and source line of the one they replace, and
-    record no history."""
+    """Traced nodes made inside have the module path and line of this one, and no history."""
     line = _LINE.set(node.line)
     try:
         with scope(node.scope), set_grad_enabled(False), tracing(node.trace):
