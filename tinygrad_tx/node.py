@@ -276,7 +276,7 @@ _PLACES = count()
 _TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
 _GRAD: ContextVar[bool] = ContextVar("grad", default=True)
 _SCOPE: ContextVar[str] = ContextVar("scope", default="")
-_LINE: ContextVar[str] = ContextVar("line", default="")  # of what traced nodes stand for
+LINE: ContextVar[str] = ContextVar("line", default="")  # of what traced nodes stand for
 
 
 class Handle:
@@ -332,17 +332,6 @@ def scope(name: str) -> Iterator[None]:
         _SCOPE.reset(token)
 
 
-@contextmanager
-def standing_for(node: Node) -> Iterator[None]:
-    """Traced nodes made inside have the module path and line of this one, and no history."""
-    line = _LINE.set(node.line)
-    try:
-        with scope(node.scope), set_grad_enabled(False), tracing(node.trace):
-            yield
-    finally:
-        _LINE.reset(line)
-
-
 def guarded(owner: Any, attribute: str) -> Any:
     """A Python attribute that a traced function may read, noted as a guard of the trace."""
     value = getattr(owner, attribute)
@@ -385,7 +374,7 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     needs_grad = asks and _GRAD.get() and (type(spec) is not Spec or spec[1].kind == "f")
     trace = _TRACE.get()
     if trace is not None:
-        line = _LINE.get() or user_line()
+        line = LINE.get() or user_line()
         return Node(op, srcs, attrs, spec, lands, requires_grad=needs_grad, trace=trace, line=line)
     arrays = []
     for src in srcs:

@@ -9,7 +9,8 @@ form that makes better kernels (no gather of the targets: a comparison with the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from math import prod
 from typing import Any
@@ -18,7 +19,20 @@ import numpy as np
 
 from .. import ops
 from ..dtypes import bool_, float32, int64
-from ..node import CONST, ITEM, Graph, Handle, Node, Op, Spec, reduced, standing_for
+from ..node import (
+    CONST,
+    ITEM,
+    LINE,
+    Graph,
+    Handle,
+    Node,
+    Op,
+    Spec,
+    reduced,
+    scope,
+    set_grad_enabled,
+    tracing,
+)
 
 _WHOLE = (ops.ATTENTION, ops.ATTENTION_GRAD)
 X = Any
@@ -108,6 +122,17 @@ class _Lowering:
             out = how(*(Handle.wrap(src) for src in node.srcs), **node.attrs)
         outs = tuple(x.node for x in (out if isinstance(out, tuple) else (out,)))
         return self.run(outs, known, node)
+
+
+@contextmanager
+def standing_for(node: Node) -> Iterator[None]:
+    """Nodes made inside have the module path and source line of this one, and no history."""
+    line = LINE.set(node.line)
+    try:
+        with scope(node.scope), set_grad_enabled(False), tracing(node.trace):
+            yield
+    finally:
+        LINE.reset(line)
 
 
 def _is_zero(node: Node) -> bool:
