@@ -193,8 +193,15 @@ class Group:
         return -(-self.rows // self.chunk)
 
     def _made(self, kernel: Kernel, args: list[int | tuple[Buffer, int]]) -> Call:
-        reads = [load.view for load in self.loads]
+        reads = [load.view if load.gathers else _once(load.view) for load in self.loads]
         return Call(kernel, args, reads, [s.view for s in self.stores], self.nodes)
+
+
+def _once(view: View) -> View:
+    """What is read of an operand that there is one of for each row: that one."""
+    if view.strides[-1]:
+        return view
+    return View(view.buffer, (*view.shape[:-1], 1), view.strides, view.offset)
 
 
 def _kind(step: int, columns: int) -> str:
