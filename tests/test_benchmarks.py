@@ -17,6 +17,7 @@ from benchmarks import (
     contenders,
     decode,
     eager,
+    first_step,
     kernels,
     memory,
     ours,
@@ -271,3 +272,13 @@ def test_eager(tmp_path: Path) -> None:
     found = result(tmp_path)
     assert list(found["cases"]) == list(eager.CASES)
     assert all(set(row) == {"tx", "before"} for row in found["cases"].values())
+
+
+def test_first_step(capsys: pytest.CaptureFixture[str]) -> None:
+    """Phases of a cold, a warm and a new shape's first step, beside another checkout: this one."""
+    assert first_step.main(["--work", "tiny", "--before", str(first_step.HERE)]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.startswith("tiny: CPU seconds") and len(rows) == 6
+    for name in ("cold       now", "warm       before", "new shape  now"):
+        (row,) = (r for r in rows if r.strip().startswith(name))
+        assert len(row.split()[-5:]) == 5 and float(row.split()[-1]) > 0
