@@ -39,7 +39,10 @@ def expected() -> dict[str, str]:
     return digests
 
 
-@pytest.mark.parametrize("kind", ["avx512", "avx2", "neon", "plain"])
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("avx512", "neon")]
+
+
+@pytest.mark.parametrize("kind", ["avx2", "plain", *SLOW])
 def test_kernels_and_whole_programs(kind: str, expected: dict[str, str]) -> None:
     got = found(kind)
     assert [name for name in expected if got[name] != expected[name]] == []

@@ -54,7 +54,7 @@ class Entry(NamedTuple):
 
 
 class CacheInfo(NamedTuple):
-    path: Path | None  # None: there is no directory that can be used
+    path: Path | None  # None: there is no home directory
     files: int
     bytes: int
 
@@ -107,7 +107,7 @@ def save(name: str, facts: Mapping[str, Any], arrays: Arrays | None = None) -> N
 def trim() -> None:
     """Remove what killed processes have left half written, and what was not used for longest until
     the rest fits into LIMIT."""
-    entries = sorted(_entries(directory()))
+    entries = sorted(_entries(location()))
     total = sum(size for _, size, _ in entries)
     for used, size, path in entries:
         if _abandoned(path, used) if path.suffix == ".tmp" else total > LIMIT:
@@ -117,20 +117,24 @@ def trim() -> None:
 
 
 def info() -> CacheInfo:
-    """Where the entries are, and how much they take."""
-    place = directory()
+    """Where the entries are, or would be, and how much they take."""
+    place = location()
     sizes = [size for _, size, _ in _entries(place)]
     return CacheInfo(place, len(sizes), sum(sizes))
 
 
 def clear() -> CacheInfo:
-    """Remove all entries; says how many there were. What is mapped stays readable."""
-    place = directory()
+    """Remove all entries and their directory; says how many entries there were. What is mapped
+    stays readable."""
+    place = location()
     sizes = []
     for _, size, path in _entries(place):
         with suppress(OSError):
             path.unlink()
             sizes.append(size)
+    if place is not None:
+        with suppress(OSError):  # it holds something else, or is not there
+            place.rmdir()
     return CacheInfo(place, len(sizes), sum(sizes))
 
 
@@ -144,8 +148,8 @@ def scratch() -> IO[bytes]:
     return tempfile.TemporaryFile(buffering=0)
 
 
-def directory() -> Path | None:
-    """The directory, made where it is missing; None, and a warning, where it cannot be used."""
+def location() -> Path | None:
+    """The path of the directory, whether it is there or not; None without a home directory."""
     root = os.environ.get("TX_CACHE_DIR")
     if not root:
         try:
@@ -153,11 +157,14 @@ def directory() -> Path | None:
         except RuntimeError:  # neither HOME nor an entry for this user
             return None
         root = os.fspath(Path(base, "tinygrad_tx"))
-    return _usable(Path(root) / "tokens")
+    return Path(root) / "tokens"
 
 
-@cache  # a warning once
-def _usable(path: Path) -> Path | None:
+def directory() -> Path | None:
+    """The directory, made where it is missing; None, and a warning, where it cannot be used."""
+    path = location()
+    if path is None:
+        return None
     try:
         path.parent.parent.mkdir(parents=True, exist_ok=True)
         for made in (path.parent, path):
@@ -168,8 +175,13 @@ def _usable(path: Path) -> Path | None:
         if os.access(path, os.W_OK | os.X_OK):
             return path
         reason = "it is read-only"
-    _log.warning("tokenised data are not kept on disk: %s: %s", path, reason)
+    _warn(path, reason)
     return None
+
+
+@cache  # once
+def _warn(path: Path, reason: str) -> None:
+    _log.warning("tokenised data are not kept on disk: %s: %s", path, reason)
 
 
 # A file ------------------------------------------------------------------------------------------
