@@ -1,10 +1,8 @@
-"""How many processes the tests run in; what those marked `gpu` run on: a GPU, or one of the two
-stand-ins in tests/gpu."""
+"""What the tests marked `gpu` run on: a GPU, or one of the two stand-ins in tests/gpu."""
 
 from __future__ import annotations
 
 import importlib
-import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,18 +12,6 @@ import pytest
 
 FOLDER = Path(__file__).parent / "gpu"
 CHOSEN = pytest.StashKey[str]()
-WORKERS = 4  # at most: each takes a gigabyte
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """A process for each core where all tests run (with pytest-xdist, and unless -n says how many);
-    tests that were named run in this one, at once and under a debugger."""
-    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    asked = config.getoption("numprocesses", 0) is not None or config.getoption("usepdb")
-    if everything and not asked and not config.getoption("collectonly"):
-        config.option.numprocesses = min(os.cpu_count() or 1, WORKERS)
-        config.option.dist = "worksteal"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
