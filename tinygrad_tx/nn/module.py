@@ -120,7 +120,7 @@ class Module:
         inside = list(_held(value))
         if not inside:
             return
-        known = {id(x) for _, m in _walk("", self) for x in (m, *vars(m).values())}
+        known = {id(x) for _, m in _walk(self) for x in (m, *vars(m).values())}
         if lost := [x for x in inside if id(x) not in known]:
             what = "Parameter" if isinstance(lost[0], Parameter) else "Module"
             container = "Dict" if isinstance(value, dict) else "List"
@@ -152,12 +152,12 @@ class Module:
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """Itself as "", and every module inside it by its dotted name; a shared one once."""
-        found = list(_walk("", self))
-        for _, module in found:
+        for path, module in _walk(self):
+            yield path, module
             for name, value in vars(module).items():
-                if isinstance(value, _PLAIN):  # it may have been filled since it was set
+                # Containers may have been filled since they were set; most of them never are.
+                if type(value) not in _LEAVES and isinstance(value, _PLAIN) and value:
                     module._require_found(name, value)
-        return iter(found)
 
     def modules(self) -> Iterator[Module]:
         return (module for _, module in self.named_modules())
@@ -199,7 +199,7 @@ class Module:
 
     def train(self: M, mode: bool = True) -> M:
         """Put it, and every module inside, in training mode."""
-        for module in self.modules():
+        for module in list(self.modules()):  # all of them, or (an error) none
             module._training = mode
         return self
 
@@ -275,16 +275,27 @@ def _runs(children: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 _RESERVED = frozenset(dir(Module))
 _PLAIN = (list, tuple, dict, set)
+_LEAVES = frozenset({bool, int, float, str, type(None), Parameter})
 
 
-def _walk(name: str, module: Module, seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
-    """A module and all inside it by dotted names, each once."""
-    seen = set() if seen is None else seen
-    if id(module) not in seen:
+def _walk(root: Module) -> Iterator[tuple[str, Module]]:
+    """A module and all inside it by dotted names, each once, parents first. Every call of
+    generate() walks the model: what an attribute that is no module costs is one look at its type.
+    """
+    seen: set[int] = set()
+    waiting = [("", root)]
+    while waiting:
+        path, module = waiting.pop()
+        if id(module) in seen:
+            continue
         seen.add(id(module))
-        yield name, module
-        for child_name, child in module._children():
-            yield from _walk(f"{name}.{child_name}" if name else child_name, child, seen)
+        yield path, module
+        inside = [
+            (f"{path}.{name}" if path else name, value)
+            for name, value in vars(module).items()
+            if type(value) not in _LEAVES and isinstance(value, Module)
+        ]
+        waiting += reversed(inside)
 
 
 def _held(value: Any, depth: int = 3) -> Iterator[Module | Parameter]:
