@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,7 @@ for write in (
 """
 
 
+@pytest.mark.skipif(find_spec("resource") is None, reason="no limits")
 def test_full_disk_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
     """Python, safetensors and tokenizers each report a full disk by an exception of their own."""
     path = tmp_path / "model.safetensors"

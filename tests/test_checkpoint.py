@@ -86,6 +86,7 @@ def resumed(out: Path) -> Path:
     return out
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_killed_again_and_again(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     dump(small(*WHOLE), tmp_path / "config.toml")

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.skipif(find_spec("resource") is None, reason="no limits")
 def test_a_full_disk(run: Path, tmp_path: Path) -> None:
     """The save that fails is said in one line, and the run goes on from the one before."""
     out = Path(shutil.copytree(run, tmp_path / "run"))
@@ -238,6 +240,7 @@ def test_a_full_disk(run: Path, tmp_path: Path) -> None:
     assert rows(out)[-1]["step"] == 10
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_interrupted(tmp_path: Path) -> None:
     """A real SIGINT of a real process: it saves, says how to go on, and exits with 130."""
     out = tmp_path / "run"
@@ -337,6 +340,7 @@ def test_models_that_are_none(command: str, run: Path, tmp_path: Path, capsys: C
     assert "or a damaged one" in fails(capsys, command, "--model", spoilt, *more)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes")
 def test_a_reader_that_has_enough(run: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", f"yes 'the dog' | head -2000 | {sys.executable} -m tinygrad_tx translate "

@@ -5,7 +5,6 @@ progress; results that cannot be written are said to be lost."""
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from training_runs import SMALL, Watch, outcome, rows
 
 from tinygrad_tx.training import Stopped, apply_overrides, preset, train
 
+pty = pytest.importorskip("pty")  # what follows is of POSIX
+
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 PROGRAM = [sys.executable, "-m", "tinygrad_tx"]
@@ -27,6 +28,8 @@ SET = "--set " + " ".join(SMALL)
 
 def shell(script: str, **more: str) -> subprocess.CompletedProcess[str]:
     """What bash says of a script; $TX is the program, $SET makes a run small."""
+    if "/dev/full" in script and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
     return subprocess.run(
         ["bash", "-c", script],
         env={**ENVIRONMENT, "TX": TX, "SET": SET, **more},

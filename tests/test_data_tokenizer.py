@@ -216,6 +216,7 @@ def test_bad_arguments() -> None:
         Tokenizer.train(TEXTS, kind="word", vocab_size=4)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_no_warning_after_a_fork() -> None:
     """The library is imported when it is needed, and does not complain of processes that fork."""
     code = (

@@ -20,7 +20,7 @@ from tinygrad_tx.backends.native import ir
 jit = pytest.importorskip("tinygrad_tx.backends.native.jit")
 pytest.importorskip("llvmlite")
 
-from tinygrad_tx.backends.native import executor, team  # noqa: E402 - they need llvmlite
+from tinygrad_tx.backends.native import executor, host, team  # noqa: E402 - they need llvmlite
 from tinygrad_tx.backends.native.program import Launch, Program, Wave  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -209,6 +209,7 @@ def test_python_threads_take_turns(code: Callable[[Body], int], threads: int) ->
     assert all((x == 300).all() for x in arrays)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_fork(code: Callable[[Body], int], threads: int) -> None:
     """The child has none of the workers, and makes its own."""
@@ -267,6 +268,7 @@ def process(script: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_interrupt() -> None:
     with process(INTERRUPTED) as running:
         assert running.stdout and running.stdout.readline() == "ready\n"
@@ -292,7 +294,7 @@ def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(error, match=r"set_num_threads: n is .*1 or more"):
             team.set_num_threads(bad)  # type: ignore[arg-type]
     monkeypatch.setattr(team, "_asked", None)
-    for text, expected in (("3", 3), ("", len(os.sched_getaffinity(0)))):
+    for text, expected in (("3", 3), ("", host.cores())):
         monkeypatch.setenv("TX_NUM_THREADS", text)
         team._default.cache_clear()
         assert team.get_num_threads() == expected

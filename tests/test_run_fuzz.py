@@ -106,6 +106,7 @@ def test_damaged_files(made: Path, tmp_path: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.slow  # test_checkpoint.py kills, too
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_killed_at_random(tmp_path: Path) -> None:
     """SIGKILL wherever the run happens to be, again and again; then it is left in peace."""
     straight, out, config = tmp_path / "straight", tmp_path / "run", tmp_path / "config.toml"

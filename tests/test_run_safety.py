@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_a_run_at_work_keeps_others_out(run: Path, tmp_path: Path, capsys: Captu
     train(small("train.max_steps=10"), run, resume=True, progress=watch)
     for line in said:
         assert line == (
-            f"tinygrad-tx: cannot use {run}: process {os.getpid()} on {os.uname().nodename} is at "
+            f"tinygrad-tx: cannot use {run}: process {os.getpid()} on {socket.gethostname()} is at "
             "work there; wait for it, or stop it\n"
         )
     straight = tmp_path / "straight"
@@ -120,7 +121,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 def test_without_locks_a_run_says_so_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fcntl
+    fcntl = pytest.importorskip("fcntl")
 
     def refuse(handle: int, how: int) -> None:
         raise OSError(37, "No locks available")
@@ -448,6 +449,7 @@ def kill_in_a_write(path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_the_next_save_removes_what_a_kill_left(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     tx.save({"x": tx.ones(1)}, path)
@@ -458,6 +460,7 @@ def test_the_next_save_removes_what_a_kill_left(tmp_path: Path) -> None:
     assert files(tmp_path) == {"x.safetensors"}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_the_next_start_removes_what_a_kill_left(run: Path) -> None:
     before = outcome(run)
     kill_in_a_write(run / "checkpoints" / "step-00000009.safetensors")
@@ -480,6 +483,7 @@ def test_what_is_being_written_is_no_leftover(tmp_path: Path) -> None:
     assert path.read_bytes() == b"mine" and files(tmp_path) == {"x"}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no modes")
 @pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
 def test_modes_are_those_of_the_umask(tmp_path: Path, mask: int) -> None:
     old = os.umask(mask)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +97,7 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
     path = tmp_path / "x.safetensors"
     tx.save({"x": tx.ones(4)}, path)
     old = resource.getrlimit(resource.RLIMIT_FSIZE)

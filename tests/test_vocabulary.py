@@ -163,6 +163,7 @@ def test_a_tokenizer_that_cuts_otherwise() -> None:
     assert rows(other, texts) == [other.encode(text) for text in texts]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.parametrize("asked", [None, "true", "false"])
 def test_the_environment_decides_about_threads(asked: str | None) -> None:
     """All cores for much text, one for little; the user's word counts; a child works alone."""
