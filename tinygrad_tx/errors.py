@@ -7,6 +7,8 @@ which is also the built-in exception that Python programmers expect.
 
 from __future__ import annotations
 
+import reprlib
+
 
 class UserError(ValueError):
     """Input or environment is at fault; the message is one line that says what is wrong and what
@@ -51,3 +53,16 @@ class GradError(RuntimeError):
 class TraceError(RuntimeError):
     """A compiled function did something that needs a value while it is being traced, or a traced
     Tensor was used after its trace."""
+
+
+class _Brief(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write numbers of thousands of digits.
+        return repr(x) if x.bit_length() <= 128 else f"a number of {x.bit_length()} bits"
+
+
+def brief(value: object) -> str:
+    """A value from outside, whatever it is, in a few words."""
+    writer = _Brief()
+    writer.maxstring = writer.maxother = 200
+    return writer.repr(value)

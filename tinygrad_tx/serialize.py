@@ -11,6 +11,7 @@ programs) are read unchecked.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from . import atomic
 from .creation import tensor
 from .dtypes import as_dtype, bfloat16
-from .errors import DamagedError, DTypeError, UserError
+from .errors import DamagedError, DTypeError, UserError, brief
 from .tensor import Tensor
 
 if TYPE_CHECKING:
@@ -82,12 +83,12 @@ def load_with_metadata(
 
 def require_format(found: object, path: Path | str) -> None:
     """UserError unless this version reads what is of the format of that number, found in `path`."""
-    if type(found) is not int or found < 0:
-        raise DamagedError(f"{path}: {found!r} is no number of a format")
+    if type(found) is not int or found < 1:
+        raise DamagedError(f"{path}: {brief(found)} is no number of a format")
     if found > FORMAT:
         raise UserError(
-            f"{path} is of format {found}; this version of tinygrad_tx reads {FORMAT} and older: "
-            "install a newer one"
+            f"{path} is of format {brief(found)}; this version of tinygrad_tx reads {FORMAT} and "
+            "older: install a newer one"
         )
 
 
@@ -154,8 +155,10 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
 
     try:
         if not path.is_file():
-            problem = "it is a directory" if path.is_dir() else "there is no such file"
-            raise UserError(f"cannot load {path}: {problem}")
+            if not os.path.lexists(path):
+                raise UserError(f"cannot load {path}: there is no such file")
+            problem = "a directory" if path.is_dir() else "no file, or a link to none"
+            raise DamagedError(f"cannot load {path}: it is {problem}")
         with path.open("rb"):  # what may not be read is not damaged
             pass
     except OSError as error:

@@ -40,7 +40,7 @@ def seed(text: str) -> int:
 
 
 def path(text: str) -> str:
-    """An argument that names a file or a directory."""
+    """An argument that names a file, a directory or a preset."""
     if not text:
         raise ArgumentTypeError("the name is empty")
     return text

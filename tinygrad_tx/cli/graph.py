@@ -12,7 +12,9 @@ _VOCABULARY = 100  # of a preset's model, which has no tokenizer; the picture is
 
 def _arguments(parser: ArgumentParser) -> None:
     of = parser.add_mutually_exclusive_group()
-    of.add_argument("--preset", metavar="NAME", help="of a preset's model; default: tiny")
+    of.add_argument(
+        "--preset", type=path, metavar="NAME", help="of a preset's model; default: tiny"
+    )
     of.add_argument("--model", type=path, metavar="DIR", help="of the model in a run directory")
     parser.add_argument(
         "--out", type=path, default="graph.svg", metavar="FILE",

@@ -10,6 +10,7 @@ import signal
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from errno import ENOMEM
 
 from tinygrad_tx.cli import (
     attention,
@@ -40,6 +41,9 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 
+_LONGEST = 5000  # characters of a complaint: the longest path, and what is wrong with it
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; SystemExit for --help, --version and wrong usage, as argparse does it."""
     with streams.usable():
@@ -48,15 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (UserError, DeviceError) as error:
             return _failed(error)
         except MemoryError as error:
-            return _failed(f"out of memory ({error}); use smaller batches, or a narrower beam")
+            return _failed(_out_of_memory(error))
         except KeyboardInterrupt as interrupt:
             _failed(f"interrupted{_told(interrupt)}")
             return 128 + getattr(interrupt, "number", signal.SIGINT)
         except BrokenPipeError:
             pass  # the reader (`| head`) has enough
         except OSError as error:
-            where = "" if error.filename is None else f" {error.filename}"
-            return _failed(f"cannot use{where}: {error.strerror or error}")
+            if error.errno == ENOMEM:  # of memory that is mapped
+                return _failed(_out_of_memory(error))
+            where = (
+                "the system refuses" if error.filename is None else f"cannot use {error.filename}"
+            )
+            return _failed(f"{where}: {error.strerror or error}")
     return 0
 
 
@@ -82,8 +90,14 @@ def _run(argv: Sequence[str] | None) -> None:
 
 def _failed(reason: object) -> int:
     """One line, whatever the reason has in it, and the exit code."""
-    print(f"tinygrad-tx: {' '.join(str(reason).splitlines())}", file=sys.stderr)
+    line = " ".join(str(reason).splitlines())
+    end = " ..." if len(line) > _LONGEST else ""
+    print(f"tinygrad-tx: {line[:_LONGEST]}{end}", file=sys.stderr)
     return 1
+
+
+def _out_of_memory(error: Exception) -> str:
+    return f"out of memory ({error}); use smaller batches, or a narrower beam"
 
 
 def _told(interrupt: KeyboardInterrupt) -> str:

@@ -28,7 +28,9 @@ def _arguments(parser: ArgumentParser) -> None:
         metavar="CONFIG.toml",
         help="what config.toml of a run looks like",
     )
-    parser.add_argument("--preset", metavar="NAME", help="tiny (default), multi30k, base or big")
+    parser.add_argument(
+        "--preset", type=path, metavar="NAME", help="tiny (default), multi30k, base or big"
+    )
     files = parser.add_argument_group(
         "sentence pairs", "text files, one sentence a line, plain or .gz; by default a built-in "
         "English-Spanish corpus"

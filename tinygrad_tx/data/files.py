@@ -17,7 +17,6 @@ import codecs
 import gzip
 import hashlib
 import io
-import shutil
 import sys
 import tempfile
 import zlib
@@ -25,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from typing import cast
+from typing import IO, Any, cast
 
 from tinygrad_tx.errors import UserError
 
@@ -38,17 +37,38 @@ _GZIP = b"\x1f\x8b"
 
 class Spooled:
     """What came out of a pipe, which can be read once, in a file that can be read again. The file
-    has no name, so nothing is left of it however the process ends."""
+    has no name, so nothing is left of it however the process ends.
+
+    The lines are looked at as they come: what is no text is refused before it fills the disk.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.name = str(path)
         file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the last reference
+        self.file: io.BufferedReader[Any]
+        with _errors_named(self.name), Path(path).open("rb", buffering=0) as pipe:
+            self.file = io.BufferedReader(_Copying(pipe, file), _BLOCK)
+            for _ in _lines(self, _TSV_CHARACTERS):
+                pass
         self.file = cast(io.BufferedReader, file)  # or BufferedRandom, which is more
-        with _errors_named(self.name), Path(path).open("rb") as pipe:
-            shutil.copyfileobj(pipe, file, _BLOCK)
 
     def __str__(self) -> str:
         return self.name
+
+
+class _Copying(io.RawIOBase):
+    """A pipe; what is read of it is written to a file, too."""
+
+    def __init__(self, pipe: io.FileIO, file: IO[bytes]) -> None:
+        self._pipe, self._file = pipe, file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        read = self._pipe.readinto(buffer) or 0
+        self._file.write(buffer[:read])
+        return read
 
 
 Source = str | Path | Spooled
@@ -205,10 +225,11 @@ def _errors_named(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _raw(path: Source) -> Iterator[io.BufferedReader]:
+def _raw(path: Source) -> Iterator[io.BufferedReader[Any]]:
     """The bytes of a file as they are."""
     if isinstance(path, Spooled):
-        path.file.seek(0)
+        if path.file.seekable():
+            path.file.seek(0)
         yield path.file
     else:
         with Path(path).open("rb") as file:

@@ -30,6 +30,7 @@ from tinygrad_tx.errors import UserError
 Split = Literal["train", "valid", "test"]
 
 _PATIENCE = 20_000  # sentences in a row that are not new, after which the grammar counts as used up
+_MOST = 4_000_000  # pairs: more than a gigabyte of memory, and minutes to compose
 
 
 def pairs(split: Split, n: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -42,6 +43,8 @@ def pairs(split: Split, n: int, seed: int = 0) -> list[tuple[str, str]]:
         raise UserError(f"unknown split {split!r}; choose one of {', '.join(get_args(Split))}")
     if seed < 0:
         raise UserError(f"the seed must be 0 or more, not {seed}")
+    if n > _MOST:
+        raise UserError(f"{n} pairs of the built-in corpus are too many: the most is {_MOST}")
     rng = random.Random(seed)
     found: dict[str, str] = {}
     misses = 0

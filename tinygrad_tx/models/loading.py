@@ -25,6 +25,7 @@ from .transformer import Transformer, TransformerConfig
 CONFIG, TOKENIZER, WEIGHTS = "config.toml", "tokenizer.json", "model.safetensors"
 CHECKPOINTS = "checkpoints"
 _BELONGINGS = "trained_with"  # in the metadata of weights
+_LARGEST = 2**16  # bytes of a configuration; Python takes minutes for some of a megabyte
 PART = "model"  # of a checkpoint, which holds more than weights: their names begin with it
 
 
@@ -128,10 +129,15 @@ def read_toml(file: Path) -> dict[str, Any]:
     """The tables of a configuration file. UserError for what cannot be read, is no TOML, or is of a
     newer format than this version knows."""
     try:
-        # A byte-order mark, which Windows editors write, is none of TOML's characters.
-        tables = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        with file.open("rb") as opened:
+            content = opened.read(_LARGEST + 1)
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
+    if len(content) > _LARGEST:
+        raise UserError(f"cannot read {file}: {_LARGEST} bytes and more are no configuration")
+    try:
+        # A byte-order mark, which Windows editors write, is none of TOML's characters.
+        tables = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 text: byte {error.start} is no character") from error
     except RecursionError:

@@ -154,10 +154,9 @@ def _described(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         serialize.require_format(rest.get("version"), path)
         state, window = rest["state"], rest["state"]["window"]
         whole = (
-            {f.name for f in fields(State)} == state.keys()
-            and {f.name for f in fields(Window)} == window.keys()
-            and all(_is_number(v) for v in {**state, "window": 0, "best": 0}.values())
-            and all(map(_is_number, (*state["best"], *window.values())))
+            _holds(State, {**state, "window": None, "best": None})
+            and _holds(Window, window)
+            and all(map(_is_number, state["best"]))
             and all(type(rest["batches"][key]) is int for key in ("epoch", "position"))
             and isinstance(rest["random"], dict)
             and type(rest["data"]) is int
@@ -171,5 +170,13 @@ def _described(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     return rest
 
 
+def _holds(kind: type, values: Mapping[str, Any]) -> bool:
+    """Whether these are the fields of a dataclass; of those that are numbers, whether they are."""
+    kinds = {"int": lambda value: type(value) is int, "float": _is_number}
+    return {f.name for f in fields(kind)} == values.keys() and all(
+        kinds[f.type](values[f.name]) for f in fields(kind) if f.type in kinds
+    )
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
+    return type(value) in (int, float)

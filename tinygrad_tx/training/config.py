@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tinygrad_tx.atomic import write_bytes
-from tinygrad_tx.errors import UserError
+from tinygrad_tx.errors import UserError, brief
 from tinygrad_tx.models.loading import read_toml
 from tinygrad_tx.serialize import FORMAT
 from tinygrad_tx.training.sections import (
@@ -119,7 +119,7 @@ def load(path: Path | str) -> Config:
     try:
         name = tables.pop("preset", "tiny")
         if not isinstance(name, str):
-            raise UserError(f"preset is {name!r}; it must be one of {', '.join(PRESETS)}")
+            raise UserError(f"preset is {brief(name)}; it must be one of {', '.join(PRESETS)}")
         base = preset(name)
         changes: dict[str, dict[str, Any]] = {}
         for section, table in tables.items():

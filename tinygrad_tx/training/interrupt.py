@@ -18,10 +18,11 @@ _NOTE = b"\nstopping after this step; once more to quit at once, without saving\
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal has ended the program, and nothing was saved. number: that of the signal."""
+    """A signal has ended the program, which saved nothing. number: that of the signal. when: what
+    that means to the user."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"{signal.Signals(number).name}, before the first step")
+    def __init__(self, number: int, when: str) -> None:
+        super().__init__(f"{signal.Signals(number).name}, {when}")
         self.number = number
 
 
@@ -56,8 +57,10 @@ class Interrupts:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested or not self.can_save:
-            raise Interrupted(number)
+        if self.requested:
+            raise Interrupted(number, "without saving; --resume goes on from the last checkpoint")
+        if not self.can_save:
+            raise Interrupted(number, "before the first step")
         self.requested = True
         with suppress(OSError):
             os.write(2, _NOTE)  # print() is not safe in a signal handler

@@ -21,18 +21,20 @@ Row = Mapping[str, Any]
 
 
 class Metrics:
-    """The file at `path`, cut back to its first `keep` rows and open for more."""
+    """The file at `path`, cut back to its first `keep` rows and open for more. lost: how many of
+    them are not there, or are damaged."""
 
     def __init__(self, path: Path, keep: int = 0) -> None:
         try:
             self._file = path.open("a+b", buffering=0)  # a row is one write: nothing to flush
             self._file.seek(0)
-            kept = [line for line in self._file.readlines() if line.endswith(b"\n")][:keep]
-            self._file.truncate(sum(map(len, kept)))
+            kept = self._file.readall().split(b"\n")[:-1][:keep]
+            self._file.truncate(sum(len(line) + 1 for line in kept))
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
         self.path = path
         self.rows = len(kept)
+        self.lost = keep - sum(_row(line) is not None for line in kept)
 
     def write(self, row: Row) -> None:
         """Append one row. Numbers that are not finite, which JSON does not know, become null."""

@@ -48,6 +48,7 @@ def restore_newest(
             f"none of the {len(damaged)} checkpoints in {run.root} can be gone on from: "
             f"{next(iter(damaged.values()))}; begin another run"
         )
+    say(f"{run.root} has no checkpoint to go on from: it begins anew")
     return checkpoint.State()
 
 

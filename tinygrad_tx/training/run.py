@@ -144,7 +144,9 @@ class RunDirectory:
         try:
             (self.root / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot make the directory {self.root}: {error.strerror}") from error
+            raise UserError(
+                f"cannot make the directory {self.root / CHECKPOINTS}: {error.strerror}"
+            ) from error
         if not self.config_file.exists() or self.config() != config:
             dump(config, self.config_file)
 

@@ -10,13 +10,12 @@ that there is no such thing.
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from tinygrad_tx.errors import UserError
+from tinygrad_tx.errors import UserError, brief
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Rule:
 Count = Annotated[int, Rule("at least 1", lambda v: v >= 1)]
 Size = Annotated[int, Rule(f"at least 1 and at most {2**20}", lambda v: 1 <= v <= 2**20)]
 CountOrOff = Annotated[int, Rule("at least 0", lambda v: v >= 0)]
+SizeOrOff = Annotated[int, Rule(f"at least 0 and at most {2**20}", lambda v: 0 <= v <= 2**20)]
 Positive = Annotated[float, Rule("above 0", lambda v: 0 < v < math.inf)]
 PositiveOrOff = Annotated[float, Rule("at least 0", lambda v: 0 <= v < math.inf)]
 Rate = Annotated[float, Rule("at least 0 and below 1", lambda v: 0 <= v < 1)]
@@ -72,10 +72,7 @@ _LARGEST = 2**63 - 1  # whole number
 
 
 def _shown(value: object) -> str:
-    """A value from outside, whatever it is, in a few words."""
-    shown = reprlib.Repr()
-    shown.maxstring = shown.maxother = 200
-    return "'none'" if value is None else shown.repr(value)
+    return "'none'" if value is None else brief(value)
 
 
 def _fault(text: str) -> str | None:
@@ -256,9 +253,9 @@ class TrainConfig(Section):
 class DecodeConfig(Section):
     """How `translate` and the final evaluation search, unless told otherwise."""
 
-    beam_size: Count = 1
+    beam_size: Size = 1
     length_penalty: PositiveOrOff = 0.0
-    max_extra_tokens: CountOrOff = 50  # beyond the source's length
+    max_extra_tokens: SizeOrOff = 50  # beyond the source's length
     batch_size: Count = 32  # sentences
 
 

@@ -104,6 +104,8 @@ class Trainer:
             self.tokenizer.save(run.tokenizer)
         self.belongings = belongings(run.root, asdict(config.model))
         self.metrics = Metrics(run.metrics, keep=self.state.rows)
+        if lost := self.metrics.lost:
+            show.say(f"{run.metrics} is damaged: {lost} of its {self.state.rows} rows are lost")
         asked.can_save = True
         self.seconds = 0.0  # of steps since the last row
 

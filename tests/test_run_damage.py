@@ -1,0 +1,155 @@
+"""Run directories in a state that nobody planned: files that are directories or links to nothing,
+metrics that are gone, checkpoints that were removed. A run goes on, and says what it lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from training_runs import Watch, outcome, rows, small
+
+from tinygrad_tx import serialize
+from tinygrad_tx.cli import main
+from tinygrad_tx.errors import DamagedError, UserError
+from tinygrad_tx.training import train
+from tinygrad_tx.training.interrupt import Interrupted, Interrupts
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 4 steps, with checkpoints of steps 2 and 4."""
+    out = tmp_path_factory.mktemp("made") / "run"
+    train(small(*STEPS), out, progress=Watch())
+    return out
+
+
+STEPS = ("train.max_steps=4", "train.checkpoint_every=2")
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def go_on(run: Path) -> list[str]:
+    """What is said of going on."""
+    watch = Watch()
+    train(small(*STEPS), run, resume=True, progress=watch)
+    return watch.said[1:]
+
+
+def _directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "what.else").write_text("mine")
+
+
+def _link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_directory, "it is a directory"),
+        pytest.param(
+            _link, "it is no file, or a link to none",
+            marks=pytest.mark.skipif(os.name == "nt", reason="links need rights"),
+        ),
+        pytest.param(
+            _pipe, "it is no file, or a link to none",
+            marks=pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_that_is_no_file(
+    made: Path, run: Path, spoil: Callable[[Path], None], says: str
+) -> None:
+    before, last = sorted((run / "checkpoints").iterdir())
+    spoil(last)
+    with pytest.raises(DamagedError, match=says):
+        serialize.load(last)
+    assert go_on(run) == [
+        f"cannot load {last}: {says}; it is called {last.name}.damaged now",
+        f"going on from {before}",
+    ]
+    aside = last.with_name(f"{last.name}.damaged")
+    assert aside.is_symlink() or not aside.is_file()
+    shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+    assert outcome(run) == outcome(made)
+
+
+def test_a_file_that_is_not_there_is_not_damaged(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such file") as caught:
+        serialize.load(tmp_path / "x")
+    assert not isinstance(caught.value, DamagedError)
+
+
+def test_a_run_without_checkpoints_says_that_it_begins_anew(made: Path, run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+    assert f"{run} has no checkpoint to go on from: it begins anew" in go_on(run)
+    assert outcome(run) == outcome(made)
+
+
+def test_a_file_in_the_place_of_the_checkpoints(run: Path, capsys: Capture) -> None:
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").write_text("mine")
+    assert main(["train", "--resume", "--out", str(run)]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == f"tinygrad-tx: cannot make the directory {run / 'checkpoints'}: File exists"
+
+
+# metrics.jsonl -----------------------------------------------------------------------------------
+
+LOST: dict[str, tuple[Callable[[bytes], bytes | None], int]] = {
+    "gone": (lambda content: None, 3),
+    "empty": (lambda content: b"", 3),
+    "zeros": (lambda content: bytes(len(content)), 3),
+    "torn": (lambda content: content[: content.rindex(b"{") + 9], 1),
+    "one line": (lambda content: content.replace(b'"loss"', b'"loss', 1), 1),
+    "none": (lambda content: content + b'{"step": 9, "lo', 0),
+}
+
+
+@pytest.mark.parametrize("damage", LOST)
+def test_lost_rows_are_said_to_be_lost(run: Path, damage: str) -> None:
+    path = run / "metrics.jsonl"
+    content = b"".join(path.read_bytes().splitlines(keepends=True)[:3])  # as step 4 was saved
+    spoil, n = LOST[damage]
+    spoilt = spoil(content)
+    path.unlink()
+    if spoilt is not None:
+        path.write_bytes(spoilt)
+    said = [line for line in go_on(run) if "metrics" in line]
+    assert said == [f"{path} is damaged: {n} of its 3 rows are lost"] * (n > 0)
+    if damage != "one line":
+        assert rows(run)[-1]["beam"] == 1
+
+
+# Signals -----------------------------------------------------------------------------------------
+
+
+def test_a_second_signal_says_what_it_means() -> None:
+    import signal
+
+    with pytest.raises(Interrupted) as caught, Interrupts() as interrupts:
+        interrupts.can_save = True
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.requested
+        signal.raise_signal(signal.SIGTERM)
+    assert str(caught.value) == (
+        "SIGTERM, without saving; --resume goes on from the last checkpoint"
+    )
+    assert caught.value.number == signal.SIGTERM
