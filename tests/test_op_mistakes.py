@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_half import running
 
 import tinygrad_tx as tx
 from tinygrad_tx.errors import GradError, OpError, ShapeError
@@ -95,13 +96,53 @@ def test_a_wrong_call_is_explained(i: int, way: str) -> None:
     make, attrs, text = CALLS[i]
     mine = make()
     x = tx.tensor([1.0, 2.0, 3.0], requires_grad=way == "recorded")
-    if way == "compiled" and mine.forward is adds_to and mine.kind == "map":
-        pytest.skip("compiled, x += 1 makes a new value")
     call = tx.compile(lambda x: mine(x, **attrs)) if way == "compiled" else mine
     with pytest.raises(OpError, match=text) as caught:
         call(x, **({} if way == "compiled" else attrs))
     assert "\n" not in str(caught.value)
     assert x.tolist() == [1.0, 2.0, 3.0]
+
+
+def shifts_all_names(xp: Any, x: Any) -> Any:
+    y = xp.abs(x)
+    z = y
+    z -= 1
+    return y * z
+
+
+WRITERS: list[tuple[Callable[..., Any], Any]] = [
+    (adds_to, None),  # what is refused
+    (lambda xp, x: x.__imul__(2), None),
+    (lambda xp, x: x.__itruediv__(2), None),
+    (lambda xp, x: [x := x * 1, x.__ipow__(2)][1], [1.0, 4.0, 9.0]),
+    (shifts_all_names, [0.0, 1.0, 4.0]),  # y is changed, too
+]
+
+
+@pytest.mark.parametrize("dtype", [tx.float32, tx.float16, tx.bfloat16], ids=lambda d: d.name)
+@pytest.mark.parametrize("mode", ["eager", "native", "interp", "replay"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_writing_in_place_is_numpys_in_every_mode(mode: str, dtype: tx.DType) -> None:
+    for forward, wanted in WRITERS:
+        mine = op(forward=forward)
+        x = tx.tensor([1.0, -2.0, 3.0], dtype=dtype)
+        call = running(lambda x, mine=mine: mine(x), mode)
+        if wanted is None:
+            with pytest.raises(OpError, match="mine: its forward writes into one of its inputs"):
+                call(x)
+        else:
+            assert call(x).tolist() == call(x).tolist() == wanted
+        assert x.tolist() == [1.0, -2.0, 3.0]
+
+
+def test_a_replayed_forward_cannot_write_at_a_later_call_either() -> None:
+    mine = op(forward=lambda xp, x: x.__iadd__(1) if x[0] > 0 else x * 1, kind="opaque", rule=like)
+    call = running(lambda x: mine(x), "replay")
+    assert call(tx.tensor([-1.0])).tolist() == [-1.0]
+    x = tx.tensor([1.0])
+    with pytest.raises(OpError, match="mine: its forward writes into one of its inputs"):
+        call(x)
+    assert x.tolist() == [1.0]
 
 
 VJPS: list[tuple[Callable[..., Any], type[Exception], str]] = [

@@ -219,6 +219,27 @@ def test_gradient_of_logsumexp(mode: str, monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_array_equal(got.numpy(), [[NAN, 0, 0], [NAN, NAN, NAN]])
 
 
+# PyTorch's gradients at NaN, and at 0 to a negative power. Gradients are weighted by 1, 2, 3.
+AWKWARD: dict[str, tuple[Callable[[Any], Any], list[float], list[float]]] = {
+    "relu": (lambda x: x.relu(), [NAN, -1.0, 2.0], [1.0, 0.0, 3.0]),
+    "maximum": (lambda x: x.maximum(x.flip(0) * 2), [NAN, -1.0, 2.0], [7.0, 2.0, 5.0]),
+    "minimum": (lambda x: x.minimum(x * 0 + NAN), [1.0, 2.0, NAN], [1.0, 2.0, 3.0]),
+    "minimum of one": (lambda x: x.minimum(tx.tensor([NAN, 0.0, 0.0])), [1.0, 0.0, 5.0],
+                       [1.0, 1.0, 0.0]),
+    "0 ** x": (lambda x: 0.0**x, [-1.0, 0.0, 2.0], [-INF, 0.0, 0.0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["eager", "native", "interp", "replay"])
+def test_gradients_at_awkward_numbers(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TX_COMPILE", mode)
+    weights = tx.tensor([1.0, 2.0, 3.0])
+    for name, (f, at, wanted) in AWKWARD.items():
+        gradient = tx.grad(lambda x, f=f: (f(x) * weights).sum())
+        gradient = gradient if mode == "eager" else tx.compile(gradient)
+        np.testing.assert_array_equal(gradient(tx.tensor(at)).numpy(), wanted, err_msg=name)
+
+
 # Creation ---------------------------------------------------------------------------------------
 
 MADE: dict[str, tuple[Callable[[], Any], Any]] = {

@@ -73,7 +73,7 @@ def blame(
             wrap = "Tensor" in _atoms(annotation) and isinstance(value, (list, np.ndarray, Real))
             hint = ": wrap it in tx.tensor(...)" if wrap else ""
             raise TypeError(
-                f"{name}: {parameter} must be {wanted}, not {_shown(value)}{hint}"
+                f"{name}: {parameter} must be {wanted}, not {shown(value)}{hint}"
             ) from None
     if ours:  # it shows an argument of several lines
         raise type(error)(" ".join(str(error).split())) from None
@@ -89,9 +89,13 @@ def _fits(value: Any, annotation: str) -> bool:
     return any(atom not in _KINDS or _KINDS[atom][1](value) for atom in atoms)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A wrong argument as messages name it, which are one line: its kind, or what it is if that is
+    short."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value) if len(repr(value)) < 50 else f"{repr(value)[:47]}..."
+    if isinstance(value, tuple) and all(isinstance(x, (bool, int, float)) for x in value[:9]):
+        return repr(value) if len(value) < 9 else f"a tuple of {len(value)}"
     shape = getattr(value, "shape", None)
     return f"a {type(value).__name__}{f' {shape}' if isinstance(shape, tuple) else ''}"
 

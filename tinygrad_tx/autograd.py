@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import tree
+from .arguments import shown
 from .dtypes import float32
 from .errors import GradError
 from .half import WIDENED
@@ -114,6 +115,8 @@ def backward(
                 ".sum() or .mean(), or pass a Tensor of its shape"
             )
         gradient = _ones(root)
+    elif not isinstance(gradient, Handle):
+        raise TypeError(f"backward(): gradient= must be a Tensor, not {shown(gradient)}")
     elif gradient.shape != root.shape or gradient.dtype != root.dtype:
         raise GradError(
             f"backward(): gradient= must be {root.dtype.name} {root.shape} as the Tensor is, not "
@@ -155,7 +158,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
     if not callable(f):
         raise TypeError(f"grad: f must be a function, not a {type(f).__name__}")
     if not isinstance(numbers, (list, tuple)) or any(type(n) is not int for n in numbers):
-        raise TypeError(f"grad: argnums must be an int or a sequence of ints, not {argnums!r}")
+        raise TypeError(f"grad: argnums must be an int or a sequence of ints, not {shown(argnums)}")
 
     def run(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         for n in numbers:
@@ -169,7 +172,8 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
         with set_grad_enabled(True):
             value = f(*(wanted.get(i, a) for i, a in enumerate(args)), **kwargs)
             if not isinstance(value, Handle) or value.node.shape != ():
-                raise GradError(f"grad: the function must give a scalar Tensor, not {value!r}")
+                got = " ".join(repr(value).split())
+                raise GradError(f"grad: the function must give a scalar Tensor, not {got}")
             keep = keep and (outside or _depends_on_more(value.node, leaves))
             found: dict[Node, Tensor] = {}
             if value.node.requires_grad:

@@ -65,8 +65,8 @@ def tensor(
     """
     refuse("tensor", pin_memory=pin_memory)
     if isinstance(data, Tensor):
-        out = data.detach().to(_device(device) if device else data.device)
-        out = Tensor(out.to(as_dtype(dtype) if dtype else data.dtype).node)
+        out = data.detach().to(data.device if device is None else _device(device))
+        out = Tensor(out.to(data.dtype if dtype is None else as_dtype(dtype)).node)
     else:
         if isinstance(data, (list, tuple)):
             data = _plain(data)
@@ -161,7 +161,8 @@ def empty(
 def _filled(
     name: str, size: tuple[Any, ...], value: float, dtype: Any, device: Any, requires_grad: bool
 ) -> Tensor:
-    return full(_shape(name, size), value, dtype or float32, device, requires_grad)
+    dtype = float32 if dtype is None else dtype
+    return full(_shape(name, size), value, dtype, device, requires_grad)
 
 
 def zeros_like(
@@ -174,7 +175,7 @@ def zeros_like(
 ) -> Tensor:
     """Zeros of input's shape, dtype and device where nothing else is said."""
     refuse("zeros_like", layout=layout, memory_format=memory_format)
-    return full(input.shape, 0, dtype or input.dtype, device or input.device, requires_grad)
+    return full(input.shape, 0, *_like(input, dtype, device), requires_grad)
 
 
 def ones_like(
@@ -186,7 +187,7 @@ def ones_like(
     memory_format: None = None,
 ) -> Tensor:
     refuse("ones_like", layout=layout, memory_format=memory_format)
-    return full(input.shape, 1, dtype or input.dtype, device or input.device, requires_grad)
+    return full(input.shape, 1, *_like(input, dtype, device), requires_grad)
 
 
 def full_like(
@@ -199,8 +200,14 @@ def full_like(
     memory_format: None = None,
 ) -> Tensor:
     refuse("full_like", layout=layout, memory_format=memory_format)
-    dtype, device = dtype or input.dtype, device or input.device
-    return full(input.shape, fill_value, dtype, device, requires_grad)
+    return full(input.shape, fill_value, *_like(input, dtype, device), requires_grad)
+
+
+def _like(input: Tensor, dtype: Any, device: str | None) -> tuple[Any, str]:
+    return (
+        input.dtype if dtype is None else dtype,
+        input.device if device is None else device,
+    )
 
 
 def arange(
@@ -250,7 +257,7 @@ def eye(
     refuse("eye", out=out, layout=layout, pin_memory=pin_memory)
     shape = _shape("eye", (n, n if m is None else m))
     rows, columns = (arange(size, device=device) for size in shape)
-    y = (rows.unsqueeze(-1) == columns).to(as_dtype(dtype or float32))
+    y = (rows.unsqueeze(-1) == columns).to(float32 if dtype is None else as_dtype(dtype))
     return y.requires_grad_() if requires_grad else y
 
 
@@ -306,7 +313,7 @@ def randn(
 def _floats(
     name: str, op: Op, size: tuple[Any, ...], dtype: Any, device: Any, requires_grad: bool
 ) -> Tensor:
-    shape, wanted = _shape(name, size), as_dtype(dtype or float32)
+    shape, wanted = _shape(name, size), float32 if dtype is None else as_dtype(dtype)
     if not wanted.is_floating_point:
         raise DTypeError(f"random numbers of dtype {wanted.name}: use randint for integers")
     y = _drawn(op, device, shape=shape, dtype=wanted)

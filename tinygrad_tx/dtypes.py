@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import shown
 from .errors import DTypeError, RangeError
 
 Scalar = bool | int | float | np.generic
@@ -98,8 +99,8 @@ def as_dtype(value: Any) -> DType:
         return _PYTHON[value]
     try:
         name = value if isinstance(value, str) else np.dtype(value).name
-    except TypeError:
-        name = repr(value) if "\n" not in repr(value) else f"in a {type(value).__name__}"
+    except (TypeError, ValueError):  # NumPy asks a Tensor for its dtype, and an array for its truth
+        name = repr(value) if "\n" not in repr(value) else shown(value)
     if value is None:  # NumPy takes it for float64
         name = "None"
     found = ALL.get(name.removeprefix("tx.").removesuffix("_"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import indexing, ops
+from .arguments import shown
 from .dtypes import DType, bool_, float32, result_type, weak_dtype
 from .errors import DTypeError
 from .node import Handle
@@ -49,7 +50,14 @@ class Elementwise(Handle):
         return len(self.node.shape)
 
     def size(self, dim: int | None = None) -> Any:
-        return self.shape if dim is None else self.shape[dim]
+        if dim is None:
+            return self.shape
+        try:
+            return self.shape[dim]
+        except IndexError:
+            raise IndexError(f"size: dim {dim} is outside a Tensor {self.shape}") from None
+        except TypeError:
+            raise TypeError(f"size: dim must be an int, not {shown(dim)}") from None
 
     def dim(self) -> int:
         return self.ndim

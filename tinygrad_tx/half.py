@@ -21,17 +21,23 @@ WIDENED = frozenset(["map", "reduce", "fused"])  # the kinds of ops that compute
 
 def computing(op: Op, inputs: Iterable[Any], spec: Spec | tuple[Spec, ...]) -> Callable[..., Any]:
     """The op's forward for such inputs (arrays, or nodes): float16 and bfloat16 are widened before
-    it, and results rounded to the dtypes of `spec` after it."""
+    it, and results rounded to the dtypes of `spec` after it. That of a user's op gets arrays that
+    it cannot write to, the widened ones too, so that no dtype lets pass what another refuses."""
+    forward = op.forward if op.ours else partial(_guarded, op)
     if op.kind in WIDENED:
         for x in inputs:
             if x.dtype.itemsize == 2:
-                return partial(_widened, op, spec)
-    return op.forward
+                return partial(_widened, forward, spec)
+    return forward
 
 
-def _widened(op: Op, spec: Any, xp: Any, *arrays: Any, **attrs: Any) -> Any:
+def _guarded(op: Op, xp: Any, *arrays: Any, **attrs: Any) -> Any:
+    return op.forward(xp, *map(xp.frozen, arrays), **attrs)
+
+
+def _widened(forward: Callable[..., Any], spec: Any, xp: Any, *arrays: Any, **attrs: Any) -> Any:
     wide = [xp.cast(a, float32) if a.dtype.itemsize == 2 else a for a in arrays]
-    out = op.forward(xp, *wide, **attrs)
+    out = forward(xp, *wide, **attrs)
     if not isinstance(out, tuple):
         return _rounded(xp, out, spec)
     return tuple(_rounded(xp, o, s) for o, s in zip(out, spec, strict=True))

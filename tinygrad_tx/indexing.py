@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import ops
+from .arguments import shown
 from .dtypes import bool_, int64, outside
 from .errors import DTypeError, ShapeError
 from .node import Handle, broadcast_shape, leaf
@@ -153,7 +154,7 @@ def _parse(x: Tensor, index: Any) -> _Basic:
         elif isinstance(item, bool) or not (
             item is None or item is Ellipsis or isinstance(item, (int, slice))
         ):
-            raise DTypeError(f"a Tensor cannot be indexed by {item!r}")
+            raise DTypeError(f"a Tensor cannot be indexed by {shown(item)}")
     taken, dots = sum(map(_axes_taken, items)), sum(1 for item in items if item is Ellipsis)
     if taken > x.ndim or dots > 1:
         raise IndexError(f"{taken} indices (and {dots} ellipses) for a Tensor {x.shape}")

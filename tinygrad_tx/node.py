@@ -21,6 +21,7 @@ from weakref import ref
 import numpy as np
 
 from . import backends
+from .arguments import shown
 from .backends import Array
 from .dtypes import DType, as_dtype, require_fit, result_type, weak_dtype
 from .errors import DeviceError, DTypeError, ShapeError, TraceError
@@ -101,7 +102,7 @@ class Op:
                     attrs[ours] = attrs.pop(theirs)
             keepdims = attrs.pop("keepdims", False)
             if not isinstance(keepdims, (bool, np.bool_)):
-                raise DTypeError(f"{self.name}: keepdims must be a bool, not {_line(keepdims)}")
+                raise DTypeError(f"{self.name}: keepdims must be a bool, not {shown(keepdims)}")
             attrs["axis"] = axes(self.name, attrs.get("axis"), len(nodes[0].shape))
             node = apply(self, nodes, attrs)
             return Handle.wrap(node if keepdims else _squeezed(node, attrs["axis"]))
@@ -117,11 +118,6 @@ class Op:
 
 
 OPS: dict[str, Op] = {}
-
-
-def _line(value: Any) -> str:
-    """A wrong argument, in an error's one line."""
-    return f"a {type(value).__name__}" if isinstance(value, Handle) else repr(value)
 
 
 def _squeezed(node: Node, axis: tuple[int, ...]) -> Node:
@@ -374,7 +370,7 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     needs_grad = asks and _GRAD.get() and (type(spec) is not Spec or spec[1].kind == "f")
     trace = _TRACE.get()
     if trace is not None:
-        line = LINE.get() or user_line()
+        line = LINE.get() or usershown()
         return Node(op, srcs, attrs, spec, lands, requires_grad=needs_grad, trace=trace, line=line)
     arrays = []
     for src in srcs:
@@ -395,8 +391,6 @@ def execute(
 ) -> Any:
     """Run an op's forward on the device of its inputs and hold it to its rule."""
     xp = backends.get(device)
-    if not op.ours:
-        arrays = [xp.frozen(array) for array in arrays]
     try:
         with xp.quiet():
             out = computing(op, arrays, spec)(xp, *arrays, **attrs)
@@ -533,7 +527,7 @@ _PACKAGE = __file__.rpartition(os.sep)[0]
 _MODELS = os.path.join(_PACKAGE, "models")  # noqa: PTH118 - a string, like the names of code
 
 
-def user_line() -> str:
+def usershown() -> str:
     """ "file:line" of the innermost caller outside this package (models count as callers, and
     contextlib does not: it stands between a decorated function and who calls it)."""
     frame = sys._getframe(1)

@@ -16,7 +16,7 @@ import numpy as np
 from . import backends
 from .dtypes import int64
 from .errors import UserError
-from .node import guarded, leaf, tracing
+from .node import guarded, leaf, tracing, whole
 from .tensor import Tensor
 
 _HOST = backends.devices()[0]
@@ -57,6 +57,7 @@ def generator(device: str) -> Generator:
 def manual_seed(seed: int) -> None:
     """Start all random numbers anew from `seed`, an integer of up to 63 bits."""
     global _SEED
+    seed = whole("manual_seed: seed", seed)
     if not 0 <= seed < 2**63:
         raise UserError(f"seed {seed} must be between 0 and 2^63 - 1")
     _SEED = seed

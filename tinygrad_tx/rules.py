@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .arguments import shown
 from .dtypes import DType
 from .errors import DTypeError, OpError, ShapeError
 
@@ -45,7 +46,7 @@ def whole(what: str, value: Any) -> int:
     """value as an int; DTypeError for what is none: a bool is no number of a dimension."""
     if not isinstance(value, (bool, np.bool_)) and hasattr(value, "__index__"):
         return index(value)
-    raise DTypeError(f"{what} must be an int, not {value!r}")
+    raise DTypeError(f"{what} must be an int, not {shown(value)}")
 
 
 def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:

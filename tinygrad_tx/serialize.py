@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import atomic
+from .arguments import shown
 from .creation import tensor
 from .dtypes import as_dtype, bfloat16
 from .errors import DamagedError, DTypeError, UserError, brief
@@ -53,7 +54,9 @@ def save(state: State, path: Path | str, metadata: Mapping[str, str] | None = No
     text = dict(metadata or {})
     for given in (*state, *text, *text.values()):
         if not _is_text(given):
-            raise UserError(f"cannot write {path}: names and metadata must be text, not {given!r}")
+            raise UserError(
+                f"cannot write {path}: names and metadata must be text, not {shown(given)}"
+            )
     for name, among in ((_KEY, text), ("__metadata__", state)):
         if name in among:
             raise UserError(f"cannot write {path}: the name {name!r} is taken by the format")

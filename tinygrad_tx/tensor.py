@@ -16,7 +16,9 @@ from weakref import ref
 import numpy as np
 
 from . import autograd, backends, indexing, ops
+from .arguments import shown
 from .dtypes import DType, as_dtype, bool_, float16, float32, float64, int32, int64, promote
+from .elementwise import _comparable
 from .errors import DTypeError, GradError, ShapeError, TraceError
 from .methods import Methods
 from .node import (
@@ -76,6 +78,8 @@ class Tensor(Methods):
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"grad must be a Tensor or None, not {shown(value)}")
             given, own = ((t.dtype.name, t.shape, t.device) for t in (value, self))
             if given != own:
                 raise ShapeError(
@@ -177,7 +181,7 @@ class Tensor(Methods):
         return int(self.item())
 
     def __contains__(self, value: Any) -> builtins.bool:
-        return bool((self == value).any())
+        return _comparable(value) and bool((self == value).any())
 
     def __format__(self, spec: str) -> str:
         """A single number by the format spec, as in f"{loss:.3f}"; otherwise the repr."""
@@ -309,7 +313,8 @@ class Tensor(Methods):
             dtype = as_dtype(target)
         except DTypeError:
             known = ", ".join(backends.devices())
-            raise DTypeError(f"to({target!r}): neither a device ({known}) nor a dtype") from None
+            what = f"to({shown(target)})"
+            raise DTypeError(f"{what}: neither a device ({known}) nor a dtype") from None
         return self if node.dtype == dtype else Tensor(cast(node, dtype))
 
     def float(self, memory_format: None = None) -> Tensor:

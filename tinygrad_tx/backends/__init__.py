@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from ..arguments import shown
 from ..errors import DeviceError
 from .base import Array, Backend
 
@@ -18,8 +19,8 @@ _LOADED: dict[str, Backend] = {}
 
 def canonical(device: str) -> str:
     """The device's name if it is a known one; DeviceError otherwise."""
-    if device not in _MODULES:
-        raise DeviceError(f'no device "{device}": choose one of {", ".join(_MODULES)}')
+    if not isinstance(device, str) or device not in _MODULES:
+        raise DeviceError(f"no device {shown(device)}: choose one of {', '.join(_MODULES)}")
     return device
 
 

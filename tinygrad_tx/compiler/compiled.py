@@ -22,6 +22,7 @@ from typing import Any, overload
 import numpy as np
 
 from .. import backends
+from ..arguments import shown
 from ..backends.native.jit import NativeUnavailable, host_target
 from ..backends.native.target import Target
 from ..creation import get_default_device
@@ -88,7 +89,8 @@ class Compiled:
         if times < 1:
             raise ValueError(f"repeat: times is {times}; it must be 1 or more")
         if not isinstance(until, Tensor) or until.shape != ():
-            raise TypeError(f"repeat: until must be a 0-d Tensor, true to end it, not {until!r}")
+            wanted = "a 0-d Tensor, true to end it"
+            raise TypeError(f"repeat: until must be {wanted}, not {shown(until)}")
         rounds = Rounds(times, until)
         while True:
             self._call(args, kwargs, rounds)

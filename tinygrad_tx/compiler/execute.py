@@ -260,8 +260,6 @@ class Execution(Recording):
         node = call.nodes[0]
         xp = backends.get(node.device)
         arrays = [self.look(view) for view in call.reads]
-        if not node.op.ours:
-            arrays = [xp.frozen(array) for array in arrays]
         try:
             with xp.quiet():
                 out = computing(node.op, arrays, node.spec)(xp, *arrays, **node.attrs)

@@ -48,22 +48,19 @@ def softmax(node: Node) -> Node | None:
 
 @about(ops.SUB)
 def log_softmax(node: Node) -> Node | None:
-    """(x - max) - log(sum(exp(x - max))), x - (max + log(sum(exp(x - max)))) or x - logsumexp(x)
-    -> log_softmax(x)."""
+    """(x - max) - log(sum(exp(x - max))) or x - (max + log(sum(exp(x - max)))) -> log_softmax(x).
+    Not x - logsumexp(x), which has other values where x has inf, and gradients where all is -inf:
+    it costs the same as it is."""
     x, total = node.srcs
-    if total.op is ops.LOGSUMEXP and total.srcs[0] is x:
-        axis = total.attrs["axis"]
-    else:
-        pairs = zip(total.srcs, total.srcs[::-1], strict=True) if total.op is ops.ADD else ()
-        for shift, log in ((None, total), *pairs):
-            shifted, axis = _log_sum_exp(log)
-            wanted = shifted and (shifted is x if shift is None else shifted.srcs == (x, shift))
-            if shifted and wanted and _is_shifted(shifted, axis):
-                x = shifted.srcs[0]
-                break
-        else:
+    pairs = zip(total.srcs, total.srcs[::-1], strict=True) if total.op is ops.ADD else ()
+    for shift, log in ((None, total), *pairs):
+        shifted, axis = _log_sum_exp(log)
+        wanted = shifted and (shifted is x if shift is None else shifted.srcs == (x, shift))
+        if shifted and wanted and _is_shifted(shifted, axis):
+            if len(axis) == 1:
+                return use(ops.LOG_SOFTMAX, shifted.srcs[:1], {"axis": axis[0]}, like=node)
             return None
-    return use(ops.LOG_SOFTMAX, (x,), {"axis": axis[0]}, like=node) if len(axis) == 1 else None
+    return None
 
 
 @about(ops.ADD)
@@ -267,10 +264,19 @@ def cross_entropy(node: Node) -> Node | None:
             return _losses(x, found[1], node)
         case Node(op=ops.TAKE_ALONG | ops.TAKE):
             found = _picked(node)
-            match found:
-                case (Node(op=ops.LOG_SOFTMAX, srcs=(x,), attrs={"axis": axis}), index):
-                    if axis == x.ndim - 1:
-                        return use(ops.NEG, (_losses(x, index, node),), {}, like=node)
+            scores = _scores(found[0]) if found else None
+            if found and scores is not None:
+                return use(ops.NEG, (_losses(scores, found[1], node),), {}, like=node)
+    return None
+
+
+def _scores(node: Node) -> Node | None:
+    """x where node is log_softmax(x) along the last axis, as one op or as x - logsumexp(x)."""
+    match node:
+        case Node(op=ops.LOG_SOFTMAX, srcs=(x,), attrs={"axis": axis}):
+            return x if axis == x.ndim - 1 else None
+        case Node(op=ops.SUB, srcs=(x, Node(op=ops.LOGSUMEXP, srcs=(y,), attrs={"axis": axis}))):
+            return x if x is y and axis == (x.ndim - 1,) else None
     return None
 
 
@@ -284,8 +290,8 @@ def smoothed(node: Node) -> Node | None:
         match loss, total:
             case (
                 Node(op=ops.CROSS_ENTROPY, srcs=(x, _), attrs={"label_smoothing": 0.0}),
-                Node(op=ops.SUM, srcs=(Node(op=ops.LOG_SOFTMAX, srcs=(y,)) as logp,)),
-            ) if x is y and logp.attrs["axis"] == x.ndim - 1:
+                Node(op=ops.SUM, srcs=(logp,)),
+            ) if x is _scores(logp):
                 smoothing = -spread * x.shape[-1]
                 sizes = {prod(n.shape) for n in (node, loss, total)}
                 if (

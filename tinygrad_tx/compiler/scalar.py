@@ -173,6 +173,14 @@ class Symbol:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def _in_place(self, other: Any) -> Any:
+        """NumPy changes the array, under all of its names, and refuses to change an input; here
+        Python would make another value of one name."""
+        raise NoValue("a forward writes in place")
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = _in_place
+    __ipow__ = __iand__ = __ior__ = __ixor__ = _in_place
+
     def __bool__(self) -> bool:
         raise NoValue("a forward asks for the truth of an element")
 

@@ -58,15 +58,21 @@ DIV = Op("div", kind="map", forward=lambda xp, a, b: a / b,
          vjp=lambda g, y, a, b: (lambda: g / b, lambda: -g * y / b))  # fmt: skip
 NEG = Op("neg", kind="map", rule=_arithmetic, forward=lambda xp, x: -x,
          vjp=lambda g, y, x: (-g,))  # fmt: skip
+
+
+def _at_zero(x: Any, p: Any) -> Any:
+    return AND(x == 0, p >= 0)
+
+
 POW: Op = Op(
     "pow",
     kind="map",
     rule=_arithmetic,
     forward=lambda xp, x, p: xp.power(x, p),
-    # At x = 0 the derivative by p is 0 (the limit for p > 0), not 0 * log 0.
+    # At x = 0 the derivative by p >= 0 is 0 (the limit for p > 0), not 0 * log 0.
     vjp=lambda g, y, x, p: (
         lambda: g * WHERE(p == 0, 0, p * POW(x, p - 1)),
-        lambda: g * y * WHERE(x == 0, 0, LOG(WHERE(x == 0, 1, x))),
+        lambda: g * WHERE(_at_zero(x, p), 0, y * LOG(WHERE(_at_zero(x, p), 1, x))),
     ),
 )
 FLOOR_DIV = Op("floor_divide", kind="map", rule=_arithmetic,
@@ -108,7 +114,7 @@ SIGMOID = Op("sigmoid", kind="map", forward=_sigmoid, vjp=lambda g, y, x: (g * y
 # Activations -----------------------------------------------------------------------------------
 
 RELU = Op("relu", kind="map", rule=_arithmetic, forward=lambda xp, x: xp.maximum(x, 0),
-          vjp=lambda g, y, x: (WHERE(x > 0, g, 0),))  # fmt: skip
+          vjp=lambda g, y, x: (WHERE(x <= 0, 0, g),))  # fmt: skip
 
 
 def _silu_vjp(g: Any, y: Any, x: Any) -> tuple[Any]:
@@ -162,8 +168,9 @@ FLOOR = Op("floor", kind="map", forward=lambda xp, x: xp.floor(x),
 
 
 def _wins(a: Any, b: Any) -> Any:
-    """1 where a is larger, a half where both are equal: a tie shares the gradient."""
-    return WHERE(a > b, 1.0, WHERE(a == b, 0.5, 0.0)).to(a.dtype)
+    """1 where a is larger, a half where both are equal: a tie shares the gradient. Where one is NaN
+    each has it all, as in PyTorch: the result depends on both, and a 0 would hide that."""
+    return WHERE(a < b, 0.0, WHERE(a == b, 0.5, 1.0)).to(a.dtype)
 
 
 MAXIMUM = Op("maximum", kind="map", rule=numeric, forward=lambda xp, a, b: xp.maximum(a, b),

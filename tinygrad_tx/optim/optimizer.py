@@ -14,6 +14,7 @@ from numbers import Real
 from typing import Any
 
 from .. import ops
+from ..arguments import shown
 from ..creation import stack, tensor, where, zeros, zeros_like
 from ..dtypes import DType, float32, float64, int64
 from ..errors import DeviceError, DTypeError, GradError, UserError
@@ -241,7 +242,7 @@ def require_numbers(**options: Any) -> None:
     """TypeError naming an option that is no real number."""
     for name, value in options.items():
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{name} must be a number, not {value!r}")
+            raise TypeError(f"{name} must be a number, not {shown(value)}")
 
 
 def _require_rate(value: Any) -> None:
@@ -258,14 +259,14 @@ def _require_rate(value: Any) -> None:
 def tensors(name: str, given: Any, wanted: str = "Tensors") -> list[Any]:
     """What was given as a list; TypeError naming the function where it is no collection."""
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise TypeError(f"{name}: params must be {wanted}, not {given!r}")
+        raise TypeError(f"{name}: params must be {wanted}, not {shown(given)}")
     return list(given)
 
 
 def require_tensors(name: str, members: list[Any]) -> None:
     for p in members:
         if not isinstance(p, Tensor):
-            raise TypeError(f"{name}: a parameter must be a Tensor, not {p!r}")
+            raise TypeError(f"{name}: a parameter must be a Tensor, not {shown(p)}")
 
 
 def _groups(name: str, params: Params, defaults: dict[str, Any]) -> list[Group]:

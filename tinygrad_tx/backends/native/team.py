@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...arguments import shown
 from ...errors import UserError
 from . import executor, host, jit, library
 
@@ -41,7 +42,7 @@ def set_num_threads(n: int) -> None:
     of cores that this process may use."""
     global _asked
     if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"set_num_threads: n is {n!r}; it must be a whole number of 1 or more")
+        raise TypeError(f"set_num_threads: n is {shown(n)}; it must be a whole number of 1 or more")
     if not 1 <= n <= _MOST:
         raise ValueError(f"set_num_threads: n is {n}; it must be 1 or more, up to {_MOST}")
     with _LOCK:
