@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -27,6 +28,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="on --gpu cupy_on_cpu: the op table in one dtype and one layout, for fewer kernels",
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the option
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """A process for each core, up to four, where all tests run. `-n 0`: one for all of them; so it
+    is for files or tests named on the command line, under --pdb, and without pytest-xdist."""
+    if hasattr(config, "workerinput") or "PYTEST_XDIST_WORKER" in os.environ:
+        return  # this is such a process, or a test in one has started it: none starts others
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    option = config.option
+    if not everything or option.usepdb or option.collectonly:
+        return
+    if config.pluginmanager.hasplugin("xdist") and option.numprocesses is None:
+        option.numprocesses, option.dist = min(os.cpu_count() or 1, 4), "worksteal"
 
 
 def pytest_configure(config: pytest.Config) -> None:
