@@ -242,8 +242,9 @@ def choose(
         """Cycles of a task of so many rows and panels: two products at a time, an element of a
         packed in half a one, and what is lost to reading b; or those that reading b takes."""
         whole, rest = divmod(rows, mr)
-        high = [mr] * whole + [next(h for h in heights if h >= rest)] * (rest > 0)
-        panel = sum(max(_CHAIN, vectors * h / 2) for h in high) + line / _STALL
+        panel = whole * max(_CHAIN, vectors * mr / 2) + line / _STALL
+        if rest:
+            panel += max(_CHAIN, vectors * next(h for h in heights if h >= rest) / 2)
         return max(k * (across * panel + rows / 2), k * across * line / _BYTES)
 
     def cost(rows: int, across: int) -> float:
