@@ -183,13 +183,19 @@ class _Writer:
                     first = b.add(many.i, ir.integer(u * self.lanes))
                     after.append(self._vector(loop, first, None, state))
                 many.next = _flat(after)
-            some = b.compare("slt", whole, block.stop)
-            end = b.select(some, b.add(whole, step), whole)
+            # The vectors that are left, and then as many turns as a round lacks.
+            left = b.add(b.sub(block.stop, whole), ir.integer(self.lanes - 1))
+            end = b.add(whole, b.binary("and", left, ir.integer(-self.lanes)))
             with b.loop(whole, end, lanes, many.carried) as one:
                 states = _shaped(one.carried, block.states)
                 mask = tail(b, block.stop, one.i, self.lanes)
                 one.next = _flat([*states[1:], self._vector(loop, one.i, mask, states[0])])
-            block.states = _shaped(one.carried, block.states)
+            some = b.compare("slt", whole, block.stop)
+            round_end = b.select(some, b.add(whole, step), whole)
+            with b.loop(end, round_end, lanes, one.carried) as turn:
+                states = _shaped(turn.carried, block.states)
+                turn.next = _flat([*states[1:], states[0]])
+            block.states = _shaped(turn.carried, block.states)
         return block.states
 
     def _one_by_one(self, loop: Loop, parts: Parts) -> list[list[State]]:
