@@ -39,13 +39,13 @@ def configured(count: int) -> settings:
 
 
 @given(PROGRAMS, st.booleans())
-@configured(200)
+@configured(80)
 def test_through_the_interpreter(program: Program, small: bool) -> None:
     check(program, small, ("interp",))
 
 
 @given(PROGRAMS, st.booleans())
-@configured(50)
+@configured(20)
 def test_native(program: Program, small: bool) -> None:
     check(program, small, ("interp", "native"))
 

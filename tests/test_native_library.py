@@ -328,7 +328,7 @@ def test_without_llvmlite(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_code_that_nobody_uses_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """300 different constants: few modules stay, and what is still held keeps running."""
+    """120 different constants: few modules stay, and what is still held keeps running."""
     import gc
     import weakref
 
@@ -343,7 +343,7 @@ def test_code_that_nobody_uses_is_freed(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(jit, "load_object", counted)
     monkeypatch.setattr(library, "KEPT", 20)
     held = library.functions([AddTo(0.5)])
-    for i in range(300):
+    for i in range(120):
         kernel = AddTo(float(i))
         assert value(library.functions([kernel])[kernel]) == i
         if i % 50 == 0:  # used again: not the one that goes
@@ -366,8 +366,8 @@ compiled.MAX_PLANS = 8
 library.KEPT = 16
 f = tx.compile(lambda x, c: (x * c).exp().sum())
 x = tx.ones(4)
-for i in range(120):
-    f(x, i / 128 + 0.001)
+for i in range(60):
+    f(x, i / 64 + 0.001)
 gc.collect()
 print(sum(isinstance(o, jit.Loaded) for o in gc.get_objects()))
 """
