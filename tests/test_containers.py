@@ -219,6 +219,7 @@ def test_a_list_of_what_is_found_anyway_is_none_of_our_business() -> None:
 @pytest.mark.parametrize(
     ("state", "text"),
     [
+        ({1: tx.ones(1, 1)}, "Linear: a state is a dict of .* by name; this one has the key 1"),
         ([1, 2], "Linear: a state is a dict of Tensors or arrays by name, not a list"),
         ({"weight": [[1.0]], "bias": None}, r"neither .* weight \(list\), bias \(NoneType\)"),
         ({"weight": np.array([["a"]]), "bias": np.ones(1)}, r"neither .* weight \(ndarray\)"),

@@ -182,6 +182,29 @@ def test_to_changes_parameters_in_place() -> None:
         layer.to(tx.int64)
     with pytest.raises(DTypeError, match="gpu"):
         layer.to("gpu")
+    for other in ("int32", bool, int, np.int64):
+        with pytest.raises(DTypeError, match="floating dtype"):
+            layer.to(other)
+    with pytest.raises(DTypeError, match="gpu"):
+        layer.to(tx.float64, "gpu")
+    assert layer.weight.dtype == tx.float32  # all of it, or nothing
+
+
+def test_loading_says_what_it_passed_over() -> None:
+    layer = nn.Linear(2, 1)
+    done = layer.load_state_dict({"weight": tx.ones(1, 2), "x": tx.ones(1)}, strict=False)
+    assert (done.missing_keys, done.unexpected_keys) == (["bias"], ["x"])
+    assert layer.load_state_dict(layer.state_dict()) == ([], [])
+
+
+def test_training_may_be_set() -> None:
+    model = nn.Sequential(nn.Dropout(), nn.Dropout())
+    model[0].training = False
+    assert [m.training for m in model.modules()] == [True, False, True]
+    for mode in ("x", 1, None):
+        with pytest.raises(ValueError, match=f"training is True or False, not {mode!r}"):
+            model.train(mode)
+    assert model.training
 
 
 def test_freezing() -> None:

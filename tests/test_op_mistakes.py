@@ -41,6 +41,9 @@ RECORDS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: op(kind=None), ValueError, r'Op "mine": no kind None; '),
     (lambda: op(kind="elementwise"), ValueError, r"no kind 'elementwise'; there are map, reduce"),
     (lambda: op(forward=None), TypeError, r'Op "mine": forward= must be a function, not None'),
+    (lambda: op(kind="leaf", rule=like), ValueError, r"no kind 'leaf'; there are map, reduce"),
+    (lambda: op(kind="scan", rule=like), ValueError, r"no kind 'scan'; there are map, reduce"),
+    (lambda: op(promote=0), TypeError, r'Op "mine": promote= must be a tuple of ints, not 0'),
     (lambda: op(vjp=(1,)), TypeError, r'Op "mine": vjp= must be a function, not \(1,\)'),
     (lambda: op(rule=3), TypeError, r'Op "mine": rule= must be a function, not 3'),
     (lambda: tx.Op("", forward=same), TypeError, "Op: a name is a str, not ''"),
@@ -56,6 +59,58 @@ def test_a_wrong_record_is_refused(i: int) -> None:
     with pytest.raises(kind, match=text):
         call()
     assert before == OPS
+
+
+def broken_forwards() -> dict[str, tuple[Callable[..., Any], str]]:
+    """Forwards that make something else than float32 (3,), and what is said of it."""
+    return {
+        "a part": (lambda xp, x: x[:1], r"made float32 \(1,\)"),
+        "an element": (lambda xp, x: x[0], r"made float32 \(\)"),
+        "a sum": (lambda xp, x: xp.sum(x, (0,)), r"made float32 \(1,\)"),
+        "float64": (lambda xp, x: x.astype("float64"), r"made float64 \(3,\)"),
+        "bool": (lambda xp, x: x > 0, r"made bool \(3,\)"),
+        "a number": (lambda xp, x: 2.0, r"made float64 \(\)"),
+        "None": (lambda xp, x: None, r"made object \(\)"),
+        "two": (lambda xp, x: (x, x), r"made float32 \(2, 3\)"),
+    }
+
+
+@pytest.mark.parametrize("way", ["eager", "native", "interp", "replay"])
+@pytest.mark.parametrize("kind", ["map", "opaque"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_forward_is_held_to_its_rule(kind: str, way: str, monkeypatch: Any) -> None:
+    monkeypatch.setenv("TX_COMPILE", way)
+    x = tx.tensor([1.0, 2.0, 3.0])
+    for forward, text in broken_forwards().values():
+        mine = op(forward=forward, kind=kind, rule=like)
+        call = mine if way == "eager" else tx.compile(lambda x, mine=mine: mine(x) * 1)
+        with pytest.raises(ShapeError, match=f"mine: the forward {text}, its rule promises fl"):
+            call(x)
+
+
+def test_a_reduction_that_drops_its_axis_is_refused_compiled_too() -> None:
+    drops = op(kind="reduce", forward=lambda xp, x, axis: x.sum(axis))
+    with pytest.raises(ShapeError, match=r"made float32 \(2,\), its rule promises .* \(2, 1\)"):
+        tx.compile(lambda x: drops(x, axis=1))(tx.tensor([[1.0, 2.0], [3.0, 4.0]]))
+
+
+def test_a_map_with_two_results_is_called_as_it_is() -> None:
+    two = op(forward=lambda xp, x: (x * 2, x * 3), rule=lambda op, x: (like(op, x),) * 2)
+    a, b = tx.compile(lambda x: two(x))(tx.tensor([1.0]))
+    assert (a.tolist(), b.tolist()) == ([2.0], [3.0])
+
+
+def test_what_an_opaque_op_makes_of_constants_is_made_at_every_call() -> None:
+    calls: list[int] = []
+
+    def forward(xp: Any, x: Any) -> Any:
+        calls.append(1)
+        return x + np.float32(len(calls))
+
+    counting = op(kind="opaque", forward=forward, rule=like)
+    step = tx.compile(lambda x: x + counting(tx.zeros(1)))
+    found = [step(tx.zeros(1)).item() for _ in range(3)]
+    assert found[1] == found[0] + 1 and found[2] == found[1] + 1
 
 
 def writes(xp: Any, x: Any) -> Any:
@@ -78,6 +133,8 @@ CALLS: list[tuple[Callable[[], tx.Op], dict[str, Any], str]] = [
     (op, {"width": 1.0}, r"mine: its forward .* width=1.0: got an unexpected keyword"),
     (lambda: op(forward=lambda x: x), {}, r"mine: its forward is written for \(x\), but called"),
     (lambda: op(rule=lambda op: tx.Spec((), tx.float32)), {}, r"mine: its rule is written for"),
+    (lambda: op(rule=lambda op, x: tx.Spec((-1,), x.dtype)), {}, r"mine: its rule gave Spec"),
+    (lambda: op(rule=lambda op, x: tx.Spec((3.0,), x.dtype)), {}, r"mine: its rule gave Spec"),
     (lambda: op(rule=lambda op, x: x.shape), {}, r"mine: its rule gave \(3,\); it must give"),
     (lambda: op(rule=lambda op, x: None), {}, r"mine: its rule gave None; it must give tx.Spec"),
     (lambda: op(rule=lambda op, x: tx.Spec([3], x.dtype)), {}, r"mine: its rule gave Spec"),
@@ -179,6 +236,15 @@ def test_a_wrong_decomposition_is_explained() -> None:
     x = tx.ones(2, requires_grad=True)
     with pytest.raises(OpError, match=r"mine: its decompose is written for \(\), but called"):
         op(decompose=lambda: x)(x).sum().backward()
+    for decompose in (lambda x: 3, lambda x: x.sum(), lambda x: (x, x)):
+        with pytest.raises(GradError, match=r"mine: its decompose must give Tensors \[\(2,\)\]"):
+            op(decompose=decompose)(x).sum().backward()
+
+
+def test_what_has_no_inputs_needs_a_device() -> None:
+    made = op(kind="create", forward=lambda xp, device: xp.zeros(2), rule=lambda op, device: None)
+    with pytest.raises(OpError, match='mine: without inputs it needs device=, such as device="cpu'):
+        made()
 
 
 def test_several_results_are_counted() -> None:

@@ -360,7 +360,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: optim.Adam([P], betas=("a", 1)), TypeError, "betas must be a number, not 'a'"),
     (lambda: optim.Adam([P], eps=None), TypeError, "eps must be a number, not None"),
     (lambda: optim.AdamW([P], weight_decay="no"), TypeError, "weight_decay must be a number"),
-    (lambda: optim.SGD([P], momentum=[1]), TypeError, r"momentum must be a number, not \[1\]"),
+    (lambda: optim.SGD([P], momentum=[1]), TypeError, "momentum must be a number, not a list"),
     (lambda: optim.SGD([P], 0.1, 0.9, 0.1, 0.0, True), UserError, "nesterov .* undampened"),
     (lambda: optim.SGD(None), TypeError, "SGD: params must be Tensors or dicts, not None"),
     (lambda: optim.SGD(P), TypeError, "SGD: params must be a list of Tensors or dicts, not one"),
@@ -373,6 +373,11 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: optim.EMA([P], decay="x"), TypeError, "decay must be a number, not 'x'"),
     (lambda: optim.clip_grad_norm_(3, 1.0), TypeError, "clip_grad_norm_: .* Tensors, not 3"),
     (lambda: optim.clip_grad_norm_([P], "x"), TypeError, "max_norm must be a number, not 'x'"),
+    (lambda: optim.clip_grad_norm_([P], 1.0, "x"), TypeError, "norm_type must be a number"),
+    (lambda: Own([P], None), TypeError, "Own: its options must be a dict, not None"),
+    (lambda: optim.SGD([P]).step(3), TypeError, "step: closure must be a function or None, not 3"),
+    (lambda: optim.SGD([P]).load_state_dict({1: P}), UserError, "SGD: .* has the key 1"),
+    (lambda: lr_scheduler.Noam(Sign([P]), 4).load_state_dict({1: P}), UserError, "has the key 1"),
     (lambda: optim.clip_grad_norm_([3], 1.0), TypeError, "clip_grad_norm_: a parameter must"),
     (lambda: lr_scheduler.Noam(Sign([P]), "x"), TypeError, "d_model must be a number, not 'x'"),
     (lambda: lr_scheduler.Cosine(Sign([P]), None), TypeError, "total_steps must be a number"),
@@ -388,6 +393,81 @@ def test_errors_say_what_is_wrong(i: int) -> None:
     assert "\n" not in str(caught.value)
 
 
+class Returning(optim.Optimizer):
+    """What a derived class may do wrong, by the name of the mistake."""
+
+    def __init__(self, params: Any, mistake: str) -> None:
+        self.mistake = mistake
+        if mistake != "no init":
+            super().__init__(params, {"lr": 0.1})
+
+    def _moments(self, group: Any) -> Any:
+        return "sum" if self.mistake == "moments" else ()
+
+    def _scalars(self, group: Any, taken: Any) -> Any:
+        return {"lr": 0.1} if self.mistake == "scalars" else super()._scalars(group, taken)
+
+    def _update(self, p: Any, grad: Any, moments: Any, group: Any, scalars: Any) -> Any:
+        return p - group["momentum"] if self.mistake == "option" else p - scalars["lr"] * grad
+
+
+@pytest.mark.parametrize(
+    ("mistake", "kind", "text"),
+    [
+        ("no init", TypeError, r"Returning: its __init__ must call super\(\).__init__"),
+        ("moments", TypeError, "Returning: _moments must give a tuple of names, not 'sum'"),
+        ("scalars", TypeError, "Returning: _scalars must give a dict of Tensors, not"),
+        ("option", KeyError, 'the optimizer has no option "momentum"; it has lr'),
+        ("result", TypeError, "Returning: _update must assign to the parameter"),
+    ],
+)
+def test_mistakes_of_a_derived_class(mistake: str, kind: type[Exception], text: str) -> None:
+    p = nn.Parameter(tx.ones(1))
+    p.grad = tx.ones(1)
+    with pytest.raises(kind, match=text):
+        Returning([p], mistake).step()
+
+
+SET: list[tuple[Callable[[], optim.Optimizer], str, Any, str]] = [
+    (lambda: optim.Adam([P]), "betas", 0.9, "betas is 0.9"),
+    (lambda: optim.Adam([P]), "eps", "x", "eps must be a number, not 'x'"),
+    (lambda: optim.Adam([P]), "weight_decay", -1, "weight_decay is -1"),
+    (lambda: optim.SGD([P]), "dampening", None, "dampening must be a number"),
+    (lambda: optim.SGD([P]), "nesterov", True, "nesterov is True; it must be used with momentum"),
+    (lambda: optim.SGD([P]), "momentum", 0.9, "momentum was switched on .*: make a new one"),
+]
+
+
+@pytest.mark.parametrize("i", range(len(SET)))
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_option_that_is_set_later_is_looked_at(i: int, compiled: bool) -> None:
+    make, name, value, text = SET[i]
+    optimizer = make()
+    step: Any = tx.compile(lambda: optimizer.step()) if compiled else optimizer.step
+    P.grad = tx.ones(2)
+    step()
+    optimizer.param_groups[0][name] = value
+    with pytest.raises((TypeError, UserError), match=text):
+        step()
+
+
+@pytest.mark.parametrize("make", [optim.SGD, optim.Adam])
+def test_a_compiled_step_sees_an_option_that_is_set_later(make: Any) -> None:
+    found = []
+    for compiled in (False, True):
+        p = nn.Parameter(tx.ones(2))
+        optimizer = make([p], lr=0.1, weight_decay=0.5)
+        step: Any = tx.compile(lambda o=optimizer: o.step()) if compiled else optimizer.step
+        for decay in (0.5, 0.5, 0.0, 2.0):
+            optimizer.param_groups[0]["weight_decay"] = decay
+            optimizer.param_groups[0]["maximize"] = decay == 2.0
+            p.grad = tx.tensor([1.0, -0.5])
+            step()
+        found.append(p.numpy())
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+    assert step.stats()["retraces"] == 2  # a value that is set, but is the same, changes nothing
+
+
 def test_setting_lr_takes_one_number() -> None:
     group = optim.SGD([P]).param_groups[0]
     for value in ("x", None, -1.0, float("nan"), tx.ones(3)):
@@ -395,3 +475,5 @@ def test_setting_lr_takes_one_number() -> None:
             group["lr"] = value
     group["lr"] = tx.tensor([0.5]).sum()
     assert group["lr"].item() == 0.5
+    group["lr"] = tx.tensor([0.25])
+    assert group["lr"].item() == 0.25 and group["lr"].shape == ()

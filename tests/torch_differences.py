@@ -83,7 +83,10 @@ DIFFERENCES = [
         ("remove_duplicate",),
     ),
     Difference(
-        "nn.Module.state_dict", "makes a new dict", "as by default", ("args", "destination")
+        "nn.Module.state_dict",
+        "makes a new dict; a shared parameter comes once, by its first name",
+        "one Parameter is one entry of a file",
+        ("args", "destination"),
     ),
     Difference("nn.Parameter", "data must be given", "there is no empty Parameter", ("data",)),
     Difference("nn.ModuleList.append", "append(member)", _ONE_KIND, ("module", "member")),
@@ -101,6 +104,11 @@ DIFFERENCES = [
         "tx.arange",
         "with an integer dtype, arange(3.1) is 0, 1, 2, 3, as with any other",
         "PyTorch cuts the end off first, for int64 alone",
+    ),
+    Difference(
+        "tx.tensor",
+        "Tensors in a list keep their shapes, as arrays do",
+        "PyTorch takes those of one element for numbers, and refuses all others",
     ),
     Difference(
         "tx.empty", "the values are zeros", "a program that reads them does the same each time"
@@ -123,7 +131,7 @@ DIFFERENCES = [
     ),
     Difference(
         "Tensor.index_select",
-        "this, gather and take_along_dim count negative indices from the end",
+        "this, index_add, gather and take_along_dim count negative indices from the end",
         "as x[index] does; PyTorch refuses them",
     ),
     Difference("Tensor.sort", "this and argsort are always stable", "one order on every device"),
@@ -135,8 +143,11 @@ DIFFERENCES = [
     Difference("F.mse_loss", "shapes must be equal", "PyTorch warns and broadcasts"),
     Difference(
         "F.one_hot",
-        "int32 is an index, too; num_classes=-1 is not possible in a compiled function",
+        "the first parameter is called input, as PyTorch's own call has it, not tensor, as its "
+        "documentation says; int32 is an index, too; num_classes=-1 is not possible in a compiled "
+        "function",
         "its shape would depend on data",
+        ("tensor", "input", "num_classes"),
     ),
     Difference(
         "nn.utils.clip_grad_norm_",

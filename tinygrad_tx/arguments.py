@@ -120,6 +120,10 @@ def _ints(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(map(_whole, value))
 
 
+def _tensors(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(_named("Tensor"), value))
+
+
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Tensor": ("a Tensor", _named("Tensor")),
     "TransformerConfig": ("a TransformerConfig", _named("TransformerConfig")),
@@ -129,6 +133,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "bool": ("a bool", lambda value: isinstance(value, (bool, np.bool_))),
     "str": ("a str", lambda value: isinstance(value, str)),
     "None": ("None", lambda value: value is None),
+    "Sequence[Tensor]": ("a list of Tensors", _tensors),
     "Sequence[int]": ("a sequence of ints", _ints),
     "tuple[int, ...]": ("a tuple of ints", _ints),
 }

@@ -281,7 +281,12 @@ def _by_decomposition(node: Node, g: Any, xs: list[Tensor], reaches: set[Node]) 
                 xs[i] = COPY(xs[i])
                 leaves.append(xs[i].node)
         out = _asked(node, "decompose", node.op.decompose, tuple(xs))
-    outs, gs = (out, g) if isinstance(out, tuple) else ((out,), (g,))
+    outs, gs = (out, g) if isinstance(g, tuple) else ((out,), (g,))
+    shapes = [c.shape for c in gs]
+    if not isinstance(outs, tuple) or [_shape(o) for o in outs] != shapes:
+        raise GradError(
+            f"{node.op.name}: its decompose must give Tensors {shapes}, as its forward does"
+        )
     pairs = [(o.node, c) for o, c in zip(outs, gs, strict=True) if o.node.requires_grad]
     found = gradients(
         [o for o, _ in pairs], [c for _, c in pairs], leaves, create_graph=create_graph
@@ -291,6 +296,10 @@ def _by_decomposition(node: Node, g: Any, xs: list[Tensor], reaches: set[Node]) 
 
 def _tensors(argument: Any) -> list[Any]:
     return [x for x in tree.leaves(argument) if isinstance(x, Handle)]
+
+
+def _shape(x: Any) -> tuple[int, ...] | None:
+    return x.node.shape if isinstance(x, Handle) else None
 
 
 def _node_of(x: Any) -> Node | None:

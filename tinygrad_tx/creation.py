@@ -13,7 +13,9 @@ from . import backends, ops, random
 from .arguments import explain_functions
 from .backends import get
 from .dtypes import (
+    DType,
     as_dtype,
+    bool_,
     float32,
     int64,
     outside,
@@ -68,33 +70,45 @@ def tensor(
         out = data.detach().to(data.device if device is None else _device(device))
         out = Tensor(out.to(data.dtype if dtype is None else as_dtype(dtype)).node)
     else:
+        found: set[DType] = set()
         if isinstance(data, (list, tuple)):
-            data = _plain(data)
+            data = _plain(data, found)
+        elif type(data) in _PYTHON:
+            found.add(weak_dtype(data))
         try:
             array = np.asarray(data)
         except ValueError as error:
             raise ShapeError(f"tensor: nested lists of unequal length: {error}") from None
-        typed = isinstance(data, (np.ndarray, np.generic))
         if dtype is not None:
             wanted = as_dtype(dtype)
-        elif not typed and array.dtype.kind in "Ou":  # what int64 does not hold, or no numbers
-            wanted = int64
-        elif typed or array.dtype.kind != "f":
-            wanted = as_dtype(array.dtype)
+        elif found or isinstance(data, list):
+            wanted = reduce(promote, found, bool_) if found else float32
         else:
-            wanted = float32
+            wanted = as_dtype(array.dtype)
         on = _device(device)
         out = Tensor(leaf(get(on).from_host(outside(array, wanted)), wanted, on))
     return out.requires_grad_() if requires_grad else out
 
 
-def _plain(data: Any) -> Any:
-    """Nested lists with any Tensors inside as Python numbers."""
-    if isinstance(data, Tensor):
-        return data.tolist()
-    if isinstance(data, (list, tuple)):
-        return [_plain(item) for item in data]
-    return data
+_PYTHON = frozenset([bool, int, float])
+
+
+def _plain(data: Sequence[Any], found: set[DType]) -> list[Any]:
+    """Nested lists with any Tensors inside as Python numbers; the dtypes of all that is inside are
+    added to found."""
+    kinds = set(map(type, data))
+    found.update(weak_dtype(kind()) for kind in kinds & _PYTHON)
+    if kinds <= _PYTHON:
+        return list(data)
+    out = []
+    for item in data:
+        if isinstance(item, (list, tuple)):
+            out.append(_plain(item, found))
+            continue
+        if isinstance(item, (Tensor, np.ndarray, np.generic)):
+            found.add(as_dtype(item.dtype))
+        out.append(item.tolist() if isinstance(item, Tensor) else item)
+    return out
 
 
 def full(
@@ -110,12 +124,19 @@ def full(
 ) -> Tensor:
     """A Tensor of fill_value everywhere, by default of its dtype: bool, int64 or float32."""
     refuse("full", out=out, layout=layout, pin_memory=pin_memory)
-    wanted = as_dtype(dtype) if dtype is not None else weak_dtype(fill_value)
     shape = _shape("full", (size,))
+    if isinstance(fill_value, Tensor):  # whose value a traced function does not know
+        if fill_value.numel() != 1:
+            raise ShapeError(f"full: fill_value must be one number, not {fill_value.shape}")
+        one = fill_value.detach().reshape(()).to(_device(device))
+        filled = one.to(one.dtype if dtype is None else as_dtype(dtype)).expand(shape)
+        return filled.requires_grad_() if requires_grad else filled
+    wanted = as_dtype(dtype) if dtype is not None else weak_dtype(fill_value)
     y: Tensor = ops.FULL(shape=shape, value=fill_value, dtype=wanted, device=_device(device))
     return y.requires_grad_() if requires_grad else y
 
 
+@spelled
 def zeros(
     *size: Any,
     dtype: Any = None,
@@ -130,6 +151,7 @@ def zeros(
     return _filled("zeros", size, 0.0, dtype, device, requires_grad)
 
 
+@spelled
 def ones(
     *size: Any,
     dtype: Any = None,
@@ -143,6 +165,7 @@ def ones(
     return _filled("ones", size, 1.0, dtype, device, requires_grad)
 
 
+@spelled
 def empty(
     *size: Any,
     dtype: Any = None,
@@ -226,6 +249,7 @@ def arange(
     refuse("arange", out=out, layout=layout, pin_memory=pin_memory)
     if end is None:
         start, end = 0, start
+    start, end, step = (n.item() if isinstance(n, Tensor) else n for n in (start, end, step))
     if step == 0:
         raise ShapeError("arange: the step must not be 0")
     numbers = (start, end, step)
@@ -280,6 +304,7 @@ def _below(x: Tensor, diagonal: int) -> Tensor:
     return columns <= rows.unsqueeze(-1) + whole("diagonal", diagonal)
 
 
+@spelled
 def rand(
     *size: Any,
     dtype: Any = None,
@@ -295,6 +320,7 @@ def rand(
     return _floats("rand", ops.UNIFORM, size, dtype, device, requires_grad)
 
 
+@spelled
 def randn(
     *size: Any,
     dtype: Any = None,
@@ -348,7 +374,8 @@ def randint(
     if wanted.kind == "i":
         require_fit(low, wanted)
         require_fit(high - 1, wanted)
-    y = _drawn(ops.RANDINT, device, low=low, high=high, shape=shape, dtype=wanted)
+    drawn = wanted if wanted.kind == "i" else int64
+    y = _drawn(ops.RANDINT, device, low=low, high=high, shape=shape, dtype=drawn).to(wanted)
     return y.requires_grad_() if requires_grad else y
 
 

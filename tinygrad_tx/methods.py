@@ -17,8 +17,8 @@ from . import backends, indexing, ops
 from .arguments import explained
 from .dtypes import as_dtype, outside
 from .elementwise import Elementwise, _t
-from .errors import ShapeError
-from .node import Handle, Node, axes, leaf, whole
+from .errors import DTypeError, ShapeError
+from .node import Handle, Node, axes, broadcast_shape, leaf, whole
 from .reductions import Dims, Reductions, ValuesIndices
 from .spelling import refuse, spelled
 
@@ -59,7 +59,7 @@ class Methods(Reductions):
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         if not self.ndim:
-            return self.reshape(1)
+            return self.reshape(1).flatten(start_dim, end_dim)
         start, end = self._axis(start_dim), self._axis(end_dim)
         if start > end:
             raise ShapeError(f"flatten: axis {start} comes after axis {end}")
@@ -83,6 +83,9 @@ class Methods(Reductions):
         return _t(ops.PERMUTE(self, order=order))
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
+        if not self.ndim:
+            axes("transpose", (dim0, dim1), 0)
+            return self._again()
         order = list(range(self.ndim))
         a, b = self._axis(dim0), self._axis(dim1)
         order[a], order[b] = b, a
@@ -123,7 +126,8 @@ class Methods(Reductions):
         """Pieces of split_size along dim (the last may be smaller), or of the given sizes."""
         axis = self._axis(dim)
         total = self.shape[axis]
-        if isinstance(split_size, int):
+        if not isinstance(split_size, (list, tuple)):
+            split_size = whole("split: a size", split_size)
             if split_size <= 0:
                 raise ShapeError(f"split: a size of {split_size} must be positive")
             starts = range(0, max(total, 1), split_size)
@@ -141,9 +145,12 @@ class Methods(Reductions):
     @spelled
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         """About equal pieces, at most `chunks` of them."""
-        if chunks <= 0:
+        if whole("chunk: chunks", chunks) <= 0:
             raise ShapeError(f"chunk: {chunks} pieces; there must be at least one")
-        return self.split(max(1, -(-self.shape[self._axis(dim)] // chunks)), dim)
+        size = self.shape[self._axis(dim)]
+        if not size:  # as many pieces of nothing as are asked for
+            return self.split([0] * chunks, dim)
+        return self.split(-(-size // chunks), dim)
 
     # Gather, scatter, order ----------------------------------------------------------------------
     def __getitem__(self, index: Any) -> Tensor:
@@ -154,7 +161,10 @@ class Methods(Reductions):
 
     @spelled
     def index_select(self, dim: int, index: Tensor) -> Tensor:
-        return _t(ops.TAKE(self, index, axis=self._axis(dim)))
+        """The slices at index (n,) along dim; one where index is 0-d."""
+        if index.ndim > 1:
+            raise ShapeError(f"index_select: index must have one dimension, not {index.shape}")
+        return _t(ops.TAKE(self, index.reshape(-1), axis=self._axis(dim)))
 
     @spelled
     def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
@@ -164,27 +174,49 @@ class Methods(Reductions):
 
     @spelled
     def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
-        """The elements at indices along dim; of all, flattened, where dim is None."""
+        """The elements at indices along dim, the other dimensions broadcast; of all, flattened,
+        where dim is None."""
         if dim is None:
             return self.reshape(-1).take_along_dim(indices.reshape(-1), 0)
-        return _t(ops.TAKE_ALONG(self, indices, axis=self._axis(dim)))
+        axis = self._axis(dim)
+        x = _t(self)
+        if x.shape != indices.shape and x.ndim == indices.ndim:
+            rest = [(*t.shape[:axis], 1, *t.shape[axis + 1 :]) for t in (x, indices)]
+            wide = broadcast_shape("take_along_dim", *rest)
+            x, indices = (
+                t if t.shape == shape else t.expand(shape)
+                for t in (x, indices)
+                for shape in [(*wide[:axis], t.shape[axis], *wide[axis + 1 :])]
+            )
+        return _t(ops.TAKE_ALONG(x, indices, axis=axis))
 
     @spelled
     def gather(self, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+        """The elements at index along dim; in the other dimensions index may be smaller."""
         refuse("gather", sparse_grad=sparse_grad)
-        return self.take_along_dim(index, dim)
+        axis = self._axis(dim)
+        x = _t(self)
+        if index.ndim == x.ndim:
+            for other, n in enumerate(index.shape):
+                if other != axis and n < x.shape[other]:
+                    x = indexing.narrow(x, other, 0, n)
+        return _t(ops.TAKE_ALONG(x, index, axis=axis))
 
     @spelled
     def sort(
         self, dim: int = -1, descending: bool = False, *, stable: bool | None = None
     ) -> ValuesIndices:
         """Always stable: equal elements keep their order. NaN counts as the largest."""
+        if not self.ndim:
+            return ValuesIndices(*self._as_row("sort", dim, descending))
         indices = self.argsort(dim, descending)
         return ValuesIndices(self.take_along_dim(indices, dim), indices)
 
     @spelled
     def argsort(self, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Tensor:
         """The order that sort() brings the elements into: always a stable one."""
+        if not self.ndim:
+            return _t(self._as_row("argsort", dim, descending))
         return _t(ops.ARGSORT(self, axis=self._axis(dim), descending=descending))
 
     @spelled
@@ -192,6 +224,8 @@ class Methods(Reductions):
         self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
     ) -> ValuesIndices:
         """The k largest (or smallest) along dim, always in order; of equal ones the first."""
+        if not self.ndim:
+            return ValuesIndices(*self._as_row("topk", k, dim, largest))
         axis = self._axis(dim)
         if largest:
             indices = _t(ops.ARGTOPK(self, k=k, axis=axis))
@@ -215,6 +249,8 @@ def matmul(input: Any, other: Any, *, out: None = None) -> Tensor:
     """Matrix product with broadcasting batches; 1-d operands are rows on the left, columns on the
     right, as in PyTorch. ShapeError naming both shapes where they do not fit."""
     refuse("matmul", out=out)
+    if not isinstance(input, Methods) and not isinstance(other, Methods):
+        raise DTypeError("matmul: at least one input must be a Tensor: wrap it in tx.tensor(...)")
     a = input if isinstance(input, Methods) else _t(Handle.wrap(as_node(input, other.node)))
     b = other if isinstance(other, Methods) else _t(Handle.wrap(as_node(other, a.node)))
     row, column = a.ndim == 1, b.ndim == 1

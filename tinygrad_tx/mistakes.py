@@ -18,11 +18,15 @@ KINDS = ("map", "reduce", "move", "matmul", "gather", "random", "create", "fused
 _INNER = ("leaf", "released", "scan", "transfer")  # the engine's own
 
 
-def check_record(name: Any, kind: Any, **functions: Any) -> None:
+def check_record(name: Any, kind: Any, promote: Any, ours: bool, **functions: Any) -> None:
     """Raise TypeError or ValueError for a record of an op that cannot be meant."""
     if not isinstance(name, str) or not name:
         raise TypeError(f"Op: a name is a str, not {name!r}")
-    if kind not in (*KINDS, *_INNER):
+    if promote is not None and not (
+        isinstance(promote, tuple) and all(type(i) is int for i in promote)
+    ):
+        raise TypeError(f'Op "{name}": promote= must be a tuple of ints, not {promote!r}')
+    if kind not in KINDS and not (ours and kind in _INNER):
         raise ValueError(f'Op "{name}": no kind {kind!r}{near(kind, KINDS)}')
     for role, function in functions.items():
         if not callable(function) and (role == "forward" or function is not None):

@@ -24,10 +24,10 @@ from . import backends
 from .arguments import shown
 from .backends import Array
 from .dtypes import DType, as_dtype, require_fit, result_type, weak_dtype
-from .errors import DeviceError, DTypeError, ShapeError, TraceError
+from .errors import DeviceError, DTypeError, OpError, TraceError
 from .half import computing
-from .mistakes import broken, check_record, explain
-from .rules import DEFAULT_RULES, promised
+from .mistakes import check_record, explain
+from .rules import DEFAULT_RULES, as_promised, promised
 from .rules import Spec as Spec
 from .rules import axes as axes
 from .rules import broadcast_shape as broadcast_shape
@@ -74,7 +74,8 @@ class Op:
         promote: tuple[int, ...] | None = None,
     ) -> None:
         self.ours = getattr(forward, "__module__", "").startswith(f"{__package__}.")
-        check_record(name, kind, forward=forward, rule=rule, vjp=vjp, decompose=decompose)
+        functions = {"forward": forward, "rule": rule, "vjp": vjp, "decompose": decompose}
+        check_record(name, kind, promote, self.ours, **functions)
         if not self.ours and name in OPS and OPS[name].ours:
             raise ValueError(f'Op "{name}": a built-in op has this name; choose another')
         rule = rule or DEFAULT_RULES.get(kind)
@@ -358,6 +359,8 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
             if src.requires_grad:
                 asks = True
     else:
+        if "device" not in attrs:
+            raise OpError(f'{op.name}: without inputs it needs device=, such as device="cpu"')
         device = attrs["device"]
     try:
         spec = op.rule(op, *srcs, **attrs)
@@ -370,7 +373,13 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     needs_grad = asks and _GRAD.get() and (type(spec) is not Spec or spec[1].kind == "f")
     trace = _TRACE.get()
     if trace is not None:
-        line = LINE.get() or usershown()
+        for name, value in attrs.items():
+            if isinstance(value, Handle):  # its plan would keep the value of now
+                raise TraceError(
+                    f"{op.name}: {name}= is a Tensor, whose value a traced function does not know: "
+                    "pass a Python number, or what it is computed from as an input of the op"
+                )
+        line = LINE.get() or user_line()
         return Node(op, srcs, attrs, spec, lands, requires_grad=needs_grad, trace=trace, line=line)
     arrays = []
     for src in srcs:
@@ -399,21 +408,11 @@ def execute(
         raise
     if "target" in attrs:
         xp = backends.get(attrs["target"])
-    if isinstance(spec, Spec):
+    if type(spec) is Spec:
         array = xp.asarray(out)
-        if array.shape != spec[0] or array.dtype != spec[1].np:
-            raise broken(op.name, array, spec)
-        return array
-    if not isinstance(out, (tuple, list)) or len(out) != len(spec):
-        many = f"{len(out)}" if isinstance(out, (tuple, list)) else "no tuple of"
-        raise ShapeError(
-            f"{op.name}: the forward made {many} results, its rule promises {len(spec)}"
-        )
-    found = tuple(map(xp.asarray, out))
-    for array, one in zip(found, spec, strict=True):
-        if array.shape != one[0] or array.dtype != one[1].np:
-            raise broken(op.name, array, one)
-    return found
+        if array.shape == spec[0] and array.dtype == spec[1].np:
+            return array
+    return as_promised(op, xp, out, spec)
 
 
 def leaf(array: Array, dtype: DType, device: str, *, requires_grad: bool = False) -> Node:
@@ -527,7 +526,7 @@ _PACKAGE = __file__.rpartition(os.sep)[0]
 _MODELS = os.path.join(_PACKAGE, "models")  # noqa: PTH118 - a string, like the names of code
 
 
-def usershown() -> str:
+def user_line() -> str:
     """ "file:line" of the innermost caller outside this package (models count as callers, and
     contextlib does not: it stands between a decorated function and who calls it)."""
     frame = sys._getframe(1)

@@ -45,8 +45,9 @@ class Reductions(Elementwise):
 
     @spelled
     def sum(self, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
-        """The sum; of ints and bools in int64."""
-        return _t(ops.SUM(self._as(dtype), axis=_all(dim), keepdims=keepdim))
+        """The sum; of ints and bools in int64, where no dtype is given."""
+        y = _t(ops.SUM(self._as(dtype), axis=_all(dim), keepdims=keepdim))
+        return y if dtype is None else y.to(as_dtype(dtype))
 
     @spelled
     def mean(self, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
@@ -128,17 +129,17 @@ class Reductions(Elementwise):
         return _t(ops.MIN(self, axis=_all(dim), keepdims=keepdim))
 
     @spelled
-    def max(self, dim: Any = None, keepdim: bool = False) -> Any:
+    def max(self, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
         """The largest element; with dim a pair (values, indices); with a Tensor, maximum()."""
-        if isinstance(dim, Elementwise):
-            return self.maximum(dim)
+        if isinstance(dim, Elementwise) or other is not None:
+            return self.maximum(_other("max", dim, other))
         return self.amax() if dim is None else self._pick(self.argmax(dim, True), dim, keepdim)
 
     @spelled
-    def min(self, dim: Any = None, keepdim: bool = False) -> Any:
+    def min(self, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
         """The smallest element; with dim a pair (values, indices); with a Tensor, minimum()."""
-        if isinstance(dim, Elementwise):
-            return self.minimum(dim)
+        if isinstance(dim, Elementwise) or other is not None:
+            return self.minimum(_other("min", dim, other))
         return self.amin() if dim is None else self._pick(self.argmin(dim, True), dim, keepdim)
 
     @spelled
@@ -167,17 +168,24 @@ class Reductions(Elementwise):
 
     @spelled
     def cumsum(self, dim: int, dtype: Any = None) -> Tensor:
-        """Sums of the elements up to each; of ints and bools in int64."""
-        return _t(ops.CUMSUM(self._as(dtype), axis=self._axis(dim)))
+        """Sums of the elements up to each; of ints and bools in int64, where no dtype is given."""
+        if not self.ndim:
+            return _t(self._as_row("cumsum", dim, dtype))
+        y = _t(ops.CUMSUM(self._as(dtype), axis=self._axis(dim)))
+        return y if dtype is None else y.to(as_dtype(dtype))
 
     @spelled
     def softmax(self, dim: int, dtype: Any = None) -> Tensor:
         """exp(x) divided by its sum along dim; NaN where all of x is -inf."""
+        if not self.ndim:
+            return _t(self._as_row("softmax", dim, dtype))
         return _t(ops.SOFTMAX(self._as(dtype), axis=self._axis(dim)))
 
     @spelled
     def log_softmax(self, dim: int, dtype: Any = None) -> Tensor:
         """log(softmax(x)), without the overflow."""
+        if not self.ndim:
+            return _t(self._as_row("log_softmax", dim, dtype))
         return _t(ops.LOG_SOFTMAX(self._as(dtype), axis=self._axis(dim)))
 
     def _as(self, dtype: Any) -> Tensor:
@@ -193,15 +201,27 @@ class Reductions(Elementwise):
             raise ShapeError("a 0-d Tensor has no dimension to work along; use .reshape(1)")
         return found[0]
 
+    def _as_row(self, method: str, *args: Any) -> Any:
+        """What a method that works along one dimension makes of a 0-d Tensor: the same as of a row
+        of one, as in PyTorch."""
+        out = getattr(self.reshape(1), method)(*args)
+        if isinstance(out, ValuesIndices):
+            return ValuesIndices(*(y.reshape(()) for y in out))
+        return out.reshape(())
+
     def _find(self, op: Op, dim: int | None, keepdim: bool) -> Tensor:
         if dim is None:
             flat = _t(op(self.reshape(-1), axis=0))
             return flat.reshape((1,) * self.ndim if keepdim else ())
+        if not self.ndim:
+            return _t(self._as_row("argmax" if op is ops.ARGMAX else "argmin", dim))
         axis = self._axis(dim)
         found = _t(op(self, axis=axis))
         return found if keepdim else found.squeeze(axis)
 
     def _pick(self, indices: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
+        if not self.ndim:
+            return ValuesIndices(_t(self).clone(), indices)
         values = self.take_along_dim(indices, dim)
         if keepdim:
             return ValuesIndices(values, indices)
@@ -211,6 +231,13 @@ class Reductions(Elementwise):
 def _all(dim: Dims) -> Dims:
     """PyTorch's reductions take an empty dim for all dimensions."""
     return None if isinstance(dim, (tuple, list)) and not dim else dim
+
+
+def _other(name: str, dim: Any, other: Any) -> Any:
+    """The Tensor that max or min is given to compare with, by place or as other=."""
+    if dim is not None and other is not None:
+        raise UserError(f"{name}: dim and other are given, which exclude each other")
+    return dim if other is None else other
 
 
 def _truth(x: Any) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 from .arguments import shown
 from .dtypes import DType
 from .errors import DTypeError, OpError, ShapeError
+from .mistakes import broken
 
 if TYPE_CHECKING:  # node.py imports this file
     from .node import Node, Op
@@ -104,10 +105,31 @@ def promised(op: Op, given: Any) -> Any:
     """What a rule gave, where it is a Spec or a tuple of them; OpError otherwise."""
     parts = given if isinstance(given, tuple) and type(given) is not Spec else (given,)
     for spec in parts:
-        whole_shape = isinstance(spec, Spec) and isinstance(spec.shape, tuple)
-        if not whole_shape or not isinstance(spec.dtype, DType):
+        sizes = isinstance(spec, Spec) and isinstance(spec.shape, tuple)
+        sizes = sizes and all(isinstance(n, (int, np.integer)) and n >= 0 for n in spec.shape)
+        if not sizes or not isinstance(spec.dtype, DType):
             raise OpError(
                 f"{op.name}: its rule gave {given!r}; it must give tx.Spec(shape, dtype), of a "
                 "tuple and a dtype such as x.dtype, or a tuple of such Specs"
             )
     return given
+
+
+def as_promised(op: Op, xp: Any, out: Any, spec: Spec | tuple[Spec, ...]) -> Any:
+    """What a forward gave as an array, or a tuple of them; ShapeError where its op's rule promises
+    something else."""
+    if isinstance(spec, Spec):
+        array = xp.asarray(out)
+        if array.shape != spec[0] or array.dtype != spec[1].np:
+            raise broken(op.name, array, spec)
+        return array
+    if not isinstance(out, (tuple, list)) or len(out) != len(spec):
+        many = f"{len(out)}" if isinstance(out, (tuple, list)) else "no tuple of"
+        raise ShapeError(
+            f"{op.name}: the forward made {many} results, its rule promises {len(spec)}"
+        )
+    found = tuple(map(xp.asarray, out))
+    for array, one in zip(found, spec, strict=True):
+        if array.shape != one[0] or array.dtype != one[1].np:
+            raise broken(op.name, array, one)
+    return found

@@ -29,6 +29,7 @@ _INSTEAD = {
     "sparse": "gradients are dense; leave it out",
     "sparse_grad": "gradients are dense; leave it out",
 }
+_EITHER = ("reduce", "size_average")
 
 
 def spelled(function: F) -> F:
@@ -56,10 +57,10 @@ def spelled(function: F) -> F:
 
 
 def refuse(name: str, instead: str = "", **given: Any) -> None:
-    """UserError for the first argument that is neither None nor False: PyTorch has it, and here it
-    would have no effect, or another one."""
+    """UserError for the first argument that is neither None nor False (which means something where
+    None is the default): PyTorch has it, and here it would have no effect, or another one."""
     for argument, value in given.items():
-        if value is not None and value is not False:
+        if value is not None and (value is not False or argument in _EITHER):
             hint = instead or _INSTEAD.get(argument, "leave it out")
             shown = repr(value) if isinstance(value, (bool, int, float, str)) else "..."
             raise UserError(f"{name}: {argument}={shown} is not supported; {hint}")

@@ -16,7 +16,7 @@ from weakref import ref
 import numpy as np
 
 from . import autograd, backends, indexing, ops
-from .arguments import shown
+from .arguments import explained, shown
 from .dtypes import DType, as_dtype, bool_, float16, float32, float64, int32, int64, promote
 from .elementwise import _comparable
 from .errors import DTypeError, GradError, ShapeError, TraceError
@@ -49,6 +49,8 @@ class Tensor(Methods):
     __slots__ = ("__weakref__", "_grad", "_node")
 
     def __init__(self, node: Node) -> None:
+        if node.__class__ is not Node:
+            raise TypeError(f"a Tensor is made by tx.tensor(...), not of a {type(node).__name__}")
         self._node = node
         self._grad: Tensor | None = None
 
@@ -307,15 +309,11 @@ class Tensor(Methods):
 
     def _to(self, target: Any) -> Tensor:
         node = self.node
-        if isinstance(target, str) and target in backends.devices():
+        if not isinstance(target, DType):
+            target = placed(target)
+        if isinstance(target, str):
             return self if node.device == target else Tensor(_moved(node, target))
-        try:
-            dtype = as_dtype(target)
-        except DTypeError:
-            known = ", ".join(backends.devices())
-            what = f"to({shown(target)})"
-            raise DTypeError(f"{what}: neither a device ({known}) nor a dtype") from None
-        return self if node.dtype == dtype else Tensor(cast(node, dtype))
+        return self if node.dtype == target else Tensor(cast(node, target))
 
     def float(self, memory_format: None = None) -> Tensor:
         return self._as_format("float", float32, memory_format)
@@ -393,6 +391,7 @@ class Tensor(Methods):
 
 
 Handle.wrap = Tensor
+Tensor.backward = explained(Tensor.backward)  # type: ignore[method-assign]
 
 
 class no_grad(ContextDecorator):  # noqa: N801
@@ -423,6 +422,17 @@ def _restored(
     out.requires_grad = requires_grad
     out.grad = grad
     return out
+
+
+def placed(target: Any) -> str | DType:
+    """What to() is given, as a device or a dtype; DTypeError where it is neither."""
+    if isinstance(target, str) and target in backends.devices():
+        return target
+    try:
+        return as_dtype(target)
+    except DTypeError:
+        known = ", ".join(backends.devices())
+        raise DTypeError(f"to({shown(target)}): neither a device ({known}) nor a dtype") from None
 
 
 def _moved(node: Node, device: str) -> Node:

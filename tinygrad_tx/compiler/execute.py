@@ -26,6 +26,7 @@ from ..dtypes import ALL
 from ..half import computing
 from ..mistakes import explain, naming
 from ..node import OPS
+from ..rules import as_promised
 from . import check, debug
 from .arena import ARENA
 from .explain import explained
@@ -266,6 +267,8 @@ class Execution(Recording):
         except Exception as error:
             explain(error, node.op.name, "forward", node.op.forward, (xp, *arrays), node.attrs)
             raise
+        if not node.op.ours:
+            out = as_promised(node.op, xp, out, node.spec)
         outs = out if isinstance(out, tuple) else (out,)
         for view, value in zip(call.writes, outs, strict=True):
             np.copyto(self.look(view), value)

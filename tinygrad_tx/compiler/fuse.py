@@ -107,7 +107,7 @@ class Fuser:
             return
         elif not self._native(node):
             self._opaque(node, "it is empty")
-        elif node.op.kind == "map":
+        elif node.op.kind == "map" and isinstance(node.spec, Spec):
             why = self._refuses(node)
             if why or not self._map(node):
                 self._opaque(node, f"its forward has no scalar expression{': ' * bool(why)}{why}")
@@ -125,7 +125,8 @@ class Fuser:
         dtypes = tuple(map(_name, node.srcs))
         key = node.op, dtypes, repr(node.attrs)
         if key not in self.refused:
-            why = Program.refuses(node.op.forward, dtypes, dict(node.attrs))
+            promised = None if node.op.ours else _name(node)
+            why = Program.refuses(node.op.forward, dtypes, dict(node.attrs), promised)
             self.refused[key] = why
             if why and not node.op.ours:
                 warnings.warn(
@@ -150,7 +151,7 @@ class Fuser:
             xp = backends.get(node.device)
             self.folded[node] = xp.scalar(node.attrs["value"], node.dtype)
         elif (
-            node.op.kind in ("random", "leaf")
+            node.op.kind in ("random", "leaf", "opaque")
             or node.op in (ops.FULL, ITEM, REBOUND)
             or not isinstance(node.spec, Spec)
             or prod(node.shape) > FOLDED

@@ -73,18 +73,34 @@ class Program:
         return self.add("cast", (self.cast(number, "float32"),), dtype, _LOOSE)
 
     @staticmethod
-    def refuses(forward: Any, dtypes: tuple[str, ...], attrs: dict[str, Any]) -> str:
-        """Why a map op's forward cannot be made of instructions; empty where it can."""
+    def refuses(
+        forward: Any, dtypes: tuple[str, ...], attrs: dict[str, Any], promised: str | None = None
+    ) -> str:
+        """Why a map op's forward cannot be made of instructions; empty where it can. promised: what
+        it must give by itself, where it is not trusted to give what is meant."""
         trial = Program()
         inputs = [trial.add("load", (), dtype, i) for i, dtype in enumerate(dtypes)]
         try:
-            trial.map(forward, inputs, dtypes[0], attrs)
+            made = trial._called(forward, inputs, attrs)
+            if promised is not None:
+                wanted = "float32" if ALL[promised].is_half else promised
+                if not isinstance(made, Symbol) or name_of(made.dtype) != wanted:
+                    return f"it does not make {promised}, which its rule promises"
         except NoValue as reason:
             return str(reason)
         return ""
 
     def map(self, forward: Any, inputs: list[int], dtype: str, attrs: dict[str, Any]) -> int:
         """Call a map op's forward on the instructions `inputs`; the number of the result."""
+        out = self._called(forward, inputs, attrs)
+        if not isinstance(out, Symbol):  # a forward may give a constant
+            return self.const(out, dtype)
+        if ALL[dtype].is_half and self.instrs[out.number].dtype != dtype:
+            return self.narrowed(out.number, dtype)
+        return self.cast(out.number, dtype)
+
+    def _called(self, forward: Any, inputs: list[int], attrs: dict[str, Any]) -> Any:
+        """What a forward makes of Symbols: one, or a number."""
         symbols = [Symbol(self, n) for n in inputs]
         try:
             out = forward(Namespace(self), *symbols, **attrs)
@@ -92,11 +108,9 @@ class Program:
             raise
         except Exception as error:  # whatever a forward does with what is no array
             raise NoValue(f"{type(error).__name__}: {error}") from error
-        if not isinstance(out, Symbol):  # a forward may give a constant
-            return self.const(out, dtype)
-        if ALL[dtype].is_half and self.instrs[out.number].dtype != dtype:
-            return self.narrowed(out.number, dtype)
-        return self.cast(out.number, dtype)
+        if not isinstance(out, (Symbol, bool, int, float, np.generic)):
+            raise NoValue(f"a {type(out).__name__} among scalar expressions")
+        return out
 
 
 class Symbol:

@@ -61,6 +61,13 @@ class Translator:
         lines[0] in messages. Raises UserError for a line longer than the model was made for.
         """
         lines = _lines("Translator.n_best", lines)
+        for name, value, what, duty in (
+            ("model", self.model, "Transformer", "padding_side"),
+            ("tokenizer", self.tokenizer, "Tokenizer", "encode_batch"),
+        ):
+            if not hasattr(value, duty):
+                kind = type(value).__name__
+                raise TypeError(f"translate: {name} must be a {what}, not a {kind}")
         found = [[Translation("", 0.0)] for _ in lines]
         full = [i for i, line in enumerate(lines) if line.strip()]
         sources = [

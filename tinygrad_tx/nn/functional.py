@@ -17,6 +17,7 @@ from ..arguments import explain_functions
 from ..creation import arange, bernoulli_keep, tensor
 from ..dtypes import bool_, float32, int64
 from ..errors import DTypeError, ShapeError, UserError
+from ..node import whole
 from ..spelling import refuse, spelled
 from ..tensor import Tensor
 from .losses import cross_entropy as cross_entropy
@@ -152,21 +153,22 @@ def padding_row(name: str, padding_idx: int, rows: int) -> int:
     return padding_idx % rows
 
 
-def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     """ids (...) -> int64 (..., num_classes): 1 at each id, 0 elsewhere; IndexError for an id
     outside. num_classes=-1: one more than the largest id, which no traced function knows."""
-    if tensor.dtype.kind != "i":
+    if input.dtype.kind != "i":
         raise DTypeError(
-            f"one_hot: ids must be int32 or int64, not {tensor.dtype.name}: use .long()"
+            f"one_hot: ids must be int32 or int64, not {input.dtype.name}: use .long()"
         )
+    num_classes = whole("one_hot: num_classes", num_classes)
     if num_classes == -1:
-        if not tensor.numel():
+        if not input.numel():
             raise ShapeError("one_hot: of no ids no num_classes can be inferred; give it")
-        num_classes = int(tensor.max().item()) + 1
+        num_classes = int(input.max().item()) + 1
     if num_classes < 1:
         raise ShapeError(f"one_hot: num_classes={num_classes} must be 1 or more, or -1")
-    ids = ops.WRAP_INDEX(tensor, size=num_classes, wrap=False, of="one_hot")
-    y: Tensor = (ids.unsqueeze(-1) == arange(num_classes, device=tensor.device)).to(int64)
+    ids = ops.WRAP_INDEX(input, size=num_classes, wrap=False, of="one_hot")
+    y: Tensor = (ids.unsqueeze(-1) == arange(num_classes, device=input.device)).to(int64)
     return y
 
 
@@ -182,6 +184,7 @@ def pad(
     if mode not in ("constant", *_BORDERS):
         known = ", ".join(("constant", *_BORDERS))
         raise UserError(f"pad: mode={mode!r} is unknown; it is one of {known}")
+    pad = [whole("pad: a width", n) for n in pad]
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ShapeError(
             f"pad: {tuple(pad)} does not fit a Tensor {input.shape}: give a width for the left "
@@ -277,7 +280,7 @@ def rms_norm(
         eps = x.dtype.eps
     dims = tuple(range(x.ndim - len(shape), x.ndim))
     y = x * ((x * x).mean(dims, keepdim=True) + eps).rsqrt()
-    return y if weight is None else y * weight
+    return y if weight is None else (y * weight).to(x.dtype)
 
 
 def _normalized(
@@ -334,6 +337,8 @@ def scaled_dot_product_attention(
     scale: 1 / sqrt(d_k) by default.
     enable_gqa: key and value have fewer heads (axis -3), each for as many heads of query in turn.
     """
+    if not 0 <= dropout_p <= 1:
+        raise ValueError(f"attention: dropout_p = {dropout_p} must be between 0 and 1")
     if enable_gqa:
         key, value = (_repeated(query, x) for x in (key, value))
     scale = _scale(query) if scale is None else float(scale)
@@ -386,7 +391,7 @@ def attention_weights(
 
 
 def _scale(q: Tensor) -> float:
-    return 1 / math.sqrt(q.shape[-1])
+    return 1 / math.sqrt(q.shape[-1] or 1)  # without features, all scores are 0
 
 
 explain_functions(globals())

@@ -31,8 +31,8 @@ class Linear(Module):
         dtype: Any = None,
     ) -> None:
         self.in_features, self.out_features = in_features, out_features
-        bound = 1 / math.sqrt(in_features) if in_features else 0.0
         self.weight = Parameter(zeros(out_features, in_features, dtype=dtype, device=device))
+        bound = 1 / math.sqrt(in_features) if in_features else 0.0
         init.uniform_(self.weight, -bound, bound)
         self.bias: Parameter | None = None
         if bias:

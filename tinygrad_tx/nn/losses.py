@@ -6,8 +6,10 @@ In: scores and what they should be. Out: a Tensor, by default the mean.
 from __future__ import annotations
 
 from .. import ops
-from ..dtypes import float32
+from ..arguments import explain_functions
+from ..dtypes import float32, promote
 from ..errors import DTypeError, ShapeError, UserError
+from ..node import whole
 from ..spelling import refuse
 from ..tensor import Tensor
 
@@ -35,6 +37,7 @@ def cross_entropy(
     refuse("cross_entropy", size_average=size_average, reduce=reduce)
     if reduction not in ("mean", "sum", "none"):
         raise _unknown("cross_entropy", reduction)
+    ignore_index = whole("cross_entropy: ignore_index", ignore_index)
     logits, axis = input, 0 if input.ndim == 1 else 1
     if logits.ndim and target.shape == logits.shape and target.dtype.is_floating_point:
         _check(logits, axis, weight, label_smoothing)
@@ -60,7 +63,8 @@ def cross_entropy(
     )
     if weight is not None:
         counts = target != ignore_index
-        shares = weight.index_select(0, target.where(counts, 0)).where(counts, 0)
+        shares: Tensor = ops.TAKE(weight, target.where(counts, 0), axis=0)
+        shares = shares.where(counts, 0)
         losses = losses * shares
         if label_smoothing:
             spread = (logits.log_softmax(-1) * weight).sum(-1).where(counts, 0)
@@ -146,10 +150,11 @@ def mse_loss(
             raise ShapeError(
                 f"mse_loss: {input.shape} and {other.shape} differ; reshape or expand one of them"
             )
-    if input.dtype.is_half:  # its squares are too large or too small for 16 bits
+    common = promote(input.dtype, target.dtype)
+    if common.is_half:  # its squares are too large or too small for 16 bits
         weight = None if weight is None else weight.to(float32)
         wide = input.to(float32), target.to(float32)
-        return mse_loss(*wide, reduction=reduction, weight=weight).to(input.dtype)
+        return mse_loss(*wide, reduction=reduction, weight=weight).to(common)
     losses = (input - target).square()
     if weight is None:
         return _reduce("mse_loss", losses, reduction)
@@ -171,3 +176,6 @@ def _reduce(name: str, losses: Tensor, reduction: str) -> Tensor:
 
 def _unknown(name: str, reduction: str) -> ValueError:
     return ValueError(f'{name}: reduction must be "mean", "sum" or "none", not {reduction!r}')
+
+
+explain_functions(globals())

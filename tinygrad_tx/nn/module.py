@@ -8,10 +8,11 @@ lists and dicts of modules.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from itertools import islice
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from weakref import ref
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..dtypes import DType, as_dtype
 from ..errors import DTypeError, UserError
 from ..node import guarded, rebound, scope
 from ..spelling import refuse
-from ..tensor import Tensor, no_grad
+from ..tensor import Tensor, no_grad, placed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -183,12 +184,14 @@ class Module:
         found = self.named_parameters()
         return {prefix + name: p if keep_vars else p.detach() for name, p in found}
 
-    def load_state_dict(self, state_dict: State, strict: bool = True, assign: bool = False) -> None:
+    def load_state_dict(
+        self, state_dict: State, strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
         """Take values by name from Tensors or arrays, converted to each parameter's dtype and
         device. UserError naming every missing, unexpected and mis-shaped entry, and then nothing
-        is loaded; strict=False lets names be missing or unexpected."""
+        is loaded; strict=False lets names be missing or unexpected, and gives them."""
         refuse("load_state_dict", "parameters stay the same objects", assign=assign)
-        load_state(type(self).__name__, dict(self.named_parameters()), state_dict, strict)
+        return load_state(type(self).__name__, dict(self.named_parameters()), state_dict, strict)
 
     # Modes and places --------------------------------------------------------------------------
     @property
@@ -197,10 +200,17 @@ class Module:
         mode: bool = guarded(self, "_training")
         return mode
 
+    @training.setter
+    def training(self, mode: bool) -> None:
+        """Of this module alone: train() and eval() reach those inside, too."""
+        if not isinstance(mode, bool):
+            raise ValueError(f"{type(self).__name__}: training is True or False, not {mode!r}")
+        self._training = mode
+
     def train(self: M, mode: bool = True) -> M:
         """Put it, and every module inside, in training mode."""
         for module in list(self.modules()):  # all of them, or (an error) none
-            module._training = mode
+            module.training = mode
         return self
 
     def eval(self: M) -> M:
@@ -223,7 +233,7 @@ class Module:
             if isinstance(target, Tensor):
                 targets += [target.device, target.dtype]
             elif target is not None and not isinstance(target, bool):
-                targets.append(target)
+                targets.append(placed(target))
         for target in targets:
             if isinstance(target, DType) and not target.is_floating_point:
                 kind = f"a module's parameters are of a floating dtype, not {target.name}"
@@ -274,7 +284,7 @@ def _runs(children: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 
 _RESERVED = frozenset(dir(Module))
-_PLAIN = (list, tuple, dict, set)
+_PLAIN = (list, tuple, dict, set, frozenset, deque)
 _LEAVES = frozenset({bool, int, float, str, type(None), Parameter})
 
 
@@ -307,15 +317,34 @@ def _held(value: Any, depth: int = 3) -> Iterator[Module | Parameter]:
             yield from _held(entry, depth - 1)
 
 
-def load_state(owner: str, targets: Mapping[str, Tensor], state: State, strict: bool) -> None:
-    """Assign a state's values to Tensors of the same names, all or (UserError) none of them."""
+class IncompatibleKeys(NamedTuple):
+    """What load_state_dict(strict=False) has passed over."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def require_state(owner: str, state: Any) -> None:
+    """UserError for what is no dict by name."""
+    wanted = f"{owner}: a state is a dict of Tensors or arrays by name"
     if not isinstance(state, Mapping):
-        kind = type(state).__name__
-        raise UserError(f"{owner}: a state is a dict of Tensors or arrays by name, not a {kind}")
+        raise UserError(f"{wanted}, not a {type(state).__name__}")
+    for name in state:
+        if not isinstance(name, str):
+            raise UserError(f"{wanted}; this one has the key {name!r}")
+
+
+def load_state(
+    owner: str, targets: Mapping[str, Tensor], state: State, strict: bool
+) -> IncompatibleKeys:
+    """Assign a state's values to Tensors of the same names, all or (UserError) none of them."""
+    require_state(owner, state)
     problems = []
-    if strict and (missing := [name for name in targets if name not in state]):
+    missing = [name for name in targets if name not in state]
+    unexpected = [name for name in state if name not in targets]
+    if strict and missing:
         problems.append(f"missing: {', '.join(missing)}")
-    if strict and (unexpected := [name for name in state if name not in targets]):
+    if strict and unexpected:
         problems.append(f"unexpected: {', '.join(unexpected)}")
     shared = [name for name in targets if name in state]
     if strange := [name for name in shared if not _numeric(state[name])]:
@@ -332,6 +361,7 @@ def load_state(owner: str, targets: Mapping[str, Tensor], state: State, strict: 
     with no_grad():
         for name in shared:
             targets[name].assign(state[name])
+    return IncompatibleKeys(missing, unexpected)
 
 
 def _numeric(value: Any) -> bool:

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 
 from ..creation import tensor, where
 from ..dtypes import float64, int64
-from ..nn.module import State, load_state
+from ..nn.module import State, load_state, require_state
 from ..tensor import Tensor, no_grad
 from .optimizer import Optimizer, require, require_numbers
 
@@ -58,7 +57,8 @@ class Schedule(ABC):
         """Go on from a state_dict, and set the lr of its step. Where it holds no "initial_lr" (it
         did not always), the optimizer's own counts."""
         targets = self._state()
-        if isinstance(state, Mapping) and not any(name.startswith("initial_lr.") for name in state):
+        require_state(type(self).__name__, state)
+        if not any(name.startswith("initial_lr.") for name in state):
             targets = {"step": self.step_count}
         load_state(type(self).__name__, targets, state, strict=True)
         self._set()

@@ -18,31 +18,43 @@ from ..arguments import shown
 from ..creation import stack, tensor, where, zeros, zeros_like
 from ..dtypes import DType, float32, float64, int64
 from ..errors import DeviceError, DTypeError, GradError, UserError
-from ..nn.module import State, load_state
-from ..node import set_grad_enabled
+from ..nn.module import State, load_state, require_state
+from ..node import guarded, set_grad_enabled
 from ..tensor import Tensor, no_grad
 
 Params = Iterable[Tensor] | Iterable[Mapping[str, Any]]
 Moments = dict[str, Tensor]
+_RATES = ("lr", "initial_lr")
+_NO_OPTIONS = ("params", *_RATES)
 
 
 class Group(UserDict[str, Any]):
     """Parameters with options of their own. group["lr"] is a 0-d float64 Tensor, and setting it
     assigns into that Tensor: a compiled step sees the new value, and is not traced again. The
-    other options are Python values, which a compiled step takes for constants.
+    other options are Python values, looked at by the next step after one is set; a compiled step
+    is then traced again.
 
     missed: int64 (parameters,), the steps that each parameter did not take, having no gradient.
     group["initial_lr"]: the lr before any schedule set it, as schedules need it; a Tensor, too.
+    options: the Python values among the options, another object whenever one is set.
+    checked: the options that have been found to make sense.
     """
 
     missed: Tensor
+    options: tuple[tuple[str, Any], ...] = ()
+    checked: tuple[tuple[str, Any], ...] | None = None
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if key in ("lr", "initial_lr") and key in self.data:
+        if key in _RATES and key in self.data:
             _require_rate(value)
-            self.data[key].assign(value)
+            self.data[key].assign(value.reshape(()) if isinstance(value, Tensor) else value)
         else:
             super().__setitem__(key, value)
+            self.options = tuple((k, v) for k, v in self.data.items() if k not in _NO_OPTIONS)
+
+    def __missing__(self, key: str) -> Any:
+        known = ", ".join(name for name in self.data if name != "params")
+        raise KeyError(f'the optimizer has no option "{key}"; it has {known}')
 
 
 class Optimizer:
@@ -59,8 +71,16 @@ class Optimizer:
         parameter has 16 bits, as is the step: the new parameter is rounded once.
     """
 
+    param_groups: list[Group]
+    parameters: list[Tensor]
+    step_count: Tensor
+    skipped: Tensor
+    moments: list[Moments]
+
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         name = type(self).__name__
+        if not isinstance(defaults, Mapping):
+            raise TypeError(f"{name}: its options must be a dict, not {defaults!r}")
         if "lr" not in defaults:
             raise UserError(f'{name}: its options, {", ".join(defaults) or "none"}, lack "lr"')
         if type(self)._update is Optimizer._update and type(self)._take is Optimizer._take:
@@ -77,13 +97,20 @@ class Optimizer:
             group["lr"] = tensor(rate, dtype=float64, device=device)
             group.missed = zeros(len(group["params"]), dtype=int64, device=device)
             self._check(group)
+            group.checked = group.options
         self.step_count = tensor(0, dtype=int64, device=device)
         self.skipped = tensor(0, dtype=int64, device=device)
         self.moments = [
-            {name: zeros_like(p, dtype=_wide(p)) for name in self._moments(group)}
+            {key: zeros_like(p, dtype=_wide(p)) for key in self._remembers(group)}
             for group in self.param_groups
             for p in group["params"]
         ]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in Optimizer.__annotations__:
+            kind = type(self).__name__
+            raise TypeError(f"{kind}: its __init__ must call super().__init__(params, defaults)")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -93,6 +120,8 @@ class Optimizer:
         closure: computes the loss and its gradients anew, and returns the loss, as does step()."""
         loss = None
         if closure is not None:
+            if not callable(closure):
+                raise TypeError(f"step: closure must be a function or None, not {closure!r}")
             with set_grad_enabled(True):
                 loss = closure()
         self._step()
@@ -107,9 +136,11 @@ class Optimizer:
         remembered = iter(self.moments)
         for group in self.param_groups:
             members = [(p, p.grad, next(remembered)) for p in group["params"]]
+            if guarded(group, "options") is not group.checked:
+                self._check_again(group, members)
             lacking = [grad is None for _, grad, _ in members]
             if not all(lacking):
-                scalars = _Scalars(self._scalars(group, taken))
+                scalars = _Scalars(type(self).__name__, self._scalars(group, taken))
             for i, (p, grad, moments) in enumerate(members):
                 if grad is not None:
                     grad = -grad if group.get("maximize") else grad
@@ -144,16 +175,16 @@ class Optimizer:
         state = state_dict
         targets = self._state()
         fresh: dict[int, Tensor] = {}
-        if isinstance(state, Mapping):
-            for i, group in enumerate(self.param_groups):
-                name = f"initial_lr.{i}"
-                if name not in state:
-                    targets.pop(name, None)
-                elif name not in targets:
-                    targets[name] = fresh[i] = zeros_like(group["lr"])
-            if not any(name.startswith("missed.") for name in state):
-                counts = {n: zeros_like(t) for n, t in targets.items() if n.startswith("missed.")}
-                state = {**state, **counts}
+        require_state(type(self).__name__, state)
+        for i, group in enumerate(self.param_groups):
+            name = f"initial_lr.{i}"
+            if name not in state:
+                targets.pop(name, None)
+            elif name not in targets:
+                targets[name] = fresh[i] = zeros_like(group["lr"])
+        if not any(name.startswith("missed.") for name in state):
+            counts = {n: zeros_like(t) for n, t in targets.items() if n.startswith("missed.")}
+            state = {**state, **counts}
         load_state(type(self).__name__, targets, state, strict=True)
         for i, rate in fresh.items():
             self.param_groups[i]["initial_lr"] = rate
@@ -177,6 +208,24 @@ class Optimizer:
             require_numbers(weight_decay=decay)
             require("weight_decay", decay, decay >= 0, "0 or more")
 
+    def _check_again(self, group: Group, members: list[Any]) -> None:
+        """Look at options that were set since the last step."""
+        self._check(group)
+        for name in self._remembers(group):
+            if any(name not in moments for *_, moments in members):
+                raise UserError(
+                    f"{type(self).__name__}: {name} was switched on after the optimizer was made, "
+                    "which remembers none: make a new one"
+                )
+        group.checked = group.options
+
+    def _remembers(self, group: Group) -> tuple[str, ...]:
+        names = self._moments(group)
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            kind = type(self).__name__
+            raise TypeError(f"{kind}: _moments must give a tuple of names, not {names!r}")
+        return names
+
     def _moments(self, group: Group) -> tuple[str, ...]:
         """The names of what is remembered of each parameter; all start as zeros."""
         return ()
@@ -193,9 +242,9 @@ class Optimizer:
 
     def _update(
         self, p: Tensor, grad: Tensor, moments: Moments, group: Group, scalars: dict[str, Tensor]
-    ) -> None:
-        """Assign p and its moments; grad is 0 where the step is skipped. The scalars are 0-d, in
-        p's dtype."""
+    ) -> Any:
+        """Assign p and its moments, and return None. grad is 0 where the step is skipped; the
+        scalars are 0-d, in p's dtype."""
         raise NotImplementedError
 
     def _take(
@@ -208,21 +257,28 @@ class Optimizer:
         scalars: dict[str, Tensor],
     ) -> None:
         """The same with the gradient as it is: for optimizers whose update is one op."""
-        self._update(p, grad.where(finite, 0), moments, group, scalars)
+        if self._update(p, grad.where(finite, 0), moments, group, scalars) is not None:
+            kind = type(self).__name__
+            raise TypeError(f"{kind}: _update must assign to the parameter, and return nothing")
 
 
 class _Scalars:
     """The numbers of a group, converted and taken apart once for all parameters of a dtype."""
 
-    def __init__(self, exact: dict[str, Tensor]) -> None:
-        self._exact = exact
+    def __init__(self, name: str, exact: dict[str, Tensor]) -> None:
+        self._name, self._exact = name, exact
         self._made: dict[DType, dict[str, Tensor | tuple[Tensor, ...]]] = {}
 
     def of(self, p: Tensor, i: int) -> dict[str, Tensor]:
         """Those of parameter i of the group."""
         made = self._made.get(p.dtype)
         if made is None:
-            cast = ((name, x.to(p.dtype)) for name, x in self._exact.items())
+            try:
+                cast = [(name, x.to(p.dtype)) for name, x in self._exact.items()]
+            except AttributeError:
+                raise TypeError(
+                    f"{self._name}: _scalars must give a dict of Tensors, not {self._exact!r}"
+                ) from None
             made = {name: ops.UNBIND(x) if x.ndim else x for name, x in cast}
             self._made[p.dtype] = made
         return {name: x[i] if isinstance(x, tuple) else x for name, x in made.items()}
@@ -327,7 +383,9 @@ def clip_grad_norm_(
     name = "clip_grad_norm_"
     members = [parameters] if isinstance(parameters, Tensor) else tensors(name, parameters)
     require_tensors(name, members)
-    require_numbers(max_norm=max_norm)
+    if isinstance(norm_type, str) and norm_type.removeprefix("-") == "inf":  # as PyTorch takes it
+        norm_type = float(norm_type)
+    require_numbers(max_norm=max_norm, norm_type=norm_type)
     having = [p for p in members if p.grad is not None]
     if not having:
         return tensor(0.0)
