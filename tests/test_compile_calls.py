@@ -163,6 +163,19 @@ def test_a_parameter_and_a_tensor_have_plans_of_their_own() -> None:
     assert (f(plain).tolist(), f(parameter).tolist()) == ([0, 0], [1, 1])
 
 
+def test_a_tensor_within_an_argument_is_that_tensor() -> None:
+    f = tx.compile(lambda x, config: x * config.rate)
+    a, b, c = tx.tensor([2.0, 3.0]), tx.tensor([2.0, 3.0]), tx.tensor(5.0)
+    for _ in range(2):
+        assert f(tx.ones(2), Config(a)).tolist() == [2.0, 3.0]
+        assert f(tx.ones(2), Config(b)).tolist() == [2.0, 3.0]
+        assert f(tx.ones(2), Config(c)).tolist() == [5.0, 5.0]
+    b += 1
+    assert f(tx.ones(2), Config(b)).tolist() == [3.0, 4.0]
+    assert f(tx.ones(2), Config(a)).tolist() == [2.0, 3.0]
+    assert f.stats()["retraces"] == 2
+
+
 def test_a_retrace_names_the_values(caplog: pytest.LogCaptureFixture) -> None:
     f = tx.compile(lambda x, value: x + 1)
     with caplog.at_level("INFO", logger="tinygrad_tx.compiler"):

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ..node import Handle
+
 _PLAIN = frozenset([int, str, bool, bytes, type(None)])  # told apart by == and their type
 
 
@@ -25,6 +27,25 @@ class Text(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+
+class Itself:
+    """What stands for a Tensor within an argument: the function does the same with no other one,
+    and == of Tensors compares their elements."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Handle) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Itself) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __repr__(self) -> str:
+        return f"a Tensor {self.value.node.shape}"
 
 
 def key(value: Any, unhashable: Callable[[Any], Any] | None = None) -> Any:
@@ -46,6 +67,8 @@ def key(value: Any, unhashable: Callable[[Any], Any] | None = None) -> Any:
         return kind, frozenset(key(item, unhashable) for item in value)
     if isinstance(value, (slice, range)):
         return kind, *(key(x, unhashable) for x in (value.start, value.stop, value.step))
+    if isinstance(value, Handle):
+        return kind, Itself(value)
     try:
         hash(value)
     except TypeError:
