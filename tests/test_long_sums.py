@@ -43,6 +43,14 @@ FUNCTIONS: dict[str, tuple[Callable[[tx.Tensor], tx.Tensor], float]] = {
     "turned": (lambda x: x.reshape(-1, 5).T.sum(-1).sum(), MANY * TENTH),
     "part of a row": (lambda x: x.reshape(-1, 5)[:, :3].sum(), 0.6 * MANY * TENTH),
     "cumsum": (lambda x: x.cumsum(0)[-1], MANY * TENTH),
+    "index_add": (
+        lambda x: tx.zeros(2).index_add(0, tx.zeros(MANY, dtype=tx.int64), x)[0],
+        MANY * TENTH,
+    ),
+    "gradient of an embedding": (
+        lambda x: tx.grad(lambda w: (w[tx.zeros(MANY, dtype=tx.int64)] * x).sum())(tx.zeros(2))[0],
+        MANY * TENTH,
+    ),
     "loss": (lambda x: F.mse_loss(x, x * 0), TENTH**2),
     "softmax": (lambda x: x.softmax(0)[0], 1 / MANY),
 }

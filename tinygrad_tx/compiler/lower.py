@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..dtypes import bool_, float32, int64
+from ..dtypes import bool_, float32, float64, int64
 from ..node import (
-    CONST,
     ITEM,
     LINE,
     Graph,
@@ -52,7 +51,6 @@ class _Lowering:
 
     def __init__(self) -> None:
         self.parts: dict[Node, tuple[Node, ...]] = {}  # an op's several outputs, once decomposed
-        self.positive: dict[Node, Node] = {}  # relu of each node that has one
         self.chosen: set[Node] = set()  # indices that are inside, for they were found by a search
         self.lone: set[Node] = set()  # nodes of the graph that have one user
 
@@ -90,12 +88,6 @@ class _Lowering:
             return node
         if _decomposes(node):
             return self.decomposed(node)[0]
-        if node.op is ops.RELU:
-            self.positive[node.srcs[0]] = node
-        elif node.op is ops.GT and node.srcs[0] in self.positive and _is_zero(node.srcs[1]):
-            # Where relu(x) > 0 there is x > 0, so that x need not be kept for the gradient.
-            x, zero = node.srcs
-            return _rebuilt(node, {x: self.positive[x], zero: zero})
         how = self._how(node)
         return node if how is None else self.grown(node, how)[0]
 
@@ -133,10 +125,6 @@ def standing_for(node: Node) -> Iterator[None]:
             yield
     finally:
         LINE.reset(line)
-
-
-def _is_zero(node: Node) -> bool:
-    return node.op is CONST and node.attrs["value"] == 0
 
 
 def _rebuilt(node: Node, done: dict[Node, Node]) -> Node:
@@ -280,8 +268,13 @@ def _take(x: X, index: X, axis: int, wrap: bool = True) -> X:
     return ops.TAKE(x, safe, axis=axis, wrap=False)
 
 
+MANY = 2**16  # rows that may all be added to one, in one chain of float32
+
+
 def _index_add(x: X, index: X, value: X, axis: int) -> X:
     safe = ops.WRAP_INDEX(index, size=x.shape[axis], of="index_add")
+    if index.shape[0] > MANY and x.dtype is float32:
+        return ops.INDEX_ADD(x.to(float64), safe, value.to(float64), axis=axis).to(float32)
     return ops.INDEX_ADD(x, safe, value, axis=axis)
 
 

@@ -113,8 +113,9 @@ SIGMOID = Op("sigmoid", kind="map", forward=_sigmoid, vjp=lambda g, y, x: (g * y
 
 # Activations -----------------------------------------------------------------------------------
 
+# Its gradient reads the result, so that a compiled step need not keep the input.
 RELU = Op("relu", kind="map", rule=_arithmetic, forward=lambda xp, x: xp.maximum(x, 0),
-          vjp=lambda g, y, x: (WHERE(x <= 0, 0, g),))  # fmt: skip
+          vjp=lambda g, y, x: (WHERE(y <= 0, 0, g),))  # fmt: skip
 
 
 def _silu_vjp(g: Any, y: Any, x: Any) -> tuple[Any]:
