@@ -451,6 +451,16 @@ def test_an_option_that_is_set_later_is_looked_at(i: int, compiled: bool) -> Non
         step()
 
 
+def test_what_is_learnt_is_fixed() -> None:
+    """Another parameter in a group was passed over, or took the moments of the next one."""
+    optimizer, other = optim.Adam([P]), nn.Parameter(tx.ones(2))
+    with pytest.raises(UserError, match="parameters of an optimizer cannot be exchanged"):
+        optimizer.param_groups[0]["params"] = [other]
+    with pytest.raises(AttributeError, match="'tuple' object has no attribute 'append'"):
+        optimizer.param_groups[0]["params"].append(other)
+    assert isinstance(optimizer.param_groups, tuple)
+
+
 @pytest.mark.parametrize("make", [optim.SGD, optim.Adam])
 def test_a_compiled_step_sees_an_option_that_is_set_later(make: Any) -> None:
     found = []

@@ -161,8 +161,9 @@ DIFFERENCES = [
     ),
     Difference(
         "optim.SGD.state_dict",
-        "state_dict() of an optimizer is flat: names and Tensors",
-        "so that tx.save takes it",
+        "state_dict() of an optimizer is flat: names and Tensors; of the options, lr alone is in "
+        "it; param_groups and their params are tuples",
+        "so that tx.save takes it; the program says the other options, and what is learnt",
     ),
 ]
 

@@ -53,10 +53,10 @@ class Schedule(ABC):
         """ "step", and the lr of each group before any schedule as "initial_lr.{group}"."""
         return {name: t.detach() for name, t in self._state().items()}
 
-    def load_state_dict(self, state: State) -> None:
+    def load_state_dict(self, state_dict: State) -> None:
         """Go on from a state_dict, and set the lr of its step. Where it holds no "initial_lr" (it
         did not always), the optimizer's own counts."""
-        targets = self._state()
+        state, targets = state_dict, self._state()
         require_state(type(self).__name__, state)
         if not any(name.startswith("initial_lr.") for name in state):
             targets = {"step": self.step_count}

@@ -45,6 +45,8 @@ class Group(UserDict[str, Any]):
     checked: tuple[tuple[str, Any], ...] | None = None
 
     def __setitem__(self, key: str, value: Any) -> None:
+        if key == "params" and key in self.data:
+            raise UserError("parameters of an optimizer cannot be exchanged: make a new one")
         if key in _RATES and key in self.data:
             _require_rate(value)
             self.data[key].assign(value.reshape(()) if isinstance(value, Tensor) else value)
@@ -61,7 +63,8 @@ class Optimizer:
     """Base of the optimizers. A derived one hands its options to __init__, "lr" among them, and
     writes `_update`; `_moments` and `_scalars` where it needs any.
 
-    param_groups: a Group for each dict that was given, or one for all parameters.
+    param_groups: a Group for each dict that was given, or one for all parameters. What is learnt
+        is fixed: groups and their parameters are tuples.
     step_count: 0-d int64 Tensor, the steps taken. A parameter's own steps leave out those at which
         it had no gradient: its group counts these, for a step at which all have one then changes
         nothing but the count of all.
@@ -71,8 +74,8 @@ class Optimizer:
         parameter has 16 bits, as is the step: the new parameter is rounded once.
     """
 
-    param_groups: list[Group]
-    parameters: list[Tensor]
+    param_groups: tuple[Group, ...]
+    parameters: tuple[Tensor, ...]
     step_count: Tensor
     skipped: Tensor
     moments: list[Moments]
@@ -88,8 +91,8 @@ class Optimizer:
                 f"{name} must define _update(self, p, grad, moments, group, scalars), which "
                 "assigns to the parameter p"
             )
-        self.param_groups = _groups(name, params, defaults)
-        self.parameters = [p for group in self.param_groups for p in group["params"]]
+        self.param_groups = tuple(_groups(name, params, defaults))
+        self.parameters = tuple(p for group in self.param_groups for p in group["params"])
         device = _one_device(name, self.parameters)
         for group in self.param_groups:
             rate = group.data.pop("lr")
@@ -342,7 +345,7 @@ def _groups(name: str, params: Params, defaults: dict[str, Any]) -> list[Group]:
         members = one["params"]
         members = [members] if isinstance(members, Tensor) else tensors(name, members, wanted)
         require_tensors(name, members)
-        groups.append(Group({**defaults, **one, "params": members}))
+        groups.append(Group({**defaults, **one, "params": tuple(members)}))
     everything = [p for group in groups for p in group["params"]]
     if not everything:
         raise UserError(f"{name} got no parameters")
