@@ -14,7 +14,7 @@ import pytest
 from training_runs import SMALL, Watch, rows, small
 
 from tinygrad_tx.cli import main
-from tinygrad_tx.data import grammar
+from tinygrad_tx.data import cache, grammar
 from tinygrad_tx.data.files import Spooled
 from tinygrad_tx.errors import UserError, brief
 from tinygrad_tx.training import apply_overrides, dump, load, preset, train
@@ -109,6 +109,42 @@ def test_the_help_of_n_best(capsys: Capture) -> None:
 def test_a_complaint_has_an_end(capsys: Capture) -> None:
     said = fails(capsys, "train", "--set", f"model.{'x' * 100_000}=1")
     assert len(said) < 6000 and said.endswith(" ...")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("TX_DEBUG", value) for value in ("abc", "5", "9" * 5000, "²")),
+        *(("TX_COMPILE", value) for value in ("fast", "1", " 0")),
+        *(("TX_NUM_THREADS", value) for value in ("abc", "9" * 5000, "-1", "0", "1.0")),
+        *(("TX_TARGET", "zzz"), ("TX_HOST_FEATURES", "zzz")),
+    ],
+)
+def test_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, name: str, value: str
+) -> None:
+    """They are looked at before a run is begun."""
+    from tinygrad_tx.backends.native import team
+
+    monkeypatch.setattr(team, "_asked", None)
+    monkeypatch.setattr(team, "get_num_threads", team._default.__wrapped__)
+    monkeypatch.setenv(name, value)
+    out = tmp_path / "run"
+    said = fails(capsys, "train", "--out", out, "--set", *SMALL)
+    assert said.startswith(f"{name}={value[:4000]}") and not out.exists()
+
+
+def test_a_cache_beside_the_data_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative XDG_CACHE_HOME is ignored, as its specification says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TX_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    assert cache.location() == tmp_path / "home" / ".cache" / "tinygrad_tx" / "tokens"
+    library = pytest.importorskip("tinygrad_tx.backends.native.library")
+    assert library.cache_info()[0] == tmp_path / "home" / ".cache" / "tinygrad_tx"
+    assert not (tmp_path / "here").exists()
 
 
 # Names of files ----------------------------------------------------------------------------------

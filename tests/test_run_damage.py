@@ -3,8 +3,10 @@ metrics that are gone, checkpoints that were removed. A run goes on, and says wh
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +138,15 @@ def test_lost_rows_are_said_to_be_lost(run: Path, damage: str) -> None:
     assert said == [f"{path} is damaged: {n} of its 3 rows are lost"] * (n > 0)
     if damage != "one line":
         assert rows(run)[-1]["beam"] == 1
+
+
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    """Windows removes no directory in which there is one."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        train(small("train.max_steps=1"), tmp_path / "run", progress=Watch())
+        gc.collect()
+    assert not [str(w.message) for w in said if str(tmp_path) in str(w.message)]
 
 
 # Signals -----------------------------------------------------------------------------------------

@@ -109,6 +109,10 @@ def _prepare(device: str, number: int | None) -> None:
         from tinygrad_tx.backends.native import team
 
         team.check_environment()
+    if any(os.environ.get(name) for name in ("TX_COMPILE", "TX_DEBUG")):
+        from tinygrad_tx.compiler import compiled
+
+        compiled.check_environment()
     set_default_device(device)
     if number is not None:
         manual_seed(number)

@@ -40,7 +40,7 @@ from .replay import Replay, Rounds
 from .trace import Signature, Traced, trace
 
 MAX_PLANS = 64
-MODES = ("", "native", "interp", "replay")  # of TX_COMPILE, beside 0
+MODES = ("", "0", "native", "interp", "replay")  # of TX_COMPILE
 PLAIN = Target("plain", 16)  # for the interpreter, which runs on any machine
 Recorded = Replay | Execution
 _log = logging.getLogger("tinygrad_tx.compiler")
@@ -235,12 +235,25 @@ def compile(f: Callable[..., Any] | None = None) -> Any:
     return Compiled(f)
 
 
-def _plan(traced: Traced) -> Recorded:
-    """The recorded call as a plan: of kernels where its device has them and nothing is empty,
-    otherwise op by op."""
+def check_environment() -> None:
+    """UserError where TX_COMPILE or TX_DEBUG says what cannot be. For programs that rather know
+    before they begin."""
+    chosen_mode()
+    debug.level()
+
+
+def chosen_mode() -> str:
+    """What TX_COMPILE asks for."""
     mode = os.environ.get("TX_COMPILE", "")
     if mode not in MODES:
         raise UserError(f"TX_COMPILE={mode}: it must be 0, interp, replay or native")
+    return mode
+
+
+def _plan(traced: Traced) -> Recorded:
+    """The recorded call as a plan: of kernels where its device has them and nothing is empty,
+    otherwise op by op."""
+    mode = chosen_mode()
     graph = Graph(traced.ends)
     devices = {node.device for node in graph}
     kernels = len(devices) == 1 and backends.get(*devices).runs_kernels

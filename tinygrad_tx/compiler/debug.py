@@ -21,12 +21,13 @@ from .passes import PASSES
 from .plan import Plan
 
 RETRACES, TIMES, GRAPHS, SOURCE = 1, 2, 3, 4
+_LEVELS = ("0", "1", "2", "3", "4")
 
 
 def level() -> int:
     """TX_DEBUG as a number, 0 where it is not set."""
     text = os.environ.get("TX_DEBUG") or "0"
-    if not text.isdecimal():
+    if text not in _LEVELS:
         raise UserError(f"TX_DEBUG={text}: it must be a number from 0 to {SOURCE}")
     return int(text)
 

@@ -153,7 +153,9 @@ def location() -> Path | None:
     root = os.environ.get("TX_CACHE_DIR")
     if not root:
         try:
-            base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+            base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+            if not base.is_absolute():  # is to be ignored
+                base = Path.home() / ".cache"
         except RuntimeError:  # neither HOME nor an entry for this user
             return None
         root = os.fspath(Path(base, "tinygrad_tx"))

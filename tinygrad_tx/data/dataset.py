@@ -170,14 +170,11 @@ class _Column:
     def ragged(self) -> Ragged:
         lengths = np.concatenate([np.empty(0, np.int32), *self._lengths])
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        ids: NDArray[Any]
         if isinstance(self._file, io.BytesIO):
-            ids = np.frombuffer(self._file.getbuffer(), self._dtype)
-        elif self._size:
-            ids = np.asarray(np.memmap(self._file, self._dtype, "r"))
-        else:
-            ids = np.empty(0, self._dtype)
-        return Ragged(ids, offsets)
+            return Ragged(np.frombuffer(self._file.getbuffer(), self._dtype), offsets)
+        with self._file as file:  # what is mapped stays when it is closed
+            ids = np.memmap(file, self._dtype, "r") if self._size else np.empty(0, self._dtype)
+        return Ragged(np.asarray(ids), offsets)
 
 
 def chunks(pairs: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

@@ -127,6 +127,8 @@ class Trainer:
                 f"step {self.state.step} is saved; go on by: tinygrad-tx train --resume --out "
                 f"{shlex.quote(str(self.run.root))}"
             ) from None
+        finally:
+            self.metrics.close()
 
     def _pause(self) -> None:
         """Called where training may be left off."""

@@ -160,7 +160,8 @@ def _directory() -> Path | None:
     """The directory, made where it is missing; None, and a warning, where it cannot be trusted."""
     if named := os.environ.get("TX_CACHE_DIR"):
         return _trusted(Path(named))
-    if base := os.environ.get("XDG_CACHE_HOME"):
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(base).is_absolute():  # a relative one is to be ignored
         return _trusted(Path(base, "tinygrad_tx"))
     try:
         return _trusted(Path.home() / ".cache" / "tinygrad_tx")
