@@ -284,6 +284,29 @@ def test_backward_belongs_inside() -> None:
         tx.compile(lambda: (outside * 3).sum().backward())()
 
 
+def test_gradients_go_through_where_a_history_is_wanted() -> None:
+    def cube(x: tx.Tensor) -> tx.Tensor:
+        return (x * x * x).sum()
+
+    f, at = tx.compile(cube), tx.tensor([1.0, 2.0])
+    for _ in range(2):
+        assert tx.grad(f)(at).tolist() == [3.0, 12.0]
+        assert tx.value_and_grad(f)(at)[0].item() == 9.0
+        assert tx.grad(lambda x: f(x) + x.sum())(at).tolist() == [4.0, 13.0]
+        assert tx.compile(tx.grad(f))(at).tolist() == [3.0, 12.0]
+        slope = tx.compile(tx.grad(cube))
+        assert tx.grad(lambda x: slope(x).sum())(at).tolist() == [6.0, 12.0]
+        assert f(at).item() == 9.0
+    x = tx.tensor([1.0, 2.0], requires_grad=True)
+    (f(x * 2) + x.sum()).backward()  # 8 x^3 + x
+    assert x.grad is not None and x.grad.tolist() == [25.0, 97.0]
+    runs = f.stats()["cache_hits"]
+    with tx.no_grad():
+        assert f(x * 2).item() == f(x.detach() * 2).item() == 72.0
+    assert f.stats()["cache_hits"] > runs
+    assert tx.gradcheck(f, tx.randn(3, dtype=tx.float64))
+
+
 def test_guards() -> None:
     w = tx.ones(2)
     traces = []

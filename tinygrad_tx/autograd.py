@@ -8,6 +8,7 @@ create_graph is set (gradients of gradients), computed and forgotten elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from . import tree
@@ -37,6 +38,12 @@ if TYPE_CHECKING:  # tensor.py imports this file; annotations are all that is wa
     from .tensor import Tensor
 
 Slots = list["Tensor | None"]
+_DIFFERENTIATING: ContextVar[bool] = ContextVar("differentiating", default=False)
+
+
+def differentiating() -> bool:
+    """Whether a function runs whose gradient grad() or value_and_grad() takes."""
+    return _DIFFERENTIATING.get()
 
 
 def gradients(
@@ -170,7 +177,11 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
         outside = any(x.requires_grad for n in numbers for x in _tensors(args[n]))
         keep = grad_enabled()
         with set_grad_enabled(True):
-            value = f(*(wanted.get(i, a) for i, a in enumerate(args)), **kwargs)
+            token = _DIFFERENTIATING.set(True)
+            try:
+                value = f(*(wanted.get(i, a) for i, a in enumerate(args)), **kwargs)
+            finally:
+                _DIFFERENTIATING.reset(token)
             if not isinstance(value, Handle) or value.node.shape != ():
                 got = " ".join(repr(value).split())
                 raise GradError(f"grad: the function must give a scalar Tensor, not {got}")

@@ -23,6 +23,7 @@ import numpy as np
 
 from .. import backends
 from ..arguments import shown
+from ..autograd import differentiating
 from ..backends.native.jit import NativeUnavailable, host_target
 from ..backends.native.target import Target
 from ..creation import get_default_device
@@ -98,27 +99,36 @@ class Compiled:
                 return times - rounds.left
 
     def _call(self, args: Any, kwargs: Any, rounds: Rounds | None) -> Any:
-        if current_trace() is not None or ARENA.mine or os.environ.get("TX_COMPILE") == "0":
-            # Inside another trace it becomes part of that. Inside a run (an op of one's own may
-            # call anything) the memory for another one is taken.
-            if rounds is not None:
-                rounds.left -= 1
-            return self._f(*args, **kwargs)
-        with self._lock:
-            flat: list[Any] = []
-            key = _key(args, kwargs, flat)
-            with ARENA:  # where runs of all functions take turns: so what is found stays true
-                plan, match = self._find(key, flat)
-                if plan is not None and match is not None:
-                    self._hits += 1
-                    self._last = plan
-                    return plan.run(match, rounds)
-            plan = self._last = self._make(key, args, kwargs, flat)
-            with ARENA:
-                match = plan.inputs.find(flat)
-                if match is None:  # another thread has changed what the trace has seen
-                    raise TraceError(f"{self._name}: {plan.inputs.broken(flat)}")
+        # Inside another trace it becomes part of that. Inside a run (an op of one's own may call
+        # anything) the memory for another one is taken. What a plan gives has no history: where
+        # one is wanted, the function runs as it is written.
+        inside = current_trace() is not None or ARENA.mine or differentiating()
+        if not inside and os.environ.get("TX_COMPILE") != "0":
+            with self._lock:
+                flat: list[Any] = []
+                key = _key(args, kwargs, flat)
+                if key is not None:
+                    return self._planned(key, flat, args, kwargs, rounds)
+        if rounds is not None:
+            rounds.left -= 1
+        return self._f(*args, **kwargs)
+
+    def _planned(
+        self, key: Any, flat: list[Any], args: Any, kwargs: Any, rounds: Rounds | None
+    ) -> Any:
+        """Run the plan of a call, which is made where there is none."""
+        with ARENA:  # where runs of all functions take turns: so what is found stays true
+            plan, match = self._find(key, flat)
+            if plan is not None and match is not None:
+                self._hits += 1
+                self._last = plan
                 return plan.run(match, rounds)
+        plan = self._last = self._make(key, args, kwargs, flat)
+        with ARENA:
+            match = plan.inputs.find(flat)
+            if match is None:  # another thread has changed what the trace has seen
+                raise TraceError(f"{self._name}: {plan.inputs.broken(flat)}")
+            return plan.run(match, rounds)
 
     def graph(self) -> Graph:
         """The graph of the plan that ran last."""
@@ -265,7 +275,7 @@ def _plan(traced: Traced) -> Recorded:
         except NativeUnavailable as error:
             if "TX_TARGET" in os.environ:
                 raise
-            warnings.warn(f"{error}; kernels run in NumPy, which is slow", stacklevel=4)
+            warnings.warn(f"{error}; kernels run in NumPy, which is slow", stacklevel=6)
     return Execution(traced, PLAIN, native=False)
 
 
@@ -275,15 +285,19 @@ def _empty(node: Node) -> bool:
 
 
 def _key(args: Any, kwargs: Any, flat: list[Any]) -> Any:
-    """What tells calls apart before any plan is looked at. flat: gets the arguments' leaves."""
+    """What tells calls apart before any plan is looked at; None where an argument has a history
+    that gradients may go on along. flat: gets the arguments' leaves."""
     nesting: list[Any] = []
     _flatten(args, flat, nesting)
     _flatten(kwargs, flat, nesting)
     seen: dict[int, int] = {}
     parts: list[Any] = []
+    records = grad_enabled()
     for i, arg in enumerate(flat):
         if isinstance(arg, Tensor):
             node = arg._node
+            if records and node.requires_grad and not node.is_leaf:
+                return None
             first = seen.setdefault(id(arg), i)
             grad = arg._grad is not None
             parts.append((type(arg), first, node.spec, node.device, node.requires_grad, grad))
@@ -305,7 +319,7 @@ def _key(args: Any, kwargs: Any, flat: list[Any]) -> Any:
                     f"argument {i} of a compiled function is a {type(arg).__name__}: arguments are "
                     "Tensors, hashable Python values, and lists, tuples and dicts of them"
                 ) from None
-    return tuple(nesting), tuple(parts), grad_enabled(), get_default_device()
+    return tuple(nesting), tuple(parts), records, get_default_device()
 
 
 def _flatten(value: Any, flat: list[Any], nesting: list[Any]) -> None:
