@@ -62,7 +62,7 @@ def check_returned(name: str, value: Any) -> None:
             value.close()  # else Python warns that nobody has awaited it
         raise TraceError(
             f"{name}: a compiled function returned a {kind}, which computes its values when the "
-            "trace is over, and but once: return a list or tuple of Tensors"
+            "trace is over, and only once: return a list or tuple of Tensors"
         )
 
 
