@@ -5,9 +5,9 @@ In: a key, JSON, and arrays. Out: the same again, the arrays mapped into memory.
 `tinygrad-tx doctor` shows its size and clears it.
 
 An entry is one file. Its name is a digest of all that its content depends on; it begins with a
-digest of that content, so a damaged file is known, removed and made again. Files appear whole, by a
-rename, so several processes may work here. When they exceed LIMIT, those that were not used for
-longest go. Where nothing can be kept, everything works, and starts are slower.
+digest of that content, so a damaged file is known, removed and made again. Files appear whole
+(atomic.py), so several processes may work here. When they exceed LIMIT, those that were not used
+for longest go. Where nothing can be kept, everything works, and starts are slower.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ import json
 import logging
 import os
 import re
-import secrets
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -30,17 +27,17 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-if sys.platform != "win32":
-    import fcntl
+from tinygrad_tx import atomic
+from tinygrad_tx.errors import UserError
 
 LIMIT = 4 << 30  # bytes on disk
 
-_FILE = re.compile(r"[0-9a-f]{64}\.tokens|\.[0-9a-f]{16}\.tmp")  # and nothing else is touched
+# And nothing else is touched.
+_FILE = re.compile(r"[0-9a-f]{64}\.tokens|\.[0-9a-f]{64}\.tokens\.[0-9a-f]{8}\.tmp")
 _MAGIC = b"tinygrad_tx tokens, format 1\n\0\0\0"
 _START = len(_MAGIC) + 32  # of what the digest is of
 _ALIGN = 64
 _BLOCK = 1 << 20
-_STALE = 3600  # seconds after which a temporary file counts as left over, where there are no locks
 _log = logging.getLogger(__name__)
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -90,27 +87,28 @@ def save(name: str, facts: Mapping[str, Any], arrays: Arrays | None = None) -> N
     place = directory()
     if place is None:
         return
-    temporary = place / f".{secrets.token_hex(8)}.tmp"
-    try:
-        with temporary.open("x+b") as file:
-            _lock(file)
+
+    def write(path: Path) -> None:
+        with path.open("w+b") as file:
             _write(file, facts, arrays or {})
-            file.flush()
-            temporary.replace(place / f"{name}.tokens")
-    except OSError as error:
-        _log.warning("tokenised data are not kept in %s: %s", place, error.strerror or error)
-        with suppress(OSError):
-            temporary.unlink()
+
+    try:
+        atomic.write_with(place / f"{name}.tokens", write)
+    except UserError as error:
+        _log.warning("tokenised data are not kept: %s", error)
     trim()
 
 
 def trim() -> None:
     """Remove what killed processes have left half written, and what was not used for longest until
     the rest fits into LIMIT."""
-    entries = sorted(_entries(location()))
+    place = location()
+    if place is not None:
+        atomic.remove_leftovers(place)
+    entries = sorted(_entries(place))
     total = sum(size for _, size, _ in entries)
-    for used, size, path in entries:
-        if _abandoned(path, used) if path.suffix == ".tmp" else total > LIMIT:
+    for _, size, path in entries:
+        if total > LIMIT and path.suffix != ".tmp":
             with suppress(OSError):
                 path.unlink()
             total -= size
@@ -260,22 +258,3 @@ def _entries(place: Path | None) -> Sequence[tuple[float, int, Path]]:
             status = path.stat()
             found.append((status.st_mtime, status.st_size, path))
     return found
-
-
-def _lock(file: IO[bytes]) -> None:
-    """Says that the file's writer lives; the end of the process, of any kind, unsays it."""
-    if sys.platform != "win32":
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _abandoned(path: Path, used: float) -> bool:
-    """Whether the writer of a temporary file is gone."""
-    if sys.platform == "win32":
-        return used < time.time() - _STALE
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return used < time.time() - _STALE
-    return True
