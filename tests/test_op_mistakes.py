@@ -88,6 +88,17 @@ def test_a_forward_is_held_to_its_rule(kind: str, way: str, monkeypatch: Any) ->
             call(x)
 
 
+@pytest.mark.parametrize("way", ["native", "interp", "replay"])
+def test_a_forward_is_held_to_its_rule_at_every_call(way: str, monkeypatch: Any) -> None:
+    monkeypatch.setenv("TX_COMPILE", way)
+    mine = op(forward=lambda xp, x: x[x > 0], kind="opaque", rule=like)
+    step = tx.compile(lambda x: mine(x))
+    for _ in range(3):
+        assert step(tx.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
+    with pytest.raises(ShapeError, match=r"made float32 \(1,\), its rule promises float32 \(2,\)"):
+        step(tx.tensor([1.0, -2.0]))
+
+
 def test_a_reduction_that_drops_its_axis_is_refused_compiled_too() -> None:
     drops = op(kind="reduce", forward=lambda xp, x, axis: x.sum(axis))
     with pytest.raises(ShapeError, match=r"made float32 \(2,\), its rule promises .* \(2, 1\)"):
@@ -251,6 +262,13 @@ def test_several_results_are_counted() -> None:
     two = tx.Op("two", rule=lambda op, x: (like(op, x),) * 2, forward=lambda xp, x: (x,))
     with pytest.raises(ShapeError, match="two: the forward made 1 results, its rule promises 2"):
         two(tx.ones(2))
+    half = tx.ones(2, dtype=tx.float16)
+    for forward, count in ((lambda xp, x: (x,) * 3, "3"), (same, "no tuple of")):
+        two = op(rule=lambda op, x: (like(op, x),) * 2, forward=forward)
+        with pytest.raises(ShapeError, match=f"the forward made {count} results"):
+            two(half)
+    with pytest.raises(ShapeError, match=r"the forward made float32 \(2, 2\), its rule promises"):
+        op(forward=lambda xp, x: (x, x))(half)
     two = tx.Op("two", rule=lambda op, x: (like(op, x),) * 2, forward=same)
     with pytest.raises(ShapeError, match="two: the forward made no tuple of results"):
         two(tx.ones(2))

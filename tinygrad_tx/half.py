@@ -38,8 +38,10 @@ def _guarded(op: Op, xp: Any, *arrays: Any, **attrs: Any) -> Any:
 def _widened(forward: Callable[..., Any], spec: Any, xp: Any, *arrays: Any, **attrs: Any) -> Any:
     wide = [xp.cast(a, float32) if a.dtype.itemsize == 2 else a for a in arrays]
     out = forward(xp, *wide, **attrs)
-    if not isinstance(out, tuple):
-        return _rounded(xp, out, spec)
+    if type(spec) is not tuple:  # one Spec, which is a named tuple
+        return out if isinstance(out, tuple) else _rounded(xp, out, spec)
+    if not isinstance(out, (tuple, list)) or len(out) != len(spec):
+        return out  # for as_promised to refuse
     return tuple(_rounded(xp, o, s) for o, s in zip(out, spec, strict=True))
 
 

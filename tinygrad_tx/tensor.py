@@ -235,6 +235,8 @@ class Tensor(Methods):
         """
         keep = create_graph if retain_graph is None else retain_graph
         leaves = [inputs] if isinstance(inputs, Tensor) else inputs
+        if leaves is not None and not leaves:
+            raise GradError("backward: inputs is empty; name the leaves that get a gradient")
         wanted = None if leaves is None else [x.node for x in leaves]
         autograd.backward(self.node, gradient, wanted, create_graph=create_graph, release=not keep)
 

@@ -18,6 +18,7 @@ from .. import backends, tree
 from ..half import computing
 from ..mistakes import naming
 from ..node import CONST, INPUT, Graph, Node, Spec, execute, leaf
+from ..rules import as_promised
 from ..tensor import Tensor
 from .explain import named
 from .inputs import Inputs, Match
@@ -202,7 +203,11 @@ class Replay(Recording):
 
 def _forward(node: Node) -> Callable[..., Any]:
     inputs = [s for s in node.srcs if isinstance(s.spec, Spec)]
-    return computing(node.op, inputs, node.spec)
+    forward = computing(node.op, inputs, node.spec)
+    if node.op.ours:
+        return forward
+    op, spec = node.op, node.spec
+    return lambda xp, *arrays, **attrs: as_promised(op, xp, forward(xp, *arrays, **attrs), spec)
 
 
 def _bytes(node: Node) -> int:
