@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import tree
 from .arguments import shown
 from .dtypes import float32
-from .errors import GradError
+from .errors import DeviceError, GradError
 from .half import WIDENED
 from .mistakes import explain
 from .node import (
@@ -128,6 +128,11 @@ def backward(
         raise GradError(
             f"backward(): gradient= must be {root.dtype.name} {root.shape} as the Tensor is, not "
             f"{gradient.dtype.name} {gradient.shape}"
+        )
+    elif gradient.device != root.device:
+        raise DeviceError(
+            f"backward(): gradient= is on {gradient.device}, the Tensor on {root.device}; move one "
+            f'with .to("{root.device}")'
         )
     (root,) = _differentiable((root,))
     found = gradients([root], [gradient], inputs, create_graph=create_graph, release=release)

@@ -56,7 +56,8 @@ def write(x: Tensor, index: Any, value: Any) -> Tensor:
     if masked and _shape(value) == ():
         if mask.shape != x.shape[: mask.ndim]:
             raise ShapeError(f"a mask {mask.shape} does not fit a Tensor {x.shape}")
-        wide = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+        # As every index, it may lie on another device.
+        wide = mask.to(x.device).reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
         written: Tensor = ops.WHERE(wide, converted(value, x), x)
         return written
     basic = _parse(x, index)
