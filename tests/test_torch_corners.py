@@ -56,6 +56,7 @@ VALUES: dict[str, tuple[Callable[[], Any], Any, tx.DType]] = {
     "empty by size": (lambda: tx.empty(size=(1,)), [0.0], tx.float32),
     "rand by size": (lambda: tx.rand(size=(0, 2)), np.zeros((0, 2)), tx.float32),
     "randn by size": (lambda: tx.randn(size=(0,)), np.zeros(0), tx.float32),
+    "view by size": (lambda: X.view(size=(4,)), [3.0, 4.0, 0.0, 1.0], tx.float32),
     "max other": (lambda: X.max(other=S), [[3.0, 4.0], [2.5, 2.5]], tx.float32),
     "min other": (lambda: X.min(other=S), [[2.5, 2.5], [0.0, 1.0]], tx.float32),
     "one_hot input": (lambda: F.one_hot(input=tx.tensor([1])), [[0, 1]], tx.int64),
@@ -191,10 +192,12 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "pad": lambda v: F.pad(X, (1, 1), value=v),
     "cross_entropy": lambda v: F.cross_entropy(ROWS, tx.tensor([0, 1]), ignore_index=v.long()),
     "one of one's own": lambda v: TIMES(X, by=v),
+    "in a tuple": lambda v: FIRST(X, by=(v, 1)),
 }
 TIMES = tx.Op(
     "corners_times", kind="map", forward=lambda xp, x, by: x * by, vjp=lambda g, y, x, by: (g * by,)
 )
+FIRST = tx.Op("corners_first", kind="map", forward=lambda xp, x, by: x * float(by[0]))
 
 
 @pytest.mark.parametrize("mode", ["native", "interp", "replay"])

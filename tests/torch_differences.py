@@ -115,8 +115,10 @@ DIFFERENCES = [
     ),
     Difference(
         "Tensor.view",
-        "is reshape(): it always succeeds, and the result never aliases",
+        "is reshape(): it always succeeds, and the result never aliases; the parameter is called "
+        "size, as PyTorch's own call has it",
         "Tensors share no memory: `x[i] = ...` changes the one that it is written to",
+        ("shape",),
     ),
     Difference(
         "Tensor.exp",

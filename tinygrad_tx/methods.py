@@ -43,7 +43,10 @@ class Methods(Reductions):
             wanted = tuple(self.numel() // rest if n == -1 else n for n in wanted)
         return self._again() if wanted == self.shape else _t(ops.RESHAPE(self, shape=wanted))
 
-    view = reshape
+    @spelled
+    def view(self, *size: Any) -> Tensor:
+        """As reshape()."""
+        return self.reshape(*size)
 
     def contiguous(self, memory_format: Any = None) -> Tensor:
         """The same values: how an array lies in memory is the backend's business."""

@@ -373,8 +373,9 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     needs_grad = asks and _GRAD.get() and (type(spec) is not Spec or spec[1].kind == "f")
     trace = _TRACE.get()
     if trace is not None:
-        for name, value in attrs.items():
-            if isinstance(value, Handle):  # its plan would keep the value of now
+        for name, value in attrs.items():  # a plan would keep a Tensor's value of now
+            inside = not op.ours and type(value) in (tuple, list)
+            if isinstance(value, Handle) or (inside and any(isinstance(x, Handle) for x in value)):
                 raise TraceError(
                     f"{op.name}: {name}= is a Tensor, whose value a traced function does not know: "
                     "pass a Python number, or what it is computed from as an input of the op"
