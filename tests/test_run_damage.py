@@ -7,7 +7,7 @@ import gc
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -105,12 +105,29 @@ def test_a_run_without_checkpoints_says_that_it_begins_anew(made: Path, run: Pat
     assert outcome(run) == outcome(made)
 
 
-def test_a_file_in_the_place_of_the_checkpoints(run: Path, capsys: Capture) -> None:
-    shutil.rmtree(run / "checkpoints")
-    (run / "checkpoints").write_text("mine")
-    assert main(["train", "--resume", "--out", str(run)]) == 1
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line == f"tinygrad-tx: cannot make the directory {run / 'checkpoints'}: File exists"
+def test_checkpoints_that_cannot_be_listed(
+    run: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not taken for none, with which a run begins anew and cuts its metrics."""
+    metrics, listed = (run / "metrics.jsonl").read_bytes(), Path.iterdir
+
+    def refused(path: Path) -> Iterator[Path]:
+        if path.name == "checkpoints":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    for says in ("Permission denied", "Not a directory"):
+        with monkeypatch.context() as patch:
+            if says == "Permission denied":
+                patch.setattr(Path, "iterdir", refused)
+            else:
+                shutil.rmtree(run / "checkpoints")
+                (run / "checkpoints").write_text("mine")
+            for command in (["train", "--resume", "--out"], ["info"]):
+                assert main([*command, str(run)]) == 1
+                line = capsys.readouterr().err.splitlines()[-1]
+                assert line == f"tinygrad-tx: cannot read {run / 'checkpoints'}: {says}"
+        assert (run / "metrics.jsonl").read_bytes() == metrics
 
 
 # metrics.jsonl -----------------------------------------------------------------------------------

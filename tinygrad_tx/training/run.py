@@ -62,10 +62,16 @@ class RunDirectory:
         return self.root / CHECKPOINTS / f"step-{step:08}.safetensors"
 
     def checkpoints(self) -> list[Path]:
-        """All of them, oldest first."""
-        found = {
-            step_of(path): path for path in (self.root / CHECKPOINTS).glob("step-*.safetensors")
-        }
+        """All of them, oldest first. UserError if they cannot be listed: a run that seems to have
+        none begins anew."""
+        directory = self.root / CHECKPOINTS
+        try:
+            files = list(directory.iterdir())
+        except FileNotFoundError:
+            files = []
+        except OSError as error:
+            raise UserError(f"cannot read {directory}: {error.strerror}") from error
+        found = {step_of(path): path for path in files if path.match("step-*.safetensors")}
         return [found[step] for step in sorted(found) if step >= 0]
 
     def prune(self, keep: int, every: int) -> None:
