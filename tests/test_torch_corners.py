@@ -35,6 +35,12 @@ VALUES: dict[str, tuple[Callable[[], Any], Any, tx.DType]] = {
     "topk": (lambda: S.topk(1).values, 2.5, tx.float32),
     "topk smallest": (lambda: S.topk(1, 0, False).indices, 0, tx.int64),
     "transpose": (lambda: S.transpose(0, -1), 2.5, tx.float32),
+    # Over nothing.
+    "softmax of nothing": (lambda: EMPTY.softmax(0), np.zeros((0, 4)), tx.float32),
+    "log_softmax of nothing": (lambda: EMPTY.log_softmax(-2), np.zeros((0, 4)), tx.float32),
+    "logsumexp of nothing": (lambda: EMPTY.logsumexp(0), [-math.inf] * 4, tx.float32),
+    "logsumexp of all": (lambda: EMPTY.logsumexp(keepdim=True), [[-math.inf]], tx.float32),
+    "logsumexp of no rows": (lambda: EMPTY.logsumexp(1), np.zeros(0), tx.float32),
     # The result has the dtype that is asked for.
     "sum int32": (lambda: tx.tensor([2, 3]).sum(dtype=tx.int32), 5, tx.int32),
     "sum bool": (lambda: tx.tensor([2, 3]).sum(dtype=tx.bool_), True, tx.bool_),
@@ -133,6 +139,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "mse reduce": (lambda: F.mse_loss(X, X, reduce=False), "mse_loss: reduce=False"),
     "two others": (lambda: X.max(0, other=X), "max: dim and other are given"),
     "softmax of 1": (lambda: S.softmax(1), "axis 1 is outside"),
+    "softmax of ints": (lambda: EMPTY.long().softmax(0), "needs a floating dtype"),
+    "softmax of axis 2": (lambda: EMPTY.softmax(2), "axis 2 is outside"),
     "flatten": (lambda: S.flatten(1), "axis 1 is outside"),
     "transpose": (lambda: S.transpose(0, 1), "axis 1 is outside"),
     "split": (lambda: X.split(True), "split: a size must be an int, not True"),

@@ -153,7 +153,9 @@ class Reductions(Elementwise):
 
     @spelled
     def logsumexp(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        """log(sum(exp(x))), without the overflow."""
+        """log(sum(exp(x))), without the overflow; -inf where there is no x."""
+        if 0 in self.shape:
+            return self.exp().sum(dim, keepdim).log()
         return _t(ops.LOGSUMEXP(self, axis=_all(dim), keepdims=keepdim))
 
     @spelled
@@ -179,6 +181,8 @@ class Reductions(Elementwise):
         """exp(x) divided by its sum along dim; NaN where all of x is -inf."""
         if not self.ndim:
             return _t(self._as_row("softmax", dim, dtype))
+        if 0 in self.shape and self._axis(dim) >= 0:  # nothing to compute, as exp() does it
+            return self._as(dtype).exp()
         return _t(ops.SOFTMAX(self._as(dtype), axis=self._axis(dim)))
 
     @spelled
@@ -186,6 +190,8 @@ class Reductions(Elementwise):
         """log(softmax(x)), without the overflow."""
         if not self.ndim:
             return _t(self._as_row("log_softmax", dim, dtype))
+        if 0 in self.shape and self._axis(dim) >= 0:  # nothing to compute, as exp() does it
+            return self._as(dtype).exp()
         return _t(ops.LOG_SOFTMAX(self._as(dtype), axis=self._axis(dim)))
 
     def _as(self, dtype: Any) -> Tensor:
