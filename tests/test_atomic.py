@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import tinygrad_tx as tx
 from tinygrad_tx import atomic
 from tinygrad_tx.errors import UserError
 
@@ -118,3 +119,33 @@ def test_full_disk_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [line] * 3, done.stderr
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["model.safetensors"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_what_is_no_file_is_written_to_as_it_is(tmp_path: Path) -> None:
+    """As root, a rename would replace a device. (Never tried on one: on a pipe.)"""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for write in (
+        lambda: atomic.write_bytes(pipe, b"bytes"),
+        lambda: tx.save({"x": tx.ones(2)}, pipe),
+    ):
+        read = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            write()
+            found = os.read(read, 1000)
+        finally:
+            os.close(read)
+        assert found == b"bytes" or b"tinygrad_tx" in found
+        assert pipe.is_fifo() and names(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "a\0b"])
+def test_what_is_no_name(name: str) -> None:
+    with pytest.raises(UserError, match=r"cannot write .*: it is no name of a file"):
+        atomic.write_bytes(name, b"")
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot write .*: File name too long"):
+        atomic.write_bytes(tmp_path / ("x" * 300), b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,22 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     np.testing.assert_array_equal(tx.load(path)["x"].numpy(), np.ones(4))
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_files_of_other_programs(tmp_path: Path) -> None:
+    """Any byte but 0 is true; a type that NumPy lacks is named."""
+
+    def write(code: str, data: bytes) -> Path:
+        entry = {"x": {"dtype": code, "shape": [len(data)], "data_offsets": [0, len(data)]}}
+        header = json.dumps(entry).encode()
+        path = tmp_path / "x.safetensors"
+        path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+        return path
+
+    x = tx.load(write("BOOL", bytes([0, 1, 2, 255])))["x"]
+    assert x.sum().item() == 3 and (x == tx.tensor([False, True, True, True])).all().item()
+    with pytest.raises(UserError, match=r"cannot load .*: it holds a dtype unknown to NumPy: .*8"):
+        tx.load(write("F8_E4M3", bytes(4)))
+    for path in (None, 3, b"x"):
+        with pytest.raises(TypeError, match="load: path must be a str or a Path, not a"):
+            tx.load(path)  # type: ignore[arg-type]

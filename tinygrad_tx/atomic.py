@@ -36,11 +36,19 @@ def write_with(path: Path | str, writer: Callable[[Path], None]) -> None:
     returns or raises. An error of the operating system, in the writer or in the rename, becomes a
     UserError that names `path` and the reason; other exceptions pass through. In each case the old
     file is untouched. A new file's mode is that of the umask, a replaced file's that of the old.
+
+    What is no file, a device or a pipe, is written to as it is: a rename would put a file in the
+    place of /dev/null.
     """
     path = Path(path)
-    # A rename would replace a symbolic link instead of the file that it points to.
-    target = path.resolve() if path.is_symlink() else path
+    if not path.name or "\0" in str(path):
+        raise UserError(f"cannot write {str(path)!r}: it is no name of a file")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            writer(path)
+            return
+        # A rename would replace a symbolic link instead of the file that it points to.
+        target = path.resolve() if path.is_symlink() else path
         with _temporary(target) as temporary:
             if target.exists():
                 shutil.copymode(target, temporary)

@@ -49,8 +49,7 @@ def save(state: State, path: Path | str, metadata: Mapping[str, str] | None = No
     for what, names in (("state", state), ("metadata", {} if metadata is None else metadata)):
         if not isinstance(names, Mapping):
             raise TypeError(f"save: {what} must be a dict, not a {type(names).__name__}")
-    if not isinstance(path, (str, Path)):
-        raise TypeError(f"save: path must be a str or a Path, not a {type(path).__name__}")
+    _require_path("save", path)
     text = dict(metadata or {})
     for given in (*state, *text, *text.values()):
         if not _is_text(given):
@@ -78,10 +77,16 @@ def load_with_metadata(
     path: Path | str, device: str | None = None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """As load(), and the text that was saved along."""
+    _require_path("load", path)
     arrays, text = _read(Path(path))
     for name, array in arrays.items():
         _known(array.dtype, name, path)
     return {name: tensor(array, device=device) for name, array in arrays.items()}, text
+
+
+def _require_path(name: str, path: object) -> None:
+    if not isinstance(path, (str, Path)):
+        raise TypeError(f"{name}: path must be a str or a Path, not a {type(path).__name__}")
 
 
 def require_format(found: object, path: Path | str) -> None:
@@ -129,7 +134,7 @@ def _write(path: Path, arrays: Mapping[str, Array], text: Mapping[str, str]) -> 
         header[name] = {"dtype": code, "shape": array.shape, "data_offsets": [start, end]}
     encoded = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
-    with path.open("r+b") as file:
+    with path.open("wb") as file:
         file.write(len(encoded).to_bytes(8, "little") + encoded)
         for name in names:
             file.write(_bytes(arrays[name]))
@@ -176,6 +181,8 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
             if any(file.get_slice(name).get_dtype() == "BF16" for name in names):
                 _ = bfloat16.np  # NumPy has to be told that there is such a thing
             arrays = {name: file.get_tensor(name) for name in names}
+    except AttributeError as error:  # how the library asks NumPy for a type of 8 bits
+        raise UserError(f"cannot load {path}: it holds a dtype unknown to NumPy: {error}") from None
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         if isinstance(error, UserError | DTypeError):
             raise
@@ -187,7 +194,8 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         raise DamagedError(
             f"cannot load {path}: it is damaged: its checksum is not that of what was saved"
         )
-    return arrays, text
+    # Of other programs' files: any byte but 0 is true, and NumPy reckons with 1.
+    return {n: a.view(np.uint8) != 0 if a.dtype == bool else a for n, a in arrays.items()}, text
 
 
 def _own(entry: str, path: Path) -> dict[str, Any]:
