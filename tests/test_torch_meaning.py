@@ -231,6 +231,21 @@ AWKWARD: dict[str, tuple[Callable[[Any], Any], list[float], list[float]]] = {
 
 
 @pytest.mark.parametrize("mode", ["eager", "native", "interp", "replay"])
+def test_a_row_whose_only_score_overflows_is_nan(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a key, so it is none of those that are 0."""
+    monkeypatch.setenv("TX_COMPILE", mode)
+    q, k, v = tx.full((1, 1, 2, 1), 1e20), tx.tensor([[[[-1e20], [1.0]]]]), tx.ones(1, 1, 2, 1)
+
+    def f(q: Any, k: Any, v: Any) -> Any:
+        return tx.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    got = (f if mode == "eager" else tx.compile(f))(q, k, v)
+    np.testing.assert_array_equal(got.numpy().reshape(-1), [NAN, 1.0])
+
+
+@pytest.mark.parametrize("mode", ["eager", "native", "interp", "replay"])
 def test_gradients_at_awkward_numbers(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TX_COMPILE", mode)
     weights = tx.tensor([1.0, 2.0, 3.0])

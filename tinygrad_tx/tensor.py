@@ -17,7 +17,18 @@ import numpy as np
 
 from . import autograd, backends, indexing, ops
 from .arguments import explained, shown
-from .dtypes import DType, as_dtype, bool_, float16, float32, float64, int32, int64, promote
+from .dtypes import (
+    DType,
+    as_dtype,
+    bfloat16,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int32,
+    int64,
+    promote,
+)
 from .elementwise import _comparable
 from .errors import DTypeError, GradError, ShapeError, TraceError
 from .methods import Methods
@@ -325,6 +336,9 @@ class Tensor(Methods):
 
     def half(self, memory_format: None = None) -> Tensor:
         return self._as_format("half", float16, memory_format)
+
+    def bfloat16(self, memory_format: None = None) -> Tensor:
+        return self._as_format("bfloat16", bfloat16, memory_format)
 
     def long(self, memory_format: None = None) -> Tensor:
         return self._as_format("long", int64, memory_format)

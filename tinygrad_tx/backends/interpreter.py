@@ -288,8 +288,8 @@ def _mask(kernel: Attention | AttentionGrad, reader: _Reader, shape: Shape) -> A
 
 
 def _weights(kernel: Attention | AttentionGrad, q: Array, k: Array, mask: Array | None) -> Array:
-    """softmax(scale q k^T + mask) over keys. A row without a key is zero, but NaN (as softmax
-    says) where an additive mask took part."""
+    """softmax(scale q k^T + mask) over keys. A row that a boolean mask leaves no key is zero; other
+    rows of -inf are NaN, as softmax says."""
     scores = (q * kernel.scale) @ k.swapaxes(-1, -2)
     if mask is not None:
         additive = kernel.mask == "float"
@@ -297,7 +297,7 @@ def _weights(kernel: Attention | AttentionGrad, q: Array, k: Array, mask: Array 
     if kernel.causal:
         scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, -np.inf)
     top = np.max(scores, axis=-1, keepdims=True, initial=-np.inf)
-    empty = (top == -np.inf) & (kernel.mask != "float")
+    empty = (top == -np.inf) & (kernel.mask == "bool")
     e = np.exp(scores - np.where(empty, 0, top))
     return np.asarray(e / np.where(empty, 1, np.sum(e, axis=-1, keepdims=True)))
 

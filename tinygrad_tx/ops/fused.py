@@ -332,23 +332,23 @@ def _attention_rule(
 
 def _weights(xp: X, q: X, k: X, mask: X, scale: float, causal: bool) -> X:
     """softmax(scale q k^T + mask) over keys. Where a boolean mask leaves a row no key, the row is
-    zero; where an additive one does, it is NaN, as softmax says."""
+    zero; where an additive one does, or the only score is -inf, it is NaN, as softmax says."""
     s = xp.matmul(q * scale, k.swapaxes(-1, -2))
-    additive = mask is not None and mask.dtype.kind != "b"
-    if additive:
+    masked = mask is not None and mask.dtype.kind == "b"
+    if mask is not None and not masked:
         s = s + mask
-    elif mask is not None:
+    elif masked:
         s = xp.where(mask, s, xp.cast_like(-float("inf"), s))
     if causal:
         s = xp.where(_lower(xp, s.shape), s, xp.cast_like(-float("inf"), s))
     last = (s.ndim - 1,)
     top = xp.max(s, last)
-    if not additive:
+    if masked:
         top = xp.where(top == -float("inf"), xp.cast_like(0, s), top)
     s -= top
     e = xp.exp(s)
     total = xp.sum(e, last)
-    if not additive:
+    if masked:
         total = xp.where(total == 0, xp.cast_like(1, s), total)
     e /= total
     return e

@@ -229,7 +229,7 @@ def softmax(kernel: Attention | AttentionGrad, module: Module, of: str, target: 
         top = loop.carried[0]
         loop.next = [b.select(b.compare("ogt", s, top), s, top)]
     top = _across(b, loop.carried[0], lambda x, y: b.select(b.compare("ogt", x, y), x, y))
-    if kernel.mask != "float":  # a row without a key: every exp is 0
+    if kernel.mask == "bool":  # a row without a key: every exp is 0
         dead = b.compare("oeq", top, like(top, -float("inf")))
         top = b.select(dead, like(top, 0), top)
     tops = b.splat(top, lanes)
@@ -245,7 +245,7 @@ def softmax(kernel: Attention | AttentionGrad, module: Module, of: str, target: 
         first, *others = loop.carried
         loop.next = [*others, b.add(first, e)]
     total = _across(b, _together(b, loop.carried), b.add)
-    if kernel.mask != "float":
+    if kernel.mask == "bool":
         empty = b.compare("oeq", total, like(total, 0))
         total = b.select(empty, like(total, 1), total)
     shares = b.splat(b.binary("fdiv", like(total, 1), total), lanes)
