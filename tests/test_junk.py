@@ -105,7 +105,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: tx.set_num_threads(ROWS), r"set_num_threads: n is a Tensor \(3, 2\); it must be a"),
     (lambda: tx.manual_seed("x"), "manual_seed: seed must be an int, not 'x'"),
     (lambda: tx.manual_seed(1.5), "manual_seed: seed must be an int, not 1.5"),
-    (lambda: tx.load(ROWS), "argument should be a str or an os.PathLike|not Tensor"),
+    (lambda: tx.load(ROWS), "load: path must be a str or a Path, not a Tensor"),
     (lambda: tx.ones(1, requires_grad=True).backward(5), "backward: gradient must be a Tensor or"),
     (lambda: setattr(tx.ones(1), "grad", 5), "grad must be a Tensor or None, not 5"),
     (lambda: tx.optim.SGD([tx.ones(1)], lr="x"), "lr must be a number, not 'x'"),
