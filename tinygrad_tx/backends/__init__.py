@@ -20,7 +20,8 @@ _LOADED: dict[str, Backend] = {}
 def canonical(device: str) -> str:
     """The device's name if it is a known one; DeviceError otherwise."""
     if not isinstance(device, str) or device not in _MODULES:
-        raise DeviceError(f"no device {shown(device)}: choose one of {', '.join(_MODULES)}")
+        name = f'"{device}"' if isinstance(device, str) else shown(device)
+        raise DeviceError(f"no device {name}: choose one of {', '.join(_MODULES)}")
     return device
 
 

@@ -27,7 +27,7 @@ from threading import Lock
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from ... import dtypes, errors
+from ... import arguments, dtypes, errors
 from .. import kernel as kernel_forms
 from .. import scalar_math
 from ..kernel import Kernel
@@ -39,7 +39,7 @@ LIMIT = 256 << 20  # bytes on disk
 KEPT = 128  # modules that stay loaded although nobody may use them any more
 
 # What the code depends on beside the files of this directory, whatever these import.
-SOURCES = (kernel_forms, scalar_math, dtypes, errors)
+SOURCES = (kernel_forms, scalar_math, dtypes, errors, arguments)
 
 _NAME = "tx_kernel"
 _HEADER = b"tinygrad_tx object code 1\n"
