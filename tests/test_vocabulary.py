@@ -197,8 +197,10 @@ def test_interrupted_while_it_learns() -> None:
     """A signal is heeded although the library works in native code."""
     code = (
         "from tinygrad_tx.data import Tokenizer\n"
+        "import random, signal\n"
+        # Ignored where the tests run in the background of a script.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "print('go', flush=True)\n"
-        "import random\n"
         "r = random.Random(0)\n"
         "words = [''.join(r.choices('abcdefghij', k=9)) for _ in range(400)]\n"
         "Tokenizer.train((' '.join(r.choices(words, k=500)) for _ in range(10 ** 9)))\n"
@@ -209,7 +211,10 @@ def test_interrupted_while_it_learns() -> None:
         assert child.stdout is not None and child.stdout.readline() == "go\n"
         time.sleep(0.5)
         child.send_signal(signal.SIGINT)
-        assert "KeyboardInterrupt" in child.communicate(timeout=60)[1]
+        try:
+            assert "KeyboardInterrupt" in child.communicate(timeout=60)[1]
+        finally:
+            child.kill()
     assert child.returncode != 0
 
 
