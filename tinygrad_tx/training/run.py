@@ -66,7 +66,7 @@ class RunDirectory:
         none begins anew."""
         directory = self.root / CHECKPOINTS
         try:
-            files = list(directory.iterdir())
+            files = list(directory.iterdir()) if self.root.is_dir() else []
         except FileNotFoundError:
             files = []
         except OSError as error:
