@@ -172,11 +172,11 @@ def test_no_k_is_zero(target: Target, dtype: str) -> None:
 def test_the_inner_loops_stay_in_registers(name: str, dtype: str) -> None:
     target = jit.named_target(name)
     names = [
-        tile.micro(dtype, rows, along_k=along_k)
+        tile.micro(dtype, rows, along_k=along_k, packed=packed)
         for rows in tile.heights(target, dtype)
-        for along_k in (False, True)
+        for along_k, packed in ((False, False), (True, False), (False, True))
     ]
-    names += [tile.micro(dtype, 1, along_k=False, panels=4)]
+    names += [tile.micro(dtype, 1, along_k=False, panels=4, packed=True)]
     text = jit.assembly(tile.text(target, dtype), target)
     for function in names:
         code = re.split(rf"\n_?{function}:", text)[1].split("\n.Lfunc_end")[0]
@@ -227,7 +227,7 @@ def test_tile_functions_are_compiled_once(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(jit, "compile_object", counted)
     found = library.functions(kernels)
     assert len(texts) == 1 + len(kernels)
-    name = tile.micro("float32", 1, along_k=False)
+    name = tile.micro("float32", 1, along_k=False, packed=True)
     assert sum(f"define void @{name}(" in text for text in texts) == 1
     library.functions([Matmul("float64")])
     assert len(texts) == 3 + len(kernels)  # its element type's tiles, and itself

@@ -149,7 +149,7 @@ def _across_panels(
             fits = b.compare("eq", rows, integer(high))
             ahead = b.add(start, b.select(fits, whole, integer(0)))
             with b.loop(start, ahead, step) as j:
-                call(tile.micro(dtype, high, along_k=False, panels=panels), j.i)
+                call(tile.micro(dtype, high, along_k=False, panels=panels, packed=True), j.i)
             start = ahead
     with b.loop(start, stop, integer(nr)) as j:
         lower = 0
@@ -157,7 +157,7 @@ def _across_panels(
             if panels == 1:
                 fits = b.compare("sle", rows, integer(high))
                 with b.when(b.binary("and", fits, b.compare("sgt", rows, integer(lower)))):
-                    call(tile.micro(dtype, high, along_k=False), j.i)
+                    call(tile.micro(dtype, high, along_k=False, packed=True), j.i)
                 lower = high
 
 

@@ -23,21 +23,23 @@ from .target import Target
 
 
 def shapes(target: Target, dtype: str) -> list[tuple[int, int]]:
-    """Rows and panels of the variants of the micro-kernel that read A by its columns. One or two
-    rows are too few to hide the latency of their chains of additions: for these there are some of
+    """Rows and panels of the variants of the micro-kernel whose A and B are packed. One or two rows
+    are too few to hide the latency of their chains of additions: for these there are some of
     several panels."""
     return [(1, AT_ONCE), (2, 2), *((rows, 1) for rows in heights(target, dtype))]
 
 
-def micro(dtype: str, rows: int, *, along_k: bool, panels: int = 1) -> str:
+def micro(dtype: str, rows: int, *, along_k: bool, panels: int = 1, packed: bool = False) -> str:
     """The name of a function that computes m <= rows times n <= panels * NR elements of C.
 
     Its parameters are MICRO. along_k: A is contiguous along k and a_stride leads from row to row;
     otherwise A is contiguous along its rows' index and a_stride leads from k to k. At least `rows`
     rows of A are read. B has NR columns readable at each k, b_stride apart; b_panel leads from a
-    panel to the next (unused for one panel).
+    panel to the next (unused for one panel). packed: b_stride is NR, whatever is given: that the
+    inner loop knows it is worth up to 4% of a product's time.
     """
-    return f"tile_{dtype}_{rows}x{panels}_{'row' if along_k else 'column'}"
+    kind = "packed" if packed else "row" if along_k else "column"
+    return f"tile_{dtype}_{rows}x{panels}_{kind}"
 
 
 def product(dtype: str, *, along_k: bool) -> str:
@@ -62,10 +64,10 @@ def text(target: Target, dtype: str) -> str:
     """The module of all of them."""
     module = Module()
     for rows, panels in shapes(target, dtype):
-        _micro(module, target, dtype, rows, along_k=False, panels=panels)
-    for rows in heights(target, dtype):
-        _micro(module, target, dtype, rows, along_k=True)
+        _micro(module, target, dtype, rows, along_k=False, panels=panels, packed=True)
     for along_k in (False, True):
+        for rows in heights(target, dtype):
+            _micro(module, target, dtype, rows, along_k=along_k)
         _product(module, target, dtype, along_k=along_k)
     for width in sorted(set(target.tile(dtype))):
         _panel(module, target, dtype, width)
@@ -117,9 +119,16 @@ MICRO = [
 
 
 def _micro(
-    module: Module, target: Target, dtype: str, rows: int, *, along_k: bool, panels: int = 1
+    module: Module,
+    target: Target,
+    dtype: str,
+    rows: int,
+    *,
+    along_k: bool,
+    panels: int = 1,
+    packed: bool = False,
 ) -> None:
-    name = micro(dtype, rows, along_k=along_k, panels=panels)
+    name = micro(dtype, rows, along_k=along_k, panels=panels, packed=packed)
     b = module.function(name, MICRO, attributes=_ATTRIBUTES)
     K, A, a_stride, B, b_stride, b_panel, C, c_stride, m, n, add = b.params  # noqa: N806
     lanes, element = target.lanes(dtype), ALL[dtype].memory
@@ -147,7 +156,7 @@ def _micro(
         loop.next = [
             *following,
             *(b.at(top, step, element) for top in tops),
-            *(b.at(foot, b_stride, element) for foot in feet),
+            *(b.at(foot, integer(nr) if packed else b_stride, element) for foot in feet),
         ]
     _store(b, loop.carried[: rows * width], width, C, c_stride, m, n, add)
 
