@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from tinygrad_tx.backends.kernel import Kernel
-from tinygrad_tx.backends.native import ir, jit, library, render
+from tinygrad_tx.backends.native import ir, jit, render
 from tinygrad_tx.backends.native.target import Target
 
 CODE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
@@ -32,24 +32,19 @@ def function(target: Target, write: Callable[[ir.Module, str], None]) -> Callabl
     module = ir.Module()
     write(module, "kernel")
     loaded = jit.load_object(jit.compile_object(module.text(), target), target)
-    return _callable(loaded, loaded.address("kernel"))
-
-
-@cache
-def compiled(kernel: Kernel, target: Target) -> Callable[..., None]:
-    found = library.functions([kernel], target)
-    return _callable(found, found[kernel])
-
-
-def _callable(held: object, address: int) -> Callable[..., None]:
-    code = CODE(address)
+    code = CODE(loaded.address("kernel"))
 
     def call(args: Sequence[int], task: int = 0, scratch: int = 0) -> None:
-        assert held, "the code stays loaded as long as this function is there"
+        assert loaded, "the code stays loaded as long as this function is there"
         words = np.array(args, np.int64)
         code(words.ctypes.data, task, scratch)
 
     return call
+
+
+@cache
+def compiled(kernel: Kernel, target: Target) -> Callable[..., None]:
+    return function(target, lambda module, name: render.render(kernel, module, name, target))
 
 
 def run(kernel: Kernel, args: Sequence[int], target: Target | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ pytest.importorskip("llvmlite")
 
 from native_case import run, targets
 
-from tinygrad_tx.backends.kernel import Attention, Matmul, Pack
-from tinygrad_tx.backends.native import gemm, jit, library, tile
+from tinygrad_tx.backends.kernel import Matmul, Pack
+from tinygrad_tx.backends.native import gemm, ir, jit, tile
 from tinygrad_tx.backends.native.target import KC, Target
 
 each_target = pytest.mark.parametrize("target", targets(), ids=lambda t: t.name)
@@ -170,14 +169,14 @@ def test_no_k_is_zero(target: Target, dtype: str) -> None:
 @pytest.mark.parametrize("name", ["avx512", "avx2", "neon", "plain"])
 @each_dtype
 def test_the_inner_loops_stay_in_registers(name: str, dtype: str) -> None:
-    target = jit.named_target(name)
+    target, module = jit.named_target(name), ir.Module()
     names = [
-        tile.micro(dtype, rows, along_k=along_k, packed=packed)
+        tile.micro(module, target, dtype, rows, along_k=along_k)
         for rows in tile.heights(target, dtype)
-        for along_k, packed in ((False, False), (True, False), (False, True))
+        for along_k in (False, True)
     ]
-    names += [tile.micro(dtype, 1, along_k=False, panels=4, packed=True)]
-    text = jit.assembly(tile.text(target, dtype), target)
+    names += [tile.micro(module, target, dtype, 1, along_k=False, panels=4)]
+    text = jit.assembly(module.text().replace("define internal", "define"), target)
     for function in names:
         code = re.split(rf"\n_?{function}:", text)[1].split("\n.Lfunc_end")[0]
         blocks = re.split(r"\n\.L\w+:", code)
@@ -203,35 +202,3 @@ def test_chosen_tasks(shape: tuple[int, int, int], full_rows: bool) -> None:
         assert tasks >= 8
     if m * n * k < 10**4:
         assert tasks == 1
-
-
-def test_tile_functions_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For all products and attention of an element type; kept while one of these is, found on disk
-    as they are."""
-    monkeypatch.setenv("TX_CACHE_DIR", str(tmp_path))
-    library._loaded.clear()
-    target = jit.host_target()
-    kernels = [
-        Pack("float32", target.tile("float32")[1]),
-        Matmul("float32"),
-        Matmul("float32", accumulate=True),
-        Attention("float32", 0.5, "none", False),
-    ]
-    texts: list[str] = []
-    compile_object = jit.compile_object
-
-    def counted(text: str, target: Target) -> bytes:
-        texts.append(text)
-        return compile_object(text, target)
-
-    monkeypatch.setattr(jit, "compile_object", counted)
-    found = library.functions(kernels)
-    assert len(texts) == 1 + len(kernels)
-    name = tile.micro("float32", 1, along_k=False, packed=True)
-    assert sum(f"define void @{name}(" in text for text in texts) == 1
-    library.functions([Matmul("float64")])
-    assert len(texts) == 3 + len(kernels)  # its element type's tiles, and itself
-    below = found._loaded[0]._below
-    assert below is not None and all(code._below is below for code in found._loaded)
-    library._loaded.clear()
-    assert library.functions(kernels[1:2]) and len(texts) == 3 + len(kernels)

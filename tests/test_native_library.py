@@ -335,8 +335,8 @@ def test_code_that_nobody_uses_is_freed(monkeypatch: pytest.MonkeyPatch) -> None
     alive: weakref.WeakSet[jit.Loaded] = weakref.WeakSet()
     load = jit.load_object
 
-    def counted(data: bytes, target: Target, below: jit.Loaded | None = None) -> jit.Loaded:
-        found = load(data, target, below)
+    def counted(data: bytes, target: Target) -> jit.Loaded:
+        found = load(data, target)
         alive.add(found)
         return found
 

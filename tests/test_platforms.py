@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from processor_kernels import KERNELS
 
-from tinygrad_tx.backends.kernel import Kernel, Pack
-from tinygrad_tx.backends.native import executor, ir, jit, render, tile
+from tinygrad_tx.backends.kernel import Kernel
+from tinygrad_tx.backends.native import executor, ir, jit, render
 from tinygrad_tx.backends.native.target import Target
 
 pytest.importorskip("llvmlite")
@@ -68,9 +68,7 @@ def test_kernels_on_windows(kernel: Kernel, target: Target) -> None:
     module = ir.Module()
     render.render(kernel, module, "tx_kernel", target)
     found = undefined(jit.compile_object(module.text(), target))
-    assert {
-        name for name in found if not name.startswith(("tile_", "product_", "panel_"))
-    } <= LIBRARY
+    assert found <= LIBRARY
     code = jit.assembly(module.text(), target).split("tx_kernel:")[1]
     assert "rcx" in code  # the first argument's register there, where it is rdi elsewhere
 
@@ -86,22 +84,6 @@ def test_arm(triple: str, system: str) -> None:
         module = ir.Module()
         render.render(kernel, module, "tx_kernel", target)
         assert jit.compile_object(module.text(), target)
-
-
-@pytest.mark.parametrize("target", WINDOWS, ids=lambda t: t.name)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_functions_that_kernels_call_are_the_tiles(dtype: str, target: Target) -> None:
-    tiles = tile.text(target, dtype)
-    assert undefined(jit.compile_object(tiles, target)) <= LIBRARY
-    for kernel in KERNELS:
-        if isinstance(kernel, Pack):
-            kernel = Pack(dtype, target.tile(dtype)[1])
-        if render.tiles(kernel) == dtype:
-            module = ir.Module()
-            render.render(kernel, module, "tx_kernel", target)
-            called = undefined(jit.compile_object(module.text(), target)) - LIBRARY
-            assert called
-            assert all(f"define void @{name}(" in tiles for name in called)
 
 
 def run(script: str, tmp_path: Path) -> Iterator[str]:

@@ -66,9 +66,9 @@ class _Writer:
         self.stored = "i8" if kernel.mask == "bool" else self.element
         self.mr, nr = target.tile(kernel.dtype)
         self.nr, self.zero, self.one = integer(nr), integer(0), integer(1)
-        self.panel = tile.panel(kernel.dtype, nr)
-        self.by_rows = tile.product(kernel.dtype, along_k=True)
-        self.by_columns = tile.product(kernel.dtype, along_k=False)
+        self.panel = tile.panel(module, target, kernel.dtype, nr)
+        self.by_rows = tile.product(module, target, kernel.dtype, along_k=True)
+        self.by_columns = tile.product(module, target, kernel.dtype, along_k=False)
         self.softmax = attention_rows.softmax(kernel, module, of, target)
         self.mask_row = (
             "" if kernel.mask == "none" else attention_rows.mask_row(kernel, module, target)

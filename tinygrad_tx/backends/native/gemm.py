@@ -24,13 +24,14 @@ from .operands import address, argument
 from .target import KC, Target
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
+_AT_ONCE = 4  # panels that a product of a single row goes through side by side
 _BESIDE = 16  # k that are packed at a time where those of a k lie side by side
 _FEW = 8  # panels at most for which rows of a are not packed
 
 
 def pack(kernel: Pack, module: ir.Module, name: str, target: Target) -> None:
     """Add the function `name` that runs a task of a Pack."""
-    panel = tile.panel(kernel.dtype, kernel.width)
+    panel = tile.panel(module, target, kernel.dtype, kernel.width)
     element, nr = ALL[kernel.dtype].memory, integer(kernel.width)
     b = module.function(name, PARAMS)
     args, task, _ = b.params
@@ -67,8 +68,9 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None
     """Add the function `name` that runs a task of a Matmul."""
     dtype, element = kernel.dtype, ALL[kernel.dtype].memory
     mr, nr = (integer(n) for n in target.tile(dtype))
-    panel = tile.panel(dtype, target.tile(dtype)[0])
-    product = tile.product(dtype, along_k=True)
+    panel = tile.panel(module, target, dtype, target.tile(dtype)[0])
+    micros = _micros(module, target, dtype)
+    product = tile.product(module, target, dtype, along_k=True)
     b = module.function(name, PARAMS)
     args, task, scratch = b.params
     values = _arguments(b, args, 19)
@@ -126,38 +128,47 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Target) -> None
                 b.call(function, "void", *given, b.sub(N, column), add)
 
             stop = b.smin(column_stop, b.add(j.i, wide))
-            _across_panels(b, target, dtype, rows_left, j.i, stop, call)
+            _across_panels(b, micros, rows_left, j.i, stop, target.tile(dtype)[1], call)
     b.end()
+
+
+def _micros(module: ir.Module, target: Target, dtype: str) -> dict[tuple[int, int], str]:
+    """The micro-kernels by their rows and panels. One or two rows are too few to hide the latency
+    of their chains of additions: for these there are some of several panels."""
+    shapes = [(1, _AT_ONCE), (2, 2), *((rows, 1) for rows in tile.heights(target, dtype))]
+    return {
+        (rows, panels): tile.micro(module, target, dtype, rows, along_k=False, panels=panels)
+        for rows, panels in shapes
+    }
 
 
 def _across_panels(
     b: Builder,
-    target: Target,
-    dtype: str,
+    micros: dict[tuple[int, int], str],
     rows: Value,
     start: Value,
     stop: Value,
+    nr: int,
     call: Callable[[str, Value], None],
 ) -> None:
     """Call for a tile of so many rows the lowest micro-kernel that has them, at each panel of the
     columns from start to stop; at several panels at once where there is one for exactly those."""
-    shapes, nr = tile.shapes(target, dtype), target.tile(dtype)[1]
-    for high, panels in shapes:
+    for (high, panels), function in micros.items():
         if panels > 1:
             step = integer(panels * nr)
             whole = b.mul(b.binary("sdiv", b.sub(stop, start), step), step)
             fits = b.compare("eq", rows, integer(high))
             ahead = b.add(start, b.select(fits, whole, integer(0)))
             with b.loop(start, ahead, step) as j:
-                call(tile.micro(dtype, high, along_k=False, panels=panels, packed=True), j.i)
+                call(function, j.i)
             start = ahead
     with b.loop(start, stop, integer(nr)) as j:
         lower = 0
-        for high, panels in shapes:
+        for (high, panels), function in micros.items():
             if panels == 1:
                 fits = b.compare("sle", rows, integer(high))
                 with b.when(b.binary("and", fits, b.compare("sgt", rows, integer(lower)))):
-                    call(tile.micro(dtype, high, along_k=False, packed=True), j.i)
+                    call(function, j.i)
                 lower = high
 
 
@@ -255,7 +266,7 @@ def choose(
     downs = {-(-m // cuts) for cuts in range(1, min(-(-m // mr), 64) + 1)} or {1}
     acrosses = {-(-panels // cuts) for cuts in range(1, 1 if full_rows else min(panels, 16) + 1)}
     if m == 1:  # which has a micro-kernel of its own
-        acrosses = {-(-across // tile.AT_ONCE) * tile.AT_ONCE for across in acrosses}
+        acrosses = {-(-across // _AT_ONCE) * _AT_ONCE for across in acrosses}
     cuts = [(d, a) for d in downs for a in acrosses | {panels} if work(d, a) > _LEAST]
     rows, across = min(sorted(cuts, reverse=True), default=(m, panels), key=lambda c: cost(*c))
     each = max(-(-panels // 8), int(2 * _LEAST / (max(k, 1) * nr)))

@@ -173,9 +173,8 @@ class Loaded:
     """Machine code in this process. It stays as long as this object, and goes when the next one is
     loaded: an object may die at any moment, while others are linked."""
 
-    def __init__(self, linked: Any, name: str, below: Loaded | None) -> None:
-        self._linked, self.name = linked, name
-        self._below = below  # stays as long as this calls it
+    def __init__(self, linked: Any, name: str) -> None:
+        self._linked, self._name = linked, name
         self._found: dict[str, Any] = {}
 
     def address(self, name: str) -> int:
@@ -184,7 +183,7 @@ class Loaded:
         with _LINKING:  # if two threads found it at once, dropping one's find would unload the code
             if name not in self._found:
                 try:
-                    self._found[name] = _linker().lookup(self.name, name)
+                    self._found[name] = _linker().lookup(self._name, name)
                 except RuntimeError as error:
                     raise KeyError(f"{name}: {error}") from error
             return int(self._found[name][name])
@@ -198,19 +197,16 @@ def _linker() -> Any:
     return _llvm().create_lljit_compiler(_machine(host_target()), use_jit_link=True)
 
 
-def load_object(data: bytes, target: Target, below: Loaded | None = None) -> Loaded:
-    """Load what compile_object made. Its calls are bound to the functions of `below`, and those of
-    libc and libm to this process's. RuntimeError where the bytes are no object file, or a symbol is
-    missing."""
+def load_object(data: bytes, target: Target) -> Loaded:
+    """Load what compile_object made. Calls of libc's and libm's functions are bound to this
+    process's. RuntimeError where the bytes are no object file, or a symbol is missing."""
     name = f"tinygrad_tx.{target.name}.{next(_LOADS)}"
     with _LINKING:
         while _UNUSED:
             _UNUSED.popleft()
         library = _llvm().JITLibraryBuilder()
         library.add_object_img(data).add_current_process()
-        if below is not None:
-            library.add_jit_library(below.name)
-        return Loaded(library.link(_linker(), name), name, below)
+        return Loaded(library.link(_linker(), name), name)
 
 
 def _renew() -> None:

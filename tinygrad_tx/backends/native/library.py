@@ -31,8 +31,8 @@ from ... import arguments, dtypes, errors
 from .. import kernel as kernel_forms
 from .. import scalar_math
 from ..kernel import Kernel
-from . import ir, jit, tile
-from .render import render, tiles
+from . import ir, jit
+from .render import render
 from .target import Target
 
 LIMIT = 256 << 20  # bytes on disk
@@ -66,16 +66,7 @@ class Functions(dict[Kernel, int]):
 def functions(kernels: Sequence[Kernel], target: Target | None = None) -> Functions:
     """The address of each kernel's function on the target, by default this processor's."""
     target = target or jit.host_target()
-    return Functions({k: _code(k, target) for k in kernels})
-
-
-def _code(kernel: Kernel, target: Target) -> jit.Loaded:
-    """A kernel's code, linked with the tile functions that it calls: these are a module of their
-    own, for compiling them takes as long as all that a kernel adds to them."""
-    dtype, below = tiles(kernel), None
-    if dtype is not None:
-        below = load(f"tiles {dtype}", partial(tile.text, target, dtype), target)
-    return load(repr(kernel), partial(_text, kernel, target), target, below)
+    return Functions({k: load(repr(k), partial(_text, k, target), target) for k in kernels})
 
 
 def _text(kernel: Kernel, target: Target) -> str:
@@ -84,12 +75,9 @@ def _text(kernel: Kernel, target: Target) -> str:
     return module.text()
 
 
-def load(
-    identity: str, text: Callable[[], str], target: Target, below: jit.Loaded | None = None
-) -> jit.Loaded:
+def load(identity: str, text: Callable[[], str], target: Target) -> jit.Loaded:
     """The machine code of a module. identity: all that the text depends on besides the target and
-    the source of this package; `text` writes it, where it is found nowhere. below: what it calls.
-    """
+    the source of this package; `text` writes it, where it is found nowhere."""
     key = identity, target
     with _LOCK:
         known = _loaded.pop(key, None) or _others.pop(key, None)
@@ -99,10 +87,10 @@ def load(
         started = time.perf_counter()
         directory = _directory()
         path = directory / f"{_digest(identity, target)}.o" if directory else None
-        found = _from_disk(path, target, below) if path else None
+        found = _from_disk(path, target) if path else None
         if found is None:
             data = jit.compile_object(text(), target)
-            found = jit.load_object(data, target, below)
+            found = jit.load_object(data, target)
             _stats["compiled"] += 1
             if path:
                 _to_disk(path, data)
@@ -215,7 +203,7 @@ def _sources() -> str:
     return found.hexdigest()
 
 
-def _from_disk(path: Path, target: Target, below: jit.Loaded | None) -> jit.Loaded | None:
+def _from_disk(path: Path, target: Target) -> jit.Loaded | None:
     try:
         content = path.read_bytes()
     except OSError:
@@ -225,7 +213,7 @@ def _from_disk(path: Path, target: Target, below: jit.Loaded | None) -> jit.Load
     if content[:start] != _HEADER + sha256(data).digest():
         return None
     try:
-        loaded = jit.load_object(data, target, below)
+        loaded = jit.load_object(data, target)
     except RuntimeError:  # whole, but not what this process can link
         return None
     with suppress(OSError):

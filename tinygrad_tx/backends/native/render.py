@@ -31,14 +31,6 @@ def render(kernel: k.Kernel, module: ir.Module, name: str, target: Target) -> No
     _writer(kernel, "")(kernel, module, name, target)
 
 
-def tiles(kernel: k.Kernel) -> str | None:
-    """The element type whose functions of tile.py the kernel's code calls; None where it calls
-    none."""
-    if isinstance(kernel, (k.Pack, k.Matmul, k.Attention, k.AttentionGrad)):
-        return kernel.dtype
-    return None
-
-
 def scratch(kernel: k.Kernel, args: Sequence[int], target: Target) -> int:
     """Bytes of scratch memory that each thread needs for a call with these arguments."""
     return int(_writer(kernel, "_scratch")(kernel, args, target))

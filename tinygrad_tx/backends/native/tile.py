@@ -1,8 +1,7 @@
 """The register tile: the micro-kernel below matrix products and attention, and what feeds it.
 
-In: a target and an element type. Out: a module of its own, `text`, that is compiled once for all
-kernels; library.py links it with those that call its functions. gemm.py and attention.py ask for
-the functions' names:
+In: a module and a target. Out: internal functions in that module, each added once, which gemm.py
+and attention.py call:
 
 - `micro`: a block of C (a few rows times NR columns) = [C +] A B, with A read by broadcasts and B
   by whole vectors. Each element is one chain of fused multiply-adds upward in k that starts from 0;
@@ -22,66 +21,10 @@ from .ir import Builder, Module, Value, integer, vector
 from .target import Target
 
 
-def shapes(target: Target, dtype: str) -> list[tuple[int, int]]:
-    """Rows and panels of the variants of the micro-kernel whose A and B are packed. One or two rows
-    are too few to hide the latency of their chains of additions: for these there are some of
-    several panels."""
-    return [(1, AT_ONCE), (2, 2), *((rows, 1) for rows in heights(target, dtype))]
-
-
-def micro(dtype: str, rows: int, *, along_k: bool, panels: int = 1, packed: bool = False) -> str:
-    """The name of a function that computes m <= rows times n <= panels * NR elements of C.
-
-    Its parameters are MICRO. along_k: A is contiguous along k and a_stride leads from row to row;
-    otherwise A is contiguous along its rows' index and a_stride leads from k to k. At least `rows`
-    rows of A are read. B has NR columns readable at each k, b_stride apart; b_panel leads from a
-    panel to the next (unused for one panel). packed: b_stride is NR, whatever is given: that the
-    inner loop knows it is worth up to 4% of a product's time.
-    """
-    kind = "packed" if packed else "row" if along_k else "column"
-    return f"tile_{dtype}_{rows}x{panels}_{kind}"
-
-
-def product(dtype: str, *, along_k: bool) -> str:
-    """The name of a function: C (M, N) = [C +] A B, over all tiles. A is read where it lies, as
-    micro reads it, and exactly M rows of it. Panels of B are b_panel apart, their rows b_stride;
-    where the last is not whole it lies at `edge`, its rows NR apart. Its parameters are PRODUCT."""
-    return f"product_{dtype}_{'row' if along_k else 'column'}"
-
-
-def panel(dtype: str, width: int) -> str:
-    """The name of a function, for the widths MR and NR: to[k * width + x] = source[x * stride +
-    k * k_stride] for x < w and k < K, zero for w <= x < fill.
-
-    Its parameters are PANEL. Whole vectors are written where that is quick: up to one vector's
-    elements behind to[K * width] are then overwritten with anything, so panels are packed in order
-    and the last has that room behind it (none is needed where lanes divide the width).
-    """
-    return f"panel_{dtype}_{width}"
-
-
-def text(target: Target, dtype: str) -> str:
-    """The module of all of them."""
-    module = Module()
-    for rows, panels in shapes(target, dtype):
-        _micro(module, target, dtype, rows, along_k=False, panels=panels, packed=True)
-    for along_k in (False, True):
-        for rows in heights(target, dtype):
-            _micro(module, target, dtype, rows, along_k=along_k)
-        _product(module, target, dtype, along_k=along_k)
-    for width in sorted(set(target.tile(dtype))):
-        _panel(module, target, dtype, width)
-    return module.text()
-
-
 def heights(target: Target, dtype: str) -> list[int]:
     """Rows of the variants of the micro-kernel: powers of two below MR, and MR itself."""
     most = target.tile(dtype)[0]
     return [*(1 << i for i in range(most.bit_length()) if 1 << i < most), most]
-
-
-AT_ONCE = 4  # panels that a product of a single row goes through side by side
-_ATTRIBUTES = "noinline nounwind"
 
 
 def multiply_add(b: Builder, target: Target, x: Value, y: Value, z: Value) -> Value:
@@ -118,18 +61,20 @@ MICRO = [
 ]
 
 
-def _micro(
-    module: Module,
-    target: Target,
-    dtype: str,
-    rows: int,
-    *,
-    along_k: bool,
-    panels: int = 1,
-    packed: bool = False,
-) -> None:
-    name = micro(dtype, rows, along_k=along_k, panels=panels, packed=packed)
-    b = module.function(name, MICRO, attributes=_ATTRIBUTES)
+def micro(
+    module: Module, target: Target, dtype: str, rows: int, *, along_k: bool, panels: int = 1
+) -> str:
+    """The name of a function that computes m <= rows times n <= panels * NR elements of C.
+
+    Its parameters are MICRO. along_k: A is contiguous along k and a_stride leads from row to row;
+    otherwise A is contiguous along its rows' index and a_stride leads from k to k. At least `rows`
+    rows of A are read. B has NR columns readable at each k, b_stride apart; b_panel leads from a
+    panel to the next (unused for one panel).
+    """
+    name = f"tile_{dtype}_{rows}x{panels}_{'row' if along_k else 'column'}"
+    if any(f.name == name for f in module.functions):
+        return name
+    b = module.function(name, MICRO, internal=True, attributes="noinline nounwind")
     K, A, a_stride, B, b_stride, b_panel, C, c_stride, m, n, add = b.params  # noqa: N806
     lanes, element = target.lanes(dtype), ALL[dtype].memory
     type, nr = vector(lanes, element), target.tile(dtype)[1]
@@ -156,9 +101,10 @@ def _micro(
         loop.next = [
             *following,
             *(b.at(top, step, element) for top in tops),
-            *(b.at(foot, integer(nr) if packed else b_stride, element) for foot in feet),
+            *(b.at(foot, b_stride, element) for foot in feet),
         ]
     _store(b, loop.carried[: rows * width], width, C, c_stride, m, n, add)
+    return name
 
 
 REACH = 5  # rows that x86 can address from one pointer: 0, s, 2 s, 3 s (an own register), 4 s
@@ -247,23 +193,28 @@ def _store(
 # All tiles ---------------------------------------------------------------------------------------
 
 
-PRODUCT = [
-    *(("i64", n) for n in ("M", "N", "K")),
-    ("ptr", "A"),
-    ("i64", "a_stride"),
-    ("ptr", "B"),
-    ("i64", "b_stride"),
-    ("i64", "b_panel"),
-    ("ptr", "edge"),
-    ("ptr", "C"),
-    ("i64", "c_stride"),
-    ("i1", "add"),
-]
-
-
-def _product(module: Module, target: Target, dtype: str, *, along_k: bool) -> None:
+def product(module: Module, target: Target, dtype: str, *, along_k: bool) -> str:
+    """The name of a function: C (M, N) = [C +] A B, over all tiles. A is read where it lies, as
+    micro reads it, and exactly M rows of it. Panels of B are b_panel apart, their rows b_stride;
+    where the last is not whole it lies at `edge`, its rows NR apart."""
+    name = f"product_{dtype}_{'row' if along_k else 'column'}"
+    if any(f.name == name for f in module.functions):
+        return name
     variants = heights(target, dtype)
-    b = module.function(product(dtype, along_k=along_k), PRODUCT, attributes=_ATTRIBUTES)
+    micros = {r: micro(module, target, dtype, r, along_k=along_k) for r in variants}
+    params = [
+        *(("i64", n) for n in ("M", "N", "K")),
+        ("ptr", "A"),
+        ("i64", "a_stride"),
+        ("ptr", "B"),
+        ("i64", "b_stride"),
+        ("i64", "b_panel"),
+        ("ptr", "edge"),
+        ("ptr", "C"),
+        ("i64", "c_stride"),
+        ("i1", "add"),
+    ]
+    b = module.function(name, params, internal=True, attributes="noinline nounwind")
     M, N, K, A, a_stride, B, b_stride, b_panel, edge, C, c_stride, add = b.params  # noqa: N806
     element, nr, zero = ALL[dtype].memory, integer(target.tile(dtype)[1]), integer(0)
     panels = b.binary("sdiv", N, nr)
@@ -280,7 +231,7 @@ def _product(module: Module, target: Target, dtype: str, *, along_k: bool) -> No
                 a = b.at(A, b.mul(i.i, a_stride) if along_k else i.i, element)
                 c = b.at(C, b.index(column, (i.i, c_stride)), element)
                 given = K, a, a_stride, foot, stride, zero, c, c_stride, rows, n, add
-                b.call(micro(dtype, r, along_k=along_k), "void", *given)
+                b.call(micros[r], "void", *given)
             start = stop
 
     with b.loop(zero, panels, integer(1)) as p:
@@ -288,6 +239,7 @@ def _product(module: Module, target: Target, dtype: str, *, along_k: bool) -> No
     with b.when(b.compare("sgt", over, zero)):
         all_rows(edge, nr, whole, over)
     b.end()
+    return name
 
 
 # Packing -----------------------------------------------------------------------------------------
@@ -306,8 +258,18 @@ PANEL = [
 _FEW = 4  # so many rows are copied sooner element by element than transposed
 
 
-def _panel(module: Module, target: Target, dtype: str, width: int) -> None:
-    b = module.function(panel(dtype, width), PANEL, attributes=_ATTRIBUTES)
+def panel(module: Module, target: Target, dtype: str, width: int) -> str:
+    """The name of a function: to[k * width + x] = source[x * stride + k * k_stride] for x < w and
+    k < K, zero for w <= x < fill.
+
+    Its parameters are PANEL. Whole vectors are written where that is quick: up to one vector's
+    elements behind to[K * width] are then overwritten with anything, so panels are packed in order
+    and the last has that room behind it (none is needed where lanes divide the width).
+    """
+    name = f"panel_{dtype}_{width}"
+    if any(f.name == name for f in module.functions):
+        return name
+    b = module.function(name, PANEL, internal=True, attributes="noinline nounwind")
     to, source, stride, k_stride, w, fill, K = b.params  # noqa: N806
     lanes, element = target.lanes(dtype), ALL[dtype].memory
     one = integer(1)
@@ -337,6 +299,7 @@ def _panel(module: Module, target: Target, dtype: str, width: int) -> None:
         with b.loop(w, fill, one) as x:
             b.store(zero(element), b.at(here, x.i, element))
     b.end()
+    return name
 
 
 def _copy_rows(
