@@ -26,7 +26,7 @@ from .common import RESULTS, ROOT, busy, show, write
 
 EXAMPLES = """\
   python -m benchmarks.start_up --src train.de.gz --tgt train.en.gz
-  python -m benchmarks.start_up --src train.de.gz --tgt train.en.gz --pairs 100000 --library no"""
+  python -m benchmarks.start_up --src train.de.gz --tgt train.en.gz --pairs 100000 --alone no"""
 WORDS = 22  # a pair is joined until its sides have so many on average: 27 then, of Multi30k
 VOCABULARY = 8000
 CHUNK = 4096
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--src", type=Path, required=True, help="sentences, plain or .gz")
     options.add_argument("--tgt", type=Path, required=True, help="their translations")
     options.add_argument("--pairs", type=int, default=1_000_000, metavar="N")
-    options.add_argument("--library", choices=("yes", "no"), default="yes", help="measure it too")
+    options.add_argument("--alone", choices=("yes", "no"), default="yes", help="measure it too")
     options.add_argument("--preset", default="multi30k")
     options.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the run")
     options.add_argument("--out", type=Path, default=RESULTS, metavar="DIR")
@@ -68,13 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         found: dict[str, Any] = {"pairs": args.pairs, "busy": busy()}
         for name in ("first", "second"):
             found[name] = started(sides, args.preset, args.set, place, name)
-        if args.library == "yes":
-            found["library"] = alone(sides)
-            of_it = found["first"]["seconds"] / found["library"]["seconds"]
+        if args.alone == "yes":
+            found["alone"] = alone(sides)
+            of_it = found["first"]["seconds"] / found["alone"]["seconds"]
             found["first_over_library"] = round(of_it, 3)
-    rows = [
-        (name, *found[name].values()) for name in ("first", "second", "library") if name in found
-    ]
+    rows = [(name, *found[name].values()) for name in ("first", "second", "alone") if name in found]
     show(f"{args.pairs:,} pairs: up to step 1", ("", "seconds", "CPU s", "MiB"), rows)
     print(write("start_up", str(args.pairs), ["tx"], found, args.out))
     return 0

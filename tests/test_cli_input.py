@@ -142,8 +142,8 @@ def test_a_cache_beside_the_data_is_none(tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     assert cache.location() == tmp_path / "home" / ".cache" / "tinygrad_tx" / "tokens"
-    library = pytest.importorskip("tinygrad_tx.backends.native.library")
-    assert library.cache_info()[0] == tmp_path / "home" / ".cache" / "tinygrad_tx"
+    code = pytest.importorskip("tinygrad_tx.backends.native.library")
+    assert code.cache_info()[0] == tmp_path / "home" / ".cache" / "tinygrad_tx"
     assert not (tmp_path / "here").exists()
 
 

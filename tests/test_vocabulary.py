@@ -170,7 +170,7 @@ def test_the_environment_decides_about_threads(asked: str | None) -> None:
     code = (
         "import os\n"
         "from tinygrad_tx import vocabulary as v\n"
-        "v.library()\n"
+        "v.package()\n"
         "e = lambda: os.environ['TOKENIZERS_PARALLELISM']\n"
         "with v.parallel(9): small = e()\n"
         "with v.parallel(99999):\n"

@@ -86,7 +86,7 @@ class Tokenizer:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise UserError(f"cannot read the tokenizer {path}: {reason}") from error
         try:
-            core = vocabulary.library().Tokenizer.from_str(text)
+            core = vocabulary.package().Tokenizer.from_str(text)
         except Exception as error:  # the library raises bare Exception
             raise UserError(f"{path} is damaged or no tokenizer: {error}") from error
         if [core.token_to_id(token) for token in SPECIALS] != [PAD, BOS, EOS, UNK]:
@@ -106,7 +106,7 @@ class Tokenizer:
     @classmethod
     def loads(cls, text: str) -> Self:
         """The tokenizer of which `dumps` gave the text."""
-        return cls(vocabulary.library().Tokenizer.from_str(text))
+        return cls(vocabulary.package().Tokenizer.from_str(text))
 
     def encode(self, text: str) -> list[int]:
         """The ids of one text, without start and end."""

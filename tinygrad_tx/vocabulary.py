@@ -130,7 +130,7 @@ def learn(
         frequent = [piece for piece, n in pieces if n >= min_frequency]
         entries = [*SPECIALS, *frequent][:vocab_size]
         state["model"]["vocab"] = {piece: i for i, piece in enumerate(entries)}
-    return library().Tokenizer.from_str(json.dumps(state))  # type: ignore[no-any-return]
+    return package().Tokenizer.from_str(json.dumps(state))  # type: ignore[no-any-return]
 
 
 def _bpe(
@@ -140,7 +140,7 @@ def _bpe(
     waiting: Callable[[], None],
 ) -> Any:
     """The model, as in tokenizer.json, that the library learns of pieces by their frequency."""
-    library()
+    package()
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     core = Tokenizer(models.BPE())
@@ -189,7 +189,7 @@ def _bpe(
 
 def pipeline(kind: Kind, lowercase: bool) -> tokenizers.Tokenizer:
     """A tokenizer of that kind, which knows nothing yet."""
-    library()
+    package()
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     cut = pre_tokenizers.Split(Regex(_CHARACTERS if kind == "char" else _WORDS), "isolated")
@@ -224,11 +224,11 @@ def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield group
 
 
-# The library -------------------------------------------------------------------------------------
+# The package -------------------------------------------------------------------------------------
 
 
-def library() -> ModuleType:
-    """The `tokenizers` library. It works in one thread except inside `parallel`, unless the
+def package() -> ModuleType:
+    """The `tokenizers` package. It works in one thread except inside `parallel`, unless the
     environment says otherwise: its threads do not survive a fork."""
     if _PARALLEL not in os.environ:
         os.environ[_PARALLEL] = "false"

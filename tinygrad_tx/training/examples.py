@@ -17,7 +17,7 @@ from tinygrad_tx.data.dataset import NoPairsError, chunks
 from tinygrad_tx.training.corpus import ANY, FULL, Corpus, Pair, Rule, is_full, open_corpus
 from tinygrad_tx.training.sections import Config, TokenizerConfig
 from tinygrad_tx.training.validation import longest_measured
-from tinygrad_tx.vocabulary import library
+from tinygrad_tx.vocabulary import package
 
 Count = Callable[[str, int], None]  # told what is being done, and with how many pairs it is
 
@@ -99,7 +99,7 @@ def _tokenised(corpus: Corpus, tokenizer: Tokenizer, max_len: int, count: Count)
 
 
 def _key(*parts: object) -> str:
-    return cache.key(*parts, _VERSION, library().__version__)
+    return cache.key(*parts, _VERSION, package().__version__)
 
 
 def _measurable(config: Config, pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Pair]:
