@@ -320,6 +320,12 @@ def _flat(states: Sequence[Sequence[State]]) -> list[Value]:
     return [value for part in states for state in part for value in state]
 
 
+def order_matters(instr: Instr) -> bool:
+    """Whether the bits of the result depend on the order of the elements: sums of floats round,
+    and the larger of 0.0 and -0.0 is the later one."""
+    return not _is_position(instr) and register(instr.dtype) in ("float", "double")
+
+
 def goes_by_blocks(instr: Instr, state: State) -> bool:
     return instr.op == "sum" and state[0].is_float
 

@@ -162,7 +162,9 @@ class _Writer:
             return
         found = [instrs[i] for i in loop.reductions]
         arguments = [instrs[i.args[0]].dtype for i in found]
-        parts = Parts(b, found, arguments, self.lanes, self.slots)
+        ordered = any(reductions.order_matters(i) for i in found)
+        slots = self.slots if ordered else 2 * self.lanes
+        parts = Parts(b, found, arguments, self.lanes, slots)
         long = loop.heavy or len(loop.elements) * parts.count > _LONG
         states = self._one_by_one(loop, parts) if long else self._by_rounds(loop, parts)
         for i, value in zip(loop.reductions, parts.finish(states), strict=True):
