@@ -1,11 +1,13 @@
-"""What tx.compile takes, and which calls of a compiled function share a plan."""
+"""What tx.compile takes, which calls of a compiled function share a plan, and what they give."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import enum
 import functools
 import math
+import pickle
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import pytest
 
 import tinygrad_tx as tx
 from tinygrad_tx.compiler.keys import key, same
-from tinygrad_tx.errors import TraceError
+from tinygrad_tx.errors import GradError, TraceError
 
 # Keys --------------------------------------------------------------------------------------------
 
@@ -400,3 +402,27 @@ def test_wrong_kinds_in_repeat(times: Any, until: Any, words: str) -> None:
     f = tx.compile(lambda: tx.zeros(1))
     with pytest.raises(TypeError, match=words):
         f.repeat(times, until)
+
+
+@pytest.mark.parametrize("mode", ["", "interp", "replay"])
+def test_no_gradient_is_a_part_only(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a compiled function gives has no history, and whoever adds to it is told."""
+    monkeypatch.setenv("TX_COMPILE", mode)
+    w, x = tx.ones(2, requires_grad=True), tx.tensor([3.0, 4.0])
+    f = tx.compile(lambda x: (x * w, (x * w).argmax(), x * 2))
+    scaled, place, free = f(x)
+    best = scaled.reshape(1, 2).topk(1)
+    for part in (scaled, scaled[0] * 2, scaled.sum(), scaled.cumsum(0), best[0][0]):
+        with pytest.raises(GradError, match=r"compiled function.*detach"):
+            (part + w).sum().backward()
+    assert w.grad is None
+    with tx.no_grad():
+        outside = f(x)[0], scaled * 2
+    for part in (*outside, scaled.detach(), scaled.argmax(), place, best[1][0], free, scaled > 1):
+        (part * w).sum().backward()
+    assert not scaled.requires_grad and scaled.is_leaf
+    assert copy.deepcopy(scaled).tolist() == pickle.loads(pickle.dumps(scaled)).tolist() == [3, 4]
+    w.grad = None
+    hits, retraces = f.stats()["cache_hits"], f.stats()["retraces"]
+    assert f(scaled)[0].tolist() == [3, 4]  # an argument like any other
+    assert (f.stats()["cache_hits"], f.stats()["retraces"]) == (hits + 1, retraces)

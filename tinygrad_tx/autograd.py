@@ -19,6 +19,7 @@ from .half import WIDENED
 from .mistakes import explain
 from .node import (
     ITEM,
+    LOST,
     RELEASED,
     Graph,
     Handle,
@@ -86,6 +87,11 @@ def gradients(
                 raise GradError(
                     "this graph has been released by an earlier backward(); compute the loss "
                     "again, or call backward(retain_graph=True) the first time"
+                )
+            if any(src.op is LOST for src in node.srcs):
+                raise GradError(
+                    "backward() reached the result of a compiled function, whose history ends "
+                    "there: call backward() inside the function, or .detach() what it gives"
                 )
             if node.op is ITEM:
                 _accumulate(slots, node.srcs[0], node.attrs["i"], _only(got))

@@ -110,10 +110,10 @@ class Op:
         node = apply(self, nodes, attrs)
         if type(node.spec) is Spec:
             return Handle.wrap(node)
-        if node.op is LEAF:  # computed, and nothing is recorded: each output is data
+        if node.op.kind == "leaf":  # computed, and nothing is recorded: each output is data
             specs: Any = node.spec
-            parts = zip(specs, node.array, strict=True)
-            made = (Node(LEAF, (), {}, spec, node.device, array=array) for spec, array in parts)
+            parts, lost = zip(specs, node.array, strict=True), node.op is LOST
+            made = (data(spec, node.device, array, lost=lost) for spec, array in parts)
             return tuple(Handle.wrap(part) for part in made)
         return tuple(Handle.wrap(apply(ITEM, (node,), {"i": i})) for i in range(len(node.spec)))
 
@@ -126,10 +126,10 @@ def _squeezed(node: Node, axis: tuple[int, ...]) -> Node:
     if not axis:
         return node
     shape = tuple(n for i, n in enumerate(node.shape) if i not in axis)
-    if node.op is not LEAF:
+    if node.op.kind != "leaf":
         return apply(OPS["reshape"], (node,), {"shape": shape})
     array = node.array.reshape(shape)  # computed, and nothing is recorded
-    return Node(LEAF, (), {}, Spec(shape, node.dtype), node.device, array=array)
+    return Node(node.op, (), {}, Spec(shape, node.dtype), node.device, array=array)
 
 
 class Node:
@@ -347,7 +347,7 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     Raises what the op's rule raises (ShapeError, DTypeError), DeviceError for mixed devices, and
     OpError where the op's record is wrong.
     """
-    asks = False
+    asks = lost = False
     if srcs:
         device = srcs[0].device
         for src in srcs:
@@ -358,6 +358,8 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
                 )
             if src.requires_grad:
                 asks = True
+            elif src.op is LOST:
+                lost = True
     else:
         if "device" not in attrs:
             raise OpError(f'{op.name}: without inputs it needs device=, such as device="cpu"')
@@ -393,6 +395,8 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     array = execute(op, device, arrays, attrs, spec)
     if needs_grad:
         return Node(op, srcs, attrs, spec, lands, array=array, requires_grad=True)
+    if lost and _GRAD.get():
+        return data(spec, lands, array, lost=True)
     return Node(LEAF, (), {}, spec, lands, array=array)
 
 
@@ -414,6 +418,12 @@ def execute(
         if array.shape == spec[0] and array.dtype == spec[1].np:
             return array
     return as_promised(op, xp, out, spec)
+
+
+def data(spec: Spec | tuple[Spec, ...], device: str, array: Any, *, lost: bool) -> Node:
+    """What was computed, and is not recorded. lost: where eager code would have recorded it."""
+    floats = lost and (type(spec) is not Spec or spec[1].kind == "f")
+    return Node(LOST if floats else LEAF, (), {}, spec, device, array=array)
 
 
 def leaf(array: Array, dtype: DType, device: str, *, requires_grad: bool = False) -> Node:
@@ -554,6 +564,9 @@ def _fixed_rule(op: Op, *nodes: Node, **attrs: Any) -> Spec:
 LEAF = Op("leaf", kind="leaf", forward=_no_forward, rule=_fixed_rule)
 INPUT = Op("input", kind="leaf", forward=_no_forward, rule=_fixed_rule)
 REBOUND = Op("rebound", kind="leaf", forward=lambda xp, x: x, rule=_fixed_rule)
+# A leaf that eager code would have recorded: what a compiled function gives of Tensors that require
+# a gradient, and floats computed from it.
+LOST = Op("lost", kind="leaf", forward=_no_forward, rule=_fixed_rule)
 RELEASED = Op("released", kind="released", forward=_no_forward, rule=_fixed_rule)
 CONST = Op(
     "const",

@@ -34,6 +34,7 @@ from .errors import DTypeError, GradError, ShapeError, TraceError
 from .methods import Methods
 from .node import (
     _TRACE,
+    LOST,
     MOVE,
     Handle,
     Node,
@@ -254,7 +255,7 @@ class Tensor(Methods):
     def detach(self) -> Tensor:
         """The same values, without history."""
         node = self.node
-        if not node.requires_grad:
+        if not node.requires_grad and node.op is not LOST:
             return Tensor(node)
         return Tensor(rebound(node, requires_grad=False))
 

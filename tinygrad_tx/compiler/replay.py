@@ -17,7 +17,7 @@ import numpy as np
 from .. import backends, tree
 from ..half import computing
 from ..mistakes import naming
-from ..node import CONST, INPUT, Graph, Node, Spec, execute, leaf
+from ..node import CONST, INPUT, LOST, Graph, Node, Spec, execute, leaf
 from ..rules import as_promised
 from ..tensor import Tensor
 from .explain import named
@@ -74,7 +74,7 @@ class Recording:
         tensors: of all inputs. array: the value of a node. done: inputs whose new value already
         stands where the old one was.
         """
-        made = {handle: Tensor(_held(t._node, array, False)) for handle, t in self.made.items()}
+        made = {handle: Tensor(_result(t._node, array)) for handle, t in self.made.items()}
         for i, node, requires_grad in self.changed:
             if i not in done:
                 tensor = tensors[i]
@@ -91,6 +91,14 @@ class Recording:
         for i, grad in self._grads:
             tensors[i]._grad = outside(grad)
         return tree.map_leaves(outside, self.traced.results)
+
+
+def _result(node: Node, array: Callable[[Node], Any]) -> Node:
+    """A leaf for a value that the function gives; a gradient may not be asked for through it."""
+    held = _held(node, array, False)
+    if node.requires_grad and not node.is_leaf:
+        held.op = LOST
+    return held
 
 
 def _held(node: Node, array: Callable[[Node], Any], requires_grad: bool) -> Node:
