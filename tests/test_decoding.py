@@ -404,6 +404,7 @@ def test_the_newest_weights_count() -> None:
         ([[3]], {"num_return_sequences": 2}, "needs a beam_size that large, not 1"),
         ([[3]], {"do_sample": True, "beam_size": 2}, "beam_size = 2 must be 1 with do_sample"),
         ([[3]], {"max_new_tokens": 0}, "max_new_tokens = 0 must be 1 or more"),
+        ([[3]], {"max_new_tokens": 10**9}, "max_new_tokens = 1000000000 must be at most 1048576"),
         ([[3]], {"max_new_tokens": [3, 4]}, "max_new_tokens has 2 numbers for 1 rows"),
         ([[3]], {"max_new_tokens": 3, "min_new_tokens": 4}, "min_new_tokens = 4"),
         ([[3]], {"length_penalty": float("nan")}, "length_penalty = nan"),

@@ -143,6 +143,8 @@ def test_errors() -> None:
         model.start(tx.ones(1, 4, dtype=tx.int64), max_new_tokens=8)
     with pytest.raises(UserError, match="n_embd = 16 must be a multiple of n_head, 3"):
         replace(CONFIG, n_head=3)
+    with pytest.raises(TypeError, match=r"GPTConfig: n_layer must be an int, not 1.5"):
+        replace(CONFIG, n_layer=1.5)
     with pytest.raises(UserError, match="eos_id = 20"):
         replace(CONFIG, eos_id=20)
     with pytest.raises(UserError, match="block_size = 0 must be positive"):

@@ -93,6 +93,30 @@ def test_a_checkpoint_that_is_no_file(
     assert outcome(run) == outcome(made)
 
 
+def test_every_damaged_checkpoint_is_kept(made: Path, run: Path) -> None:
+    *_, last = sorted((run / "checkpoints").iterdir())
+    whole = last.read_bytes()
+    aside = [last.with_name(f"{last.name}.damaged{n}") for n in ("", "-2", "-3")]
+    aside[1].mkdir()
+    for length, name in ((100, aside[0]), (200, aside[2])):
+        last.write_bytes(whole[:length])
+        *_, renamed, _ = go_on(run)
+        assert renamed.endswith(f"; it is called {name.name} now")
+    assert [len(path.read_bytes()) for path in aside[::2]] == [100, 200]
+    for path in aside:
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert outcome(run) == outcome(made)
+
+
+def test_info_of_a_damaged_model(run: Path, capsys: Capture) -> None:
+    model = run / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-1])
+    assert main(["info", str(run)]) == 0
+    out, err = capsys.readouterr()
+    assert f"model.safetensors    cannot load {model}: " in out
+    assert "checkpoints          steps 2, 4" in out and not err
+
+
 def test_a_file_that_is_not_there_is_not_damaged(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such file") as caught:
         serialize.load(tmp_path / "x")

@@ -94,6 +94,7 @@ def test_initial_values() -> None:
         ({"dropout": 1.0}, "dropout = 1.0"),
         ({"vocab_size": 0}, "vocab_size = 0 must be positive"),
         ({"n_encoder_layers": -1}, "n_encoder_layers"),
+        ({"layer_norm_eps": -1e-5}, "layer_norm_eps = -1e-05 must be 0 or more"),
         ({"eos_id": 20}, "eos_id = 20 must be an id below vocab_size, 20"),
         ({"src_vocab_size": 5}, "src_vocab_size = 5 must be vocab_size, 20, where tie_embeddings"),
     ],
@@ -101,6 +102,23 @@ def test_initial_values() -> None:
 def test_a_config_that_makes_no_sense(change: dict[str, Any], text: str) -> None:
     with pytest.raises(UserError, match=text):
         replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"vocab_size": 20.0}, "vocab_size must be an int, not 20.0"),
+        ({"n_heads": True}, "n_heads must be an int, not True"),
+        ({"dropout": "0.1"}, "dropout must be a number, not '0.1'"),
+        ({"tie_embeddings": 1}, "tie_embeddings must be a bool, not 1"),
+        ({"src_vocab_size": 20.5}, "src_vocab_size must be an int or None, not 20.5"),
+        ({"activation": None}, "activation must be a str, not None"),
+    ],
+)
+def test_a_config_of_the_wrong_kind(change: dict[str, Any], text: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        replace(CONFIG, **change)
+    assert str(caught.value) == f"TransformerConfig: {text}"
 
 
 def test_errors_at_the_call() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import wraps
 from numbers import Real
 from operator import index
@@ -16,6 +17,8 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import numpy as np
+
+from .errors import brief
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
@@ -69,7 +72,7 @@ def blame(
     for parameter, value in given.items():
         annotation = annotations.get(parameter, "Any")
         if isinstance(annotation, str) and not _fits(value, annotation):
-            wanted = " or ".join(_KINDS[a][0] for a in _atoms(annotation))
+            wanted = _wanted(annotation)
             wrap = "Tensor" in _atoms(annotation) and isinstance(value, (list, np.ndarray, Real))
             hint = ": wrap it in tx.tensor(...)" if wrap else ""
             raise TypeError(
@@ -77,6 +80,19 @@ def blame(
             ) from None
     if ours:  # it shows an argument of several lines
         raise type(error)(" ".join(str(error).split())) from None
+
+
+def check_fields(record: Any) -> None:
+    """TypeError where a field of a dataclass is none of what its annotation says."""
+    for field in fields(record):
+        value, annotation = getattr(record, field.name), field.type
+        if isinstance(annotation, str) and not _fits(value, annotation):
+            name = f"{type(record).__name__}: {field.name}"
+            raise TypeError(f"{name} must be {_wanted(annotation)}, not {shown(value)}")
+
+
+def _wanted(annotation: str) -> str:
+    return " or ".join(_KINDS[a][0] for a in _atoms(annotation))
 
 
 def _atoms(annotation: str) -> list[str]:
@@ -93,7 +109,8 @@ def shown(value: Any) -> str:
     """A wrong argument as messages name it, which are one line: its kind, or what it is if that is
     short."""
     if value is None or isinstance(value, (bool, int, float, str)):
-        return repr(value) if len(repr(value)) < 50 else f"{repr(value)[:47]}..."
+        said = brief(value)
+        return said if len(said) < 50 else f"{said[:47]}..."
     if isinstance(value, tuple) and all(isinstance(x, (bool, int, float)) for x in value[:9]):
         return repr(value) if len(value) < 9 else f"a tuple of {len(value)}"
     shape = getattr(value, "shape", None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinygrad_tx.cli.command import Command, path
+from tinygrad_tx.errors import UserError
 
 if TYPE_CHECKING:
     from tinygrad_tx.training.run import RunDirectory
@@ -52,8 +53,12 @@ def _weights(run: RunDirectory) -> Iterator[tuple[str, str]]:
 
     for file in (run.model, run.averaged):
         if file.exists():
-            n = sum(tensor.numel() for tensor in weights(file).values())
-            yield file.name, f"{n:,} parameters"
+            try:
+                n = sum(tensor.numel() for tensor in weights(file).values())
+            except UserError as error:
+                yield file.name, str(error)
+            else:
+                yield file.name, f"{n:,} parameters"
     steps = [str(step_of(file)) for file in run.checkpoints()]
     yield "checkpoints", f"steps {', '.join(steps)}" if steps else "none yet"
 

@@ -21,6 +21,8 @@ from .loop import Model, decode, round_up
 from .sampling import Sampling
 from .search import Hypothesis, Ints, Search
 
+MOST = 2**20  # new tokens: memory for the keys and values of all of them is taken at the start
+
 
 def generate(
     model: Model,
@@ -42,7 +44,8 @@ def generate(
     ids: (B, S), a Transformer's sources padded with pad_id, or a GPT's prompts; or a list of lists
         of any length, which are taken as they are.
     beam_size: how many hypotheses a row pursues; 1 is greedy search.
-    max_new_tokens: the most tokens, the end token included; may be a list, one for each row.
+    max_new_tokens: the most tokens, the end token included; may be a list, one for each row. The
+        memory for so many is taken at once.
     min_new_tokens: no end token before that many others.
     length_penalty: the exponent that scores are divided by, see Hypothesis; above 0 favours long
         output.
@@ -228,6 +231,10 @@ def _limits(max_new_tokens: int | Sequence[int], min_new_tokens: int, rows: int)
     for n in limits:
         if n < 1:
             raise UserError(f"max_new_tokens = {n} must be 1 or more")
+        if n > MOST:
+            raise UserError(
+                f"max_new_tokens = {n} must be at most {MOST}: there must be room for it"
+            )
         if not 0 <= min_new_tokens <= n:
             raise UserError(f"min_new_tokens = {min_new_tokens} must be from 0 to max_new_tokens")
     return limits

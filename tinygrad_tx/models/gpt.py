@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .. import nn
-from ..arguments import explain_init
+from ..arguments import check_fields, explain_init
 from ..creation import arange, tensor, zeros
 from ..dtypes import int64
 from ..errors import ShapeError
@@ -49,6 +49,7 @@ class GPTConfig:
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check("init_std", self.init_std, self.init_std > 0, "positive")
         for name in ("vocab_size", "n_layer", "n_head", "n_embd", "block_size"):
             check(name, getattr(self, name), getattr(self, name) > 0, "positive")

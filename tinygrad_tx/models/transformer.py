@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .. import nn
-from ..arguments import explain_init
+from ..arguments import check_fields, explain_init
 from ..creation import arange, full, stack, tensor
 from ..dtypes import DType, float64, int64
 from ..errors import ShapeError, UserError
@@ -57,12 +57,14 @@ class TransformerConfig:
     eos_id: int = 2
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("vocab_size", "d_model", "n_heads", "d_ff", "max_len"):
             check(name, getattr(self, name), getattr(self, name) > 0, "positive")
         for name in ("n_encoder_layers", "n_decoder_layers"):
             check(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
         for name in ("dropout", "attention_dropout", "activation_dropout"):
             check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "from 0 to below 1")
+        check("layer_norm_eps", self.layer_norm_eps, self.layer_norm_eps >= 0, "0 or more")
         for name in ("pad_id", "bos_id", "eos_id"):
             fits = 0 <= getattr(self, name) < self.vocab_size
             check(name, getattr(self, name), fits, f"an id below vocab_size, {self.vocab_size}")

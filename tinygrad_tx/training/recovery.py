@@ -4,9 +4,11 @@ directory. Out: the state that the run goes on from. Called by the trainer.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,9 @@ def _check(
 
 
 def _put_aside(bad: Path) -> str:
-    aside = bad.with_name(f"{bad.name}.damaged")
+    names = chain(("",), (f"-{n}" for n in count(2)))
+    free = (bad.with_name(f"{bad.name}.damaged{n}") for n in names)
+    aside = next(path for path in free if not os.path.lexists(path))
     try:
         bad.replace(aside)
     except OSError as error:

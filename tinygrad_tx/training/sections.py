@@ -205,7 +205,7 @@ class OptimConfig(Section):
     eps: Positive = 1e-9
     weight_decay: PositiveOrOff = 0.0
     clip_norm: PositiveOrOff = 1.0  # the gradient's greatest norm
-    accumulate: Count = 1  # batches per step
+    accumulate: Size = 1  # batches per step
     ema_decay: Rate = 0.0  # of the weights' moving average
     max_bad_steps: Count = 20  # steps in a row with a gradient that is not finite: then it stops
 
