@@ -35,6 +35,7 @@ import tinygrad_tx as tx
 STRUCTURAL = {
     "leaf": "data; has no forward",
     "input": "a compiled function's argument; has no forward",
+    "lost": "what a compiled function gives without its history; has no forward",
     "released": "what backward() leaves of a node; has no forward",
     "const": "a scalar known to the compiler; made by node.constant",
     "item": "one output of an op with several; every such op's row goes through it",

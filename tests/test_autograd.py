@@ -506,3 +506,13 @@ def test_an_op_without_a_gradient_says_so(scratch_ops: None) -> None:
         (halve(x) + x).sum().backward()
     (halve(x.detach()) + x).sum().backward()
     assert x.grad is not None and x.grad.tolist() == [1.0, 1.0]
+
+
+def test_inputs_that_are_no_leaves_get_their_gradient() -> None:
+    x = tx.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    for times in (1, 2):
+        (y * y).sum().backward(inputs=[y], retain_graph=True)
+        assert y.grad is not None and y.grad.tolist() == [4 * times, 8 * times] and x.grad is None
+    with pytest.raises(GradError, match=r"inputs\[1\] requires no gradient"):
+        y.sum().backward(inputs=[x, tx.ones(2)])

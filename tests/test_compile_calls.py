@@ -7,7 +7,10 @@ import copy
 import enum
 import functools
 import math
+import os
 import pickle
+import signal
+import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -426,3 +429,99 @@ def test_no_gradient_is_a_part_only(mode: str, monkeypatch: pytest.MonkeyPatch) 
     hits, retraces = f.stats()["cache_hits"], f.stats()["retraces"]
     assert f(scaled)[0].tolist() == [3, 4]  # an argument like any other
     assert (f.stats()["cache_hits"], f.stats()["retraces"]) == (hits + 1, retraces)
+
+
+@pytest.mark.parametrize("mode", ["", "interp", "replay"])
+def test_lost_history_is_known_further_on(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through other compiled functions and through state, whether it is written in place or not."""
+    monkeypatch.setenv("TX_COMPILE", mode)
+    w, state = tx.tensor([1.0, 2.0], requires_grad=True), tx.zeros(2)
+    twice, thrice = tx.compile(lambda x: x * 2), tx.compile(lambda x: (x * 3, x.argmax()))
+
+    @tx.compile
+    def remember(x: tx.Tensor) -> None:
+        state.assign(x * w)
+
+    later, place = thrice(twice(w))
+    for _ in range(3):
+        remember(tx.ones(2))
+        for part in (later, state):
+            with pytest.raises(GradError, match="compiled function"):
+                (part * w).sum().backward()
+    fed = tx.zeros(2)
+    tx.compile(lambda x: fed.assign(x + 1))(twice(w))
+    with pytest.raises(GradError, match="compiled function"):
+        (fed * w).sum().backward()
+    assert w.grad is None
+    with tx.no_grad():
+        remember(tx.ones(2))
+        inside = thrice(twice(w))[0]
+        fed.assign(twice(w))
+    for part in (state, inside, fed, place, thrice(tx.ones(2))[0]):
+        w.grad = None
+        (part * w).sum().backward()
+        assert w.grad is not None and w.grad.tolist() == (part * tx.ones(2)).tolist()
+
+
+def test_lost_history_is_no_matter_to_a_functions_own_gradient() -> None:
+    w = tx.tensor([1.0, 2.0], requires_grad=True)
+    target = tx.compile(lambda x: x * 2)(w)
+    value, slope = tx.value_and_grad(lambda x: ((x - target) ** 2).sum())(tx.ones(2))
+    assert (value.item(), slope.tolist()) == (10.0, [-2.0, -6.0])
+
+
+def test_settings_of_a_compiled_module_are_the_modules() -> None:
+    model = tx.compile(tx.nn.Dropout(0.5))
+    model.training = False
+    assert model(tx.ones(50)).sum().item() == 50
+    model.training = True
+    assert model(tx.ones(50)).sum().item() != 50
+
+
+def test_a_compiled_method_is_an_argument_like_a_bound_one() -> None:
+    class Scale:
+        def __init__(self, by: float) -> None:
+            self.by = by
+
+        @tx.compile
+        def apply(self, x: tx.Tensor) -> tx.Tensor:
+            return x * self.by
+
+    two, three = Scale(2.0), Scale(3.0)
+    f = tx.compile(lambda x, of: of(x))
+    assert [f(tx.ones(1), s.apply).item() for s in (two, two, three, two)] == [2, 2, 3, 2]
+    assert f.stats()["retraces"] == 1
+    assert two.apply == two.apply != three.apply
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_of_a_process_that_traces_may_trace() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(x: tx.Tensor) -> tx.Tensor:
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            go_on.wait(30)
+        return x + 1
+
+    f = tx.compile(slow)
+    thread = threading.Thread(target=f, args=(tx.ones(1),))
+    thread.start()
+    assert begun.wait(30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+        child = os.fork()
+    if not child:
+        signal.alarm(20)  # ends the child where it waits for ever
+        os._exit(0 if f(tx.ones(2)).tolist() == [2, 2] else 1)
+    go_on.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_order_of_a_dict_is_told_apart() -> None:
+    first = tx.compile(lambda x, d: x * next(iter(d["of"].values())))
+    x = tx.ones(1)
+    assert first(x, {"of": {"m": 2, "a": 1}}).item() == 2
+    assert first(x, {"of": {"a": 1, "m": 2}}).item() == 1
+    assert key({"m": 2, "a": 1}) != key({"a": 1, "m": 2})

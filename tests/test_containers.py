@@ -231,3 +231,48 @@ def test_a_state_of_something_else_changes_nothing(state: Any, text: str) -> Non
     with pytest.raises(tx.errors.UserError, match=text):
         layer.load_state_dict(state)
     assert layer.bias is not None and layer.bias.numpy() == before
+
+
+def test_an_index_means_the_same_member_everywhere() -> None:
+    class Headed(nn.Sequential):
+        def __init__(self, *layers: nn.Module) -> None:
+            self.head = nn.ReLU()
+            super().__init__(*layers)
+
+    a, b, c = nn.GELU(), nn.Dropout(), nn.ReLU()
+    named = nn.Sequential({"a": a, "b": b})
+    named.insert(1, c)
+    assert list(named) == [a, c, b] and named[1] is c
+    del named[0]
+    assert list(named) == [c, b] and named.b is b
+    headed = Headed(a, b)
+    head = headed[0]
+    assert head is headed.head
+    del headed[1]
+    assert list(headed) == [head, b] and headed[1] is b
+    headed.insert(0, c)
+    assert list(headed) == [c, head, b] and headed.head is head
+    del headed[1:]
+    assert list(headed) == [c] and not hasattr(headed, "head")
+
+
+def test_a_compiled_module_is_not_lost_in_another() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(TypeError, match=r"Sequential.extra: .*see into a compiled Module"):
+        model.extra = tx.compile(nn.Linear(2, 2))
+    assert len(list(model.parameters())) == 2
+
+
+def test_errors_of_users_modules_are_their_own() -> None:
+    class Model(nn.Module):
+        def __init__(self, width: int) -> None:
+            if not isinstance(width, int):
+                raise ValueError("no width")
+
+        def forward(self, x: tx.Tensor, scale: float) -> tx.Tensor:
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        Model(2)(tx.ones(2), tx.ones(2))
+    with pytest.raises(ValueError, match="no width"):
+        Model("wide")

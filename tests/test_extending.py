@@ -99,3 +99,17 @@ def test_what_a_record_needs() -> None:
     with pytest.raises(ValueError, match=r'Op "foreign": kind "opaque" needs rule='):
         tx.Op("foreign", forward=lambda xp, x: x)
     assert "foreign" not in OPS
+
+
+def test_a_forward_that_belongs_to_no_module() -> None:
+    total = tx.Op("total", kind="opaque", forward=_method, rule=lambda op, x: x.spec)
+    assert total(tx.tensor([1.0, 2.0])).tolist() == [1, 3]
+
+
+class _Forward:
+    def __call__(self, xp: Any, x: Any) -> Any:
+        return np.add.accumulate(x)
+
+
+_method = _Forward()
+_method.__module__ = None  # as of a method of NumPy's

@@ -472,3 +472,25 @@ def test_decoding(dtype: tx.DType) -> None:
     np.testing.assert_allclose(double(narrow), double(wide), atol=0.1)
     out = tx.decoding.generate(model, prompt, max_new_tokens=4)
     assert len(out) == 1
+
+
+STEPS = {
+    "eq": lambda y: y == y.amax(-1, True),
+    "gt": lambda y: y > 1.125,
+    "isinf": lambda y: (y * 1e5).isinf(),
+    "floor": lambda y: (y * 16).floor(),
+    "sign": lambda y: (y - 1.1).sign(),
+    "//": lambda y: y // 0.1,
+    "%": lambda y: y % 0.25,
+    "argmax": lambda y: y.argmax(-1),
+}
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", STEPS)
+def test_functions_with_steps_read_rounded_values(name: str, dtype: tx.DType) -> None:
+    """They decide as in eager code, though a chain of ops is not rounded in between."""
+    tx.manual_seed(0)
+    x = (1 + tx.rand(64, 33) / 16).to(dtype)
+    f = lambda x: STEPS[name](x * 1.1)  # noqa: E731
+    assert (tx.compile(f)(x) == f(x)).all()

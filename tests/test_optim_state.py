@@ -487,3 +487,26 @@ def test_setting_lr_takes_one_number() -> None:
     assert group["lr"].item() == 0.5
     group["lr"] = tx.tensor([0.25])
     assert group["lr"].item() == 0.25 and group["lr"].shape == ()
+
+
+def test_options_that_make_no_sense_change_no_group() -> None:
+    one, two = (tx.ones(2, requires_grad=True) for _ in range(2))
+    optimizer = tx.optim.Adam([{"params": [one]}, {"params": [two]}])
+    one.grad, two.grad = tx.ones(2), tx.ones(2)
+    optimizer.param_groups[1]["betas"] = (2.0, 2.0)
+    before = {name: t.tolist() for name, t in optimizer.state_dict().items()}
+    with pytest.raises(UserError, match="betas"):
+        optimizer.step()
+    assert one.tolist() == [1, 1]
+    assert {name: t.tolist() for name, t in optimizer.state_dict().items()} == before
+
+
+def test_a_state_whose_numbers_do_not_fit_changes_nothing() -> None:
+    optimizer = tx.optim.SGD([tx.ones(2, requires_grad=True)], lr=0.5)
+    state = {name: t.numpy().copy() for name, t in optimizer.state_dict().items()}
+    state["step"] = np.array(7)
+    state["lr.0"] = np.array(3.0)
+    state["missed.0"] = np.array([np.nan])
+    with pytest.raises(tx.errors.RangeError):
+        optimizer.load_state_dict(state)
+    assert optimizer.step_count.item() == 0 and optimizer.param_groups[0]["lr"].item() == 0.5

@@ -54,11 +54,13 @@ def gradients(
     *,
     create_graph: bool = False,
     release: bool = False,
+    whole: bool = False,
 ) -> dict[Node, Tensor]:
     """Sum over outputs of cotangent * d output / d node, for each input node that is reached.
 
     inputs: where to stop; None means all leaves that require a gradient.
     release: forget each recorded node once it is passed.
+    whole: GradError where a compiled function has left out some of the history.
     """
     wanted = None if inputs is None else set(inputs)
 
@@ -88,7 +90,7 @@ def gradients(
                     "this graph has been released by an earlier backward(); compute the loss "
                     "again, or call backward(retain_graph=True) the first time"
                 )
-            if any(src.op is LOST for src in node.srcs):
+            if whole and any(src.op is LOST for src in node.srcs):
                 raise GradError(
                     "backward() reached the result of a compiled function, whose history ends "
                     "there: call backward() inside the function, or .detach() what it gives"
@@ -108,13 +110,12 @@ def gradients(
 def backward(
     root: Node,
     gradient: Tensor | None,
-    inputs: Sequence[Node] | None = None,
+    inputs: Sequence[Tensor] | None = None,
     *,
     create_graph: bool,
     release: bool,
 ) -> None:
-    """Add the gradient of root to `.grad` of every leaf Tensor that it depends on, or of those in
-    inputs."""
+    """Add the gradient of root to `.grad` of every leaf Tensor that it depends on, or of inputs."""
     if not root.requires_grad:
         raise GradError(
             "backward() of a Tensor that requires no gradient: no input had requires_grad=True, "
@@ -141,9 +142,13 @@ def backward(
             f'with .to("{root.device}")'
         )
     (root,) = _differentiable((root,))
-    found = gradients([root], [gradient], inputs, create_graph=create_graph, release=release)
+    named = None if inputs is None else {x.node: x for x in inputs}
+    wanted = None if named is None else list(named)
+    found = gradients(
+        [root], [gradient], wanted, create_graph=create_graph, release=release, whole=True
+    )
     for node, grad in found.items():
-        owner = node.owner() if node.owner is not None else None
+        owner = node.owner() if node.owner is not None else (named or {}).get(node)
         if owner is None:
             continue
         with set_grad_enabled(create_graph):

@@ -288,10 +288,10 @@ def as_node(value: Any, like: Node) -> Node:
 # Methods that eager code does not live on; their arguments are looked at where they fail.
 for _cls, _names in (
     (Elementwise, ("clip", "clamp")),
-    (Reductions, ("norm", "std", "var", "cumsum", "topk", "sort", "argsort", "logsumexp")),
-    (Reductions, ("amax", "amin", "any", "all", "take_along_dim", "softmax", "log_softmax")),
-    (Methods, ("chunk", "split", "topk", "take_along_dim", "gather", "index_select", "sort")),
+    (Reductions, ("norm", "std", "var", "cumsum", "logsumexp", "amax", "amin", "any", "all")),
+    (Reductions, ("softmax", "log_softmax")),
+    (Methods, ("chunk", "split", "topk", "take_along_dim", "gather", "index_select")),
+    (Methods, ("sort", "argsort")),
 ):
     for _name in _names:
-        if _name in vars(_cls):
-            setattr(_cls, _name, explained(vars(_cls)[_name]))
+        setattr(_cls, _name, explained(vars(_cls)[_name]))

@@ -63,7 +63,7 @@ def explain(
         hint = hint if hint.startswith("; did") else "; see docs/extending.md for what it has"
         raise OpError(
             f"{op}: its {role} asks {what} for {error.name}, which it has not{hint}"
-        ) from (None)
+        ) from None
     if role == "forward" and isinstance(error, ValueError) and "read-only" in str(error):
         raise OpError(
             f"{op}: its forward writes into one of its inputs, which others hold, too: copy it "

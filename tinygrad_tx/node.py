@@ -44,7 +44,7 @@ Attrs = Mapping[str, Any]
 class Op:
     """One operation.
 
-    name: its registered name; making another Op of that name replaces it.
+    name: its registered name; making another Op of that name replaces it, but for built-in ones.
     kind: "map" (elementwise with broadcasting), "reduce" (over `axis`, kept as 1), "move",
         "matmul", "gather", "random", "create", "fused" (has a decomposition) or "opaque".
     forward: (xp, *arrays, **attrs) -> array, or a tuple of arrays; xp is the device's backend. A
@@ -73,7 +73,7 @@ class Op:
         decompose: Callable[..., Any] | None = None,
         promote: tuple[int, ...] | None = None,
     ) -> None:
-        self.ours = getattr(forward, "__module__", "").startswith(f"{__package__}.")
+        self.ours = (getattr(forward, "__module__", "") or "").startswith(f"{__package__}.")
         functions = {"forward": forward, "rule": rule, "vjp": vjp, "decompose": decompose}
         check_record(name, kind, promote, self.ours, **functions)
         if not self.ours and name in OPS and OPS[name].ours:

@@ -181,18 +181,20 @@ class Reductions(Elementwise):
         """exp(x) divided by its sum along dim; NaN where all of x is -inf."""
         if not self.ndim:
             return _t(self._as_row("softmax", dim, dtype))
-        if 0 in self.shape and self._axis(dim) >= 0:  # nothing to compute, as exp() does it
+        axis = self._axis(dim)
+        if 0 in self.shape:  # nothing to compute, as exp() does it
             return self._as(dtype).exp()
-        return _t(ops.SOFTMAX(self._as(dtype), axis=self._axis(dim)))
+        return _t(ops.SOFTMAX(self._as(dtype), axis=axis))
 
     @spelled
     def log_softmax(self, dim: int, dtype: Any = None) -> Tensor:
         """log(softmax(x)), without the overflow."""
         if not self.ndim:
             return _t(self._as_row("log_softmax", dim, dtype))
-        if 0 in self.shape and self._axis(dim) >= 0:  # nothing to compute, as exp() does it
+        axis = self._axis(dim)
+        if 0 in self.shape:  # nothing to compute, as exp() does it
             return self._as(dtype).exp()
-        return _t(ops.LOG_SOFTMAX(self._as(dtype), axis=self._axis(dim)))
+        return _t(ops.LOG_SOFTMAX(self._as(dtype), axis=axis))
 
     def _as(self, dtype: Any) -> Tensor:
         return _t(self) if dtype is None else self.to(as_dtype(dtype))

@@ -243,13 +243,15 @@ class Tensor(Methods):
         gradient: the cotangent, of self's shape; may be left out for a scalar.
         retain_graph: keep the graph for another backward(); as create_graph by default.
         create_graph: record the gradients too, so that they can be differentiated.
-        inputs: the leaves that get a gradient; all by default.
+        inputs: the Tensors that get a gradient; all leaves by default.
         """
         keep = create_graph if retain_graph is None else retain_graph
-        leaves = [inputs] if isinstance(inputs, Tensor) else inputs
-        if leaves is not None and not leaves:
-            raise GradError("backward: inputs is empty; name the leaves that get a gradient")
-        wanted = None if leaves is None else [x.node for x in leaves]
+        wanted = [inputs] if isinstance(inputs, Tensor) else inputs
+        if wanted is not None and not wanted:
+            raise GradError("backward: inputs is empty; name the Tensors that get a gradient")
+        for i, x in enumerate(wanted or ()):
+            if not x.requires_grad:
+                raise GradError(f"backward: inputs[{i}] requires no gradient")
         autograd.backward(self.node, gradient, wanted, create_graph=create_graph, release=not keep)
 
     def detach(self) -> Tensor:
@@ -281,7 +283,7 @@ class Tensor(Methods):
         if old.is_leaf and old.requires_grad:
             node = rebound(node, requires_grad=True)
             node.owner = ref(self)
-        elif node.requires_grad and not grad_enabled():
+        elif (node.requires_grad or node.op is LOST) and not grad_enabled():
             node = rebound(node, requires_grad=False)
         elif node.requires_grad and node.is_leaf:  # such a leaf belongs to one Tensor
             node = apply(ops.COPY, (node,), {})

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from math import prod
 from threading import RLock
 from typing import Any, overload
+from weakref import WeakSet
 
 import numpy as np
 
@@ -45,6 +46,7 @@ MODES = ("", "0", "native", "interp", "replay")  # of TX_COMPILE
 PLAIN = Target("plain", 16)  # for the interpreter, which runs on any machine
 Recorded = Replay | Execution
 _log = logging.getLogger("tinygrad_tx.compiler")
+_ALL: WeakSet[Compiled] = WeakSet()
 
 
 class Compiled:
@@ -60,6 +62,7 @@ class Compiled:
         functools.update_wrapper(self, f, updated=())
         self._f, self._name = f, name_of(f)
         self._lock = RLock()
+        _ALL.add(self)
         self._plans: OrderedDict[Any, list[Recorded]] = OrderedDict()
         self._last: Recorded | None = None
         self._stats = {"trace_s": 0.0, "rewrite_s": 0.0, "compile_s": 0.0}
@@ -74,6 +77,13 @@ class Compiled:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
         return getattr(self._f, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As __getattr__: `training` of a compiled Module is the Module's."""
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._f, name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(args, kwargs, None)
@@ -109,6 +119,8 @@ class Compiled:
                 key = _key(args, kwargs, flat)
                 if key is not None:
                     return self._planned(key, flat, args, kwargs, rounds)
+            if debug.level() >= debug.RETRACES:
+                debug.say(f"{self._name}: runs as it is written: an argument has a history")
         if rounds is not None:
             rounds.left -= 1
         return self._f(*args, **kwargs)
@@ -204,6 +216,16 @@ class Compiled:
             debug.say(message)
 
 
+def _renew() -> None:
+    """In a child process: a lock may have been held by a thread that is not there."""
+    for compiled in _ALL:
+        compiled._lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
 class Method:
     """A compiled method of an object: a Compiled whose first argument is given."""
 
@@ -212,6 +234,15 @@ class Method:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._compiled(self._instance, *args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        """As bound methods: of one function and one object."""
+        if not isinstance(other, Method):
+            return NotImplemented
+        return self._compiled is other._compiled and self._instance is other._instance
+
+    def __hash__(self) -> int:
+        return hash((id(self._compiled), id(self._instance)))
 
     def repeat(self, times: int, until: Tensor, /, *args: Any, **kwargs: Any) -> int:
         """As Compiled.repeat."""

@@ -128,6 +128,7 @@ class Execution(Recording):
         arrays: list[Any] = [None] * len(match.nodes)
         for i in (*self.asked, *match.strangers):
             arrays[i] = match.nodes[i].array
+        self.meet(match)
         shared = self._bind(match, arrays)
         self._once()
         if rounds is not None:

@@ -60,9 +60,7 @@ def key(value: Any, unhashable: Callable[[Any], Any] | None = None) -> Any:
             return (kind, *value)
         return (kind, *[key(item, unhashable) for item in value])
     if isinstance(value, dict):
-        pairs = sorted(value.items(), key=lambda pair: str(pair[0])) if len(value) > 1 else value
-        items = pairs if isinstance(pairs, list) else value.items()
-        return (kind, *[(key(k, unhashable), key(v, unhashable)) for k, v in items])
+        return (kind, *[(key(k, unhashable), key(v, unhashable)) for k, v in value.items()])
     if isinstance(value, frozenset):
         return kind, frozenset(key(item, unhashable) for item in value)
     if isinstance(value, (slice, range)):

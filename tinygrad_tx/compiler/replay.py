@@ -17,7 +17,18 @@ import numpy as np
 from .. import backends, tree
 from ..half import computing
 from ..mistakes import naming
-from ..node import CONST, INPUT, LOST, Graph, Node, Spec, execute, leaf
+from ..node import (
+    CONST,
+    INPUT,
+    LOST,
+    REBOUND,
+    Graph,
+    Node,
+    Spec,
+    execute,
+    grad_enabled,
+    leaf,
+)
 from ..rules import as_promised
 from ..tensor import Tensor
 from .explain import named
@@ -64,7 +75,31 @@ class Recording:
             (numbers[i], i.node, i.node.requires_grad and i.node.is_leaf) for i in traced.changed
         ]
         self._grads = [(numbers[i], grad) for i, grad in traced.grads]
+        ends = [*self.results, *(node for _, node, _ in self.changed)]
+        self._recorded = {n for n in ends if n.requires_grad and not n.is_leaf}
+        self._from_lost: set[int] = set()  # inputs that stand on a lost node
         self._inputs = {handle: numbers[i] for handle, i in traced.by_handle.items()}
+
+    def meet(self, match: Match) -> None:
+        """Look at the inputs that were not there at the last run."""
+        for i in match.strangers:
+            if match.nodes[i].op is LOST:
+                self._from_lost.add(i)
+            elif self._from_lost:
+                self._from_lost.discard(i)
+
+    def _without_history(self) -> set[Node]:
+        """The ends that eager code would have recorded: they depend on what requires a gradient,
+        here or in another compiled function that has given an input."""
+        if not self._from_lost or not grad_enabled():
+            return self._recorded
+        lost = {self.traced.inputs[i].placeholder for i in self._from_lost}
+        ends = [*self.results, *(node for _, node, _ in self.changed)]
+        for node in Graph(ends):
+            floats = not isinstance(node.spec, Spec) or node.dtype.is_floating_point
+            if floats and node.op is not REBOUND and any(src in lost for src in node.srcs):
+                lost.add(node)
+        return self._recorded.union(n for n in ends if n in lost)
 
     def commit(
         self, tensors: list[Tensor], array: Callable[[Node], Any], done: Container[int] = ()
@@ -74,12 +109,18 @@ class Recording:
         tensors: of all inputs. array: the value of a node. done: inputs whose new value already
         stands where the old one was.
         """
-        made = {handle: Tensor(_result(t._node, array)) for handle, t in self.made.items()}
+        lost = self._without_history()
+        made = {
+            handle: Tensor(_held(t._node, array, False, t._node in lost))
+            for handle, t in self.made.items()
+        }
         for i, node, requires_grad in self.changed:
+            tensor = tensors[i]
             if i not in done:
-                tensor = tensors[i]
-                tensor._node = _held(node, array, requires_grad)
+                tensor._node = _held(node, array, requires_grad, node in lost)
                 tensor._node.owner = ref(tensor)
+            elif node in lost:
+                tensor._node.op = LOST
 
         def outside(inside: Any) -> Any:
             """The Tensor that stands outside for one inside; anything else as it is."""
@@ -93,18 +134,13 @@ class Recording:
         return tree.map_leaves(outside, self.traced.results)
 
 
-def _result(node: Node, array: Callable[[Node], Any]) -> Node:
-    """A leaf for a value that the function gives; a gradient may not be asked for through it."""
-    held = _held(node, array, False)
-    if node.requires_grad and not node.is_leaf:
-        held.op = LOST
-    return held
-
-
-def _held(node: Node, array: Callable[[Node], Any], requires_grad: bool) -> Node:
+def _held(node: Node, array: Callable[[Node], Any], requires_grad: bool, lost: bool) -> Node:
     """A leaf for a value. A forward may give a NumPy scalar for a 0-d one."""
     value = backends.get(node.device).asarray(array(node))
-    return leaf(value, node.dtype, node.device, requires_grad=requires_grad)
+    held = leaf(value, node.dtype, node.device, requires_grad=requires_grad)
+    if lost:
+        held.op = LOST
+    return held
 
 
 class Replay(Recording):
@@ -152,6 +188,7 @@ class Replay(Recording):
             values[slot] = value
         for i, slot in self.reads:
             values[slot] = match.nodes[i].array
+        self.meet(match)
         for i in match.strangers:
             self.inputs.remember(i, match.nodes[i])
         if self.proven:

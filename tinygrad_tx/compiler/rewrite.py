@@ -100,13 +100,17 @@ def share(roots: Roots, *, differentiable: bool = False) -> Roots:
             continue
         srcs = tuple(done[src] for src in node.srcs)
         opaque = node.op.kind == "opaque"
-        attrs = id(node.attrs) if opaque else (node.attrs and key_of(node.attrs, itself)) or None
+        attrs = id(node.attrs) if opaque else (node.attrs and _key(node.attrs)) or None
         key = (node.op, srcs, attrs, differentiable and node.requires_grad)
         found = kept.get(key)
         if found is None:
             found = kept[key] = node if srcs == node.srcs else again(node, srcs)
         done[node] = found
     return tuple(done[root] for root in roots)
+
+
+def _key(attrs: Attrs) -> Any:
+    return key_of(dict(sorted(attrs.items())) if len(attrs) > 1 else attrs, itself)
 
 
 def use(op: Op, srcs: tuple[Node, ...], attrs: Attrs, *, like: Node) -> Node:

@@ -16,6 +16,13 @@ from ..backends.kernel import Instr
 from ..dtypes import ALL, DType
 
 _LOOSE = "of float32"  # the value of a cast that nobody has asked for
+# Functions with steps: what rounding changes by little may change them by much.
+_STEPS = frozenset(
+    (
+        *("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "not"),
+        *("sign", "floor", "floor_divide", "remainder"),
+    )
+)
 
 
 class Program:
@@ -211,7 +218,8 @@ def name_of(dtype: np.dtype[Any]) -> str:
 
 def _unary(op: str, x: Symbol, dtype: str | None = None) -> Symbol:
     program = x.program
-    return Symbol(program, program.add(op, (program.widened(x.number),), dtype or name_of(x.dtype)))
+    number = _as_read(program, op, x)
+    return Symbol(program, program.add(op, (number,), dtype or name_of(x.dtype)))
 
 
 def _binary(op: str, a: Any, b: Any, dtype: str | None = None) -> Symbol:
@@ -221,22 +229,21 @@ def _binary(op: str, a: Any, b: Any, dtype: str | None = None) -> Symbol:
     if isinstance(a, Symbol) and isinstance(b, Symbol) and a.dtype != b.dtype:
         common = np.promote_types(a.dtype, b.dtype)
     name = name_of(common)
-    args = (_number(program, a, name), _number(program, b, name))
+    args = (_number(program, a, name, op), _number(program, b, name, op))
     return Symbol(program, program.add(op, args, dtype or name))
 
 
-def _number(program: Program, x: Any, dtype: str) -> int:
+def _as_read(program: Program, op: str, x: Symbol) -> int:
+    """A value as an op computes with it: not rounded to 16 bits, but where that decides."""
+    return program.cast(x.number, name_of(x.dtype)) if op in _STEPS else program.widened(x.number)
+
+
+def _number(program: Program, x: Any, dtype: str, op: str = "") -> int:
     if isinstance(x, Symbol):
-        return program.cast(program.widened(x.number), dtype)
+        return program.cast(_as_read(program, op, x), dtype)
     if not isinstance(x, (bool, int, float, np.generic)):
         raise NoValue(f"a {type(x).__name__} among scalar expressions")
     return program.const(x, dtype)
-
-
-_FLOATING = (
-    *("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos"),
-    *("abs", "sign", "floor", "erf"),
-)
 
 
 class Namespace:

@@ -57,8 +57,8 @@ class _Numbered(_Container[T]):
 
     def insert(self, index: int, member: T) -> None:
         """Put it before the one at index; those behind it are numbered anew."""
-        members = self._numbered()
-        members.insert(index, self._accepted(member))
+        members: list[tuple[str, T]] = list(self._members().items())
+        members.insert(index, ("0", self._accepted(member)))
         self._renumber(members)
 
     def __iter__(self) -> Iterator[T]:
@@ -82,18 +82,16 @@ class _Numbered(_Container[T]):
 
     def __delitem__(self, index: int | slice) -> None:
         """Take it out; those behind it are numbered anew."""
-        members = self._numbered()
+        members = list(self._members().items())
         del members[index]
         self._renumber(members)
 
-    def _numbered(self) -> list[T]:
-        return [member for name, member in self._members().items() if name.isdecimal()]
-
-    def _renumber(self, members: list[T]) -> None:
-        for name in [name for name in self._members() if name.isdecimal()]:
+    def _renumber(self, members: list[tuple[str, T]]) -> None:
+        """Have these members in this order. Numbers become places; names stay."""
+        for name in self._members():
             delattr(self, name)
-        for i, member in enumerate(members):
-            self._set(str(i), member)
+        for i, (name, member) in enumerate(members):
+            self._set(str(i) if name.isdecimal() else name, member)
 
 
 class _Named(_Container[T]):

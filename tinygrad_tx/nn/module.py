@@ -21,6 +21,7 @@ from ..arguments import blame, explain_init
 from ..creation import zeros_like
 from ..dtypes import DType, as_dtype
 from ..errors import DTypeError, UserError
+from ..indexing import leaf_like
 from ..node import guarded, rebound, scope
 from ..spelling import refuse
 from ..tensor import Tensor, no_grad, placed
@@ -63,6 +64,11 @@ def scoped(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P]
     return run
 
 
+def _is_ours(cls: type) -> bool:
+    """Whether a class is this package's: of a user's, no error is put into other words."""
+    return cls.__module__.startswith(f"{__package__.partition('.')[0]}.")
+
+
 class Module:
     """The base of layers and models: derive from it, set Parameters and Modules as attributes, and
     write `forward`. Its constructor need not be called.
@@ -77,7 +83,7 @@ class Module:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls._path = cls.__name__
-        if "__init__" in vars(cls):
+        if "__init__" in vars(cls) and _is_ours(cls):
             explain_init(cls)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -90,7 +96,8 @@ class Module:
             try:
                 return self.forward(*args, **kwargs)
             except Exception as error:
-                blame(error, type(self).__name__, self.forward, args, kwargs)
+                if _is_ours(type(self)):
+                    blame(error, type(self).__name__, self.forward, args, kwargs)
                 raise
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -104,6 +111,11 @@ class Module:
             )
         elif isinstance(value, _PLAIN):
             self._require_found(name, value)
+        elif isinstance(getattr(value, "__wrapped__", None), Module):
+            raise TypeError(
+                f"{type(self).__name__}.{name}: parameters(), eval() and state_dict() do not see "
+                "into a compiled Module: set the Module itself, and compile the whole or its use"
+            )
         if isinstance(value, Module):
             if any(inside is self for inside in value.modules()):
                 raise ValueError(f"{type(self).__name__}.{name}: a module cannot be inside itself")
@@ -359,9 +371,16 @@ def load_state(
     if problems:
         raise UserError(f"{owner}: this state does not fit; {'; '.join(problems)}")
     with no_grad():
-        for name in shared:
-            targets[name].assign(state[name])
+        # All of them first: one may hold a number that its dtype has no room for.
+        values = [_of_dtype(state[name], targets[name]) for name in shared]
+        for name, value in zip(shared, values, strict=True):
+            targets[name].assign(value)
     return IncompatibleKeys(missing, unexpected)
+
+
+def _of_dtype(value: Any, target: Tensor) -> Tensor:
+    given = value if isinstance(value, Tensor) else Tensor(leaf_like(value, target))
+    return given.to(target.dtype)
 
 
 def _numeric(value: Any) -> bool:

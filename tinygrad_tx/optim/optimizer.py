@@ -137,10 +137,14 @@ class Optimizer:
         finite = _squared_norm(grads).isfinite()
         taken, one = finite.to(float64), finite.to(int64)
         remembered = iter(self.moments)
-        for group in self.param_groups:
-            members = [(p, p.grad, next(remembered)) for p in group["params"]]
+        groups = [
+            (group, [(p, p.grad, next(remembered)) for p in group["params"]])
+            for group in self.param_groups
+        ]
+        for group, members in groups:  # before anything is changed
             if guarded(group, "options") is not group.checked:
                 self._check_again(group, members)
+        for group, members in groups:
             lacking = [grad is None for _, grad, _ in members]
             if not all(lacking):
                 scalars = _Scalars(type(self).__name__, self._scalars(group, taken))
