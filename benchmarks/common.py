@@ -1,6 +1,6 @@
 """What the benchmarks share: worker processes, turns, facts about the machine, results, tables.
 
-Called by train_step, decode, compile_time, memory and kernels.
+Called by the programs in this directory.
 """
 
 from __future__ import annotations

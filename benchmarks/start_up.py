@@ -97,7 +97,8 @@ def make(source: Path, target: Path, pairs: int, place: Path) -> tuple[Path, Pat
 
 
 def texts(path: Path) -> Iterator[str]:
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open() as file:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", newline="\n") as file:
         yield from (line.rstrip("\n") for line in file)
 
 
@@ -110,7 +111,7 @@ def started(
     begun = time.time()
     done = subprocess.run(
         [sys.executable, "-c", LAST, *flags],
-        env=os.environ | {"XDG_CACHE_HOME": str(place / "cache"), "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"TX_CACHE_DIR": str(place / "cache"), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

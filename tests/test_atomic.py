@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import tinygrad_tx as tx
-from tinygrad_tx import atomic
+from tinygrad_tx import atomic, locks
 from tinygrad_tx.errors import UserError
 
 
@@ -149,3 +150,22 @@ def test_what_is_no_name(name: str) -> None:
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write .*: File name too long"):
         atomic.write_bytes(tmp_path / ("x" * 300), b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="open files are not removed there")
+def test_a_lock_is_not_taken_from_under_its_next_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody comes in just when the file of the last holder is removed."""
+    path, close, second = tmp_path / ".lock", os.close, ExitStack()
+
+    def closing(handle: int) -> None:
+        monkeypatch.undo()
+        second.enter_context(locks.held(path, "second"))
+        close(handle)
+
+    with locks.held(path, "first"):
+        monkeypatch.setattr(locks.os, "close", closing)
+    with second, pytest.raises(UserError, match=r"third: .* is at work"), locks.held(path, "third"):
+        pass
+    assert not path.exists()

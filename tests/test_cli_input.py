@@ -4,6 +4,7 @@ wrong."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -259,8 +260,8 @@ def test_the_built_in_corpus_has_an_end(capsys: Capture, tmp_path: Path) -> None
 
 def test_searches_that_no_memory_holds() -> None:
     """They are known before training, not after it."""
-    for key in ("beam_size", "max_extra_tokens"):
-        with pytest.raises(UserError, match=f"decode.{key} is .*; it must be .* at most 1048576"):
+    for key, most in (("beam_size", 1024), ("max_extra_tokens", 2**20)):
+        with pytest.raises(UserError, match=f"decode.{key} is .*; it must be .* at most {most}"):
             DecodeConfig(**{key: 2**62})
 
 
@@ -278,3 +279,26 @@ def test_devices_without_end(tmp_path: Path, capsys: Capture) -> None:
     assert "not valid UTF-8" in fails(capsys, "train", "--src", "/dev/urandom", *flags)
     with pytest.raises(UserError, match="/dev/zero, line 1: more than"):
         Spooled("/dev/zero")
+
+
+@pytest.mark.parametrize("prefix", ["", "valid_"])
+def test_flags_replace_the_other_form_in_a_file(tmp_path: Path, prefix: str) -> None:
+    from tinygrad_tx.cli.train import COMMAND, _with_flags
+    from tinygrad_tx.training import config as configs
+
+    files = {name: tmp_path / name for name in ("a.tsv", "src", "tgt")}
+    for path in files.values():
+        path.write_text("one\ttwo\n")
+    parser = argparse.ArgumentParser()
+    COMMAND.arguments(parser)
+    parser.set_defaults(seed=None)
+    settings = tmp_path / "x.toml"
+    settings.write_text(
+        f'preset = "tiny"\n[data]\ncorpus = "files"\ntsv = "{files["a.tsv"]}"\n'
+        + (f'{prefix}tsv = "{files["a.tsv"]}"\n' if prefix else "")
+    )
+    flag = "--" + prefix.replace("_", "-")
+    args = parser.parse_args([f"{flag}src", str(files["src"]), f"{flag}tgt", str(files["tgt"])])
+    data = _with_flags(configs.load(settings), args).data
+    assert getattr(data, f"{prefix}tsv") is None
+    assert getattr(data, f"{prefix}src") == str(files["src"].resolve())

@@ -473,9 +473,9 @@ def test_lost_history_is_no_matter_to_a_functions_own_gradient() -> None:
 def test_settings_of_a_compiled_module_are_the_modules() -> None:
     model = tx.compile(tx.nn.Dropout(0.5))
     model.training = False
-    assert model(tx.ones(50)).sum().item() == 50
+    assert 0 not in model(tx.ones(50)).tolist()
     model.training = True
-    assert model(tx.ones(50)).sum().item() != 50
+    assert 0 in model(tx.ones(50)).tolist()
 
 
 def test_a_compiled_method_is_an_argument_like_a_bound_one() -> None:

@@ -205,6 +205,7 @@ def test_wrong_values(override: str, says: str) -> None:
         (["data.valid_tgt=a"], "data.valid_src and data.valid_tgt go together"),
         (["data.src=a", "data.tgt=b"], "data.corpus is builtin, but files are given"),
         (["data.src=a", "data.tgt=b", "data.tsv=c", "data.corpus=files"], "exclude each other"),
+        (["decode.beam_size=1000000"], "at most 1024"),
         (["data.max_len=9000"], "data.max_tokens is 640, less than one sentence of data.max_len"),
         (["optim.lr=1e-3"], "optim.lr is 0.001, but schedule.name noam knows its own peak"),
         (["schedule.name=cosine"], "optim.lr is none, but schedule.name cosine needs a peak"),

@@ -20,6 +20,7 @@ from training_runs import Watch, small
 from tinygrad_tx.cli import main
 from tinygrad_tx.data import Dataset, Tokenizer, cache
 from tinygrad_tx.data.dataset import _Column
+from tinygrad_tx.data.files import digest
 from tinygrad_tx.errors import UserError
 from tinygrad_tx.training import Config, corpus, train
 from tinygrad_tx.training.examples import Examples, load_examples
@@ -423,3 +424,20 @@ def test_a_line_of_a_gigabyte_is_refused_in_one_line(tmp_path: Path, flags: str)
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"tinygrad-tx: {path}, line 4: more than ")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_cache_that_may_not_be_read_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    cache.trim()
+    assert cache.info().files == cache.clear().files == 0
+
+
+def test_files_are_compared_no_longer_than_they_must(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_bytes(b"x" * (1 << 20))
+    asked: list[int] = []
+    digest(path, lambda: bool(asked.append(1)) or len(asked) > 1)
+    assert len(asked) == 2

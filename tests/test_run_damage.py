@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from training_runs import Watch, outcome, rows, small
 
+import tinygrad_tx as tx
 from tinygrad_tx import serialize
 from tinygrad_tx.cli import main
 from tinygrad_tx.errors import DamagedError, UserError
@@ -125,8 +126,51 @@ def test_a_file_that_is_not_there_is_not_damaged(tmp_path: Path) -> None:
 
 def test_a_run_without_checkpoints_says_that_it_begins_anew(made: Path, run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"has no checkpoint.*has come to step 4: put them back"):
+        go_on(run)
+    assert (run / "metrics.jsonl").read_bytes() == before
+    (run / "metrics.jsonl").unlink()
     assert f"{run} has no checkpoint to go on from: it begins anew" in go_on(run)
     assert outcome(run) == outcome(made)
+
+
+def test_a_run_may_be_called_checkpoints(made: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made, tmp_path / "checkpoints"))
+    assert tx.models.load(run)[1].vocab_size == tx.models.load(made)[1].vocab_size
+    assert tx.models.load(run / "checkpoints" / "step-00000002.safetensors")
+
+
+def test_files_of_others_stay(tmp_path: Path) -> None:
+    strange = [tmp_path / name for name in (".tmpZZ9zZ9", ".notes.0123abcd.tmp")]
+    for path in strange:
+        path.write_text("mine")
+    with pytest.raises(UserError):
+        train(small("data.corpus=files", "data.src=nosuch", "data.tgt=nosuch"), tmp_path)
+    assert all(path.read_text() == "mine" for path in strange)
+    for name in ("metrics.jsonl", "translations.txt", "tokenizer.json", "averaged.safetensors"):
+        other = tmp_path / name.partition(".")[0]
+        other.mkdir()
+        (other / name).write_text("mine")
+        with pytest.raises(UserError, match=rf"holds {name} of a run, but no config.toml"):
+            train(small(*STEPS), other)
+        assert (other / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("key", ["activation", "norm"])
+def test_a_model_whose_settings_are_gone_is_refused(run: Path, key: str) -> None:
+    config = run / "config.toml"
+    kept = [line for line in config.read_text().splitlines() if not line.startswith(f"{key} =")]
+    config.write_text("\n".join(kept))
+    with pytest.raises(UserError, match=rf"model.{key} was .*, and is not set there"):
+        tx.models.load(run)
+
+
+@pytest.mark.parametrize("said", ["[]", "{}", "3", '{"tokenizer": "0"}', '{"model": []}'])
+def test_metadata_of_another_program(run: Path, said: str) -> None:
+    model = run / "model.safetensors"
+    serialize.save(serialize.load(model), model, {"trained_with": said})
+    assert tx.models.load(run)
 
 
 def test_checkpoints_that_cannot_be_listed(

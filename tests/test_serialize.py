@@ -129,3 +129,12 @@ def test_files_of_other_programs(tmp_path: Path) -> None:
     for path in (None, 3, b"x"):
         with pytest.raises(TypeError, match="load: path must be a str or a Path, not a"):
             tx.load(path)  # type: ignore[arg-type]
+
+
+def test_any_path_will_do(tmp_path: Path) -> None:
+    class Place:
+        def __fspath__(self) -> str:
+            return str(tmp_path / "x.safetensors")
+
+    tx.save({"x": tx.ones(2)}, Place())
+    assert tx.load(Place())["x"].tolist() == [1, 1]

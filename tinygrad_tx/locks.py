@@ -58,8 +58,9 @@ def held(path: Path, what: str) -> Iterator[bool]:
         with suppress(OSError):
             path.unlink()
         os.close(handle)
-        with suppress(OSError):  # Windows removes no open files
-            path.unlink()
+        if os.name == "nt":  # where no open file is removed; elsewhere it may be another one by now
+            with suppress(OSError):
+                path.unlink()
 
 
 def _opened(path: Path, what: str) -> tuple[int, bool]:

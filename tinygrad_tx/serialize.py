@@ -85,7 +85,7 @@ def load_with_metadata(
 
 
 def _require_path(name: str, path: object) -> None:
-    if not isinstance(path, (str, Path)):
+    if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{name}: path must be a str or a Path, not a {type(path).__name__}")
 
 

@@ -99,9 +99,11 @@ def _with_flags(config: Config, args: Namespace) -> Config:
     changes = [f"data.{name}={file}" for name, file in given.items() if file]
     if given["src"] or given["tsv"]:
         changes.append("data.corpus=files")
-        # What a configuration file says in the other form is replaced.
-        other = ("src", "tgt") if given["tsv"] else ("tsv",)
-        changes += [f"data.{name}=none" for name in other]
+    for prefix in ("", "valid_"):  # what a configuration file says in the other form is replaced
+        if given[f"{prefix}tsv"]:
+            changes += [f"data.{prefix}{name}=none" for name in ("src", "tgt")]
+        elif given[f"{prefix}src"]:
+            changes.append(f"data.{prefix}tsv=none")
     if args.epochs is not None:
         changes += [f"train.max_epochs={args.epochs}", "train.max_steps=none"]
     if args.max_steps is not None:
@@ -116,7 +118,7 @@ def _with_flags(config: Config, args: Namespace) -> Config:
 def _absolute(file: str | None) -> str | None:
     try:
         # The name of a pipe, resolved, is none that can be opened.
-        special = file is not None and Path(file).exists() and not Path(file).is_file()
+        special = file is not None and not Path(file).is_file()
         return file and str(Path(file).absolute() if special else Path(file).resolve())
     except (OSError, RuntimeError):  # links in a circle, which reading will say
         return file and str(Path(file).absolute())

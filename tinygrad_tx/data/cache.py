@@ -70,9 +70,9 @@ def load(name: str) -> Entry | None:
     try:
         with path.open("rb") as file:
             found = _read(file)
-    except FileNotFoundError:
+    except OSError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         _log.warning("%s is damaged and made again: %s", path, error)
         with suppress(OSError):
             path.unlink()
@@ -252,7 +252,9 @@ def _aligned(place: int) -> int:
 def _entries(place: Path | None) -> Sequence[tuple[float, int, Path]]:
     """(time of last use, bytes, path) of each file that is ours."""
     found = []
-    files = place.iterdir() if place is not None and place.is_dir() else ()
+    files: list[Path] = []
+    with suppress(OSError):  # it is not there, or not for us to read
+        files = list(place.iterdir()) if place is not None else []
     for path in (f for f in files if _FILE.fullmatch(f.name)):
         with suppress(OSError):  # another process has just removed it
             status = path.stat()

@@ -20,7 +20,7 @@ import io
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -135,11 +135,12 @@ def check_length(name: str, number: int, line: str) -> str:
     return line
 
 
-def digest(path: Source) -> str:
-    """A number, in hexadecimal, that differs where the bytes of two files do."""
+def digest(path: Source, stop: Callable[[], bool] = lambda: False) -> str:
+    """A number, in hexadecimal, that differs where the bytes of two files do. stop: whether it is
+    not wanted any more."""
     found = hashlib.sha256()
     with _errors_named(str(path)), _raw(path) as file:
-        while block := file.read(_BLOCK):
+        while not stop() and (block := file.read(_BLOCK)):
             found.update(block)
     return found.hexdigest()
 

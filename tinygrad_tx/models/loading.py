@@ -57,7 +57,7 @@ def directory_of(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"there is no {path}")
     found = path if path.is_dir() else path.parent
-    if found.absolute().name == CHECKPOINTS:
+    if found.absolute().name == CHECKPOINTS and not (found / CONFIG).is_file():
         found = found.absolute().parent
     if not (found / CONFIG).is_file():
         raise UserError(f"{path} holds no model: there is no {found / CONFIG}")
@@ -87,7 +87,10 @@ def require_belongings(
     files of the first format do not speak of them."""
     try:
         then = json.loads(metadata[_BELONGINGS])
-    except (KeyError, ValueError):  # or they are of another program
+    except (KeyError, ValueError):
+        return
+    known = isinstance(then, dict) and isinstance(then.get("model"), dict) and "tokenizer" in then
+    if not known:  # they are of another program
         return
     now = json.loads(belongings(root, section)[_BELONGINGS])
     if then["tokenizer"] != now["tokenizer"]:
@@ -96,7 +99,12 @@ def require_belongings(
             "replaced"
         )
     for key, value in then["model"].items():
-        if now["model"].get(key, value) != value:
+        if key not in section:
+            raise UserError(
+                f"{file} is not of the model in {root / CONFIG}: model.{key} was {value}, and is "
+                "not set there"
+            )
+        if now["model"][key] != value:
             raise UserError(
                 f"{file} is not of the model in {root / CONFIG}: model.{key} was {value}, and is "
                 f"{section[key]} there"

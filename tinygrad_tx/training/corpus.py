@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 
 from tinygrad_tx.data import cache, grammar
@@ -185,8 +187,13 @@ class _Files:
 
     def digests(self) -> list[str]:
         """What differs when the content of a file does."""
+        stop = Event()
         with ThreadPoolExecutor() as threads:
-            return list(threads.map(digest, self.sources))
+            try:
+                return list(threads.map(partial(digest, stop=stop.is_set), self.sources))
+            except BaseException:  # Ctrl-C: the threads would read on to the end
+                stop.set()
+                raise
 
     def stamp(self) -> list[tuple[int, int, int]]:
         """What differs when a file has been changed."""

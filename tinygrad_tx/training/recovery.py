@@ -16,6 +16,7 @@ from tinygrad_tx.data import Batches
 from tinygrad_tx.errors import DamagedError, UserError
 from tinygrad_tx.models.loading import require_belongings, weights
 from tinygrad_tx.training import checkpoint
+from tinygrad_tx.training.metrics import read
 from tinygrad_tx.training.run import RunDirectory, difference
 from tinygrad_tx.training.sections import Config
 
@@ -32,7 +33,8 @@ def restore_newest(
     """Put back the newest checkpoint that is whole, or leave everything as at step 0 if the run has
     none yet. Damaged ones are renamed, for them not to be counted, and `say` is told.
 
-    UserError if all are damaged, or if the newest whole one does not belong to the other files.
+    UserError if all are damaged or gone, or if the newest whole one does not belong to the other
+    files.
     """
     damaged: dict[Path, str] = {}
     for path in reversed(run.checkpoints()):
@@ -49,6 +51,12 @@ def restore_newest(
         raise UserError(
             f"none of the {len(damaged)} checkpoints in {run.root} can be gone on from: "
             f"{next(iter(damaged.values()))}; begin another run"
+        )
+    done = max((row["step"] for row in read(run.metrics)), default=0)
+    if done >= config.train.checkpoint_every:
+        raise UserError(
+            f"{run.root} has no checkpoint to go on from, though it has come to step {done}: put "
+            f"them back, or begin another run; without {run.metrics.name} this one begins anew"
         )
     say(f"{run.root} has no checkpoint to go on from: it begins anew")
     return checkpoint.State()

@@ -112,8 +112,9 @@ class RunDirectory:
             raise UserError(f"cannot make the directory {self.root}: {error.strerror}") from error
         try:
             with locks.held(self.root / ".lock", f"cannot use {self.root}") as kept:
-                for directory in (self.root, self.root / CHECKPOINTS):
-                    atomic.remove_leftovers(directory)
+                if self.config_file.exists():  # else it is no run's, or not yet
+                    for directory in (self.root, self.root / CHECKPOINTS):
+                        atomic.remove_leftovers(directory)
                 yield kept
         finally:
             for path in made:
@@ -127,7 +128,8 @@ class RunDirectory:
                 f"{self.root} holds a run already: go on with it by --resume, or choose another "
                 "--out"
             )
-        for path in (*self.checkpoints()[-1:], self.model):
+        left = (self.model, self.averaged, self.metrics, self.tokenizer, self.translations)
+        for path in (*self.checkpoints()[-1:], *left):
             if path.exists():
                 raise UserError(
                     f"{self.root} holds {path.relative_to(self.root)} of a run, but no "

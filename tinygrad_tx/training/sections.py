@@ -28,6 +28,7 @@ class Rule:
 
 Count = Annotated[int, Rule("at least 1", lambda v: v >= 1)]
 Size = Annotated[int, Rule(f"at least 1 and at most {2**20}", lambda v: 1 <= v <= 2**20)]
+Beam = Annotated[int, Rule("at least 1 and at most 1024", lambda v: 1 <= v <= 1024)]
 CountOrOff = Annotated[int, Rule("at least 0", lambda v: v >= 0)]
 SizeOrOff = Annotated[int, Rule(f"at least 0 and at most {2**20}", lambda v: 0 <= v <= 2**20)]
 Positive = Annotated[float, Rule("above 0", lambda v: 0 < v < math.inf)]
@@ -253,7 +254,7 @@ class TrainConfig(Section):
 class DecodeConfig(Section):
     """How `translate` and the final evaluation search, unless told otherwise."""
 
-    beam_size: Size = 1
+    beam_size: Beam = 1
     length_penalty: PositiveOrOff = 0.0
     max_extra_tokens: SizeOrOff = 50  # beyond the source's length
     batch_size: Count = 32  # sentences

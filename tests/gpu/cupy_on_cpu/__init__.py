@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-CACHE = Path(os.environ.get("CPU_CUDA_CACHE", Path.home() / ".cache" / "cupy_on_cpu"))
+CACHE = Path(os.environ.get("CPU_CUDA_CACHE") or Path.home() / ".cache" / "cupy_on_cpu")
 _ATTRIBUTE = r"(?:__launch_bounds__\s*\([^)]*\)\s*)?"
 _KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+{_ATTRIBUTE}void\s+{_ATTRIBUTE}(\w+)\s*\(')
 _DYNAMIC = re.compile(
