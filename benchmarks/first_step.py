@@ -29,7 +29,13 @@ import tinygrad_tx as tx
 from benchmarks.ours import Training
 from benchmarks.works import WORKS
 from tinygrad_tx.backends.native import library
-from tinygrad_tx.compiler import compiled, plan
+from tinygrad_tx.compiler import compiled
+
+try:  # a checkout in which the stages are a list
+    from tinygrad_tx.compiler import pipeline
+except ImportError:
+    pipeline = None
+    from tinygrad_tx.compiler import plan
 
 spent = dict.fromkeys(("trace", "rewrite", "plan", "code"), 0.0)
 
@@ -45,8 +51,22 @@ def timed(module, name, phase):
 
 timed(compiled, "trace", "trace")
 timed(compiled, "_plan", "plan")
-timed(plan, "rewritten", "rewrite")
-timed(plan, "lower", "rewrite")
+if pipeline is None:
+    timed(plan, "rewritten", "rewrite")
+    timed(plan, "lower", "rewrite")
+else:
+    def of_rewriting(stage):
+        def run(*args):
+            start = time.process_time()
+            try:
+                return stage(*args)
+            finally:
+                spent["rewrite"] += time.process_time() - start
+        return run
+    pipeline.STAGES = tuple(
+        (name, of_rewriting(stage) if name in pipeline.REWRITING else stage)
+        for name, stage in pipeline.STAGES
+    )
 timed(library, "functions", "code")
 work = WORKS[sys.argv[1]]
 step, batch, found = Training(work, work.dropout, True), next(work.batches()), {}

@@ -9,8 +9,8 @@ import numpy as np
 
 import tinygrad_tx as tx
 from tinygrad_tx import backends
-from tinygrad_tx.compiler.passes import PASSES
-from tinygrad_tx.compiler.trace import Traced, trace
+from tinygrad_tx.compiler.capture.trace import Traced, trace
+from tinygrad_tx.compiler.pipeline import PASSES
 from tinygrad_tx.node import CONST, INPUT, Graph, Node, execute
 
 Roots = tuple[Node, ...]

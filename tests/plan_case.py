@@ -11,10 +11,9 @@ import numpy as np
 import tinygrad_tx as tx
 from tinygrad_tx.backends.kernel import Kernel
 from tinygrad_tx.backends.native.target import Target
-from tinygrad_tx.compiler.execute import Execution
-from tinygrad_tx.compiler.plan import Launch, Plan
-from tinygrad_tx.compiler.trace import trace
-from tinygrad_tx.compiler.views import Call, View
+from tinygrad_tx.compiler.capture.trace import trace
+from tinygrad_tx.compiler.run.execution import Execution
+from tinygrad_tx.compiler.schedule.records import Call, Launch, Plan, View
 
 TARGET = Target("avx512", 64)  # one for every machine: tiles decide what rides on a product
 Shape = tuple[int, ...]

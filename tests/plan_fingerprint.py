@@ -21,11 +21,10 @@ from typing import Any
 from tinygrad_tx.backends.describe import describe
 from tinygrad_tx.backends.native.target import Target
 from tinygrad_tx.compiler import compiled
-from tinygrad_tx.compiler.execute import Execution
-from tinygrad_tx.compiler.plan import Launch, Plan
-from tinygrad_tx.compiler.replay import Replay
-from tinygrad_tx.compiler.trace import Traced
-from tinygrad_tx.compiler.views import Buffer, Call
+from tinygrad_tx.compiler.capture.trace import Traced
+from tinygrad_tx.compiler.run.execution import Execution
+from tinygrad_tx.compiler.run.replay import Replay
+from tinygrad_tx.compiler.schedule.records import Buffer, Call, Plan
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for benchmarks/
 
@@ -98,7 +97,7 @@ def listing(name: str, *, full: bool = False) -> str:
 
 def _lines(plan: Plan, full: bool) -> Iterator[str]:
     names = _Names(plan)
-    launches = [(w, launch) for w, wave in enumerate(_waves(plan)) for launch in wave]
+    launches = [(w, launch) for w, wave in enumerate(plan.waves()) for launch in wave]
     lines = []
     for wave, launch in launches:
         what = "\n".join(describe(call.kernel) for call in launch.calls)
@@ -108,7 +107,7 @@ def _lines(plan: Plan, full: bool) -> Iterator[str]:
             lines.append(f"wave {wave}: {kinds}\n{what}\n{arguments}")
         else:
             lines.append(f"{wave:3} {kinds:28} {_digest(what)} {_digest(arguments)}")
-    kept = ["prepacked " + names.arguments(call) for call in plan.kept]
+    kept = ["prepacked " + names.arguments(call) for call in plan.prepacked]
     ends = [
         f"{names.name(view.buffer)} {view.shape} {view.strides} {view.offset}"
         for view in plan.places.values()
@@ -130,7 +129,7 @@ class _Names:
     def role(self, buffer: Buffer) -> str:
         if buffer in self._plan.aliases:
             return "state"
-        return "prepacked" if buffer.kind == "kept" else buffer.kind
+        return buffer.kind
 
     def name(self, buffer: Buffer) -> str:
         buffer = self._plan.aliases.get(buffer, buffer)
@@ -147,11 +146,6 @@ class _Names:
             f"{self.name(b)}: {b.size} {b.dtype}" + (f" at {place[b]}" if b in place else "")
             for b in list(self._numbers)
         ]
-
-
-def _waves(plan: Plan) -> Iterator[list[Launch]]:
-    for step in plan.steps:
-        yield from [[step]] if isinstance(step, Launch) else step
 
 
 def _digest(text: str) -> str:

@@ -20,7 +20,9 @@ from random_steps import STEPS
 
 import tinygrad_tx as tx
 from tinygrad_tx import random
-from tinygrad_tx.compiler import fuse, groups, segment
+from tinygrad_tx.compiler.fuse import fuser as fuse
+from tinygrad_tx.compiler.fuse import group as groups
+from tinygrad_tx.compiler.run import segment
 from tinygrad_tx.tree import leaves
 
 MOST = 1000  # elements of a value

@@ -10,7 +10,7 @@ import pytest
 
 import tinygrad_tx as tx
 from tinygrad_tx.backends import interpreter, interpreter_math
-from tinygrad_tx.compiler.check import CheckError
+from tinygrad_tx.compiler.inspect.check import CheckError
 
 F = tx.nn.functional
 

@@ -8,7 +8,8 @@ import pytest
 
 import tinygrad_tx as tx
 from tinygrad_tx import nn
-from tinygrad_tx.compiler import debug, explain
+from tinygrad_tx.compiler.inspect import debug, explain
+from tinygrad_tx.compiler.pipeline import STAGES
 from tinygrad_tx.errors import UserError
 
 F = nn.functional
@@ -105,8 +106,10 @@ def test_stats() -> None:
     step = compiled(3)
     stats = step.stats()
     assert set(stats) == {
-        *("trace_s", "rewrite_s", "compile_s", "kernels", "peak_bytes", "cache_hits", "retraces")
+        *("trace_s", "rewrite_s", "compile_s", "kernels", "peak_bytes", "cache_hits", "retraces"),
+        "stages",
     }
+    assert list(stats["stages"]) == list(dict(STAGES)) and min(stats["stages"].values()) > 0
     assert (stats["cache_hits"], stats["retraces"]) == (2, 0)
     assert min(stats["trace_s"], stats["rewrite_s"], stats["compile_s"]) > 0
     step(tx.ones(2, 8, 16))
@@ -140,13 +143,17 @@ def test_each_level_tells_more(
     marks = [
         "work: traced again: ",
         "work: run 1, ",
-        "work: after simplify:\n  %0 = ",
+        "work: after fuse:\n  0: rows ",
         "define void @kernel(",
     ]
     for level, text in enumerate(texts):
         assert [mark in text for mark in marks] == [level > i for i in range(4)]
     assert texts[2].count("GB/s") >= 3 and "work: run 2, " in texts[2]
     assert "work: not fused:" in texts[3] and "work: not fused:" not in texts[2]
+    for name, _ in STAGES:
+        assert f"work: after {name}:" in texts[3]
+    assert "work: after chunk the loss: (unchanged)\n" in texts[3]
+    assert "work: after memory:\n  arena of " in texts[3]
     assert "exp(%" in texts[3] and "test_explain.py:" in texts[3]
     assert "for each row:" in texts[4]
 

@@ -12,8 +12,8 @@ from graph_case import checked, evaluated, names, recorded, tensors, through
 
 import tinygrad_tx as tx
 import tinygrad_tx.nn.functional as F  # noqa: N812
-from tinygrad_tx.compiler.lift import lift
-from tinygrad_tx.compiler.passes import PASSES
+from tinygrad_tx.compiler.pipeline import PASSES
+from tinygrad_tx.compiler.rewrite.lift.idioms import lift
 from tinygrad_tx.node import Graph
 
 RNG = np.random.default_rng(0)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import tinygrad_tx as tx
 from tinygrad_tx import ops
-from tinygrad_tx.compiler.lower import lower
-from tinygrad_tx.compiler.passes import PASSES
+from tinygrad_tx.compiler.lower.lower import lower
+from tinygrad_tx.compiler.pipeline import PASSES
 from tinygrad_tx.nn import functional as F  # noqa: N812
 from tinygrad_tx.node import Graph
 

@@ -7,7 +7,7 @@ import pytest
 
 import tinygrad_tx as tx
 from tinygrad_tx.backends.kernel import Matmul
-from tinygrad_tx.compiler import panels
+from tinygrad_tx.compiler.schedule import chunked_loss as panels
 from tinygrad_tx.nn import functional as F  # noqa: N812
 
 ROWS, CLASSES, WIDTH = 600, 304, 24

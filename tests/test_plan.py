@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,7 @@ from plan_case import calls, floats, kinds, places, plan, waves
 from random_graphs import PROGRAMS, SMALL, Machine, Program, kept, sizes
 
 import tinygrad_tx as tx
-from tinygrad_tx.compiler.plan import Plan
-from tinygrad_tx.compiler.views import Buffer, Call, View, itemsize
+from tinygrad_tx.compiler.schedule.records import Buffer, Call, Plan, View, itemsize
 
 
 class Memory:
@@ -29,7 +30,7 @@ class Memory:
             self.starts[new] = self.starts[old]
         self.tags = np.full(end, -1)
         for buffer in plan.buffers:
-            if buffer.kind in ("input", "constant", "kept"):
+            if buffer.kind in ("input", "constant", "prepacked"):
                 self.write(View(buffer, (buffer.size,), (1,)))
 
     def elements(self, view: View) -> np.ndarray:
@@ -181,8 +182,8 @@ def test_broken_plans_are_noticed(broken: str) -> None:
     if broken == "order":
         (segment,) = found.steps
         assert isinstance(segment, list)
-        segment.reverse()
+        found = replace(found, steps=(segment[::-1],))
     else:
-        found.offsets = dict.fromkeys(found.offsets, 0)
+        found = replace(found, offsets=dict.fromkeys(found.offsets, 0))
     with pytest.raises(AssertionError):
         replay(found)

@@ -15,10 +15,10 @@ from plan_case import TARGET, calls, floats, kinds, plan, waves
 
 import tinygrad_tx as tx
 from tinygrad_tx.backends.kernel import Rows
-from tinygrad_tx.compiler.execute import Execution
-from tinygrad_tx.compiler.garbage import REST
-from tinygrad_tx.compiler.memory import _Gaps
-from tinygrad_tx.compiler.trace import trace
+from tinygrad_tx.compiler.capture.trace import trace
+from tinygrad_tx.compiler.run.execution import Execution
+from tinygrad_tx.compiler.run.garbage import REST
+from tinygrad_tx.compiler.schedule.memory import _Gaps
 from tinygrad_tx.models import Transformer, TransformerConfig
 
 

@@ -12,9 +12,9 @@ from graph_case import checked, evaluated, names, recorded, tensors, through
 
 import tinygrad_tx as tx
 from tinygrad_tx import ops
-from tinygrad_tx.compiler.passes import PASSES
-from tinygrad_tx.compiler.rewrite import about, rewrite, share, use
-from tinygrad_tx.compiler.simplify import simplify
+from tinygrad_tx.compiler.pipeline import PASSES
+from tinygrad_tx.compiler.rewrite.engine import about, rewrite, share, use
+from tinygrad_tx.compiler.rewrite.simplify import simplify
 from tinygrad_tx.node import CONST, INPUT, REBOUND, Graph, Node
 
 RNG = np.random.default_rng(3)

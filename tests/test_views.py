@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_case import Shape, places
 
-from tinygrad_tx.compiler.views import Buffer, View, collapse, dense, reshaped, same_places, whole
+from tinygrad_tx.compiler.schedule.layout import collapse, dense, reshaped, same_places
+from tinygrad_tx.compiler.schedule.records import Buffer, View, whole
 
 SHAPES = st.lists(st.integers(1, 4), max_size=4).map(tuple)
 quick = settings(max_examples=150, deadline=None, derandomize=True, database=None)

@@ -238,7 +238,7 @@ class Graph:
 
 
 class Trace:
-    """What happens instead of computing while a function is traced; see compiler/trace.py.
+    """What happens instead of computing while a function is traced; see compiler/capture/trace.py.
 
     A Tensor's node and gradient are asked of the trace, so nothing outside of it changes before
     the trace is done.

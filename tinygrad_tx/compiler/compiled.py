@@ -31,15 +31,15 @@ from ..creation import get_default_device
 from ..errors import TraceError, UserError
 from ..node import Graph, Node, Spec, current_trace, grad_enabled
 from ..tensor import Tensor
-from . import debug
-from .arena import ARENA
-from .callables import check_callable, name_of
-from .execute import Execution
-from .garbage import REST
-from .inputs import Match, difference
+from .capture.callables import check_callable, name_of
+from .capture.guards import Match, difference
+from .capture.trace import Signature, Traced, trace
+from .inspect import debug
 from .keys import key as key_of
-from .replay import Replay, Rounds
-from .trace import Signature, Traced, trace
+from .run.arena import ARENA
+from .run.execution import Execution
+from .run.garbage import REST
+from .run.replay import Replay, Rounds
 
 MAX_PLANS = 64
 MODES = ("", "0", "native", "interp", "replay")  # of TX_COMPILE
@@ -66,6 +66,7 @@ class Compiled:
         self._plans: OrderedDict[Any, list[Recorded]] = OrderedDict()
         self._last: Recorded | None = None
         self._stats = {"trace_s": 0.0, "rewrite_s": 0.0, "compile_s": 0.0}
+        self._stages: dict[str, float] = {}
         self._hits = self._traces = 0
 
     def __get__(self, instance: Any, owner: type) -> Any:
@@ -152,11 +153,13 @@ class Compiled:
         return f"{self._name}: {self._plan().explain(source)}"
 
     def stats(self) -> dict[str, Any]:
-        """trace_s, rewrite_s, compile_s (seconds in all), kernels and peak_bytes (of the plan that
-        ran last), cache_hits (calls without a trace), retraces (traces after the first)."""
+        """trace_s, rewrite_s, compile_s (seconds in all), stages (seconds of each stage of
+        pipeline.py), kernels and peak_bytes (of the plan that ran last), cache_hits (calls without
+        a trace), retraces (traces after the first)."""
         plan = self._last
         return {
             **self._stats,
+            "stages": dict(self._stages),
             "kernels": plan.kernels() if plan else 0,
             "peak_bytes": plan.peak_bytes() if plan else 0,
             "cache_hits": self._hits,
@@ -191,6 +194,8 @@ class Compiled:
         self._stats["trace_s"] += middle - start
         self._stats["rewrite_s"] += plan.rewrite_seconds
         self._stats["compile_s"] += time.perf_counter() - middle - plan.rewrite_seconds
+        for name, seconds in plan.stages.items():
+            self._stages[name] = self._stages.get(name, 0.0) + seconds
         self._traces += 1
         self._plans.setdefault(key, []).insert(0, plan)
         self._plans.move_to_end(key)

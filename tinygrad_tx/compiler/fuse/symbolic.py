@@ -1,0 +1,300 @@
+"""The scalar-expression builder: what a map op's forward sees as `xp` when a kernel is made of it.
+
+In: an op's forward, called with symbols instead of arrays. Out: instructions (backends/kernel.py)
+appended to a program, each distinct one once. So one line of an op record runs on NumPy, on CuPy
+and as machine code.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ...backends.kernel import Instr
+from ...dtypes import ALL, DType
+
+_LOOSE = "of float32"  # the value of a cast that nobody has asked for
+# Functions with steps: what rounding changes by little may change them by much.
+_STEPS = frozenset(
+    (
+        *("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "not"),
+        *("sign", "floor", "floor_divide", "remainder"),
+    )
+)
+
+
+class Program:
+    """The instructions of one kernel, in order; equal ones are shared."""
+
+    def __init__(self) -> None:
+        self.instrs: list[Instr] = []
+        self._number: dict[Any, int] = {}
+
+    def add(self, op: str, args: tuple[int, ...], dtype: str, value: Any = None) -> int:
+        key = (
+            op,
+            args,
+            dtype,
+            type(value),
+            repr(value),
+        )  # 0.0 and -0.0 are equal, but not the same
+        if key not in self._number:
+            self._number[key] = len(self.instrs)
+            self.instrs.append(Instr(op, args, dtype, value))
+        return self._number[key]
+
+    def forget(self, count: int) -> None:
+        """Take away all instructions but the first `count`."""
+        while len(self.instrs) > count:
+            self.instrs.pop()
+            self._number.popitem()  # that of the same instruction: both grow together
+
+    def const(self, value: Any, dtype: str) -> int:
+        if ALL[dtype].is_half:
+            return self.narrowed(self.const(float(ALL[dtype].scalar(value)), "float32"), dtype)
+        value = ALL[dtype].scalar(value).item()
+        if value == 0 and str(value)[0] == "-":  # -0.0 equals 0.0: as a kernel's key it must not
+            return self.add("neg", (self.const(0.0, dtype),), dtype)
+        return self.add("const", (), dtype, value)
+
+    def cast(self, number: int, dtype: str) -> int:
+        if self.instrs[number].dtype == dtype:
+            return number
+        return self.add("cast", (number,), dtype)
+
+    def widened(self, number: int) -> int:
+        """A value as it is computed with: 16 bits as float32. What an op has made in float32 is
+        rounded where it is stored or cast, and not before the next op."""
+        instr = self.instrs[number]
+        if not ALL[instr.dtype].is_half:
+            return number
+        return instr.args[0] if instr.value == _LOOSE else self.cast(number, "float32")
+
+    def narrowed(self, number: int, dtype: str) -> int:
+        """An op's result as a value of its dtype; `widened` gives it back unrounded."""
+        instr = self.instrs[number]
+        if instr.op == "cast" and self.instrs[instr.args[0]].dtype == dtype:
+            return instr.args[0]  # it was of this dtype, and nothing has been done with it
+        return self.add("cast", (self.cast(number, "float32"),), dtype, _LOOSE)
+
+    @staticmethod
+    def refuses(
+        forward: Any, dtypes: tuple[str, ...], attrs: dict[str, Any], promised: str | None = None
+    ) -> str:
+        """Why a map op's forward cannot be made of instructions; empty where it can. promised: what
+        it must give by itself, where it is not trusted to give what is meant."""
+        trial = Program()
+        inputs = [trial.add("load", (), dtype, i) for i, dtype in enumerate(dtypes)]
+        try:
+            made = trial._called(forward, inputs, attrs)
+            if promised is not None:
+                wanted = "float32" if ALL[promised].is_half else promised
+                if not isinstance(made, Symbol) or name_of(made.dtype) != wanted:
+                    return f"it does not make {promised}, which its rule promises"
+        except NoValue as reason:
+            return str(reason)
+        return ""
+
+    def map(self, forward: Any, inputs: list[int], dtype: str, attrs: dict[str, Any]) -> int:
+        """Call a map op's forward on the instructions `inputs`; the number of the result."""
+        out = self._called(forward, inputs, attrs)
+        if not isinstance(out, Symbol):  # a forward may give a constant
+            return self.const(out, dtype)
+        if ALL[dtype].is_half and self.instrs[out.number].dtype != dtype:
+            return self.narrowed(out.number, dtype)
+        return self.cast(out.number, dtype)
+
+    def _called(self, forward: Any, inputs: list[int], attrs: dict[str, Any]) -> Any:
+        """What a forward makes of Symbols: one, or a number."""
+        symbols = [Symbol(self, n) for n in inputs]
+        try:
+            out = forward(Namespace(self), *symbols, **attrs)
+        except NoValue:
+            raise
+        except Exception as error:  # whatever a forward does with what is no array
+            raise NoValue(f"{type(error).__name__}: {error}") from error
+        if not isinstance(out, (Symbol, bool, int, float, np.generic)):
+            raise NoValue(f"a {type(out).__name__} among scalar expressions")
+        return out
+
+
+class Symbol:
+    """An instruction's value, with the operators that a forward uses. One of 16 bits is seen, and
+    computed with, as float32."""
+
+    def __init__(self, program: Program, number: int) -> None:
+        self.program, self.number = program, number
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype = ALL[self.program.instrs[self.number].dtype]
+        return np.dtype(np.float32) if dtype.is_half else dtype.np
+
+    def __add__(self, other: Any) -> Symbol:
+        return _binary("add", self, other)
+
+    def __radd__(self, other: Any) -> Symbol:
+        return _binary("add", other, self)
+
+    def __sub__(self, other: Any) -> Symbol:
+        return _binary("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Symbol:
+        return _binary("sub", other, self)
+
+    def __mul__(self, other: Any) -> Symbol:
+        return _binary("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Symbol:
+        return _binary("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Symbol:
+        return _binary("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Symbol:
+        return _binary("div", other, self)
+
+    def __pow__(self, other: Any) -> Symbol:
+        return _binary("pow", self, other)
+
+    def __neg__(self) -> Symbol:
+        return _unary("neg", self)
+
+    def __abs__(self) -> Symbol:
+        return _unary("abs", self)
+
+    def __lt__(self, other: Any) -> Symbol:
+        return _binary("lt", self, other, "bool")
+
+    def __le__(self, other: Any) -> Symbol:
+        return _binary("le", self, other, "bool")
+
+    def __gt__(self, other: Any) -> Symbol:
+        return _binary("gt", self, other, "bool")
+
+    def __ge__(self, other: Any) -> Symbol:
+        return _binary("ge", self, other, "bool")
+
+    def __eq__(self, other: Any) -> Symbol:  # type: ignore[override]
+        return _binary("eq", self, other, "bool")
+
+    def __ne__(self, other: Any) -> Symbol:  # type: ignore[override]
+        return _binary("ne", self, other, "bool")
+
+    def __and__(self, other: Any) -> Symbol:
+        return _binary("and", self, other)
+
+    def __or__(self, other: Any) -> Symbol:
+        return _binary("or", self, other)
+
+    def __invert__(self) -> Symbol:
+        return _unary("not", self)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _in_place(self, other: Any) -> Any:
+        """NumPy changes the array, under all of its names, and refuses to change an input; here
+        Python would make another value of one name."""
+        raise NoValue("a forward writes in place")
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = _in_place
+    __ipow__ = __iand__ = __ior__ = __ixor__ = _in_place
+
+    def __bool__(self) -> bool:
+        raise NoValue("a forward asks for the truth of an element")
+
+
+class NoValue(Exception):  # noqa: N818 - no error: a reason to call the forward as it is
+    """A forward did something that has no scalar expression: it is called as it is, opaquely."""
+
+
+@cache
+def name_of(dtype: np.dtype[Any]) -> str:
+    """dtype.name, which NumPy makes anew each time."""
+    return dtype.name
+
+
+def _unary(op: str, x: Symbol, dtype: str | None = None) -> Symbol:
+    program = x.program
+    number = _as_read(program, op, x)
+    return Symbol(program, program.add(op, (number,), dtype or name_of(x.dtype)))
+
+
+def _binary(op: str, a: Any, b: Any, dtype: str | None = None) -> Symbol:
+    """Two operands of one dtype: a Python number takes that of the other."""
+    known = a if isinstance(a, Symbol) else b
+    program, common = known.program, known.dtype
+    if isinstance(a, Symbol) and isinstance(b, Symbol) and a.dtype != b.dtype:
+        common = np.promote_types(a.dtype, b.dtype)
+    name = name_of(common)
+    args = (_number(program, a, name, op), _number(program, b, name, op))
+    return Symbol(program, program.add(op, args, dtype or name))
+
+
+def _as_read(program: Program, op: str, x: Symbol) -> int:
+    """A value as an op computes with it: not rounded to 16 bits, but where that decides."""
+    return program.cast(x.number, name_of(x.dtype)) if op in _STEPS else program.widened(x.number)
+
+
+def _number(program: Program, x: Any, dtype: str, op: str = "") -> int:
+    if isinstance(x, Symbol):
+        return program.cast(_as_read(program, op, x), dtype)
+    if not isinstance(x, (bool, int, float, np.generic)):
+        raise NoValue(f"a {type(x).__name__} among scalar expressions")
+    return program.const(x, dtype)
+
+
+class Namespace:
+    """The functions of a backend, on Symbols."""
+
+    exp, log, log1p, expm1, sqrt, tanh, sin, cos, abs, sign, floor, erf = (
+        staticmethod(lambda x, op=op: _unary(op, x))
+        for op in [
+            "exp",
+            "log",
+            "log1p",
+            "expm1",
+            "sqrt",
+            "tanh",
+            "sin",
+            "cos",
+            "abs",
+            "sign",
+            "floor",
+            "erf",
+        ]
+    )
+    isnan, isinf, isfinite, logical_not = (
+        staticmethod(lambda x, op=op: _unary(op, x, "bool"))
+        for op in ["isnan", "isinf", "isfinite", "not"]
+    )
+    minimum, maximum, power, floor_divide, remainder, logical_and, logical_or, logical_xor = (
+        staticmethod(lambda a, b, op=op: _binary(op, a, b))
+        for op in ["minimum", "maximum", "pow", "floor_divide", "remainder", "and", "or", "xor"]
+    )
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def __getattr__(self, name: str) -> Any:
+        raise NoValue(f"xp.{name} has no scalar expression")
+
+    def where(self, condition: Symbol, a: Any, b: Any) -> Symbol:
+        symbols = [x for x in (a, b) if isinstance(x, Symbol)]
+        common = symbols[0].dtype if symbols else np.dtype(np.float32)
+        for x in symbols[1:]:
+            common = np.promote_types(common, x.dtype)
+        program = self._program
+        args = (condition.number, *(_number(program, x, common.name) for x in (a, b)))
+        return Symbol(program, program.add("where", args, common.name))
+
+    def cast(self, x: Symbol, dtype: DType) -> Symbol:
+        return Symbol(self._program, self._program.cast(x.number, dtype.name))
+
+    def cast_like(self, value: float, x: Symbol) -> Symbol:
+        return Symbol(self._program, self._program.const(value, x.dtype.name))
+
+    def scalar(self, value: float, dtype: DType) -> Symbol:
+        return Symbol(self._program, self._program.const(value, dtype.name))

@@ -1,0 +1,206 @@
+"""TX_CHECK=1: every launch is run natively and by the interpreter, on the same memory.
+
+In: a segment whose arguments are bound. Out: as from running it; its memory is what native code has
+made of it. CheckError names the first launch whose results differ by more than rounding, or in
+which a NaN appears. Called by run/execution.py.
+
+A launch is checked as a whole: its parts go over the same rows one task after the other, and may
+write over what they read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from ...backends.kernel import REDUCTIONS, Columns, Index, Matmul, Rows, ScatterAdd
+from ...backends.native.program import Program, Wave
+from ...dtypes import as_dtype
+from ..run.segment import Segment
+from ..schedule.records import Buffer, Call, Launch, View
+from .explain import gathered, kind, ops, origin
+
+Array = np.ndarray[Any, Any]
+Look = Callable[[View], Array]
+
+ROUNDINGS = 256  # how many roundings of the largest value an element may be off, for one operation
+FLIPS = 0.01  # the part of flags and indices that may differ where they come from rounded numbers
+
+
+class CheckError(RuntimeError):
+    """Native code and the interpreter disagree, or a NaN has appeared."""
+
+
+def wanted() -> bool:
+    """Whether TX_CHECK asks for it."""
+    return os.environ.get("TX_CHECK", "0") not in ("", "0")
+
+
+def run(segment: Segment, look: Look) -> int:
+    """Run a segment, checked; how many waves have run, as Segment.run. look: gives the memory of a
+    view as an array."""
+    assert segment.native is not None
+    for number, (wave, native) in enumerate(zip(segment.waves, segment.native, strict=True), 1):
+        for launch, each in zip(wave, native.launches, strict=True):
+            # The report of an index is looked at below, when the interpreter has seen it too.
+            program = Program([Wave((each,))], segment.scratch)
+            if not _agrees(segment, launch, program, look):
+                return number
+    return len(segment.waves)
+
+
+def _agrees(segment: Segment, launch: Launch, program: Program, look: Look) -> bool:
+    """Run one launch both ways and compare. False where an index was outside."""
+    before = _memory(launch.writes, look)
+    given = [look(view) for view in _read(launch)]
+    made = _made(launch)
+    for call, view in made:  # what is written in part keeps the rest
+        if _partly(call, view):
+            given.append(before[view.buffer])
+    clean = not any(map(_has_nan, given))
+    largest = max([1.0, *map(_largest, given)])
+    program.run(segment.args)
+    native = [look(view).copy() for _, view in made]
+    after = _memory(launch.writes, look)
+    _restore(before, look)
+    inside = segment.interpret(launch)
+    largest = max([largest, *map(_largest, native)])
+    for (call, view), found in zip(made, native, strict=True):
+        _compare(call, launch, found, look(view), largest, clean)
+    _restore(after, look)
+    return inside
+
+
+def _read(launch: Launch) -> list[View]:
+    """What comes into a launch: not what an earlier part of it makes."""
+    views: list[View] = []
+    inside: set[Buffer] = set()
+    for call in launch.calls:
+        rows = gathered(call)
+        reads = [_all(v.buffer) if i in rows else v for i, v in enumerate(call.reads)]
+        views += [view for view in reads if view.buffer not in inside]
+        inside.update(view.buffer for view in call.writes)
+    return views
+
+
+def _made(launch: Launch) -> list[tuple[Call, View]]:
+    """What a launch leaves behind: each view with its call; of a buffer that a later part writes
+    again only that; the whole buffer where the place of the write is known at run time only."""
+    writes = [(call, view) for call in launch.calls for view in call.writes]
+    last = {view.buffer: call for call, view in writes}
+    return [
+        (call, _all(view.buffer) if _partly(call, view) else view)
+        for call, view in writes
+        if last[view.buffer] is call
+    ]
+
+
+def _partly(call: Call, view: View) -> bool:
+    """Whether a call writes to a place in a view's buffer that it reads from memory."""
+    if not isinstance(call.kernel, Rows):
+        return False
+    outputs = zip(call.kernel.outputs, call.writes, strict=True)
+    return any(o.at >= 0 and v.buffer is view.buffer for o, v in outputs)
+
+
+def _all(buffer: Buffer) -> View:
+    return View(buffer, (buffer.size,), (1,))
+
+
+def _memory(views: Sequence[View], look: Look) -> dict[Buffer, Array]:
+    """A copy of the whole buffers of some views."""
+    return {view.buffer: look(_all(view.buffer)).copy() for view in views}
+
+
+def _restore(memory: dict[Buffer, Array], look: Look) -> None:
+    for buffer, values in memory.items():
+        look(_all(buffer))[...] = values
+
+
+# Comparing -------------------------------------------------------------------------------------
+
+
+def _compare(
+    call: Call, launch: Launch, found: Array, wanted: Array, largest: float, clean: bool
+) -> None:
+    """CheckError where an output is not what it should be."""
+    if _has_nan(found) and clean:
+        at = _first(np.isnan(found))
+        raise CheckError(f"{_name(call)}: a NaN appears at {at}, and no input has one")
+    wrong = _wrong(launch, found, wanted, largest)
+    if wrong.any():
+        at = _first(wrong)
+        raise CheckError(
+            f"{_name(call)}: native code made {found[at]} at {at} where the interpreter made "
+            f"{wanted[at]}; {wrong.mean():.1%} of {list(found.shape)} are beyond tolerance"
+        )
+
+
+def _wrong(launch: Launch, found: Array, wanted: Array, largest: float) -> Array:
+    """Which elements differ by more than rounding can explain."""
+    unit = as_dtype(found.dtype).eps
+    if not unit:
+        differs = np.asarray(found != wanted)
+        exact = not any(isinstance(c.kernel, Matmul) or _rounds(c) for c in launch.calls)
+        return differs & (exact or bool(differs.mean() > FLIPS))
+    length = max(map(_length, launch.calls))
+    tolerance = ROUNDINGS * unit * sqrt(length) * (np.abs(wanted.astype(float)) + _largest(wanted))
+    if length > 1:  # a sum may be small though what it adds is not: it errs by a part of that
+        tolerance = tolerance + 2 * unit * length * largest**2
+    with np.errstate(invalid="ignore"):
+        near = np.abs(found.astype(float) - wanted.astype(float)) <= tolerance
+    same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
+    return np.asarray(~(near & np.isfinite(found)) & ~same)
+
+
+def _rounds(call: Call) -> bool:
+    """Whether a row program's numbers may be rounded in another way natively."""
+    kernel = call.kernel
+    return isinstance(kernel, Rows) and any(
+        i.dtype.startswith("float") and i.op not in ("load", "gather", "const")
+        for i in kernel.instrs
+    )
+
+
+def _length(call: Call) -> int:
+    """The most numbers that one result is a sum of."""
+    numbers = [x for x in call.args if isinstance(x, int)]
+    match call.kernel:
+        case Matmul():
+            return numbers[4]
+        case Rows(outer=outer, instrs=instrs):
+            return numbers[outer] if any(i.op in REDUCTIONS for i in instrs) else 1
+        case Columns(outer=outer):
+            return numbers[outer + 1]
+        case ScatterAdd():
+            return numbers[0]
+        case Index():
+            return 1
+        case _:
+            return max((max(view.shape, default=1) for view in call.reads), default=1)
+
+
+def _largest(values: Array) -> float:
+    """The largest absolute value of those that can be multiplied; what stands for infinity is not
+    added to anything."""
+    if not as_dtype(values.dtype).is_floating_point:
+        return 0.0
+    wide = values.astype(np.float32) if values.dtype.itemsize == 2 else values
+    size = np.abs(wide)
+    return float(size[size < np.sqrt(np.finfo(wide.dtype).max)].max(initial=0.0))
+
+
+def _has_nan(values: Array) -> bool:
+    return as_dtype(values.dtype).is_floating_point and bool(np.isnan(values).any())
+
+
+def _first(flags: Array) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(flags)[0])
+
+
+def _name(call: Call) -> str:
+    return f"TX_CHECK: {kind(call)} ({ops(call)}) at {origin(call) or 'a copy'}"

@@ -1,0 +1,122 @@
+"""What TX_DEBUG prints, to stderr: 1 retraces, 2 also the times of each run, 3 also what each stage
+of pipeline.py has made and the fusions that were refused, 4 also the generated source.
+
+Called by compiled.py and run/execution.py, which ask for the level when they make a plan.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...backends.describe import describe
+from ...backends.kernel import Kernel, Opaque
+from ...backends.native import ir, render
+from ...backends.native.target import Target
+from ...errors import UserError
+from ...node import CONST, Graph, Node, Spec
+from ..fuse.group import Group
+from ..schedule.records import Call, Ends, Fusion, Launch, Plan, Schedule, waves_of
+from .explain import named, refusals, wave_times
+
+RETRACES, TIMES, GRAPHS, SOURCE = 1, 2, 3, 4
+_LEVELS = ("0", "1", "2", "3", "4")
+
+
+def level() -> int:
+    """TX_DEBUG as a number, 0 where it is not set."""
+    text = os.environ.get("TX_DEBUG") or "0"
+    if text not in _LEVELS:
+        raise UserError(f"TX_DEBUG={text}: it must be a number from 0 to {SOURCE}")
+    return int(text)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def stages(name: str, target: Target | None) -> Callable[[str, Any, Any], None]:
+    """What pipeline.py tells of each stage is printed: what it made, or that it changed nothing.
+    target: with one, also the source of every kernel at the end."""
+
+    def watch(stage: str, before: Any, after: Any) -> None:
+        made = " (unchanged)" if after is before else f"\n{described(after)}"
+        say(f"{name}: after {stage}:{made}")
+        if isinstance(after, Plan):
+            lines = refusals(after.refusals) or ["nothing"]
+            say("\n".join([f"{name}: not fused:", *(f"  {line}" for line in lines)]))
+            if target is not None:
+                calls = [call for launch in after.launches() for call in launch.calls]
+                for kernel in dict.fromkeys(call.kernel for call in (*after.prepacked, *calls)):
+                    say(f"{name}: {source(kernel, target)}")
+
+    return watch
+
+
+def described(value: Ends | Fusion | Schedule | Plan) -> str:
+    """What a stage has made, in lines."""
+    match value:
+        case Ends():
+            return listing(value.roots)
+        case Fusion():
+            lines = [f"  {i}: {_unit(unit)}" for i, unit in enumerate(value.units)]
+        case Schedule():
+            waves = enumerate(waves_of(value.steps))
+            lines = [f"  prepacked: {_unit(call)}" for call in value.prepacked]
+            lines += [f"  wave {i}: {_launch(x)}" for i, wave in waves for x in wave] or [
+                f"  {i}: {_launch(x)}" for i, x in enumerate(value.launches)
+            ]
+            lines += [f"  in place: {new} over {old}" for new, old in value.aliases.items()]
+        case Plan():
+            lines = [f"  arena of {value.arena_bytes} bytes"]
+            lines += [f"  {buffer} at {at}" for buffer, at in value.offsets.items()]
+    return "\n".join(lines)
+
+
+def _launch(launch: Launch) -> str:
+    return " + ".join(map(_unit, launch.calls))
+
+
+def _unit(unit: Group | Call) -> str:
+    """A call, or a group that is still open: what it reads, computes and writes."""
+    if isinstance(unit, Call):
+        kind, reads, writes = type(unit.kernel).__name__.lower(), unit.reads, unit.writes
+    else:
+        kind = f"{unit.kind} {unit.rows}x{unit.columns}"
+        reads, writes = [x.view for x in unit.loads], [x.view for x in unit.stores]
+    what = " ".join(dict.fromkeys(node.op.name for node in unit.nodes)) or "copy"
+    ins, outs = (" ".join(dict.fromkeys(str(v.buffer) for v in views)) for views in (reads, writes))
+    return f"{kind}: {what}: {ins or 'nothing'} -> {outs or 'nothing'}"
+
+
+def show_times(name: str, run: int, plan: Plan, seconds: Sequence[float]) -> None:
+    say(f"{name}: run {run}, {sum(seconds) * 1e6:.0f} us\n{wave_times(plan, seconds)}")
+
+
+def source(kernel: Kernel, target: Target) -> str:
+    """A kernel in a few lines, and as LLVM IR."""
+    if isinstance(kernel, Opaque):
+        return describe(kernel)
+    module = ir.Module()
+    render.render(kernel, module, "kernel", target)
+    return f"{describe(kernel)}\n{module.text()}"
+
+
+def listing(roots: Sequence[Node]) -> str:
+    """A graph, a line for each node: its number, op, sources and attributes, result and place."""
+    graph = Graph(roots)
+    numbers = {node: i for i, node in enumerate(graph)}
+    lines = []
+    for node, i in numbers.items():
+        specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
+        given = [f"%{numbers[src]}" for src in node.srcs]
+        if node.op is CONST:
+            given.append(repr(node.attrs["value"]))
+        else:
+            given += [f"{key}={value!r}" for key, value in node.attrs.items()]
+        made = " ".join(f"{s.dtype.name}{list(s.shape)}" for s in specs)
+        line = f"  %{i} = {node.op.name}({', '.join(given)}) {made}  {named(node)}"
+        lines.append(line.rstrip())
+    return "\n".join(lines)

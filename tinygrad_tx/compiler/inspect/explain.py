@@ -1,0 +1,262 @@
+"""explain: a plan in words: its launches with what they compute, how long they take and which line
+of Python they are from; and the fusions that were refused.
+
+In: a Plan, and the seconds of its waves where they were measured. Out: text of 140 columns. Called
+by `compiled.explain()` and TX_DEBUG.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from ...backends.describe import describe
+from ...backends.kernel import Attention, AttentionGrad, Kernel, Matmul, Rows
+from ...dtypes import ALL
+from ...node import Node
+from ..schedule.records import Call, Launch, Plan, View, itemsize
+
+WIDTH = 140
+FLOPS_PER_BYTE = 10  # how the time of a wave is split among its launches in the totals
+_HEAD = (
+    f"{'wave':>5} {'kernel':13} {'ops':26} {'result':18} {'flop':>6} {'bytes':>6} {'us':>8} "
+    f"{'share':>6} {'reached':>9}  where"
+)
+_LAYER = re.compile(r"\.\d+(?=\.)")
+_PACKAGE = Path(__file__).parents[2]
+
+
+def explained(plan: Plan, seconds: Sequence[float], timed: str, source: bool = False) -> str:
+    """The whole plan. seconds: of each wave and opaque call, empty where they were not measured.
+    timed: says which run they are of. source: with the listing of each kernel."""
+    launches = plan.launches()
+    calls = [call for launch in launches for call in launch.calls]
+    results = sum(b.bytes for b in plan.buffers if b.kind == "result" and b not in plan.aliases)
+    kept = sum(call.writes[0].buffer.bytes for call in plan.prepacked)
+    lines = [
+        f"{len(calls)} kernels in {len(launches)} launches and {len(plan.waves())} waves; bytes: "
+        f"arena {_number(plan.arena_bytes) or 0}, results {_number(results) or 0}, "
+        f"weights kept packed {_number(kept) or 0}",
+        timed,
+        "",
+        _HEAD,
+    ]
+    total = sum(seconds)
+    times = seconds or [0.0] * len(plan.waves())
+    tally: dict[str, _Total] = {}
+    for number, (wave, took) in enumerate(zip(plan.waves(), times, strict=True), 1):
+        lines += _wave(number, wave, took, total)
+        _count(wave, took, tally)
+    lines += ["", *_totals(tally, total)]
+    if plan.refusals:
+        lines += ["", "not fused:", *(f"  {line}" for line in refusals(plan.refusals))]
+    if source:
+        lines += ["", *listings(call.kernel for call in calls)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def wave_times(plan: Plan, seconds: Sequence[float]) -> str:
+    """Only the waves that were timed, longest first: what TX_DEBUG=2 prints of each run."""
+    total = sum(seconds)
+    ordered = sorted(enumerate(zip(plan.waves(), seconds, strict=True), 1), key=lambda x: -x[1][1])
+    lines = [_HEAD]
+    for number, (wave, took) in ordered:
+        lines += _wave(number, wave, took, total)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def refusals(given: Sequence[str]) -> list[str]:
+    """Those of one kind as one line, with the place of the first, the most frequent ones first."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for text in given:
+        head, _, where = text.partition("  ")
+        what, _, why = head.partition(": ")
+        groups.setdefault((what.partition(" ")[0], why), []).append(_shortened(where))
+    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
+    return [f"{len(at):4} x {op}: {why}  {at[0]}" for (op, why), at in ordered]
+
+
+def listings(kernels: Iterable[Kernel]) -> list[str]:
+    """Each of some kernels in a few lines, and how many calls of it there are."""
+    counted = Counter(kernels).items()
+    return [f"{describe(kernel)}\n  called {count} times\n" for kernel, count in counted]
+
+
+def named(node: Node) -> str:
+    """Where a node is from: module path and source line."""
+    return _shortened("  ".join(x for x in (node.scope, node.line) if x))
+
+
+def origin(call: Call) -> str:
+    """Where a call is from: the place of the last node that it computes."""
+    return named(call.nodes[-1]) if call.nodes else ""
+
+
+def kind(call: Call) -> str:
+    """What a call's kernel is, in one word."""
+    return type(call.kernel).__name__.lower()
+
+
+def ops(call: Call) -> str:
+    """The ops that a call computes."""
+    return " ".join(dict.fromkeys(node.op.name for node in call.nodes)) or "copy"
+
+
+# Work ------------------------------------------------------------------------------------------
+
+
+def flops(call: Call) -> int:
+    """Of the products in a call; what is done element by element is measured in bytes."""
+    numbers = [x if isinstance(x, int) else 0 for x in call.args[:6]]
+    match call.kernel:
+        case Matmul():
+            return 2 * prod(numbers[:5])
+        case Attention(causal=causal):
+            b, h, t, s, d_k, d_v = numbers
+            return 2 * b * h * t * s * (d_k + d_v) // (1 + causal)
+        case AttentionGrad(causal=causal):  # the scores again, their gradient, dq, dk and dv
+            b, h, t, s, d_k, d_v = numbers
+            return 2 * b * h * t * s * (3 * d_k + 2 * d_v) // (1 + causal)
+        case _:
+            return 0
+
+
+def gathered(call: Call) -> set[int]:
+    """Which of a call's reads are of rows that other values name: their views do not say which."""
+    instrs = call.kernel.instrs if isinstance(call.kernel, Rows) else ()
+    return {instr.value for instr in instrs if instr.op == "gather"}
+
+
+def moved(call: Call) -> int:
+    """The bytes that a call reads and writes: each operand once."""
+    rows = gathered(call)
+    seen: list[View] = []
+    total = 0
+    for i, view in enumerate((*call.reads, *call.writes)):
+        if any(view.same(other) for other in seen):
+            continue
+        seen.append(view)
+        steps = zip(view.shape, view.strides, strict=True)
+        total += prod(n for n, step in steps if step or i in rows) * itemsize(view.dtype)
+    return total
+
+
+# Lines -----------------------------------------------------------------------------------------
+
+
+def _wave(number: int, wave: Sequence[Launch], took: float, total: float) -> list[str]:
+    """A line for each call; launches that look alike in all but the number of their layer as one,
+    with how many there are and all of their work."""
+    alike: dict[tuple[tuple[str, ...], ...], list[Launch]] = {}
+    for launch in wave:
+        alike.setdefault(tuple(map(_looks, launch.calls)), []).append(launch)
+    lines: list[str] = []
+    for looks, launches in alike.items():
+        times = f" x {len(launches)}" if len(launches) > 1 else ""
+        for i, (name, what, outs, where) in enumerate(looks):
+            calls = [launch.calls[i] for launch in launches]
+            where = where if times else origin(calls[0])
+            what = _cut(what, 26 - len(times)) + times
+            line = (
+                f"{'+' if i else number:>5} {name:13} {what:26} {_cut(outs, 18):18} "
+                f"{_number(sum(map(flops, calls))):>6} {_number(sum(map(moved, calls))):>6} "
+                f"{_blank() if lines else _times(wave, took, total)}  "
+            )
+            lines.append(line + _cut(where, WIDTH - len(line), left=True))
+    return lines
+
+
+def _looks(call: Call) -> tuple[str, str, str, str]:
+    """What is shown of a call: kind, ops, results, place."""
+    outs = [f"{ALL[v.dtype].short}[{','.join(map(str, v.shape))}]" for v in call.writes]
+    return kind(call), ops(call), " ".join(outs), _LAYER.sub(".*", origin(call))
+
+
+def _blank() -> str:
+    return f"{'':8} {'':6} {'':9}"
+
+
+def _times(wave: Sequence[Launch], took: float, total: float) -> str:
+    """How long it took, and how many operations or bytes a second that is."""
+    if not took:
+        return _blank()
+    calls = [call for launch in wave for call in launch.calls]
+    work, unit = sum(map(flops, calls)), "GF/s"
+    if not work:
+        work, unit = sum(map(moved, calls)), "GB/s"
+    reached = work / took / 1e9
+    rate = f"{reached:.0f} {unit}" if reached >= 100 else f"{reached:.1f} {unit}"
+    return f"{took * 1e6:8.1f} {took / total:6.1%} {rate:>9}"
+
+
+@dataclass
+class _Total:
+    kernels: int = 0
+    flops: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+def _count(wave: Sequence[Launch], took: float, tally: dict[str, _Total]) -> None:
+    """Add a wave to the totals of its kinds."""
+    calls = [call for launch in wave for call in launch.calls]
+    shares = [1 + flops(call) / FLOPS_PER_BYTE + moved(call) for call in calls]
+    for call, share in zip(calls, shares, strict=True):
+        total = tally.setdefault(kind(call), _Total())
+        total.kernels += 1
+        total.flops += flops(call)
+        total.bytes += moved(call)
+        total.seconds += took * share / sum(shares)
+
+
+def _totals(tally: dict[str, _Total], total: float) -> list[str]:
+    lines = [f"{'total':13} {'kernels':>7} {'flop':>6} {'bytes':>6} {'us':>9} {'share':>6}"]
+    for name, found in sorted(tally.items(), key=lambda item: -item[1].seconds):
+        times = f"{found.seconds * 1e6:9.1f} {found.seconds / total:6.1%}" if total else ""
+        lines.append(
+            f"{name:13} {found.kernels:7} {_number(found.flops):>6} "
+            f"{_number(found.bytes):>6} {times}"
+        )
+    if total:
+        lines.append(f"{'all':13} {'':7} {'':6} {'':6} {total * 1e6:9.1f}")
+        lines.append("(the time of a wave of several kinds is split by their work)")
+    return lines
+
+
+# Words -----------------------------------------------------------------------------------------
+
+
+def _number(value: float) -> str:
+    """A count in three digits; nothing for nothing."""
+    if not value:
+        return ""
+    power = next(p for p in (3, 2, 1, 0) if value >= 1000**p or not p)
+    value /= 1000**power
+    digits = f"{value:.0f}" if value >= 100 or not power else f"{value:.1f}"
+    return digits + " kMG"[power].strip()
+
+
+def _cut(text: str, width: int, left: bool = False) -> str:
+    if len(text) <= width:
+        return text
+    return "~" + text[1 - width :] if left else text[: width - 1] + "~"
+
+
+def _shortened(where: str) -> str:
+    """A place with its path as short as can be: files of this package as module names, others
+    from the current directory."""
+    *scope, place = where.split("  ")
+    path, _, line = place.rpartition(":")
+    if not path:
+        return where
+    file = Path(path)
+    if file.is_relative_to(_PACKAGE):
+        short = ".".join(file.relative_to(_PACKAGE).with_suffix("").parts)
+    else:
+        short = os.path.relpath(path) if file.is_relative_to(Path.cwd()) else file.name
+    return "  ".join([*scope, f"{short}:{line}"])

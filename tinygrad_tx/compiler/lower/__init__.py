@@ -1,0 +1,3 @@
+"""Lowering: ops known whole become maps, reductions, products, attention and gathers (lower.py); a
+long sum of scalars becomes the sum of a row (sums.py).
+"""

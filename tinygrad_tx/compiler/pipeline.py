@@ -1,0 +1,91 @@
+"""The pipeline: the stages between the trace of a call and the plan that runs it, in order.
+
+In: the nodes that a recorded call ends as, and a Target. Out: a Plan. Called by run/execution.py.
+Each stage takes a frozen value and gives one, the very same where it has nothing to do:
+Ends -> Fusion -> Schedule -> Plan (schedule/records.py). `TX_DEBUG=3` prints what each has made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..backends.native.target import Target
+from ..node import Node
+from .fuse.fuser import fuse
+from .lower.lower import lower
+from .lower.sums import sums
+from .rewrite.engine import share
+from .rewrite.lift.idioms import lift
+from .rewrite.simplify import simplify
+from .schedule.chunked_loss import chunk_losses
+from .schedule.epilogues import fuse_epilogues
+from .schedule.in_place import copy_small_state, write_in_place
+from .schedule.memory import allocate
+from .schedule.outputs import give_outputs_memory
+from .schedule.prepack import prepack
+from .schedule.records import Ends, Plan
+from .schedule.waves import form_waves
+
+Stage = Callable[[Any, Target], Any]
+Roots = tuple[Node, ...]
+PASSES: tuple[Callable[[Roots], Roots], ...] = (lift, simplify, share)
+
+
+def of_graph(rewrite: Callable[[Roots], Roots]) -> Stage:
+    """A rewriting pass as a stage."""
+
+    def stage(graph: Ends, target: Target) -> Ends:
+        roots = rewrite(graph.roots)
+        return graph if roots == graph.roots else replace(graph, roots=roots)
+
+    return stage
+
+
+def lowered(graph: Ends, target: Target) -> Ends:
+    """Ops as kernels know them; users are shown the graph before."""
+    return replace(graph, shown=graph.roots, roots=lower(graph.roots))
+
+
+STAGES: tuple[tuple[str, Stage], ...] = (
+    ("lift", of_graph(lift)),
+    ("simplify", of_graph(simplify)),
+    ("cse", of_graph(share)),
+    ("lower", lowered),
+    ("sums", of_graph(sums)),
+    ("cse", of_graph(share)),
+    ("fuse", fuse),
+    ("outputs", give_outputs_memory),
+    ("epilogues", fuse_epilogues),
+    ("chunk the loss", chunk_losses),
+    ("prepack", prepack),
+    ("in place", write_in_place),
+    ("waves", form_waves),
+    ("copy small state", copy_small_state),
+    ("memory", allocate),
+)
+
+REWRITING = ("lift", "simplify", "cse", "lower", "sums")  # what stats() counts as rewrite_s
+
+
+def plan(
+    results: Sequence[Node],
+    states: Mapping[Node, Node],
+    target: Target,
+    watch: Callable[[str, Any, Any], None] | None = None,
+) -> Plan:
+    """results: nodes whose values are handed out. states: for each INPUT that changes, the node it
+    ends as. watch: is told the name of each stage, what it was given and what it made."""
+    value: Any = Ends.of(results, states)
+    seconds: dict[str, float] = {}
+    for name, stage in STAGES:
+        started = time.perf_counter()
+        made = stage(value, target)
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+        if watch is not None:
+            watch(name, value, made)
+        value = made
+    finished: Plan = replace(value, seconds=seconds)
+    return finished

@@ -1,0 +1,164 @@
+"""rewrite: rules applied to a recorded graph, and nodes that say the same made one.
+
+What comes in: the roots of a traced graph and rules, each `Node -> Node | None`, named by what they
+make. What goes out: new roots. Called by rewrite/lift/idioms.py and rewrite/simplify.py, whose
+passes pipeline.py lists. A node that nothing reads any more is no longer reached from the roots,
+which is all there is to dropping it.
+
+`differentiable` says that gradients will still be taken of the result. Then a node where autograd
+may stop or accumulate (a leaf, a copy) stays the very same object, what was computed under no_grad
+from something that requires a gradient reads detached inputs instead, so that rules see where
+gradients end, and nodes that require a gradient are never made one with nodes that do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...node import INPUT, LEAF, REBOUND, Attrs, Graph, Node, Op, Spec, rebound
+from ...ops import COPY
+from ..keys import itself
+from ..keys import key as key_of
+
+Rule = Callable[[Node], Node | None]
+Roots = tuple[Node, ...]
+_ABOUT: dict[Rule, tuple[Op, ...]] = {}
+
+
+def about(*ops: Op) -> Callable[[Rule], Rule]:
+    """Declares, for speed, the only ops whose nodes a rule may replace."""
+
+    def declare(rule: Rule) -> Rule:
+        _ABOUT[rule] = ops
+        return rule
+
+    return declare
+
+
+def rewrite(roots: Roots, rules: Sequence[Rule], *, differentiable: bool = False) -> Roots:
+    """The roots after every rule has been applied, sources first, until none applies."""
+    done: dict[Node, Node] = {}
+    detached: dict[Node, Node] = {}
+    for_op: dict[Op, list[Rule]] = {}
+
+    def source(node: Node) -> Node:
+        found = done.get(node)
+        if found is None:  # made by a rule just now: no deeper than what the rule has built
+            found = done[node] = settle(node)
+        return found
+
+    def sources(node: Node) -> tuple[Node, ...]:
+        srcs = tuple([source(src) for src in node.srcs])
+        if differentiable and _cuts(node):
+            for src in srcs:
+                if src.requires_grad and src not in detached:
+                    detached[src] = rebound(src, requires_grad=False)
+            srcs = tuple(detached.get(src, src) for src in srcs)
+        return srcs
+
+    def settle(node: Node) -> Node:
+        while True:
+            if differentiable and _is_place(node):
+                return node
+            if node.srcs:
+                srcs = sources(node)
+                if srcs != node.srcs:
+                    node = again(node, srcs)
+            candidates = for_op.get(node.op)
+            if candidates is None:
+                candidates = [r for r in rules if node.op in _ABOUT.get(r, (node.op,))]
+                for_op[node.op] = candidates
+            for rule in candidates:
+                made = rule(node)
+                if made is not None:
+                    assert made.spec == node.spec, f"{rule} made {made} of {node}"
+                    break
+            else:
+                done[node] = node
+                return node
+            if made in done:
+                return done[made]
+            node = made
+
+    for node in _graph(roots, differentiable):
+        done[node] = settle(node)
+    return tuple(done[root] for root in roots)
+
+
+def share(roots: Roots, *, differentiable: bool = False) -> Roots:
+    """The roots with nodes of equal op, sources and attributes made one: the first of them.
+
+    Data is never compared. Random ops with the same key and stream nodes draw the same numbers. An
+    opaque op may do anything, so only copies of one call (of the same attrs object) are made one.
+    """
+    kept: dict[Any, Node] = {}
+    done: dict[Node, Node] = {}
+    for node in _graph(roots, differentiable):
+        if node.op is LEAF or node.op is INPUT or (differentiable and _is_place(node)):
+            done[node] = node
+            continue
+        srcs = tuple(done[src] for src in node.srcs)
+        opaque = node.op.kind == "opaque"
+        attrs = id(node.attrs) if opaque else (node.attrs and _key(node.attrs)) or None
+        key = (node.op, srcs, attrs, differentiable and node.requires_grad)
+        found = kept.get(key)
+        if found is None:
+            found = kept[key] = node if srcs == node.srcs else again(node, srcs)
+        done[node] = found
+    return tuple(done[root] for root in roots)
+
+
+def _key(attrs: Attrs) -> Any:
+    return key_of(dict(sorted(attrs.items())) if len(attrs) > 1 else attrs, itself)
+
+
+def use(op: Op, srcs: tuple[Node, ...], attrs: Attrs, *, like: Node) -> Node:
+    """A new node, in the place (module, source line) of the node that it helps to replace."""
+    spec = op.rule(op, *srcs, **attrs)
+    floats = not isinstance(spec, Spec) or spec.dtype.kind == "f"
+    node = Node(
+        op,
+        srcs,
+        attrs,
+        spec,
+        attrs.get("target", like.device),
+        requires_grad=floats and any(src.requires_grad for src in srcs),
+        trace=like.trace,
+        line=like.line,
+    )
+    node.scope, node.place = like.scope, like.place
+    return node
+
+
+def again(node: Node, srcs: tuple[Node, ...]) -> Node:
+    """The same use of an op on other sources."""
+    new = Node(
+        node.op,
+        srcs,
+        node.attrs,
+        node.spec,
+        node.device,
+        requires_grad=node.requires_grad,
+        trace=node.trace,
+        line=node.line,
+    )
+    new.scope, new.owner, new.place = node.scope, node.owner, node.place
+    return new
+
+
+def _graph(roots: Roots, differentiable: bool) -> Graph:
+    return Graph(roots, (lambda node: not _is_place(node)) if differentiable else None)
+
+
+def _is_place(node: Node) -> bool:
+    """Whether autograd may be asked for the gradient of this very node: leaves have owners, and
+    tx.grad differentiates by copies of its arguments."""
+    return node.requires_grad and (node.op is COPY or node.op is REBOUND)
+
+
+def _cuts(node: Node) -> bool:
+    """Whether gradients end here without a sign of it: a result computed under no_grad."""
+    if node.requires_grad or node.op is REBOUND:
+        return False
+    return not isinstance(node.spec, Spec) or node.spec.dtype.kind == "f"

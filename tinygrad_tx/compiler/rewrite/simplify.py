@@ -1,0 +1,418 @@
+"""simplify: rules that take away what changes nothing, applied after gradients have been taken.
+
+What comes in: roots; what goes out: roots with the same values, but for rounding where a rule says
+so. Each rule is named by what it makes. Called through pipeline.py; rewrite/lift/idioms.py uses
+those of the rules that gradients may be taken after.
+"""
+
+from __future__ import annotations
+
+from math import copysign, prod
+from typing import Any
+
+from ... import ops
+from ...backends import get
+from ...dtypes import DType, bool_, float64
+from ...node import CAST, CONST, REBOUND, Node, Spec, broadcast_shape, execute
+from .engine import Roots, Rule, about, rewrite, use
+
+_MOVES = (ops.RESHAPE, ops.BROADCAST, ops.PERMUTE, ops.SLICE, ops.FLIP)
+_COMPARE = (ops.EQ, ops.NE, ops.LT, ops.LE, ops.GT, ops.GE)
+_EXACT = 2**24  # float32 holds all integers up to here
+
+
+def simplify(roots: Roots) -> Roots:
+    """The pass. Gradients can not be taken of its result: it removes detached copies."""
+    return rewrite(roots, (*BEFORE_GRADIENTS, *RULES))
+
+
+def number(node: Node) -> Any:
+    """The Python number that every element of node is, rounded to its dtype; None if not known."""
+    if node.op is not CONST and node.op is not ops.FULL:
+        return None
+    return _python(node.dtype.scalar(node.attrs["value"]), node.dtype)
+
+
+def _python(value: Any, dtype: DType) -> Any:
+    return float(value) if dtype.kind == "f" else int(value) if dtype.kind == "i" else bool(value)
+
+
+def filled(value: Any, like: Node) -> Node:
+    """A number as a node of like's shape and dtype."""
+    attrs = {"value": value, "dtype": like.dtype, "device": like.device}
+    if not like.shape:
+        return use(CONST, (), attrs, like=like)
+    return use(ops.FULL, (), {"shape": like.shape, **attrs}, like=like)
+
+
+# Movement --------------------------------------------------------------------------------------
+
+
+@about(ops.RESHAPE)
+def reshape(node: Node) -> Node | None:
+    """Of several reshapes the last; none where the shape stays."""
+    match node:
+        case Node(op=ops.RESHAPE, srcs=(x,)):
+            if x.shape == node.shape:
+                return x
+            if x.op is ops.RESHAPE:
+                return use(ops.RESHAPE, x.srcs, node.attrs, like=node)
+    return None
+
+
+@about(ops.PERMUTE)
+def permute(node: Node) -> Node | None:
+    """Of several permutations the product; none where the order stays."""
+    match node:
+        case Node(op=ops.PERMUTE, srcs=(x,), attrs={"order": order}):
+            if order == tuple(range(node.ndim)):
+                return x
+            if x.op is ops.PERMUTE:
+                inner = x.attrs["order"]
+                both = {"order": tuple(inner[i] for i in order)}
+                return use(ops.PERMUTE, x.srcs, both, like=node)
+    return None
+
+
+@about(ops.BROADCAST)
+def broadcast(node: Node) -> Node | None:
+    """Of several broadcasts the last; none where the shape stays."""
+    match node:
+        case Node(op=ops.BROADCAST, srcs=(x,)):
+            if x.shape == node.shape:
+                return x
+            if x.op is ops.BROADCAST:
+                return use(ops.BROADCAST, x.srcs, node.attrs, like=node)
+    return None
+
+
+def unstretched(node: Node) -> Node | None:
+    """An elementwise op of what was broadcast, where it broadcasts by itself."""
+    if node.op.kind != "map" or not any(src.op is ops.BROADCAST for src in node.srcs):
+        return None
+    srcs = list(node.srcs)
+    for i, src in enumerate(srcs):
+        if src.op is ops.BROADCAST:
+            srcs[i] = src.srcs[0]
+            if broadcast_shape("", *(s.shape for s in srcs)) != node.shape:
+                srcs[i] = src
+    if all(new is old for new, old in zip(srcs, node.srcs, strict=True)):
+        return None
+    return use(node.op, tuple(srcs), node.attrs, like=node)
+
+
+@about(*_MOVES)
+def moved_number(node: Node) -> Node | None:
+    """A number that is reshaped, broadcast, permuted or sliced is that number."""
+    value = number(node.srcs[0])
+    return None if value is None else filled(value, node)
+
+
+# Identities ------------------------------------------------------------------------------------
+
+
+@about(ops.COPY, REBOUND)
+def same(node: Node) -> Node | None:
+    """The values as they are: of a copy, and where history ends."""
+    return node.srcs[0]
+
+
+@about(ops.SLICE, ops.PAD, ops.CONCAT)
+def whole(node: Node) -> Node | None:
+    """All of it: a slice of everything, a pad by nothing, a concat of one."""
+    match node:
+        case Node(op=ops.SLICE, srcs=(x,), attrs={"ranges": ranges}):
+            return x if ranges == tuple((0, n, 1) for n in x.shape) else None
+        case Node(op=ops.PAD, srcs=(x,)):
+            return x if x.shape == node.shape else None
+        case Node(op=ops.CONCAT, srcs=(x,)):
+            return x
+    return None
+
+
+@about(ops.MUL, ops.ADD, ops.DIV, ops.SUB)
+def neutral(node: Node) -> Node | None:
+    """x itself for x * 1, x / 1, x - 0 and x + -0.0; for x + 0.0 only where x is an integer, as
+    -0.0 + 0.0 is 0.0."""
+    match node:
+        case Node(op=ops.MUL | ops.ADD, srcs=(a, b)):
+            idle = 1 if node.op is ops.MUL else 0
+            pairs: tuple[tuple[Node, Node], ...] = ((a, b), (b, a))
+        case Node(op=ops.DIV | ops.SUB, srcs=(a, b)):
+            idle = 1 if node.op is ops.DIV else 0
+            pairs = ((a, b),)
+        case _:
+            return None
+    for x, other in pairs:
+        value = number(other)
+        if value is None or value != idle or x.shape != node.shape:
+            continue
+        negative = copysign(1, value) < 0
+        if idle or x.dtype.kind == "i" or negative == (node.op is ops.ADD):
+            return x
+    return None
+
+
+@about(ops.NEG, ops.NOT, ops.FLIP)
+def twice(node: Node) -> Node | None:
+    """Negated, inverted or flipped twice: as it was."""
+    (x,) = node.srcs
+    return x.srcs[0] if x.op is node.op and x.attrs == node.attrs else None
+
+
+@about(CAST)
+def cast(node: Node) -> Node | None:
+    """One cast for two where the first loses nothing; none where the dtype stays."""
+    (x,) = node.srcs
+    if x.dtype == node.dtype:
+        return x
+    if x.op is CAST and _holds(x.dtype, x.srcs[0].dtype):
+        return use(CAST, x.srcs, node.attrs, like=node)
+    return None
+
+
+def _holds(wide: DType, narrow: DType) -> bool:
+    """Whether every value of the narrow dtype is one of the wide dtype."""
+    if narrow == bool_ or (narrow.kind == "i" and wide == float64):
+        return narrow.itemsize < wide.itemsize
+    return wide.kind == narrow.kind and narrow.itemsize < wide.itemsize
+
+
+@about(ops.ADD, ops.SUB)
+def difference(node: Node) -> Node | None:
+    """a - b for a + -b; a + b for a - -b."""
+    match node:
+        case Node(op=ops.ADD, srcs=(a, Node(op=ops.NEG, srcs=(b,)))):
+            return use(ops.SUB, (a, b), {}, like=node)
+        case Node(op=ops.ADD, srcs=(Node(op=ops.NEG, srcs=(a,)), b)):
+            return use(ops.SUB, (b, a), {}, like=node)
+        case Node(op=ops.SUB, srcs=(a, Node(op=ops.NEG, srcs=(b,)))):
+            return use(ops.ADD, (a, b), {}, like=node)
+    return None
+
+
+# Numbers and conditions ------------------------------------------------------------------------
+
+
+def constant(node: Node) -> Node | None:
+    """What an elementwise op makes of numbers, as NumPy computes it in the dtype at hand."""
+    if node.op.kind != "map":
+        return None
+    values = []
+    for src in node.srcs:
+        value = number(src)
+        if value is None:
+            return None
+        values.append(value)
+    return filled(_computed(node, values), node)
+
+
+@about(ops.WHERE)
+def chosen(node: Node) -> Node | None:
+    """The branch that a known condition takes, or that both are."""
+    match node:
+        case Node(op=ops.WHERE, srcs=(condition, x, other)):
+            value = number(condition)
+            if value is None and x is not other:
+                return None
+            return _stretched(other if value is False else x, node)
+    return None
+
+
+@about(ops.WHERE)
+def inverted(node: Node) -> Node | None:
+    """where(not c, a, b) is where(c, b, a)."""
+    match node:
+        case Node(op=ops.WHERE, srcs=(Node(op=ops.NOT, srcs=(condition,)), x, other)):
+            return use(ops.WHERE, (condition, other, x), {}, like=node)
+    return None
+
+
+@about(*_COMPARE, CAST)
+def decided(node: Node) -> Node | None:
+    """A condition for what compares two numbers chosen by it, as in `tril(ones(n, n)) == 0`."""
+    if node.dtype != bool_:  # another cast
+        return None
+    for i, src in enumerate(node.srcs):
+        options: list[Any] = []
+        if src.op is ops.WHERE:
+            options = [number(src.srcs[1]), number(src.srcs[2])]
+        elif src.op is CAST and src.srcs[0].dtype == bool_:
+            options = [1, 0]
+        values = [number(other) for other in node.srcs]
+        values[i] = 0
+        if not options or None in options or None in values:
+            continue
+        where_true, where_false = (
+            _computed(node, [*values[:i], option, *values[i + 1 :]]) for option in options
+        )
+        if where_true == where_false:
+            return filled(where_true, node)
+        condition = src.srcs[0]
+        if where_false:
+            condition = use(ops.NOT, (condition,), {}, like=node)
+        return _stretched(condition, node)
+    return None
+
+
+def _computed(node: Node, values: list[Any]) -> Any:
+    """What node would be of other inputs, which are numbers: computed by NumPy."""
+    xp = get("cpu")
+    scalars = [xp.scalar(v, src.dtype) for v, src in zip(values, node.srcs, strict=True)]
+    made = execute(node.op, "cpu", scalars, node.attrs, Spec((), node.dtype))
+    return _python(made[()], node.dtype)
+
+
+def _stretched(x: Node, like: Node) -> Node:
+    return (
+        x if x.shape == like.shape else use(ops.BROADCAST, (x,), {"shape": like.shape}, like=like)
+    )
+
+
+# Pieces and sums -------------------------------------------------------------------------------
+
+
+@about(ops.SLICE)
+def piece(node: Node) -> Node | None:
+    """A slice straight from where its elements come from: another slice, the inside of a pad, one
+    part of a concat."""
+    match node:
+        case Node(op=ops.SLICE, srcs=(x,), attrs={"ranges": ranges}) if prod(node.shape):
+            wanted = [range(*r) for r in ranges]
+        case _:
+            return None
+    match x:
+        case Node(op=ops.SLICE, srcs=(source,)):
+            inner = [range(*r) for r in x.attrs["ranges"]]
+            places = [
+                _span(r[w[0]], r[w[-1]], r.step * w.step)
+                for r, w in zip(inner, wanted, strict=True)
+            ]
+        case Node(op=ops.PAD, srcs=(source,)):
+            starts = [before for before, _ in x.attrs["widths"]]
+            places = [
+                _span(w[0] - a, w[-1] - a, w.step) for w, a in zip(wanted, starts, strict=True)
+            ]
+            inside = zip(wanted, starts, source.shape, strict=True)
+            if not all(a <= min(w[0], w[-1]) and max(w[0], w[-1]) < a + n for w, a, n in inside):
+                return None
+        case Node(op=ops.CONCAT, attrs={"axis": axis}):
+            w, start = wanted[axis], 0
+            for source in x.srcs:
+                size = source.shape[axis]
+                if start <= min(w[0], w[-1]) and max(w[0], w[-1]) < start + size:
+                    break
+                start += size
+            else:
+                return None
+            places = list(ranges)
+            places[axis] = _span(w[0] - start, w[-1] - start, w.step)
+        case _:
+            return None
+    return use(ops.SLICE, (source,), {"ranges": tuple(places)}, like=node)
+
+
+def _span(first: int, last: int, step: int) -> tuple[int, int, int]:
+    """From first to last, as SLICE takes a range."""
+    return (first, first + 1, 1) if first == last else (first, last + (1 if step > 0 else -1), step)
+
+
+@about(ops.SLICE_WRITE)
+def written(node: Node) -> Node | None:
+    """A write over everything is the value written."""
+    match node:
+        case Node(op=ops.SLICE_WRITE, srcs=(x, value), attrs={"ranges": ranges}):
+            if ranges == tuple((0, n, 1) for n in x.shape):
+                return _stretched(value, node)
+    return None
+
+
+@about(ops.ADD)
+def concat(node: Node) -> Node | None:
+    """Parts side by side, for parts padded by zeros to be added up: the gradient of what was split.
+    (As numbers: -0.0 + 0.0 is 0.0.)"""
+    parts = _padded(node)
+    if parts is None or len(parts) < 2:
+        return None
+    sides = [part.attrs["widths"] for part in parts]
+    axis = next((a for a, pair in enumerate(sides[0]) if any(s[a] != pair for s in sides)), None)
+    if axis is None:
+        return None
+    parts.sort(key=lambda part: part.attrs["widths"][axis][0])
+    first, last = (list(part.attrs["widths"]) for part in (parts[0], parts[-1]))
+    end = first[axis][0]
+    for part in parts:
+        (before, after), others = _without(part.attrs["widths"], axis)
+        if before != end or others != _without(tuple(first), axis)[1]:
+            return None
+        end = node.shape[axis] - after
+    srcs = [s for p in parts for s in (p.srcs[0].srcs if _joins(p.srcs[0], axis) else p.srcs)]
+    joined = use(ops.CONCAT, tuple(srcs), {"axis": axis}, like=node)
+    first[axis] = (first[axis][0], last[axis][1])
+    return use(ops.PAD, (joined,), {"widths": tuple(first), "value": 0.0}, like=node)
+
+
+def _padded(node: Node) -> list[Node] | None:
+    """The pads by zero that node is the sum of; None where it is the sum of something else."""
+    if node.op is ops.PAD:
+        return [node] if node.attrs["value"] == 0 else None
+    if any(src.op not in (ops.ADD, ops.PAD) or src.shape != node.shape for src in node.srcs):
+        return None
+    left, right = map(_padded, node.srcs)
+    return None if left is None or right is None else left + right
+
+
+def _joins(node: Node, axis: int) -> bool:
+    return node.op is ops.CONCAT and node.attrs["axis"] == axis
+
+
+def _without(widths: tuple[Any, ...], axis: int) -> tuple[Any, tuple[Any, ...]]:
+    """The widths along an axis, and those along the others."""
+    return widths[axis], (*widths[:axis], *widths[axis + 1 :])
+
+
+@about(ops.ADD)
+def index_add(node: Node) -> Node | None:
+    """Rows added into y, for rows added into zeros and the sum added to y: what a tied embedding's
+    gradient comes to. (As numbers: the order of additions changes, and -0.0 + 0.0 is 0.0.)"""
+    for added, y in (node.srcs, node.srcs[::-1]):
+        if added.op is ops.INDEX_ADD and number(added.srcs[0]) == 0 and y.shape == node.shape:
+            return use(ops.INDEX_ADD, (y, *added.srcs[1:]), added.attrs, like=node)
+    return None
+
+
+@about(ops.SUM)
+def multiple(node: Node) -> Node | None:
+    """n * x for the sum of n copies of x. (But for rounding: the product is the better one.) Half
+    precision, which may not hold n, and integers, whose sums change dtype, are left as they are."""
+    match node:
+        case Node(op=ops.SUM, srcs=(Node(op=ops.BROADCAST, srcs=(x,), shape=shape),)):
+            sizes = (*(1,) * (len(shape) - x.ndim), *x.shape)
+            axis = node.attrs["axis"]
+            count = prod(shape[a] for a in axis)
+            if x.dtype.kind != "f" or x.dtype.itemsize < 4 or not 0 < count <= _EXACT:
+                return None
+            if any(sizes[a] != 1 for a in axis):
+                return None
+            scalar = {"value": float(count), "dtype": x.dtype, "device": x.device}
+            times = use(CONST, (), scalar, like=node)
+            return _stretched(use(ops.MUL, (x, times), {}, like=node), node)
+    return None
+
+
+# Those that rewrite/lift/idioms.py sees its patterns through. Gradients may be taken after them.
+BEFORE_GRADIENTS: tuple[Rule, ...] = (
+    reshape, permute, broadcast, unstretched, moved_number, neutral, twice, constant, chosen,
+    inverted, decided,
+)  # fmt: skip
+RULES: tuple[Rule, ...] = (
+    same,
+    whole,
+    cast,
+    difference,
+    piece,
+    written,
+    concat,
+    index_add,
+    multiple,
+)

@@ -1,0 +1,3 @@
+"""Running a plan: execution.py with kernels (segment.py is one native call, ownership.py says what
+may be written over, prepacked.py keeps packed weights, arena.py the memory), replay.py op by op.
+"""

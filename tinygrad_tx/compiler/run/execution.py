@@ -1,0 +1,310 @@
+"""execute: run a plan, natively or through the interpreter of kernels.
+
+In: a recorded call. Out: an Execution, which is used as a Replay is. Called by compiled.py.
+Everything is computed first and Tensors change last. State whose Tensor is the only one to hold its
+memory is written over where it lies, after all that can fail, and the Tensor keeps its node; other
+state is copied first.
+
+What a call costs in Python is little more than a walk through lists: an input that stands on the
+node of the last call lies where it lay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ... import backends
+from ...backends import interpreter
+from ...backends.kernel import Kernel, Opaque
+from ...backends.native import library
+from ...backends.native.target import Target
+from ...dtypes import ALL
+from ...half import computing
+from ...mistakes import explain, naming
+from ...node import OPS
+from ...rules import as_promised
+from .. import pipeline
+from ..capture.guards import Match
+from ..capture.trace import Argument, Traced
+from ..inspect import check, debug
+from ..inspect.explain import explained
+from ..schedule.in_place import early
+from ..schedule.records import Buffer, Launch, Plan, View, itemsize
+from ..schedule.waves import indices
+from .arena import ARENA
+from .ownership import held_elsewhere, may_stay
+from .prepacked import Packs
+from .replay import Recording, Rounds
+from .segment import Segment, Words
+
+TIMED = 3  # the run whose waves are timed, for explain(): the first that finds everything warm
+Array = np.ndarray[Any, Any]
+
+
+class Execution(Recording):
+    """A recorded call, ready to run from its plan."""
+
+    def __init__(self, traced: Traced, target: Target, native: bool) -> None:
+        super().__init__(traced)
+        states = {i.placeholder: i.node for i in traced.changed}
+        self.debug, self.checked = debug.level(), native and check.wanted()
+        watch = None
+        if self.debug >= debug.GRAPHS:
+            debug.say(f"{traced.name}: as it was traced:\n{debug.listing(traced.ends)}")
+            shown = target if native and self.debug >= debug.SOURCE else None
+            watch = debug.stages(traced.name, shown)
+        self.plan = plan = pipeline.plan(self.results, states, target, watch)
+        self.graph, self.stages = plan.graph, plan.seconds
+        self.rewrite_seconds = sum(plan.seconds[name] for name in pipeline.REWRITING)
+        self.report = np.zeros(2, np.int64)
+        self.runs = 0
+        self.seconds: list[float] = []  # of each wave and opaque call, in run number TIMED
+        self.bases = np.zeros(len(plan.buffers) + 1, np.int64)  # the last one stays 0
+        for buffer in plan.buffers:
+            if buffer.kind == "constant":
+                self.bases[buffer.number] = plan.constants[buffer].ctypes.data
+            elif buffer.kind == "report":
+                self.bases[buffer.number] = self.report.ctypes.data
+        self._number_inputs()
+        shapes = {view.buffer: view.shape for view in plan.places.values()}
+        results = [b for b in plan.buffers if b.kind == "result" and b not in plan.aliases]
+        self.fresh = [(b, shapes[b], ALL[b.dtype].np) for b in results]
+        # Where each node that outlives the run is found: among the inputs' arrays, or the results.
+        order = {b: i for i, b in enumerate((*self.buffers, *results))}
+        self.where = {
+            n: order[plan.aliases.get(v.buffer, v.buffer)] for n, v in plan.places.items()
+        }
+        # The inputs whose arrays each run asks for. Others are known to lie where they lay, and to
+        # look at hundreds of them takes its time after a run that has emptied the caches.
+        outlast = {i for i in self.where.values() if i < len(self.buffers)}
+        self.asked = sorted(outlast.union(self.states))
+        self.arena = [(b.number, offset) for b, offset in plan.offsets.items()]
+        self.placed = -1  # the address of the arena that the table has
+        self.moved = True  # whether the table knows more than the segments' arguments
+        self.code = code = _code(plan, target) if native else None  # it stays as long as this
+        moving = {n for i in self.arguments for n in self.numbers[i]} | {b.number for b in results}
+        self.steps: list[Segment | Launch] = [
+            step if isinstance(step, Launch) else Segment(step, code, target, moving)
+            for step in plan.steps
+        ]
+
+        def packing(waves: list[list[Launch]]) -> Callable[[Words], int]:
+            segment = Segment(waves, code, target, ())
+
+            def pack(bases: Words) -> int:
+                segment.bind(bases, moved=True)
+                return self._run_segment(segment)
+
+            return pack
+
+        self.packs = Packs(plan.prepacked, packing)
+        sources = {call.reads[0].buffer for call in plan.prepacked}
+        self.packed = {i for i, b in enumerate(self.buffers) if b in sources}
+
+    def _number_inputs(self) -> None:
+        """The buffers of inputs, and those among them that are written over."""
+        inputs, plan = self.traced.inputs, self.plan
+        found = [plan.inputs.get(i.placeholder) for i in inputs]
+        number = {buffer: i for i, buffer in enumerate(found) if buffer is not None}
+        # Inputs that no kernel reads have no buffer: they get one that nothing asks for.
+        self.buffers = [b or Buffer("input", "float32", 0) for b in found]
+        self.numbers = [[b.number] if b.number >= 0 else [] for b in self.buffers]
+        for new, old in plan.aliases.items():
+            self.numbers[number[old]].append(new.number)
+        self.arguments = {i for i, x in enumerate(inputs) if isinstance(x.source, Argument)}
+        self.states = [i for i, b in enumerate(self.buffers) if b.state]
+        # A check that fails leaves all as it was.
+        soon = {b.number for b in (plan.buffers if self.checked else early(plan.steps))}
+        self.early = {i for i in self.states if not soon.isdisjoint(self.numbers[i])}
+        asks = {i: requires_grad for i, _, requires_grad in self.changed}
+        self.asks = {i: asks[i] for i in self.states}  # whether they go on asking for a gradient
+        # Whether a run changes nothing but what it may write over.
+        self.steady = len(self.changed) == len(self.states) and not self.traced.grads
+
+    def run(self, match: Match, rounds: Rounds | None = None) -> Any:
+        """The function's result for a call. The caller is inside the arena. rounds: it runs again
+        and again where a run leaves everything as the next one needs it."""
+        arrays: list[Any] = [None] * len(match.nodes)
+        for i in (*self.asked, *match.strangers):
+            arrays[i] = match.nodes[i].array
+        self.meet(match)
+        shared = self._bind(match, arrays)
+        self._once()
+        if rounds is not None:
+            rounds.left -= 1
+            while self.steady and not shared and rounds.again():
+                self._once()
+                rounds.left -= 1
+        where = self.where
+        result = self.commit(
+            match.tensors,
+            lambda n: _shaped(arrays[where[n]], n.shape),
+            self.asks.keys() - shared,
+        )
+        for i in shared:
+            self.inputs.remember(i, match.tensors[i]._node)
+        return result
+
+    def _once(self) -> None:
+        self.report[0] = 0
+        self.runs += 1
+        if self.runs == TIMED or self.debug >= debug.TIMES:
+            self._run_timed()
+        else:
+            self._run()
+
+    def _run(self) -> None:
+        """Run all steps."""
+        for step in self.steps:
+            if isinstance(step, Launch):
+                self._call(step)
+            else:
+                ran = self._run_segment(step)
+                if self.report[0]:
+                    self._raise(step.waves[ran - 1])
+
+    def _run_segment(self, segment: Segment) -> int:
+        return check.run(segment, self.look) if self.checked else segment.run()
+
+    def _run_timed(self) -> None:
+        """Run all steps, and note the seconds of each wave and opaque call."""
+        if self.checked:
+            self._run()
+            return
+        seconds: list[float] = []
+        for step in self.steps:
+            if isinstance(step, Launch):
+                started = perf_counter()
+                self._call(step)
+                seconds.append(perf_counter() - started)
+                continue
+            took = step.run_timed()
+            seconds += took
+            if self.report[0]:
+                self._raise(step.waves[len(took) - 1])
+        if self.debug >= debug.TIMES:
+            debug.show_times(self.traced.name, self.runs, self.plan, seconds)
+        if self.runs == TIMED:
+            self.seconds = seconds
+
+    def kernels(self) -> int:
+        """How many calls of kernels a run takes."""
+        return sum(len(launch.calls) for launch in self.plan.launches())
+
+    def peak_bytes(self) -> int:
+        """What a run needs beside its inputs: the arena, its results, weights kept packed."""
+        kept = [call.writes[0].buffer for call in self.plan.prepacked]
+        return self.plan.arena_bytes + sum(b.bytes for b in (*kept, *(b for b, *_ in self.fresh)))
+
+    def explain(self, source: bool = False) -> str:
+        if self.seconds:
+            timed = f"times are those of run {TIMED} of {self.runs}, the first that finds all warm"
+        elif self.runs < TIMED:
+            timed = f"no times: run {TIMED} of a plan is timed, and there were {self.runs}"
+        else:
+            timed = f"no times: TX_CHECK was set, or run {TIMED} has failed"
+        return explained(self.plan, self.seconds, timed, source)
+
+    # Before a run -------------------------------------------------------------------------------
+    def _bind(self, match: Match, arrays: list[Any]) -> set[int]:
+        """Find every buffer's address. arrays: of the inputs asked for; copies take the place of
+        those that kernels cannot read or must not write, and the results' are appended. Gives the
+        numbers of the states that run on a copy."""
+        bases = self.bases
+        shared = self._shared(match, arrays)
+        for i in {*match.strangers, *shared}:
+            self.inputs.forget(i)
+            array = np.asarray(arrays[i])
+            flags = array.flags
+            if i in shared or not (flags.c_contiguous and flags.aligned):
+                array = np.array(array, order="C")
+            arrays[i] = array
+            self.moved = self.moved or i not in self.arguments
+            for number in self.numbers[i]:
+                bases[number] = array.ctypes.data
+            if array is match.nodes[i].array:
+                self.inputs.remember(i, match.nodes[i])
+        if not self.packed.isdisjoint(match.strangers):
+            self.moved = True
+            self.packs.bind(bases, lambda b: match.nodes[self.buffers.index(b)])
+        for buffer, shape, dtype in self.fresh:
+            array = np.empty(shape, dtype)
+            arrays.append(array)
+            bases[buffer.number] = array.ctypes.data
+        base = ARENA.reserve(self.plan.arena_bytes)
+        if base != self.placed:
+            self.moved, self.placed = True, base
+            for number, offset in self.arena:
+                bases[number] = base + offset
+        for step in self.steps:
+            if isinstance(step, Segment):
+                step.bind(bases, self.moved)
+        self.moved = False
+        return shared
+
+    def _shared(self, match: Match, arrays: list[Any]) -> set[int]:
+        """The states that must not be written over: those whose node or array somebody else
+        holds, and those that a run changes while it may still fail."""
+        shared = self.early.copy()
+        shared.update(held_elsewhere(match.nodes, self.states))
+        shared.update(held_elsewhere(arrays, self.states))
+        for i in match.strangers:
+            asks = self.asks.get(i)
+            if asks is not None and not may_stay(match.tensors[i], match.nodes[i], arrays[i], asks):
+                shared.add(i)
+        return shared
+
+    # What is not native -------------------------------------------------------------------------
+    def _call(self, launch: Launch) -> None:
+        """Call an op's forward as it is."""
+        (call,) = launch.calls
+        node = call.nodes[0]
+        xp = backends.get(node.device)
+        arrays = [self.look(view) for view in call.reads]
+        try:
+            with xp.quiet():
+                out = computing(node.op, arrays, node.spec)(xp, *arrays, **node.attrs)
+        except Exception as error:
+            explain(error, node.op.name, "forward", node.op.forward, (xp, *arrays), node.attrs)
+            raise
+        if not node.op.ours:
+            out = as_promised(node.op, xp, out, node.spec)
+        outs = out if isinstance(out, tuple) else (out,)
+        for view, value in zip(call.writes, outs, strict=True):
+            np.copyto(self.look(view), value)
+
+    def look(self, view: View) -> Array:
+        """The array that lies under a view now."""
+        address = int(self.bases[view.buffer.number]) + view.offset * itemsize(view.dtype)
+        return interpreter.view(address, view.dtype, view.shape, view.strides)
+
+    def _raise(self, wave: list[Launch]) -> NoReturn:
+        """An index was outside, in this wave, after which nothing has run: say which one."""
+        for call in indices(wave):
+            node, given = call.nodes[0], self.look(call.reads[0])
+            attrs = dict(node.attrs)
+            name = attrs.get("of", "")
+            if name == "update" and not 0 <= given.item() < attrs["size"]:
+                raise IndexError(
+                    f"update: a write at position {given.item()} leaves its places: it must begin "
+                    f"in 0..{attrs['size'] - 1}"
+                )
+            with naming(OPS.get(name, node.op)):
+                node.op.forward(backends.get("cpu"), given, **attrs)
+        raise IndexError("an index is outside the entries it chooses from")
+
+
+def _code(plan: Plan, target: Target) -> Mapping[Kernel, int]:
+    """The address of the code of every kernel."""
+    calls = [*plan.prepacked, *(call for launch in plan.launches() for call in launch.calls)]
+    kernels = dict.fromkeys(call.kernel for call in calls)
+    return library.functions([k for k in kernels if not isinstance(k, Opaque)], target)
+
+
+def _shaped(array: Array, shape: tuple[int, ...]) -> Array:
+    """The array itself where it has the shape: a view would not own its memory."""
+    return array if array.shape == shape else array.reshape(shape)

@@ -1,0 +1,223 @@
+"""What the stages hand on: buffers, strided views of them, calls of kernels, launches, and the
+frozen values that pipeline.py takes from stage to stage: Ends -> Fusion -> Schedule -> Plan.
+
+Strides and offsets count elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...backends.kernel import Kernel, Opaque
+from ...dtypes import ALL
+from ...node import Graph, Node
+from .layout import Shape, dense, reshaped, same_places
+
+if TYPE_CHECKING:
+    from ..fuse.group import Group
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory that a plan knows. kind: "arena" (lives for a while during a run), "input" (a Tensor
+    from outside; `state` where its new value is written over the old one), "result" (made anew at
+    each run), "constant" (made with the plan) or
+    "prepacked" (the plan's own, from run to run)."""
+
+    kind: str
+    dtype: str
+    size: int  # elements
+    node: Node | None = None
+    number: int = -1  # its place in the plan's table of addresses
+    state: bool = False
+    parts: bool = False  # several units write it, each a part that no other one touches
+
+    @property
+    def bytes(self) -> int:
+        return self.size * itemsize(self.dtype)
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{ALL[self.dtype].short}[{self.size}]"
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes of an element in memory."""
+    return ALL[dtype].itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Elements of a buffer at offset + sum(index * stride)."""
+
+    buffer: Buffer
+    shape: Shape
+    strides: Shape
+    offset: int = 0
+
+    @property
+    def dtype(self) -> str:
+        return self.buffer.dtype
+
+    @property
+    def contiguous(self) -> bool:
+        return same_places(self.shape, self.strides, dense(self.shape))
+
+    def same(self, other: View) -> bool:
+        """Whether both name the same elements in the same order."""
+        return (
+            self.buffer is other.buffer
+            and self.offset == other.offset
+            and self.shape == other.shape
+            and same_places(self.shape, self.strides, other.strides)
+        )
+
+    # Movement -----------------------------------------------------------------------------------
+    def reshape(self, shape: Shape) -> View | None:
+        if shape == self.shape:
+            return self
+        strides = reshaped(self.shape, self.strides, shape)
+        return None if strides is None else View(self.buffer, shape, strides, self.offset)
+
+    def permute(self, order: Sequence[int]) -> View:
+        shape, strides = (tuple(x[i] for i in order) for x in (self.shape, self.strides))
+        return View(self.buffer, shape, strides, self.offset)
+
+    def broadcast(self, shape: Shape) -> View:
+        extra = len(shape) - len(self.shape)
+        strides = (0,) * extra + tuple(
+            0 if n == 1 and m != 1 else s
+            for n, m, s in zip(self.shape, shape[extra:], self.strides, strict=True)
+        )
+        return View(self.buffer, shape, strides, self.offset)
+
+    def slice(self, ranges: Sequence[tuple[int, int, int]]) -> View:
+        shape = tuple(len(range(*r)) for r in ranges)
+        strides = tuple(s * r[2] for s, r in zip(self.strides, ranges, strict=True))
+        offset = sum(s * r[0] for s, r, n in zip(self.strides, ranges, shape, strict=True) if n)
+        return View(self.buffer, shape, strides, self.offset + offset)
+
+    def flip(self, axes: Sequence[int]) -> View:
+        last = [(n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)]
+        strides = tuple(-s if i in axes else s for i, s in enumerate(self.strides))
+        return View(self.buffer, self.shape, strides, self.offset + sum(last[i] for i in axes))
+
+
+def whole(buffer: Buffer, shape: Shape) -> View:
+    return View(buffer, shape, dense(shape))
+
+
+@dataclass(eq=False)
+class Call:
+    """A Kernel with its arguments: whole numbers, and addresses as (buffer, offset in elements).
+
+    reads, writes: the views that it touches. nodes: what it computes, for explain().
+    """
+
+    kernel: Kernel
+    args: list[int | tuple[Buffer, int]]
+    reads: list[View]
+    writes: list[View]
+    nodes: list[Node] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Launch:
+    """Calls whose tasks run one after the other: a product and the row program on its rows.
+
+    waits: buffers that others must have read before it runs, so that its own can take their place.
+    """
+
+    calls: list[Call]
+    waits: tuple[Buffer, ...] = ()
+
+    @property
+    def reads(self) -> list[View]:
+        return [v for call in self.calls for v in call.reads]
+
+    @property
+    def writes(self) -> list[View]:
+        return [v for call in self.calls for v in call.writes]
+
+    @property
+    def opaque(self) -> bool:
+        return isinstance(self.calls[0].kernel, Opaque)
+
+
+Steps = tuple["list[list[Launch]] | Launch", ...]  # waves of native launches, and opaque calls
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """A recorded call as a graph. ends: the nodes whose values outlive it, as they were recorded;
+    roots: what each has become. states: for each INPUT that changes, the end that it becomes.
+    shown: the roots that users are shown, before ops are lowered."""
+
+    ends: tuple[Node, ...]
+    states: Mapping[Node, Node]
+    roots: tuple[Node, ...]
+    shown: tuple[Node, ...] = ()
+
+    @classmethod
+    def of(cls, results: Sequence[Node], states: Mapping[Node, Node]) -> Ends:
+        ends = tuple(dict.fromkeys((*results, *states.values())))
+        return cls(ends, states, ends)
+
+
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    """What kernels there are. units: in an order in which they can run; a Group is still open for
+    an epilogue's cut into tasks. places: where each end's value lies."""
+
+    graph: Ends
+    units: tuple[Group | Call, ...]
+    places: Mapping[Node, View]
+    inputs: Mapping[Node, Buffer]
+    constants: Mapping[Buffer, np.ndarray[Any, Any]]
+    refusals: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """When they run, and what is written where something else lay. prepacked: packings of inputs
+    that do not change, made once. aliases: results written over an input, and that input."""
+
+    fusion: Fusion
+    launches: tuple[Launch, ...]
+    places: Mapping[Node, View]
+    prepacked: tuple[Call, ...] = ()
+    aliases: Mapping[Buffer, Buffer] = field(default_factory=dict)
+    steps: Steps = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that a run needs but code and addresses. offsets: of arena buffers, in bytes. places: of
+    what is returned and of new state: whole dense buffers. seconds: what each stage took."""
+
+    steps: Steps
+    buffers: tuple[Buffer, ...]
+    offsets: Mapping[Buffer, int]
+    arena_bytes: int
+    constants: Mapping[Buffer, np.ndarray[Any, Any]]
+    inputs: Mapping[Node, Buffer]
+    places: Mapping[Node, View]
+    refusals: tuple[str, ...]
+    graph: Graph
+    aliases: Mapping[Buffer, Buffer]
+    prepacked: tuple[Call, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def waves(self) -> list[list[Launch]]:
+        return waves_of(self.steps)
+
+    def launches(self) -> list[Launch]:
+        return [launch for wave in self.waves() for launch in wave]
+
+
+def waves_of(steps: Steps) -> list[list[Launch]]:
+    """The waves of all steps; an opaque call is one of its own."""
+    return [w for step in steps for w in ([[step]] if isinstance(step, Launch) else step)]

@@ -1,0 +1,64 @@
+"""Waves: launches that do not depend on each other run together, their tasks in any order.
+
+In and out: a Schedule. A stage of pipeline.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...backends.kernel import Index
+from ...backends.native.target import Target
+from .records import Buffer, Call, Launch, Schedule
+
+WINDOW = 32  # launches: one joins a wave at most so far back, which bounds the lives of buffers
+
+
+def form_waves(schedule: Schedule, target: Target) -> Schedule:
+    """Each launch in the first wave that all it depends on allows, but not far from its place."""
+    aliases = schedule.aliases
+    steps: list[list[list[Launch]] | Launch] = []
+    waves: list[list[Launch]] = []
+    front: list[int] = []  # the last wave there was at each launch so far
+    written: dict[Buffer, int] = {}
+    read: dict[Buffer, int] = {}
+
+    def close() -> None:
+        nonlocal waves
+        if waves:
+            steps.append(waves)
+        waves = []
+        front.clear()
+        written.clear()
+        read.clear()
+
+    for launch in schedule.launches:
+        if launch.opaque:
+            close()
+            steps.append(launch)
+            continue
+        reads = {aliases.get(v.buffer, v.buffer) for v in launch.reads}
+        writes = {aliases.get(v.buffer, v.buffer) for v in launch.writes}
+        after = max(
+            [written.get(b, -1) for b in reads | {b for b in writes if not b.parts}]
+            + [read.get(b, -1) for b in (*writes, *launch.waits)],
+            default=-1,
+        )
+        at = max(after + 1, front[-WINDOW] if len(front) >= WINDOW else 0)
+        if at >= len(waves):
+            waves.append([])
+            at = len(waves) - 1
+        waves[at].append(launch)
+        front.append(len(waves) - 1)
+        for b in writes:
+            written[b] = max(at, written.get(b, -1))
+        for b in reads:
+            read[b] = max(at, read.get(b, -1))
+    close()
+    return replace(schedule, steps=tuple(steps))
+
+
+def indices(wave: Sequence[Launch]) -> list[Call]:
+    """The calls of a wave that check indices."""
+    return [call for x in wave for call in x.calls if isinstance(call.kernel, Index)]
