@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 
 import tinygrad_tx as tx
+from tinygrad_tx.backends.cpu import Interpreted
 from tinygrad_tx.backends.kernel import Kernel
 from tinygrad_tx.backends.native.target import Target
 from tinygrad_tx.compiler.capture.trace import trace
 from tinygrad_tx.compiler.run.execution import Execution
 from tinygrad_tx.compiler.schedule.records import Call, Launch, Plan, View
 
-TARGET = Target("avx512", 64)  # one for every machine: tiles decide what rides on a product
+# One for every machine: tiles decide what rides on a product.
+TARGET = Interpreted(Target("avx512", 64))
 Shape = tuple[int, ...]
 
 
 def plan(f: Callable[..., Any], *args: tx.Tensor) -> Plan:
     """The plan of f for these arguments. Nothing is run."""
-    return Execution(trace(f, args, {}), TARGET, native=False).plan
+    return Execution(trace(f, args, {}), TARGET).plan
 
 
 def floats(*shape: int, grad: bool = False) -> tx.Tensor:

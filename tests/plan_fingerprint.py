@@ -18,6 +18,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from tinygrad_tx.backends.cpu import Interpreted
 from tinygrad_tx.backends.describe import describe
 from tinygrad_tx.backends.native.target import Target
 from tinygrad_tx.compiler import compiled
@@ -32,7 +33,7 @@ from benchmarks import ours
 from benchmarks.works import DECODINGS, WORKS, TransformerWork
 
 PLANS = Path(__file__).parent / "fixtures" / "plans"
-AVX512, AVX2 = Target("avx512", 64), Target("avx2", 32)
+AVX512, AVX2 = Interpreted(Target("avx512", 64)), Interpreted(Target("avx2", 32))
 
 
 class Planned(Exception):  # noqa: N818 - the end of a call that is not to be run
@@ -67,7 +68,7 @@ def plans(name: str) -> list[Plan]:
     found: list[Plan] = []
 
     def planned(traced: Traced) -> Replay:
-        found.append(Execution(traced, target, native=False).plan)
+        found.append(Execution(traced, target).plan)
         if len(found) == wanted:
             raise Planned
         return Replay(traced)

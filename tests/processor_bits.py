@@ -22,7 +22,6 @@ import numpy as np
 import tinygrad_tx as tx
 from tinygrad_tx import decoding
 from tinygrad_tx.backends.native import jit
-from tinygrad_tx.compiler import compiled as compiler
 from tinygrad_tx.models import GPT, GPTConfig, Transformer, TransformerConfig
 from tinygrad_tx.nn import functional as F  # noqa: N812
 
@@ -185,7 +184,7 @@ def believe(kind: str) -> None:
         os.environ["TX_HOST_FEATURES"] = kind
         return
     written = replace(jit.host_target(), name=kind, bytes=jit.named_target(kind).bytes)
-    jit.host_target = compiler.host_target = lambda: written
+    jit.host_target = lambda: written
 
 
 if __name__ == "__main__":

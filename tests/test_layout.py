@@ -135,6 +135,16 @@ def test_cupy_and_llvmlite_have_one_home_each() -> None:
     assert len(homes["llvmlite"]) <= 1, homes["llvmlite"]
 
 
+def test_the_compiler_knows_no_machine() -> None:
+    wrong = [
+        f"{shown(path, line)} imports {'.'.join(name)}"
+        for path in files("tinygrad_tx/compiler")
+        for line, name in Imports(path).found
+        if name[:2] == ["tinygrad_tx", "backends"] and name[2:3] in (["native"], ["cpu"])
+    ]
+    assert not wrong, wrong
+
+
 def test_only_backends_ask_which_device_it_is() -> None:
     wrong = [
         shown(path, node.lineno)

@@ -57,7 +57,7 @@ def planning(layers: int) -> tuple[int, Execution]:
 
     sys.setprofile(seen)
     try:
-        made = Execution(trace(step, args, {}), TARGET, native=False)
+        made = Execution(trace(step, args, {}), TARGET)
     finally:
         sys.setprofile(None)
     return count, made
@@ -74,7 +74,7 @@ def test_the_code_of_a_step_is_that_of_any_number_of_layers() -> None:
     found = []
     for layers in (2, 3):
         step, args = training(layers)
-        made = Execution(trace(step, args, {}), TARGET, native=False)
+        made = Execution(trace(step, args, {}), TARGET)
         found.append({call.kernel for call in calls(made.plan)})
     assert len(found[0] ^ found[1]) <= 2  # one adds up what each layer wants of the encoder
 

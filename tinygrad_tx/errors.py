@@ -55,6 +55,10 @@ class TraceError(RuntimeError):
     Tensor was used after its trace."""
 
 
+class NativeUnavailable(UserError, RuntimeError):  # noqa: N818 - a state of the machine
+    """There is no native compiler here: llvmlite is missing, or cannot make this kind of code."""
+
+
 class _Brief(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         # Python refuses to write numbers of thousands of digits.

@@ -12,8 +12,10 @@ from importlib import import_module
 from ..arguments import shown
 from ..errors import DeviceError
 from .base import Array, Backend
+from .target import Target
 
 _MODULES = {"cpu": "numpy_backend", "cuda": "cupy_backend"}
+_TARGETS = {"cpu": "cpu"}
 _LOADED: dict[str, Backend] = {}
 
 
@@ -34,9 +36,19 @@ def get(device: str) -> Backend:
     return backend
 
 
+def target_of(device: str, *, interpreted: bool = False) -> Target | None:
+    """What runs kernels on a device's arrays; None where nothing does. interpreted: in NumPy, on
+    any machine. NativeUnavailable where code cannot be made here."""
+    if device not in _TARGETS:
+        return None
+    module = import_module(f"{__name__}.{_TARGETS[device]}")
+    found: Target = module.interpreted() if interpreted else module.host()
+    return found
+
+
 def devices() -> tuple[str, ...]:
     """The names of all known devices, present or not."""
     return tuple(_MODULES)
 
 
-__all__ = ["Array", "Backend", "canonical", "devices", "get"]
+__all__ = ["Array", "Backend", "Target", "canonical", "devices", "get", "target_of"]

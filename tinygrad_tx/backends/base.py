@@ -34,7 +34,6 @@ class Backend(ABC):
     """One device's arrays. Called `xp` inside forwards."""
 
     device: str
-    runs_kernels = False  # whether the compiler has kernels for it; its arrays are NumPy's then
 
     def __init__(self, module: Any) -> None:
         self.module = module

@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
 from tinygrad_tx.cli.command import Command
-from tinygrad_tx.errors import DeviceError
+from tinygrad_tx.errors import DeviceError, NativeUnavailable
 
 _NEEDED = ("numpy", "ml-dtypes", "safetensors", "tokenizers", "sacrebleu", "rich", "graphviz")
 _OPTIONAL = {"matplotlib": "pictures of attention"}
@@ -105,7 +105,7 @@ def _native() -> str:
 
     try:
         target = jit.host_target()
-    except jit.NativeUnavailable as error:
+    except NativeUnavailable as error:
         return f"not available: {error}"
     return f"{target.name} ({target.cpu}), LLVM {jit.version()}, {team.get_num_threads()} threads"
 

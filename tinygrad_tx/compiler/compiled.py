@@ -25,10 +25,8 @@ import numpy as np
 from .. import backends
 from ..arguments import shown
 from ..autograd import differentiating
-from ..backends.native.jit import NativeUnavailable, host_target
-from ..backends.native.target import Target
 from ..creation import get_default_device
-from ..errors import TraceError, UserError
+from ..errors import NativeUnavailable, TraceError, UserError
 from ..node import Graph, Node, Spec, current_trace, grad_enabled
 from ..tensor import Tensor
 from .capture.callables import check_callable, name_of
@@ -43,7 +41,6 @@ from .run.replay import Replay, Rounds
 
 MAX_PLANS = 64
 MODES = ("", "0", "native", "interp", "replay")  # of TX_COMPILE
-PLAIN = Target("plain", 16)  # for the interpreter, which runs on any machine
 Recorded = Replay | Execution
 _log = logging.getLogger("tinygrad_tx.compiler")
 _ALL: WeakSet[Compiled] = WeakSet()
@@ -302,17 +299,18 @@ def _plan(traced: Traced) -> Recorded:
     mode = chosen_mode()
     graph = Graph(traced.ends)
     devices = {node.device for node in graph}
-    kernels = len(devices) == 1 and backends.get(*devices).runs_kernels
-    if mode == "replay" or not kernels or any(map(_empty, graph)):
+    device = devices.pop() if len(devices) == 1 else ""
+    interpreter = backends.target_of(device, interpreted=True)
+    if mode == "replay" or interpreter is None or any(map(_empty, graph)):
         return Replay(traced)
     if mode != "interp":
         try:
-            return Execution(traced, host_target(), native=True)
+            return Execution(traced, backends.target_of(device) or interpreter)
         except NativeUnavailable as error:
             if "TX_TARGET" in os.environ:
                 raise
             warnings.warn(f"{error}; kernels run in NumPy, which is slow", stacklevel=6)
-    return Execution(traced, PLAIN, native=False)
+    return Execution(traced, interpreter)
 
 
 def _empty(node: Node) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..backends.native.target import Target
+from ..backends.target import Target
 from ..node import Node
 from .fuse.fuser import fuse
 from .lower.lower import lower

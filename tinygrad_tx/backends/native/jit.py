@@ -15,7 +15,7 @@ from itertools import count
 from threading import Lock
 from typing import Any
 
-from ...errors import UserError
+from ...errors import NativeUnavailable, UserError
 from . import host, windows
 from .target import Target
 
@@ -29,10 +29,6 @@ _USUAL = {"avx512": "skylake-avx512", "avx2": "haswell", "neon": "neoverse-n1"}
 _LOADS = count()
 _LINKING = Lock()
 _UNUSED: deque[Any] = deque()  # what holds code that nobody uses any more
-
-
-class NativeUnavailable(UserError, RuntimeError):  # noqa: N818 - a state of the machine
-    """There is no native compiler here: llvmlite is missing, or cannot make this kind of code."""
 
 
 @cache

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...arguments import shown
-from ...errors import UserError
+from ...errors import NativeUnavailable, UserError
 from . import executor, host, jit, library
 
 Words = npt.NDArray[np.int64]
@@ -68,7 +68,7 @@ def check_environment() -> None:
     """UserError where a variable that native code goes by says what cannot be. For programs that
     rather know before they begin."""
     get_num_threads()
-    with suppress(jit.NativeUnavailable):
+    with suppress(NativeUnavailable):
         jit.host_target()
 
 

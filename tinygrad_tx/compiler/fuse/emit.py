@@ -76,7 +76,7 @@ def _packed(
 ) -> tuple[View, tuple[int, int]]:
     """b as the product reads it; packed once for all products that share it."""
     k, n = b.shape[-2:]
-    width = fuser.target.tile(node.dtype.name)[1]
+    width = fuser.target.pack_width(node.dtype.name)
     b0, b1 = (e if s else 1 for e, s in zip(batch, strides, strict=True))  # repeats are not packed
     size = k * ceil(n / width) * width
     where = (size * b1 if b0 > 1 else 0, size if b1 > 1 else 0)

@@ -22,8 +22,7 @@ import numpy as np
 
 from ... import backends, ops
 from ...backends.kernel import Opaque
-from ...backends.native.gemm import choose
-from ...backends.native.target import Target
+from ...backends.target import Target
 from ...node import CONST, INPUT, ITEM, REBOUND, Graph, Node, Spec, execute
 from ..schedule.layout import Shape
 from ..schedule.records import Buffer, Call, Ends, Fusion, View, whole
@@ -82,10 +81,10 @@ class Fuser:
     def tiles(self, m: int, n: int, k: int, batch: int, node: Node) -> tuple[int, int, int]:
         """Rows and columns per task of a product, and panels per task of its packing. Where maps
         read it, a task has whole rows: then they can ride on it."""
-        rides = m >= 8 * self.target.tile(_name(node))[0] and all(
+        rides = self.target.takes_epilogues(m, _name(node)) and all(
             user.op.kind in ("map", "reduce") for user in self._readers(node)
         )
-        return choose(m, n, k, batch, _name(node), self.target, full_rows=rides)
+        return self.target.cut(m, n, k, batch, _name(node), full_rows=rides)
 
     def _readers(self, node: Node) -> list[Node]:
         """What reads a value, also through reshapes."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.kernel import REDUCTIONS, Columns, Index, Matmul, Rows, ScatterAdd
-from ...backends.native.program import Program, Wave
+from ...backends.target import Program
 from ...dtypes import as_dtype
 from ..run.segment import Segment
 from ..schedule.records import Buffer, Call, Launch, View
@@ -43,12 +43,10 @@ def wanted() -> bool:
 def run(segment: Segment, look: Look) -> int:
     """Run a segment, checked; how many waves have run, as Segment.run. look: gives the memory of a
     view as an array."""
-    assert segment.native is not None
-    for number, (wave, native) in enumerate(zip(segment.waves, segment.native, strict=True), 1):
-        for launch, each in zip(wave, native.launches, strict=True):
+    for number, wave in enumerate(segment.waves, 1):
+        for launch in wave:
             # The report of an index is looked at below, when the interpreter has seen it too.
-            program = Program([Wave((each,))], segment.scratch)
-            if not _agrees(segment, launch, program, look):
+            if not _agrees(segment, launch, segment.alone(launch), look):
                 return number
     return len(segment.waves)
 

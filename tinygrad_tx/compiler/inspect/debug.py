@@ -13,8 +13,7 @@ from typing import Any
 
 from ...backends.describe import describe
 from ...backends.kernel import Kernel, Opaque
-from ...backends.native import ir, render
-from ...backends.native.target import Target
+from ...backends.target import Target
 from ...errors import UserError
 from ...node import CONST, Graph, Node, Spec
 from ..fuse.group import Group
@@ -96,12 +95,10 @@ def show_times(name: str, run: int, plan: Plan, seconds: Sequence[float]) -> Non
 
 
 def source(kernel: Kernel, target: Target) -> str:
-    """A kernel in a few lines, and as LLVM IR."""
+    """A kernel in a few lines, and as what is compiled for it."""
     if isinstance(kernel, Opaque):
         return describe(kernel)
-    module = ir.Module()
-    render.render(kernel, module, "kernel", target)
-    return f"{describe(kernel)}\n{module.text()}"
+    return f"{describe(kernel)}\n{target.source(kernel)}"
 
 
 def listing(roots: Sequence[Node]) -> str:

@@ -11,7 +11,7 @@ node of the last call lies where it lay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, NoReturn
 
@@ -20,8 +20,7 @@ import numpy as np
 from ... import backends
 from ...backends import interpreter
 from ...backends.kernel import Kernel, Opaque
-from ...backends.native import library
-from ...backends.native.target import Target
+from ...backends.target import Target
 from ...dtypes import ALL
 from ...half import computing
 from ...mistakes import explain, naming
@@ -48,14 +47,14 @@ Array = np.ndarray[Any, Any]
 class Execution(Recording):
     """A recorded call, ready to run from its plan."""
 
-    def __init__(self, traced: Traced, target: Target, native: bool) -> None:
+    def __init__(self, traced: Traced, target: Target) -> None:
         super().__init__(traced)
         states = {i.placeholder: i.node for i in traced.changed}
-        self.debug, self.checked = debug.level(), native and check.wanted()
+        self.debug, self.checked = debug.level(), target.native and check.wanted()
         watch = None
         if self.debug >= debug.GRAPHS:
             debug.say(f"{traced.name}: as it was traced:\n{debug.listing(traced.ends)}")
-            shown = target if native and self.debug >= debug.SOURCE else None
+            shown = target if target.native and self.debug >= debug.SOURCE else None
             watch = debug.stages(traced.name, shown)
         self.plan = plan = pipeline.plan(self.results, states, target, watch)
         self.graph, self.stages = plan.graph, plan.seconds
@@ -85,7 +84,7 @@ class Execution(Recording):
         self.arena = [(b.number, offset) for b, offset in plan.offsets.items()]
         self.placed = -1  # the address of the arena that the table has
         self.moved = True  # whether the table knows more than the segments' arguments
-        self.code = code = _code(plan, target) if native else None  # it stays as long as this
+        code = target.link(_kernels(plan))
         moving = {n for i in self.arguments for n in self.numbers[i]} | {b.number for b in results}
         self.steps: list[Segment | Launch] = [
             step if isinstance(step, Launch) else Segment(step, code, target, moving)
@@ -298,11 +297,10 @@ class Execution(Recording):
         raise IndexError("an index is outside the entries it chooses from")
 
 
-def _code(plan: Plan, target: Target) -> Mapping[Kernel, int]:
-    """The address of the code of every kernel."""
+def _kernels(plan: Plan) -> list[Kernel]:
     calls = [*plan.prepacked, *(call for launch in plan.launches() for call in launch.calls)]
     kernels = dict.fromkeys(call.kernel for call in calls)
-    return library.functions([k for k in kernels if not isinstance(k, Opaque)], target)
+    return [k for k in kernels if not isinstance(k, Opaque)]
 
 
 def _shaped(array: Array, shape: tuple[int, ...]) -> Array:

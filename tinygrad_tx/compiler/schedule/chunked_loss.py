@@ -3,7 +3,7 @@
 In: launches in order. Out: launches in order, where a large product that a row program turns at
 once into a gradient (logits into their gradient), which only products read, is cut by rows: each
 panel goes through all of them before the next one begins. So of logits and gradient there is one
-panel in memory. The bits are those of the whole: a panel has whole blocks of KC rows, which is how
+panel in memory. The bits are those of the whole: a panel has whole blocks of rows, which is how
 a product over rows adds them up anyway. Called by schedule/plan.py.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ...backends.kernel import Matmul, Rows
-from ...backends.native.target import KC, Target
+from ...backends.target import Target
 from .records import Buffer, Call, Launch, Schedule, View
 
 PANEL_BYTES = 16 << 20
@@ -27,6 +27,7 @@ class _Loss:
     by_columns: int  # gradient.T @ input, summed over rows
     rows: int
     columns: int
+    height: int  # rows of a panel
     inside: tuple[Buffer, Buffer]  # logits, gradient
 
 
@@ -34,7 +35,7 @@ def chunk_losses(schedule: Schedule, target: Target) -> Schedule:
     """Every such loss cut into panels."""
     launches, i = list(schedule.launches), 0
     while i < len(launches):
-        found = _found(launches, i) if _large(launches[i]) else None
+        found = _found(launches, i, target.block) if _large(launches[i]) else None
         if found is not None:
             launches = _cut(launches, found) or launches
         i += 1
@@ -48,12 +49,12 @@ def _large(launch: Launch) -> bool:
     return isinstance(call.kernel, Matmul) and call.writes[0].buffer.bytes > PANEL_BYTES
 
 
-def _found(launches: list[Launch], i: int) -> _Loss | None:
+def _found(launches: list[Launch], i: int, block: int) -> _Loss | None:
     calls = launches[i].calls
     if [type(c.kernel) for c in calls] != [Matmul, Rows]:
         return None
     product, program = calls
-    b0, b1, m, n, _, rows, _ = (x for x in product.args[:7] if isinstance(x, int))
+    b0, b1, m, n, *_ = (x for x in product.args[:7] if isinstance(x, int))
     logits = product.writes[0].buffer
     whole = [v.buffer for v in program.writes if v.buffer.size == m * n]
     readers = [
@@ -63,7 +64,8 @@ def _found(launches: list[Launch], i: int) -> _Loss | None:
     if (b0, b1) != (1, 1) or len(whole) != 1 or readers[0] != [i]:
         return None
     inside = (logits, whole[0])
-    if any(b.kind != "arena" for b in inside) or _height(n, rows, logits) >= m:
+    height = _height(n, logits, block)
+    if any(b.kind != "arena" for b in inside) or height >= m:
         return None
     found: dict[str, int] = {}
     for j in readers[1]:
@@ -83,13 +85,13 @@ def _found(launches: list[Launch], i: int) -> _Loss | None:
     by_rows = launches[found["by_rows"]]
     if not all(map(_sliceable, calls)) or not all(map(_sliceable, by_rows.calls)):
         return None
-    return _Loss(i, found["by_rows"], found["by_columns"], m, n, inside)
+    return _Loss(i, found["by_rows"], found["by_columns"], m, n, height, inside)
 
 
-def _height(columns: int, task: int, buffer: Buffer) -> int:
-    """Rows of a panel: whole blocks of KC, as many as fit."""
+def _height(columns: int, buffer: Buffer, block: int) -> int:
+    """Rows of a panel: whole blocks, as many as fit."""
     row = columns * (buffer.bytes // buffer.size)
-    return max(1, PANEL_BYTES // row // KC) * KC
+    return max(1, PANEL_BYTES // row // block) * block
 
 
 def _sliceable(call: Call) -> bool:
@@ -128,9 +130,7 @@ def _cut(launches: list[Launch], loss: _Loss) -> list[Launch] | None:
 
 
 def _panels(launches: list[Launch], loss: _Loss) -> list[Launch]:
-    task = launches[loss.first].calls[0].args[5]
-    assert isinstance(task, int)
-    height = _height(loss.columns, task, loss.inside[0])
+    height = loss.height
     made: list[Launch] = []
     before: tuple[Buffer, ...] = ()
     for start in range(0, loss.rows, height):

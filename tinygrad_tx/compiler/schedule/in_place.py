@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...backends.native.target import Target
+from ...backends.target import Target
 from ..fuse.group import copying
 from .memory import same_place
 from .records import Buffer, Launch, Schedule, whole

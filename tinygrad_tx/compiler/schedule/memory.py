@@ -14,7 +14,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 from ...backends.kernel import Rows
-from ...backends.native.target import Target
+from ...backends.target import Target
 from ...node import Graph
 from .records import Buffer, Launch, Plan, Schedule, View, waves_of
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from ...backends.native.target import Target
+from ...backends.target import Target
 from ...node import Node
 from ..fuse.group import copying
 from .records import Buffer, Call, Fusion, View, whole

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...backends.kernel import Pack
-from ...backends.native.target import Target
+from ...backends.target import Target
 from .records import Call, Launch, Schedule
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...backends.kernel import Index
-from ...backends.native.target import Target
+from ...backends.target import Target
 from .records import Buffer, Call, Launch, Schedule
 
 WINDOW = 32  # launches: one joins a wave at most so far back, which bounds the lives of buffers

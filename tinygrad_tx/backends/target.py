@@ -1,0 +1,88 @@
+"""Target: what the compiler asks of a machine that runs kernels.
+
+The stages of compiler/pipeline.py ask how a product is cut and what may ride on it; run/ gets its
+programs here. So no file of the compiler knows a machine: cpu.py is the first of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from .kernel import Kernel
+
+
+class Cut(NamedTuple):
+    """The tasks of a product: rows and columns of one, and panels in one of its packing."""
+
+    rows: int
+    columns: int
+    panels: int
+
+
+class Part(NamedTuple):
+    """A call of a kernel, whose arguments are the words from start to end of its program's."""
+
+    kernel: Kernel
+    start: int
+    end: int
+
+
+class Wave(NamedTuple):
+    """Launches whose tasks run in any order, each of parts that run task by task. stop: the word
+    that holds the address of an int64, which ends the run after this wave where it is not 0; -1
+    where there is none."""
+
+    launches: Sequence[Sequence[Part]]
+    stop: int
+
+
+class Program(Protocol):
+    """Waves, ready to run on arguments (int64 words, addresses put in)."""
+
+    def run(self, args: Any) -> int:
+        """How many waves have run: all, or up to the one that a stop ended it after."""
+
+    def run_timed(self, args: Any) -> list[float]:
+        """The seconds of each wave that has run."""
+
+
+class Target(ABC):
+    """block: rows in which a product over rows adds up, so chunks of whole blocks keep its bits.
+    native: whether its programs are machine code."""
+
+    block: int
+    native: bool
+
+    # Asked by the stages -------------------------------------------------------------------------
+    @abstractmethod
+    def cut(self, m: int, n: int, k: int, batch: int, dtype: str, *, full_rows: bool) -> Cut:
+        """How a product (batch, m, k) @ (k, n) is cut into tasks: by shape alone. full_rows: a task
+        has whole rows, so that a row program can run on them as an epilogue."""
+
+    @abstractmethod
+    def takes_epilogues(self, m: int, dtype: str) -> bool:
+        """Whether a product of m rows has tasks enough with whole rows."""
+
+    @abstractmethod
+    def pack_width(self, dtype: str) -> int:
+        """Columns of a panel of a packed operand."""
+
+    # Asked by run/ -------------------------------------------------------------------------------
+    @abstractmethod
+    def link(self, kernels: Sequence[Kernel]) -> Any:
+        """The code of kernels, which lives as long as what is given. For `program`."""
+
+    @abstractmethod
+    def program(self, code: Any, waves: Sequence[Wave], values: Sequence[int], alone: bool) -> Any:
+        """A Program. values: its arguments but for addresses, which say how many tasks there are.
+        alone: so little is to be done that no other thread is woken."""
+
+    @abstractmethod
+    def interpret(self, kernel: Kernel, args: Sequence[int]) -> None:
+        """A call of a kernel in NumPy, on the same memory: the oracle of the code."""
+
+    @abstractmethod
+    def source(self, kernel: Kernel) -> str:
+        """What is compiled for a kernel, to be read."""
