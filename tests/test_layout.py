@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -168,6 +169,26 @@ def test_files_are_short_and_say_what_they_are() -> None:
             mute.append(shown(path))
     assert not long, long
     assert not mute, f"no docstring: {mute}"
+
+
+def test_the_readme_says_how_much_there_is_to_read() -> None:
+    def lines(*names: str) -> int:
+        paths = [PACKAGE / name for name in names]
+        every = [f for p in paths for f in (p.rglob("*.py") if p.is_dir() else [p])]
+        return sum(len(f.read_text(encoding="utf-8").splitlines()) for f in every)
+
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    said = re.search(
+        r"`models/`, ([\d,]+) lines .*?`compiler/` \(([\d,]+) lines\).*?\(([\d,]+)\)", readme
+    )
+    assert said is not None
+    counted = (
+        lines("node.py", "autograd.py", "tensor.py", "ops", "models"),
+        lines("compiler"),
+        lines("backends"),
+    )
+    for text, number in zip(said.groups(), counted, strict=True):
+        assert int(text.replace(",", "")) == pytest.approx(number, rel=0.1)
 
 
 @pytest.mark.skipif((ROOT / "PKG-INFO").exists(), reason="an sdist has no links")
