@@ -4,6 +4,7 @@ one namespace, and each example as a program. ```python no-run marks a block tha
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,3 +79,12 @@ def test_blocks_are_found_with_their_line_numbers() -> None:
     for wrong in ("``` python\n```", "```py\n```", "```python\nx"):
         with pytest.raises(AssertionError):
             program(wrong)
+
+
+@pytest.mark.parametrize("page", ["architecture", "compiler", "glossary"])
+def test_files_that_are_named_are_there(page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", text))
+    assert len(names) > 4
+    lost = [n for n in names if not any((top / n).exists() for top in (ROOT, ROOT / "tinygrad_tx"))]
+    assert not lost
