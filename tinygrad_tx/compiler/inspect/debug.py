@@ -36,22 +36,27 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def stages(name: str, target: Target | None) -> Callable[[str, Any, Any], None]:
-    """What pipeline.py tells of each stage is printed: what it made, or that it changed nothing.
-    target: with one, also the source of every kernel at the end."""
+def watch(
+    name: str, traced: Sequence[Node], target: Target, level: int
+) -> Callable[[str, Any, Any], None] | None:
+    """Print what was traced, and, as pipeline.py tells of each stage, what it made, or that it
+    changed nothing; at the end, of a higher level, the source of every kernel. None below that."""
+    if level < GRAPHS:
+        return None
+    say(f"{name}: as it was traced:\n{listing(traced)}")
 
-    def watch(stage: str, before: Any, after: Any) -> None:
+    def told(stage: str, before: Any, after: Any) -> None:
         made = " (unchanged)" if after is before else f"\n{described(after)}"
         say(f"{name}: after {stage}:{made}")
         if isinstance(after, Plan):
             lines = refusals(after.refusals) or ["nothing"]
             say("\n".join([f"{name}: not fused:", *(f"  {line}" for line in lines)]))
-            if target is not None:
+            if level >= SOURCE and target.native:
                 calls = [call for launch in after.launches() for call in launch.calls]
                 for kernel in dict.fromkeys(call.kernel for call in (*after.prepacked, *calls)):
                     say(f"{name}: {source(kernel, target)}")
 
-    return watch
+    return told
 
 
 def described(value: Ends | Fusion | Schedule | Plan) -> str:

@@ -51,11 +51,7 @@ class Execution(Recording):
         super().__init__(traced)
         states = {i.placeholder: i.node for i in traced.changed}
         self.debug, self.checked = debug.level(), target.native and check.wanted()
-        watch = None
-        if self.debug >= debug.GRAPHS:
-            debug.say(f"{traced.name}: as it was traced:\n{debug.listing(traced.ends)}")
-            shown = target if target.native and self.debug >= debug.SOURCE else None
-            watch = debug.stages(traced.name, shown)
+        watch = debug.watch(traced.name, traced.ends, target, self.debug)
         self.plan = plan = pipeline.plan(self.results, states, target, watch)
         self.graph, self.stages = plan.graph, plan.seconds
         self.rewrite_seconds = sum(plan.seconds[name] for name in pipeline.REWRITING)
