@@ -20,18 +20,12 @@ from .arguments import explained, shown
 from .dtypes import (
     DType,
     as_dtype,
-    bfloat16,
     bool_,
-    float16,
     float32,
-    float64,
-    int32,
     int64,
     promote,
 )
-from .elementwise import _comparable
-from .errors import DTypeError, GradError, ShapeError, TraceError
-from .methods import Methods
+from .errors import DTypeError, GradError, ShapeError
 from .node import (
     _TRACE,
     LOST,
@@ -48,11 +42,12 @@ from .node import (
     set_grad_enabled,
 )
 from .spelling import refuse
+from .values import Values
 
 Self = TypeVar("Self", bound="Tensor")
 
 
-class Tensor(Methods):
+class Tensor(Values):
     """A multi-dimensional array on one device that knows how it was computed.
 
     Made by tx.tensor, tx.zeros, ... rather than by its constructor.
@@ -131,75 +126,6 @@ class Tensor(Methods):
         new.owner = ref(self)
         self._point(new)
         return self
-
-    # Leaving for NumPy and Python --------------------------------------------------------------
-    def _value(self, wish: str) -> np.ndarray[Any, Any]:
-        node = self.node
-        if node.array is None:
-            raise TraceError(
-                f"{wish} needs a value, which a Tensor does not have while its function is traced: "
-                "return the Tensor and look at it outside, or use where() instead of an if"
-            )
-        return backends.get(node.device).to_host(node.array)
-
-    def numpy(self, *, force: builtins.bool = False) -> np.ndarray[Any, Any]:
-        """The values as a read-only NumPy array; .copy() it to change it. From any device, and of
-        a Tensor that requires a gradient too, as PyTorch does with force=True."""
-        return self._value(".numpy()")
-
-    def item(self) -> Any:
-        """The only element as a Python number."""
-        if self.numel() != 1:
-            raise ShapeError(f"item() of a Tensor {self.shape}: it must have one element")
-        return self._value(".item()").item()
-
-    def tolist(self) -> Any:
-        return self._value(".tolist()").tolist()
-
-    def __array__(
-        self, dtype: Any = None, copy: builtins.bool | None = None
-    ) -> np.ndarray[Any, Any]:
-        value = self._value("np.asarray()")
-        if dtype is not None and value.dtype != dtype:
-            if copy is False:
-                raise ValueError(f"a Tensor of {value.dtype} is no array of {dtype} without a copy")
-            return value.astype(dtype)
-        return value.copy() if copy else value
-
-    def __dlpack__(self, **options: Any) -> Any:
-        self._value("__dlpack__")
-        # Consumers may write: they get memory of their own.
-        array = self.node.array.copy()
-        return backends.get(self.device).to_dlpack(array, **options)
-
-    def __dlpack_device__(self) -> Any:
-        self._value("__dlpack__")
-        return self.node.array.__dlpack_device__()
-
-    def __bool__(self) -> builtins.bool:
-        if self.numel() != 1:
-            raise ShapeError(
-                f"the truth of a Tensor {self.shape} is ambiguous: use .any() or .all()"
-            )
-        return bool(self._value("bool()").reshape(())[()])
-
-    def __float__(self) -> builtins.float:
-        return float(self.item())
-
-    def __int__(self) -> builtins.int:
-        return int(self.item())
-
-    def __index__(self) -> builtins.int:
-        if self.dtype.kind != "i" or self.ndim:
-            raise TypeError("only a 0-d integer Tensor can be an index")
-        return int(self.item())
-
-    def __contains__(self, value: Any) -> builtins.bool:
-        return _comparable(value) and bool((self == value).any())
-
-    def __format__(self, spec: str) -> str:
-        """A single number by the format spec, as in f"{loss:.3f}"; otherwise the repr."""
-        return format(self.item(), spec) if spec and not self.ndim else repr(self)
 
     def __reduce__(self) -> Any:
         """For copy.copy, copy.deepcopy and pickle: values, requires_grad and grad; no history."""
@@ -304,12 +230,8 @@ class Tensor(Methods):
         x.to(device, dtype), x.to(other) for another Tensor's. copy: a copy even where nothing
         changes. non_blocking, which may follow in the same place as PyTorch's, changes nothing."""
         refuse("to", memory_format=memory_format)
-        targets = list(args)
-        if len(targets) > 1 and isinstance(targets[-1], builtins.bool):
-            flags = [targets.pop()]
-            if isinstance(targets[-1], builtins.bool):
-                flags.insert(0, targets.pop())
-            copy = copy or (len(flags) > 1 and flags[1])
+        targets, copies = _without_flags(args) if len(args) > 1 else (list(args), False)
+        copy = copy or copies
         if len(targets) > 2 or (not targets and device is None and dtype is None):
             given = ", ".join(type(x).__name__ for x in args) or "nothing"
             raise TypeError(f"to() takes a device, a dtype, both or a Tensor, not {given}")
@@ -330,35 +252,6 @@ class Tensor(Methods):
         if isinstance(target, str):
             return self if node.device == target else Tensor(_moved(node, target))
         return self if node.dtype == target else Tensor(cast(node, target))
-
-    def float(self, memory_format: None = None) -> Tensor:
-        return self._as_format("float", float32, memory_format)
-
-    def double(self, memory_format: None = None) -> Tensor:
-        return self._as_format("double", float64, memory_format)
-
-    def half(self, memory_format: None = None) -> Tensor:
-        return self._as_format("half", float16, memory_format)
-
-    def bfloat16(self, memory_format: None = None) -> Tensor:
-        return self._as_format("bfloat16", bfloat16, memory_format)
-
-    def long(self, memory_format: None = None) -> Tensor:
-        return self._as_format("long", int64, memory_format)
-
-    def int(self, memory_format: None = None) -> Tensor:
-        return self._as_format("int", int32, memory_format)
-
-    def bool(self, memory_format: None = None) -> Tensor:
-        return self._as_format("bool", bool_, memory_format)
-
-    def _as_format(self, name: str, dtype: DType, memory_format: None) -> Tensor:
-        refuse(name, memory_format=memory_format)
-        return self._to(dtype)
-
-    def clone(self, *, memory_format: None = None) -> Tensor:
-        refuse("clone", memory_format=memory_format)
-        return ops.COPY(self)  # type: ignore[no-any-return]
 
     # In place: the handle is pointed elsewhere -----------------------------------------------
     def __iadd__(self: Self, other: Any) -> Self:
@@ -401,11 +294,6 @@ class Tensor(Methods):
         return self.assign(result)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        if self.is_leaf and self.requires_grad and grad_enabled():
-            raise GradError(
-                "a leaf Tensor that requires a gradient is changed in place: "
-                "do it inside `with tx.no_grad():`"
-            )
         self.assign(indexing.write(self, index, value))
 
 
@@ -441,6 +329,18 @@ def _restored(
     out.requires_grad = requires_grad
     out.grad = grad
     return out
+
+
+def _without_flags(args: Sequence[Any]) -> tuple[list[Any], bool]:
+    """The arguments of to() without PyTorch's non_blocking and copy at their end, and copy."""
+    targets = list(args)
+    if len(targets) < 2 or not isinstance(targets[-1], bool):
+        return targets, False
+    last = targets.pop()
+    if not isinstance(targets[-1], bool):
+        return targets, False
+    targets.pop()
+    return targets, last
 
 
 def placed(target: Any) -> str | DType:
