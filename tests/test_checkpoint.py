@@ -34,7 +34,7 @@ DRIVER = """
 import os, signal, sys
 from pathlib import Path
 from training_runs import Watch
-from tinygrad_tx.training import load, metrics, train
+from tinygrad_tx.training import load, log as metrics, train
 
 out, point = Path(sys.argv[1]), sys.argv[2]
 name, count, when = point.split(":")

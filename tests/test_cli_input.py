@@ -15,11 +15,12 @@ import pytest
 from training_runs import SMALL, Watch, rows, small
 
 from tinygrad_tx.cli import main
-from tinygrad_tx.data import cache, grammar
+from tinygrad_tx.data import cache
+from tinygrad_tx.data.builtin import grammar
 from tinygrad_tx.data.files import Spooled
 from tinygrad_tx.errors import UserError, brief
 from tinygrad_tx.training import apply_overrides, dump, load, preset, train
-from tinygrad_tx.training.sections import DecodeConfig
+from tinygrad_tx.training.schema import DecodeConfig
 
 ROOT = Path(__file__).parents[1]
 Capture = pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ import pytest
 from tinygrad_tx.errors import UserError
 from tinygrad_tx.models import TransformerConfig
 from tinygrad_tx.training.config import PRESETS, Config, apply_overrides, dump, load, preset
-from tinygrad_tx.training.sections import DataConfig, ModelConfig, kinds
+from tinygrad_tx.training.schema import DataConfig, ModelConfig, kinds
 
 TINY = preset("tiny")
 

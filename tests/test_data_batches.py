@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygrad_tx.data import Batch, Batches, Dataset, Shape, Tokenizer, by_length, grammar
+from tinygrad_tx.data import Batch, Batches, Dataset, Shape, Tokenizer, by_length
 from tinygrad_tx.data.batches import Ragged, _edges, _shapes
+from tinygrad_tx.data.builtin import grammar
 from tinygrad_tx.errors import UserError
 
 BYTES = Tokenizer.train([], vocab_size=260)

@@ -12,13 +12,13 @@ from collections import Counter, defaultdict
 import pytest
 import sacrebleu
 
-from tinygrad_tx.data import grammar
-from tinygrad_tx.data import lexicon as lx
-from tinygrad_tx.data import syntax as sx
-from tinygrad_tx.data.grammar import Split, reserved_for
-from tinygrad_tx.data.morphology import conjugate_es, plural_en, plural_es
-from tinygrad_tx.data.sentences import MAX_WORDS, Sentence, compose
-from tinygrad_tx.data.syntax import NounPhrase, Pair, Predicate
+from tinygrad_tx.data.builtin import grammar
+from tinygrad_tx.data.builtin import lexicon as lx
+from tinygrad_tx.data.builtin import syntax as sx
+from tinygrad_tx.data.builtin.grammar import Split, reserved_for
+from tinygrad_tx.data.builtin.morphology import conjugate_es, plural_en, plural_es
+from tinygrad_tx.data.builtin.sentences import MAX_WORDS, Sentence, compose
+from tinygrad_tx.data.builtin.syntax import NounPhrase, Pair, Predicate
 from tinygrad_tx.errors import UserError
 
 Pairs = list[tuple[str, str]]

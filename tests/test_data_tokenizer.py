@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygrad_tx.data import Tokenizer, grammar
+from tinygrad_tx.data import Tokenizer
+from tinygrad_tx.data.builtin import grammar
 from tinygrad_tx.errors import UserError
 from tinygrad_tx.tokenizer import SPECIALS, Kind
 

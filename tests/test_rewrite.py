@@ -13,7 +13,8 @@ from graph_case import checked, evaluated, names, recorded, tensors, through
 import tinygrad_tx as tx
 from tinygrad_tx import ops
 from tinygrad_tx.compiler.pipeline import PASSES
-from tinygrad_tx.compiler.rewrite.engine import about, rewrite, share, use
+from tinygrad_tx.compiler.rewrite.cse import cse
+from tinygrad_tx.compiler.rewrite.engine import about, rewrite, use
 from tinygrad_tx.compiler.rewrite.simplify import simplify
 from tinygrad_tx.node import CONST, INPUT, REBOUND, Graph, Node
 
@@ -98,7 +99,7 @@ def test_before_gradients_no_grad_can_be_seen() -> None:
 def shared(f: Callable[..., Any], *arrays: np.ndarray, differentiable: bool = False) -> list[str]:
     args = tensors(arrays)
     roots, traced = recorded(f, args)
-    after = share(roots, differentiable=differentiable)
+    after = cse(roots, differentiable=differentiable)
     for a, b in zip(evaluated(after, traced, args), evaluated(roots, traced, args), strict=True):
         np.testing.assert_array_equal(a, b)
     return names(after)
@@ -115,7 +116,7 @@ def test_numbers_that_are_equal_but_not_the_same() -> None:
         return x / (x * 0.0 + 0.0) + x / (x * -0.0 + 0.0) + x * 1 + x * True
 
     (root,), _ = recorded(f, tensors([Y]))
-    values = [n.attrs["value"] for n in Graph(share((root,))) if n.op is CONST]
+    values = [n.attrs["value"] for n in Graph(cse((root,))) if n.op is CONST]
     assert sorted(map(repr, values)) == ["-0.0", "0.0", "1", "True"]
     nans = shared(lambda x: x * math.nan + x * math.nan, Y)
     assert nans == ["mul", "add"]
@@ -154,7 +155,7 @@ def test_opaque_calls_and_attributes_without_a_hash() -> None:
 
     (call,), _ = recorded(lambda x: opaque(x, table=table), tensors([X]))
     again = Node(call.op, call.srcs, call.attrs, call.spec, call.device, trace=call.trace)
-    assert share((call, again)) == (call, call)  # copies of one call, as lifting makes them
+    assert cse((call, again)) == (call, call)  # copies of one call, as lifting makes them
     del tx.node.OPS["test_opaque"], tx.node.OPS["test_table"]
 
 
@@ -325,7 +326,7 @@ def test_what_is_no_concat() -> None:
     ):
         args = tensors([X, Y])
         roots, traced = recorded(f, args)
-        after = share(simplify(roots))
+        after = cse(simplify(roots))
         assert names(after) == left.split()
         before, now = (evaluated(r, traced, args)[0] for r in (roots, after))
         np.testing.assert_array_equal(now, before)

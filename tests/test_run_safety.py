@@ -19,7 +19,8 @@ from training_runs import SMALL, Watch, outcome, rows, small
 import tinygrad_tx as tx
 from tinygrad_tx import atomic, locks, serialize
 from tinygrad_tx.cli import main
-from tinygrad_tx.data import Batches, Dataset, grammar
+from tinygrad_tx.data import Batches, Dataset
+from tinygrad_tx.data.builtin import grammar
 from tinygrad_tx.errors import DamagedError, UserError
 from tinygrad_tx.serialize import FORMAT, load_with_metadata
 from tinygrad_tx.tokenizer import Tokenizer

@@ -20,8 +20,9 @@ from tinygrad_tx.models import Transformer
 from tinygrad_tx.models.loading import build, weights
 from tinygrad_tx.optim import lr_scheduler
 from tinygrad_tx.tokenizer import Tokenizer
-from tinygrad_tx.training import Config, corpus, metrics, progress, train
-from tinygrad_tx.training.scores import score
+from tinygrad_tx.training import Config, corpus, progress, train
+from tinygrad_tx.training import log as metrics
+from tinygrad_tx.training.metrics import score
 from tinygrad_tx.training.step import Trainable, tensors
 from tinygrad_tx.training.validation import Validation
 

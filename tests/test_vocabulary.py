@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygrad_tx import vocabulary
-from tinygrad_tx.data import Tokenizer, grammar
+from tinygrad_tx.data import Tokenizer
+from tinygrad_tx.data.builtin import grammar
 from tinygrad_tx.vocabulary import SPECIALS, Kind
 
 KINDS: tuple[Kind, ...] = ("bpe", "word", "char")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_tx.training import Config, apply_overrides
-from tinygrad_tx.training.metrics import Row
+from tinygrad_tx.training.log import Row
 
 SMALL = [
     *("data.corpus_size=120", "data.valid_size=12", "data.max_tokens=200", "data.max_len=64"),

@@ -28,7 +28,7 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> None:
     from tinygrad_tx.data import read_pairs
-    from tinygrad_tx.training.scores import score
+    from tinygrad_tx.training.metrics import score
 
     sources, references = [], []
     for source, reference in read_pairs(args.src, args.ref):

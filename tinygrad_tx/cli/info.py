@@ -12,7 +12,7 @@ from tinygrad_tx.errors import UserError
 
 if TYPE_CHECKING:
     from tinygrad_tx.training.run import RunDirectory
-    from tinygrad_tx.training.sections import Config
+    from tinygrad_tx.training.schema import Config
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -64,7 +64,7 @@ def _weights(run: RunDirectory) -> Iterator[tuple[str, str]]:
 
 
 def _history(run: RunDirectory) -> Iterator[tuple[str, str]]:
-    from tinygrad_tx.training.metrics import examine
+    from tinygrad_tx.training.log import examine
     from tinygrad_tx.training.progress import describe
 
     rows, damaged = examine(run.metrics)

@@ -15,7 +15,7 @@ from tinygrad_tx.errors import UserError
 
 if TYPE_CHECKING:
     from tinygrad_tx.training.report import Report
-    from tinygrad_tx.training.sections import Config
+    from tinygrad_tx.training.schema import Config
 
 _FILES = ("src", "tgt", "tsv", "valid_src", "valid_tgt", "valid_tsv")
 

@@ -17,7 +17,7 @@ from ..node import Node
 from .fuse.fuser import fuse
 from .lower.lower import lower
 from .lower.sums import sums
-from .rewrite.engine import share
+from .rewrite.cse import cse
 from .rewrite.lift.idioms import lift
 from .rewrite.simplify import simplify
 from .schedule.chunked_loss import chunk_losses
@@ -31,7 +31,7 @@ from .schedule.waves import form_waves
 
 Stage = Callable[[Any, Target], Any]
 Roots = tuple[Node, ...]
-PASSES: tuple[Callable[[Roots], Roots], ...] = (lift, simplify, share)
+PASSES: tuple[Callable[[Roots], Roots], ...] = (lift, simplify, cse)
 
 
 def of_graph(rewrite: Callable[[Roots], Roots]) -> Stage:
@@ -52,10 +52,10 @@ def lowered(graph: Ends, target: Target) -> Ends:
 STAGES: tuple[tuple[str, Stage], ...] = (
     ("lift", of_graph(lift)),
     ("simplify", of_graph(simplify)),
-    ("cse", of_graph(share)),
+    ("cse", of_graph(cse)),
     ("lower", lowered),
     ("sums", of_graph(sums)),
-    ("cse", of_graph(share)),
+    ("cse", of_graph(cse)),
     ("fuse", fuse),
     ("outputs", give_outputs_memory),
     ("epilogues", fuse_epilogues),

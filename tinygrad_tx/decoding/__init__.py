@@ -1,7 +1,7 @@
 """Floor 7: decoding. generate() takes ids; translate() and Translator take lines of text."""
 
 from .generate import generate
-from .search import Hypothesis
+from .protocols import Hypothesis
 from .translate import Translation, Translator, translate
 
 __all__ = ["Hypothesis", "Translation", "Translator", "generate", "translate"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..creation import cat, full, where, zeros
 from ..tensor import Tensor
-from .search import Bools, Floats, Hypothesis, Ints, penalties
+from .protocols import Bools, Floats, Hypothesis, Ints, penalties
 
 
 @dataclass(frozen=True)

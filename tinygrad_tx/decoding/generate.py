@@ -18,8 +18,8 @@ from ..errors import UserError
 from ..tensor import Tensor, no_grad
 from .beam import BeamSearch
 from .loop import Model, decode, round_up
+from .protocols import Hypothesis, Ints, Search
 from .sampling import Sampling
-from .search import Hypothesis, Ints, Search
 
 MOST = 2**20  # new tokens: memory for the keys and values of all of them is taken at the start
 

@@ -27,7 +27,7 @@ from ..models.stepwise import Start, State, Stepwise
 from ..nn import Module
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
-from .search import Bools, Choice, Floats, Ints, Search
+from .protocols import Bools, Choice, Floats, Ints, Search
 
 AHEAD = 64  # steps at most between two looks: other threads may wait for one
 

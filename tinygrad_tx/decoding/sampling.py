@@ -21,7 +21,7 @@ from ..creation import arange, tensor
 from ..dtypes import float64
 from ..node import Node
 from ..tensor import Tensor
-from .search import Bools, Floats, Hypothesis, Ints, penalties
+from .protocols import Bools, Floats, Hypothesis, Ints, penalties
 
 
 @dataclass(frozen=True)

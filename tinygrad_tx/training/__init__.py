@@ -1,4 +1,4 @@
-"""Training: the description of a run (config.py, sections.py) and what carries it out
+"""Training: the description of a run (config.py, schema.py) and what carries it out
 (trainer.py). `train(preset("tiny"), "runs/mine")` is what `tinygrad-tx train` does."""
 
 from tinygrad_tx.training.config import Config, apply_overrides, dump, load, preset

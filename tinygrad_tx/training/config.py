@@ -1,5 +1,5 @@
 """Configurations of runs: the presets, reading, writing and overriding. In: a preset's name, a
-TOML file, `section.key=value` texts. Out: a Config (sections.py says what is in it). Called by the
+TOML file, `section.key=value` texts. Out: a Config (schema.py says what is in it). Called by the
 command line and, for config.toml in a run directory, by the trainer.
 
 A TOML file need not be complete: what it leaves out is that of the preset it names (`preset =
@@ -19,7 +19,7 @@ from tinygrad_tx.atomic import write_bytes
 from tinygrad_tx.errors import UserError, brief
 from tinygrad_tx.models.loading import read_toml
 from tinygrad_tx.serialize import FORMAT
-from tinygrad_tx.training.sections import (
+from tinygrad_tx.training.schema import (
     Config,
     DataConfig,
     DecodeConfig,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tinygrad_tx.data import Dataset, Tokenizer, cache
 from tinygrad_tx.data.dataset import NoPairsError, chunks
 from tinygrad_tx.training.corpus import ANY, FULL, Corpus, Pair, Rule, is_full, open_corpus
-from tinygrad_tx.training.sections import Config, TokenizerConfig
+from tinygrad_tx.training.schema import Config, TokenizerConfig
 from tinygrad_tx.training.validation import longest_measured
 from tinygrad_tx.vocabulary import package
 

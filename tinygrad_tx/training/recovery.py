@@ -16,9 +16,9 @@ from tinygrad_tx.data import Batches
 from tinygrad_tx.errors import DamagedError, UserError
 from tinygrad_tx.models.loading import require_belongings, weights
 from tinygrad_tx.training import checkpoint
-from tinygrad_tx.training.metrics import read
+from tinygrad_tx.training.log import read
 from tinygrad_tx.training.run import RunDirectory, difference
-from tinygrad_tx.training.sections import Config
+from tinygrad_tx.training.schema import Config
 
 Say = Callable[[str], None]
 

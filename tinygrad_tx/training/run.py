@@ -14,7 +14,7 @@ from tinygrad_tx import atomic, locks
 from tinygrad_tx.errors import UserError
 from tinygrad_tx.models.loading import CHECKPOINTS, CONFIG, TOKENIZER, WEIGHTS, read_toml
 from tinygrad_tx.training.config import dump, load
-from tinygrad_tx.training.sections import Config
+from tinygrad_tx.training.schema import Config
 
 Sections = Mapping[str, Mapping[str, Any]]
 

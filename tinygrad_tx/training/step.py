@@ -14,7 +14,7 @@ from tinygrad_tx.data import Batch
 from tinygrad_tx.models import Transformer
 from tinygrad_tx.optim import lr_scheduler
 from tinygrad_tx.tensor import Tensor
-from tinygrad_tx.training.sections import Config
+from tinygrad_tx.training.schema import Config
 
 Run = Callable[..., Any]
 

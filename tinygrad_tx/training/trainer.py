@@ -28,12 +28,12 @@ from tinygrad_tx.training import checkpoint
 from tinygrad_tx.training.corpus import Pair
 from tinygrad_tx.training.examples import load_examples
 from tinygrad_tx.training.interrupt import Interrupts, Stopped
-from tinygrad_tx.training.metrics import Metrics, Row
+from tinygrad_tx.training.log import Metrics, Row
 from tinygrad_tx.training.progress import Progress, counting, for_stream
 from tinygrad_tx.training.recovery import restore_newest, whole
 from tinygrad_tx.training.report import SHOWN, Example, Report
 from tinygrad_tx.training.run import RunDirectory
-from tinygrad_tx.training.sections import Config
+from tinygrad_tx.training.schema import Config
 from tinygrad_tx.training.step import Trainable
 from tinygrad_tx.training.validation import Validation
 

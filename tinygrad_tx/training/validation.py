@@ -16,8 +16,8 @@ from tinygrad_tx.models import Transformer
 from tinygrad_tx.tensor import Tensor, no_grad
 from tinygrad_tx.tokenizer import Tokenizer
 from tinygrad_tx.training.corpus import Pair
-from tinygrad_tx.training.scores import Scores, score
-from tinygrad_tx.training.sections import DecodeConfig
+from tinygrad_tx.training.metrics import Scores, score
+from tinygrad_tx.training.schema import DecodeConfig
 from tinygrad_tx.training.step import tensors
 
 

@@ -210,7 +210,7 @@ class Tracer(Trace):
         self.guards.setdefault((id(owner), attribute), (owner, attribute, value))
 
     def differentiate(self, roots: tuple[Node, ...]) -> tuple[Node, ...]:
-        """Gradients are taken of the lifted graph. Tensors made before keep the old one: `share`
+        """Gradients are taken of the lifted graph. Tensors made before keep the old one: `cse`
         makes one of what both compute."""
         return lift(roots, differentiable=True)
 

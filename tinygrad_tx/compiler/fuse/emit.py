@@ -36,7 +36,7 @@ def _matmul(fuser: Fuser, node: Node) -> bool:
     a_node, b_node = node.srcs
     if not node.dtype.is_floating_point:
         return False
-    a, b = fuser.view(a_node), fuser.view(b_node)
+    a, b = fuser.materialise(a_node), fuser.materialise(b_node)
     *batch, m, n = node.shape
     k = a.shape[-1]
     if prod(b.shape[:-2]) == 1:  # one right operand for all rows: one tall product
@@ -111,7 +111,7 @@ def _operands(fuser: Fuser, nodes: tuple[Node, ...], batch: tuple[int, ...]) -> 
     """Views whose last axis lies together, as the attention kernels read them."""
     out = []
     for node in nodes:
-        view = fuser.view(node)
+        view = fuser.materialise(node)
         if view.strides[-1] != 1 and view.shape[-1] != 1:
             view = fuser.dense(node)
         out.append(_heads(view, batch))
@@ -169,7 +169,7 @@ def _mask(
     if not masks:
         return "none", []
     kind = "bool" if masks[0].dtype == bool_ else "float"
-    return kind, [_heads(fuser.view(masks[0]).broadcast((*batch, t, s)), batch)]
+    return kind, [_heads(fuser.materialise(masks[0]).broadcast((*batch, t, s)), batch)]
 
 
 def _attention(fuser: Fuser, node: Node) -> bool:
@@ -209,7 +209,7 @@ def _attention_grad(fuser: Fuser, node: Node) -> bool:
 
 
 def _keep(fuser: Fuser, node: Node) -> bool:
-    key, stream = (fuser.view(src) for src in node.srcs)
+    key, stream = (fuser.materialise(src) for src in node.srcs)
     out = fresh("bool", node.shape, node)
     count = prod(node.shape)
     args: Args = [count, 1 << 15, *_at(key), *_at(stream), *_at(out)]
@@ -220,7 +220,7 @@ def _keep(fuser: Fuser, node: Node) -> bool:
 
 
 def _wrap_index(fuser: Fuser, node: Node) -> bool:
-    index = fuser.view(node.srcs[0])
+    index = fuser.materialise(node.srcs[0])
     flat = index.reshape((prod(node.shape),))
     if flat is None:
         flat = fuser.dense(node.srcs[0]).reshape((prod(node.shape),))
@@ -241,8 +241,8 @@ def _take(fuser: Fuser, node: Node) -> bool:
     if node.attrs["axis"] != 0 or index.op is not ops.WRAP_INDEX:
         return False
     columns = prod(x.shape[1:])
-    places = fuser.view(index)
-    entries = fuser.view(x).reshape((x.shape[0], columns))
+    places = fuser.materialise(index)
+    entries = fuser.materialise(x).reshape((x.shape[0], columns))
     if entries is None:
         entries = fuser.dense(x).reshape((x.shape[0], columns))
         assert entries is not None
@@ -259,8 +259,8 @@ def _index_add(fuser: Fuser, node: Node) -> bool:
     if node.attrs["axis"] != 0 or not node.dtype.is_floating_point:
         return False
     columns, count = prod(x.shape[1:]), index.shape[0]
-    places, out = fuser.view(index), _written(fuser, node, x)
-    added = fuser.view(value).reshape((count, columns))
+    places, out = fuser.materialise(index), _written(fuser, node, x)
+    added = fuser.materialise(value).reshape((count, columns))
     if added is None or (added.strides[-1] != 1 and columns > 1):
         added = fuser.dense(value).reshape((count, columns))
         assert added is not None
@@ -281,7 +281,7 @@ def _written(fuser: Fuser, node: Node, x: Node) -> View:
         out = fresh(node.dtype.name, node.shape, node)
         fuser.emit(filling(out, x.attrs["value"]))
         return out
-    view = fuser.view(x)
+    view = fuser.materialise(x)
     alone = len(fuser.users[x]) == 1 and x not in fuser.roots and view.contiguous
     if alone and view.buffer.kind == "arena" and view.buffer.node is x:
         view.buffer.node = node
@@ -299,7 +299,7 @@ def _update(fuser: Fuser, node: Node) -> bool:
     axis = node.attrs["axis"]
     if position.op is not ops.WRAP_INDEX:
         return False
-    at, source = fuser.view(position), fuser.view(value)
+    at, source = fuser.materialise(position), fuser.materialise(value)
     out = _written(fuser, node, x)
     part = out.slice([(0, n, 1) for n in value.shape])
     shape = value.shape
@@ -321,7 +321,7 @@ def _update(fuser: Fuser, node: Node) -> bool:
 
 def _slice_write(fuser: Fuser, node: Node) -> bool:
     x, value = node.srcs
-    source = fuser.view(value)
+    source = fuser.materialise(value)
     out = _written(fuser, node, x)
     part = out.slice(node.attrs["ranges"])
     call = copying(source.broadcast(part.shape), part)
@@ -333,7 +333,7 @@ def _slice_write(fuser: Fuser, node: Node) -> bool:
 
 
 def _pad(fuser: Fuser, node: Node) -> bool:
-    source = fuser.view(node.srcs[0])
+    source = fuser.materialise(node.srcs[0])
     out = fresh(node.dtype.name, node.shape, node)
     fuser.emit(filling(out, node.attrs["value"]))
     ranges = [(a, a + n, 1) for (a, _), n in zip(node.attrs["widths"], source.shape, strict=True)]
@@ -355,7 +355,7 @@ def _concat(fuser: Fuser, node: Node) -> bool:
         for src, part in zip(node.srcs, _parts(node, out), strict=True):
             unit = fuser.stored(src, part)
             if unit < 0:
-                call = copying(fuser.view(src), part)
+                call = copying(fuser.materialise(src), part)
                 call.nodes.append(node)
                 fuser.emit(call)
                 unit = len(fuser.units) - 1
@@ -384,7 +384,7 @@ def _lies(fuser: Fuser, node: Node) -> View | None:
             base = base.srcs[0]
         if base not in fuser.places:
             return None
-        views.append(fuser.view(src))
+        views.append(fuser.materialise(src))
     out = whole(views[0].buffer, node.shape)
     if out.buffer.kind != "arena" or out.buffer.size != prod(node.shape):
         return None

@@ -50,7 +50,7 @@ def fuse(graph: Ends, target: Target) -> Fusion:
     return Fusion(
         graph,
         tuple(fuser.units),
-        {end: fuser.view(root) for end, root in final.items()},
+        {end: fuser.materialise(root) for end, root in final.items()},
         fuser.inputs,
         fuser.constants,
         tuple(fuser.refusals),
@@ -102,7 +102,7 @@ class Fuser:
         for node in ordered(self.graph, self.users):
             self._place(node)
         for root in self.roots:
-            self.view(root)
+            self.materialise(root)
 
     # One node -----------------------------------------------------------------------------------
     def _place(self, node: Node) -> None:
@@ -178,7 +178,7 @@ class Fuser:
     def _opaque(self, node: Node, why: str) -> None:
         where = "  ".join(x for x in (node.scope, node.line) if x)
         self.refusals.append(f"{node.op.name}: called as it is: {why}  {where}".rstrip())
-        reads = [self.view(src) for src in node.srcs]
+        reads = [self.materialise(src) for src in node.srcs]
         specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
         writes = [fresh(s.dtype.name, s.shape, node) for s in specs]
         self.emit(Call(Opaque(node.op.name), [], reads, writes, [node]))
@@ -210,7 +210,7 @@ class Fuser:
                 left += node.srcs
         return latest
 
-    def view(self, node: Node) -> View:
+    def materialise(self, node: Node) -> View:
         """Where a value lies; a group is asked to store it where it does not yet."""
         found = self.places.get(node)
         if found is not None:
@@ -316,7 +316,7 @@ class Fuser:
         for every in (False, True):  # at first what is cheap stays unstored
             for src in node.srcs:
                 if src not in self.folded and (every or not self.cheap(src)):
-                    self.view(src)
+                    self.materialise(src)
             group = Group("rows", group.outer, group.columns)
             self.emit(group)
             if self._try(group, len(self.units) - 1, node, "element"):
@@ -369,7 +369,7 @@ class Fuser:
 
     def dense(self, node: Node) -> View:
         """A value in row-major order: copied."""
-        self.places[node] = self._dense(node, self.view(node))
+        self.places[node] = self._dense(node, self.materialise(node))
         return self.places[node]
 
     def take(self, group: Group, unit: int, node: Node, member: Member) -> None:
@@ -415,7 +415,7 @@ class Fuser:
                 return self._again(group, unit, src, shape, level)
             src = src.srcs[0]
             shape = src.shape
-        view = self.view(src)
+        view = self.materialise(src)
         if self.ready(src) >= unit:  # it had to be copied first
             return None
         if level == "element" and src.shape == shape:
@@ -493,7 +493,7 @@ class Fuser:
     def _again(self, group: Group, unit: int, node: Node, shape: Shape, level: str) -> int | None:
         """A cheap value computed once more; one that lies somewhere is read."""
         if node.op.kind != "map" or self._little(node):
-            view = self.view(node)
+            view = self.materialise(node)
             return None if self.ready(node) >= unit else group.load(view.broadcast(shape), level)
         inputs = []
         for src in node.srcs:

@@ -61,7 +61,7 @@ def _row_reduce(fuser: Fuser, node: Node, x: Node, columns: int) -> bool:
         left //= outer.pop()
     for every in (False, True):
         if every or not fuser.cheap(x):
-            fuser.view(x)
+            fuser.materialise(x)
         group = Group("rows", tuple(outer), columns)
         fuser.emit(group)
         if _along(fuser, group, len(fuser.units) - 1, node, x):
@@ -92,7 +92,7 @@ def _column_reduce(fuser: Fuser, node: Node, x: Node, outer: Shape, columns: int
                 return _down(fuser, group, unit, node, number)
     for every in (False, True):
         if every or not fuser.cheap(x):
-            fuser.view(x)
+            fuser.materialise(x)
         if every and not fuser.places[x].contiguous:
             fuser.dense(x)
         group = Group("columns", outer, columns)

@@ -14,12 +14,9 @@ gradients end, and nodes that require a gradient are never made one with nodes t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from ...node import INPUT, LEAF, REBOUND, Attrs, Graph, Node, Op, Spec, rebound
+from ...node import REBOUND, Attrs, Graph, Node, Op, Spec, rebound
 from ...ops import COPY
-from ..keys import itself
-from ..keys import key as key_of
 
 Rule = Callable[[Node], Node | None]
 Roots = tuple[Node, ...]
@@ -59,7 +56,7 @@ def rewrite(roots: Roots, rules: Sequence[Rule], *, differentiable: bool = False
 
     def settle(node: Node) -> Node:
         while True:
-            if differentiable and _is_place(node):
+            if differentiable and is_boundary(node):
                 return node
             if node.srcs:
                 srcs = sources(node)
@@ -81,36 +78,9 @@ def rewrite(roots: Roots, rules: Sequence[Rule], *, differentiable: bool = False
                 return done[made]
             node = made
 
-    for node in _graph(roots, differentiable):
+    for node in graph(roots, differentiable):
         done[node] = settle(node)
     return tuple(done[root] for root in roots)
-
-
-def share(roots: Roots, *, differentiable: bool = False) -> Roots:
-    """The roots with nodes of equal op, sources and attributes made one: the first of them.
-
-    Data is never compared. Random ops with the same key and stream nodes draw the same numbers. An
-    opaque op may do anything, so only copies of one call (of the same attrs object) are made one.
-    """
-    kept: dict[Any, Node] = {}
-    done: dict[Node, Node] = {}
-    for node in _graph(roots, differentiable):
-        if node.op is LEAF or node.op is INPUT or (differentiable and _is_place(node)):
-            done[node] = node
-            continue
-        srcs = tuple(done[src] for src in node.srcs)
-        opaque = node.op.kind == "opaque"
-        attrs = id(node.attrs) if opaque else (node.attrs and _key(node.attrs)) or None
-        key = (node.op, srcs, attrs, differentiable and node.requires_grad)
-        found = kept.get(key)
-        if found is None:
-            found = kept[key] = node if srcs == node.srcs else again(node, srcs)
-        done[node] = found
-    return tuple(done[root] for root in roots)
-
-
-def _key(attrs: Attrs) -> Any:
-    return key_of(dict(sorted(attrs.items())) if len(attrs) > 1 else attrs, itself)
 
 
 def use(op: Op, srcs: tuple[Node, ...], attrs: Attrs, *, like: Node) -> Node:
@@ -147,11 +117,11 @@ def again(node: Node, srcs: tuple[Node, ...]) -> Node:
     return new
 
 
-def _graph(roots: Roots, differentiable: bool) -> Graph:
-    return Graph(roots, (lambda node: not _is_place(node)) if differentiable else None)
+def graph(roots: Roots, differentiable: bool) -> Graph:
+    return Graph(roots, (lambda node: not is_boundary(node)) if differentiable else None)
 
 
-def _is_place(node: Node) -> bool:
+def is_boundary(node: Node) -> bool:
     """Whether autograd may be asked for the gradient of this very node: leaves have owners, and
     tx.grad differentiates by copies of its arguments."""
     return node.requires_grad and (node.op is COPY or node.op is REBOUND)

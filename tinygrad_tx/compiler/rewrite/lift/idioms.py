@@ -18,7 +18,8 @@ from math import isclose, prod
 
 from .... import ops
 from ....node import REBOUND, Node, reduced
-from ..engine import Roots, Rule, about, rewrite, share, use
+from ..cse import cse
+from ..engine import Roots, Rule, about, rewrite, use
 from ..simplify import BEFORE_GRADIENTS, number
 from .attention import attention
 from .gelu import gelu
@@ -29,7 +30,7 @@ DEEP = 8  # steps through reshapes, signs and roots: no way of writing a formula
 def lift(roots: Roots, *, differentiable: bool = False) -> Roots:
     """The pass; `differentiable` as in rewrite/engine.py. Duplicates go first, for a rule compares
     nodes."""
-    roots = share(roots, differentiable=differentiable)
+    roots = cse(roots, differentiable=differentiable)
     return rewrite(roots, (*BEFORE_GRADIENTS, *RULES), differentiable=differentiable)
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tinygrad_tx.data import lexicon as lx
-from tinygrad_tx.data import syntax as sx
-from tinygrad_tx.data.syntax import Form, NounPhrase, Pair, Predicate
+from tinygrad_tx.data.builtin import lexicon as lx
+from tinygrad_tx.data.builtin import syntax as sx
+from tinygrad_tx.data.builtin.syntax import Form, NounPhrase, Pair, Predicate
 
 T = TypeVar("T")
 
@@ -72,8 +72,9 @@ def _fits(determiner: lx.Determiner, noun: lx.Noun, plural: bool) -> bool:
     return bool(determiner.en[plural]) and countable and (noun.owned or not determiner.possessive)
 
 
-class _Composer:
-    """Makes the choices of one sentence and keeps the combinations they led to."""
+class _Phrases:
+    """Makes the choices of a sentence's noun phrases and complements, and keeps the combinations
+    they led to."""
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random  # the one draw whose stream Python promises to keep
@@ -174,6 +175,10 @@ class _Composer:
         thing = self.noun(OBJECTS[verb])
         self.combinations.add((verb.en[0], thing.head))
         return thing
+
+
+class _Composer(_Phrases):
+    """Makes the choices of one sentence."""
 
     # Predicates
 

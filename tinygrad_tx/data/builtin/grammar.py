@@ -23,8 +23,8 @@ from functools import cache
 from itertools import product
 from typing import Literal, get_args
 
-from tinygrad_tx.data import lexicon
-from tinygrad_tx.data.sentences import ADJECTIVES, OBJECTS, OF_KIND, compose
+from tinygrad_tx.data.builtin import lexicon
+from tinygrad_tx.data.builtin.sentences import ADJECTIVES, OBJECTS, OF_KIND, compose
 from tinygrad_tx.errors import UserError
 
 Split = Literal["train", "valid", "test"]

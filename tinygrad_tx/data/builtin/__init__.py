@@ -1,0 +1,1 @@
+"""The built-in corpus: English and Spanish sentences of a small grammar (grammar.py)."""
