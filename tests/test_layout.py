@@ -13,10 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from tinygrad_tx import settings
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinygrad_tx"
 FLOORS = {
-    **dict.fromkeys(("arguments", "dtypes", "errors", "locks", "mistakes", "atomic", "version"), 0),
+    **dict.fromkeys(
+        ("arguments", "dtypes", "errors", "locks", "mistakes", "atomic", "settings", "version"), 0
+    ),
     "backends": 1,
     **dict.fromkeys(("half", "node", "ops", "rules"), 2),
     # 3: every other file beside __init__.py
@@ -144,6 +148,18 @@ def test_the_compiler_knows_no_machine() -> None:
         if name[:2] == ["tinygrad_tx", "backends"] and name[2:3] in (["native"], ["cpu"])
     ]
     assert not wrong, wrong
+
+
+def test_environment_variables_are_read_in_one_place() -> None:
+    named = re.compile(r"""environ\S*["']TX_|getenv""")
+    wrong = [
+        shown(path)
+        for path in files("tinygrad_tx")
+        if path.name != "settings.py" and named.search(path.read_text(encoding="utf-8"))
+    ]
+    assert not wrong, wrong
+    docs = (ROOT / "docs" / "compile.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}" in docs for name in settings.MEANINGS)
 
 
 def test_only_backends_ask_which_device_it_is() -> None:

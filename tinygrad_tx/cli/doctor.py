@@ -10,6 +10,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
+from tinygrad_tx import settings
 from tinygrad_tx.cli.command import Command
 from tinygrad_tx.errors import DeviceError, NativeUnavailable
 
@@ -81,7 +82,7 @@ def _processor() -> str:
     facts = host.cpuinfo()
     flags = facts.get("flags", facts.get("Features", "")).split()
     name, said = facts["model name"], ""
-    if kind := os.environ.get("TX_HOST_FEATURES"):
+    if kind := settings.get("TX_HOST_FEATURES"):
         flags = [flag for flag in flags if host.has(kind, flag)]
         said = f" (TX_HOST_FEATURES={kind})"
     vectors = " ".join(name for name in _CPU_FEATURES if name in flags)

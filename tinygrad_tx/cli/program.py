@@ -5,13 +5,13 @@ arguments. Out: an exit code: 0; 1 if the input or the environment is at fault; 
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from errno import ENOMEM
 
+from tinygrad_tx import settings
 from tinygrad_tx.cli import (
     attention,
     average,
@@ -105,11 +105,11 @@ def _told(interrupt: KeyboardInterrupt) -> str:
 
 
 def _prepare(device: str, number: int | None) -> None:
-    if any(os.environ.get(name) for name in ("TX_HOST_FEATURES", "TX_NUM_THREADS", "TX_TARGET")):
+    if any(map(settings.get, ("TX_HOST_FEATURES", "TX_NUM_THREADS", "TX_TARGET"))):
         from tinygrad_tx.backends.native import team
 
         team.check_environment()
-    if any(os.environ.get(name) for name in ("TX_COMPILE", "TX_DEBUG")):
+    if any(map(settings.get, ("TX_COMPILE", "TX_DEBUG"))):
         from tinygrad_tx.compiler import compiled
 
         compiled.check_environment()

@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from .. import backends
+from .. import backends, settings
 from ..arguments import shown
 from ..autograd import differentiating
 from ..creation import get_default_device
@@ -111,7 +111,7 @@ class Compiled:
         # anything) the memory for another one is taken. What a plan gives has no history: where
         # one is wanted, the function runs as it is written.
         inside = current_trace() is not None or ARENA.mine or differentiating()
-        if not inside and os.environ.get("TX_COMPILE") != "0":
+        if not inside and settings.get("TX_COMPILE") != "0":
             with self._lock:
                 flat: list[Any] = []
                 key = _key(args, kwargs, flat)
@@ -287,7 +287,7 @@ def check_environment() -> None:
 
 def chosen_mode() -> str:
     """What TX_COMPILE asks for."""
-    mode = os.environ.get("TX_COMPILE", "")
+    mode = settings.get("TX_COMPILE")
     if mode not in MODES:
         raise UserError(f"TX_COMPILE={mode}: it must be 0, interp, replay or native")
     return mode
@@ -307,7 +307,7 @@ def _plan(traced: Traced) -> Recorded:
         try:
             return Execution(traced, backends.target_of(device) or interpreter)
         except NativeUnavailable as error:
-            if "TX_TARGET" in os.environ:
+            if settings.get("TX_TARGET"):
                 raise
             warnings.warn(f"{error}; kernels run in NumPy, which is slow", stacklevel=6)
     return Execution(traced, interpreter)

@@ -27,7 +27,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_tx import atomic
+from tinygrad_tx import atomic, settings
 from tinygrad_tx.errors import UserError
 
 LIMIT = 4 << 30  # bytes on disk
@@ -148,7 +148,7 @@ def scratch() -> IO[bytes]:
 
 def location() -> Path | None:
     """The path of the directory, whether it is there or not; None without a home directory."""
-    root = os.environ.get("TX_CACHE_DIR")
+    root = settings.get("TX_CACHE_DIR")
     if not root:
         try:
             base = Path(os.environ.get("XDG_CACHE_HOME", ""))

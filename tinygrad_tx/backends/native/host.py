@@ -12,6 +12,7 @@ import platform
 import sys
 from collections.abc import Sequence
 
+from ... import settings
 from ...errors import UserError
 
 # The vector instructions of x86-64 itself, which every processor has. Names of LLVM and of Linux.
@@ -22,7 +23,7 @@ _BEYOND_AVX2 = ("avx512", "avx10", "amx", "evex512")
 def believed(kinds: Sequence[str]) -> str:
     """The kind that this processor is taken for, of those whose code it runs, the best one first:
     that one, or the lesser one that TX_HOST_FEATURES names. UserError for any other name."""
-    name = os.environ.get("TX_HOST_FEATURES") or kinds[0]
+    name = settings.get("TX_HOST_FEATURES") or kinds[0]
     if name not in kinds:
         raise UserError(
             f"TX_HOST_FEATURES={name}: this processor can be taken for {' or '.join(kinds)}"

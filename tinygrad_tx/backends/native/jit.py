@@ -15,6 +15,7 @@ from itertools import count
 from threading import Lock
 from typing import Any
 
+from ... import settings
 from ...errors import NativeUnavailable, UserError
 from . import host, windows
 from .target import Target
@@ -60,7 +61,7 @@ def host_target() -> Target:
     """This processor, or the lesser one that the environment variable TX_TARGET names. UserError
     where it names none of those that this one is."""
     names = _runnable()
-    name = os.environ.get("TX_TARGET") or names[0]
+    name = settings.get("TX_TARGET") or names[0]
     if name not in names:
         raise UserError(f"TX_TARGET={name}: this processor runs {', '.join(names)}")
     return named_target(name)

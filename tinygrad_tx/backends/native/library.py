@@ -27,7 +27,7 @@ from threading import Lock
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from ... import arguments, dtypes, errors
+from ... import arguments, dtypes, errors, settings
 from .. import kernel as kernel_forms
 from .. import scalar_math
 from ..kernel import Kernel
@@ -39,7 +39,7 @@ LIMIT = 256 << 20  # bytes on disk
 KEPT = 128  # modules that stay loaded although nobody may use them any more
 
 # What the code depends on beside the files of this directory, whatever these import.
-SOURCES = (kernel_forms, scalar_math, dtypes, errors, arguments)
+SOURCES = (kernel_forms, scalar_math, dtypes, errors, arguments, settings)
 
 _NAME = "tx_kernel"
 _HEADER = b"tinygrad_tx object code 1\n"
@@ -146,7 +146,7 @@ def clear_cache() -> int:
 
 def _directory() -> Path | None:
     """The directory, made where it is missing; None, and a warning, where it cannot be trusted."""
-    if named := os.environ.get("TX_CACHE_DIR"):
+    if named := settings.get("TX_CACHE_DIR"):
         return _trusted(Path(named))
     base = os.environ.get("XDG_CACHE_HOME", "")
     if Path(base).is_absolute():  # a relative one is to be ignored

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ... import settings
 from ...arguments import shown
 from ...errors import NativeUnavailable, UserError
 from . import executor, host, jit, library
@@ -56,7 +57,7 @@ def get_num_threads() -> int:
 
 @cache
 def _default() -> int:
-    text = os.environ.get("TX_NUM_THREADS", "")
+    text = settings.get("TX_NUM_THREADS")
     if not text:
         return min(host.cores(), _MOST)
     if not re.fullmatch("[0-9]{1,6}", text) or not 1 <= int(text) <= _MOST:

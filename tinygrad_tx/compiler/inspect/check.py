@@ -10,13 +10,13 @@ write over what they read.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
+from ... import settings
 from ...backends.kernel import REDUCTIONS, Columns, Index, Matmul, Rows, ScatterAdd
 from ...backends.target import Program
 from ...dtypes import as_dtype
@@ -37,7 +37,7 @@ class CheckError(RuntimeError):
 
 def wanted() -> bool:
     """Whether TX_CHECK asks for it."""
-    return os.environ.get("TX_CHECK", "0") not in ("", "0")
+    return settings.get("TX_CHECK") not in ("", "0")
 
 
 def run(segment: Segment, look: Look) -> int:

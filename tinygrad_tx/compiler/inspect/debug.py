@@ -6,11 +6,11 @@ Called by compiled.py and run/execution.py, which ask for the level when they ma
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ... import settings
 from ...backends.describe import describe
 from ...backends.kernel import Kernel, Opaque
 from ...backends.target import Target
@@ -26,7 +26,7 @@ _LEVELS = ("0", "1", "2", "3", "4")
 
 def level() -> int:
     """TX_DEBUG as a number, 0 where it is not set."""
-    text = os.environ.get("TX_DEBUG") or "0"
+    text = settings.get("TX_DEBUG") or "0"
     if text not in _LEVELS:
         raise UserError(f"TX_DEBUG={text}: it must be a number from 0 to {SOURCE}")
     return int(text)
