@@ -15,6 +15,16 @@ FOLDER = Path(__file__).parent / "gpu"
 CHOSEN = pytest.StashKey[str]()
 
 
+# `pytest -m quick`: a look at every room in some seconds, before the whole suite. One process.
+QUICK = {
+    f"test_{name}.py"
+    for name in (
+        *("tensor", "autograd", "indexing", "views", "rewrite", "lower", "fuse"),
+        *("plan_fingerprint", "compile_calls", "nn", "serialize", "config", "sampling", "atomic"),
+    )
+}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--gpu",
@@ -38,7 +48,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return  # this is such a process, or a test in one has started it: none starts others
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     option = config.option
-    if not everything or option.usepdb or option.collectonly:
+    if not everything or option.markexpr == "quick" or option.usepdb or option.collectonly:
         return
     if config.pluginmanager.hasplugin("xdist") and option.numprocesses is None:
         option.numprocesses, option.dist = min(os.cpu_count() or 1, 4), "worksteal"
@@ -68,7 +78,17 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"gpu: {config.stash[CHOSEN]}"
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What is not quick is not even read."""
+    test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    quick = collection_path.name in QUICK
+    return True if test and not quick and config.option.markexpr == "quick" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in QUICK:
+            item.add_marker(pytest.mark.quick)
     if config.stash[CHOSEN] != "double":
         return
     from cupy import _raw
