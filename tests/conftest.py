@@ -15,13 +15,10 @@ FOLDER = Path(__file__).parent / "gpu"
 CHOSEN = pytest.StashKey[str]()
 
 
-# `pytest -m quick`: a look at every room in some seconds, before the whole suite. One process.
+# `pytest -m quick`: a look at every room in some seconds, before the whole suite.
 QUICK = {
     f"test_{name}.py"
-    for name in (
-        *("tensor", "autograd", "indexing", "views", "rewrite", "lower", "fuse"),
-        *("plan_fingerprint", "compile_calls", "nn", "serialize", "config", "sampling", "atomic"),
-    )
+    for name in ("autograd", "rewrite", "lower", "plan_fingerprint", "compile_calls", "config")
 }
 
 
@@ -48,7 +45,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return  # this is such a process, or a test in one has started it: none starts others
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     option = config.option
-    if not everything or option.markexpr == "quick" or option.usepdb or option.collectonly:
+    if not everything or option.usepdb or option.collectonly:
         return
     if config.pluginmanager.hasplugin("xdist") and option.numprocesses is None:
         option.numprocesses, option.dist = min(os.cpu_count() or 1, 4), "worksteal"
