@@ -10,10 +10,13 @@ import numpy as np
 import tinygrad_tx as tx
 from tinygrad_tx import backends
 from tinygrad_tx.compiler.capture.trace import Traced, trace
-from tinygrad_tx.compiler.pipeline import PASSES
+from tinygrad_tx.compiler.rewrite.cse import cse
+from tinygrad_tx.compiler.rewrite.lift.idioms import lift
+from tinygrad_tx.compiler.rewrite.simplify import simplify
 from tinygrad_tx.node import CONST, INPUT, Graph, Node, execute
 
 Roots = tuple[Node, ...]
+PASSES = (lift, simplify, cse)  # the stages that keep ops as users know them
 
 
 def tensors(arrays: Sequence[np.ndarray]) -> list[tx.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,9 @@ def floats(*shape: int, grad: bool = False) -> tx.Tensor:
     return tx.zeros(*shape, requires_grad=grad)
 
 
-def waves(plan: Plan) -> Iterator[list[Launch]]:
+def waves(plan: Plan) -> list[list[Launch]]:
     """In the order in which they run; what is called as it is, alone."""
-    for step in plan.steps:
-        yield from [[step]] if isinstance(step, Launch) else step
+    return plan.waves()
 
 
 def calls(plan: Plan) -> list[Call]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from training_runs import SMALL, Watch, rows, small
 
+from tinygrad_tx.backends.native import library as kernels
 from tinygrad_tx.cli import main
 from tinygrad_tx.data import cache
 from tinygrad_tx.data.builtin import grammar
@@ -144,8 +145,7 @@ def test_a_cache_beside_the_data_is_none(tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     assert cache.location() == tmp_path / "home" / ".cache" / "tinygrad_tx" / "tokens"
-    code = pytest.importorskip("tinygrad_tx.backends.native.library")
-    assert code.cache_info()[0] == tmp_path / "home" / ".cache" / "tinygrad_tx"
+    assert kernels.cache_info()[0] == tmp_path / "home" / ".cache" / "tinygrad_tx"
     assert not (tmp_path / "here").exists()
 
 

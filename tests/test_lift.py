@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graph_case import checked, evaluated, names, recorded, tensors, through
+from graph_case import PASSES, checked, evaluated, names, recorded, tensors, through
 
 import tinygrad_tx as tx
 import tinygrad_tx.nn.functional as F  # noqa: N812
-from tinygrad_tx.compiler.pipeline import PASSES
 from tinygrad_tx.compiler.rewrite.lift.idioms import lift
 from tinygrad_tx.node import Graph
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graph_case import Roots, evaluated, names, recorded, tensors, through
+from graph_case import PASSES, Roots, evaluated, names, recorded, tensors, through
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_tx as tx
 from tinygrad_tx import ops
 from tinygrad_tx.compiler.lower.lower import lower
-from tinygrad_tx.compiler.pipeline import PASSES
 from tinygrad_tx.nn import functional as F  # noqa: N812
 from tinygrad_tx.node import Graph
 

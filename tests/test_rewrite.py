@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graph_case import checked, evaluated, names, recorded, tensors, through
+from graph_case import PASSES, checked, evaluated, names, recorded, tensors, through
 
 import tinygrad_tx as tx
 from tinygrad_tx import ops
-from tinygrad_tx.compiler.pipeline import PASSES
 from tinygrad_tx.compiler.rewrite.cse import cse
 from tinygrad_tx.compiler.rewrite.engine import about, rewrite, use
 from tinygrad_tx.compiler.rewrite.simplify import simplify

@@ -50,8 +50,9 @@ class Cpu(target.Target):
         ]
         return Program(native, max(needs, default=0), alone)
 
-    def interpret(self, kernel: Kernel, args: Sequence[int]) -> None:
+    def interpret(self, kernel: Kernel, args: Sequence[int]) -> bool:
         interpreter.run(kernel, args, self.machine)
+        return not isinstance(kernel, Index) or not ctypes.c_int64.from_address(args[-1]).value
 
     def source(self, kernel: Kernel) -> str:
         module = ir.Module()
@@ -86,23 +87,17 @@ class _Interpretation:
 
     def run(self, args: Any) -> int:
         for number, wave in enumerate(self._waves, 1):
-            if not all(self._inside(part, args) for launch in wave.launches for part in launch):
+            if not all(
+                self._target.interpret(part.kernel, args[part.start : part.end].tolist())
+                for launch in wave.launches
+                for part in launch
+            ):
                 return number
         return len(self._waves)
 
     def run_timed(self, args: Any) -> list[float]:
         """No times are known of it."""
         return [0.0] * self.run(args)
-
-    def _inside(self, part: Part, args: Any) -> bool:
-        """A call; False where it was a check of indices, and one was outside."""
-        words = args[part.start : part.end].tolist()
-        self._target.interpret(part.kernel, words)
-        return not isinstance(part.kernel, Index) or not _word(words[-1])
-
-
-def _word(address: int) -> int:
-    return ctypes.c_int64.from_address(address).value
 
 
 def host() -> Cpu:

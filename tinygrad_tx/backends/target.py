@@ -80,8 +80,9 @@ class Target(ABC):
         alone: so little is to be done that no other thread is woken."""
 
     @abstractmethod
-    def interpret(self, kernel: Kernel, args: Sequence[int]) -> None:
-        """A call of a kernel in NumPy, on the same memory: the oracle of the code."""
+    def interpret(self, kernel: Kernel, args: Sequence[int]) -> bool:
+        """A call of a kernel in NumPy, on the same memory: the oracle of the code. False where it
+        was a check of indices, and one was outside."""
 
     @abstractmethod
     def source(self, kernel: Kernel) -> str:

@@ -31,7 +31,6 @@ from .schedule.waves import form_waves
 
 Stage = Callable[[Any, Target], Any]
 Roots = tuple[Node, ...]
-PASSES: tuple[Callable[[Roots], Roots], ...] = (lift, simplify, cse)
 
 
 def of_graph(rewrite: Callable[[Roots], Roots]) -> Stage:

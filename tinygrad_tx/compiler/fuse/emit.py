@@ -294,6 +294,15 @@ def _written(fuser: Fuser, node: Node, x: Node) -> View:
     return out
 
 
+def _writes_part(fuser: Fuser, node: Node, call: Call, out: View) -> bool:
+    """A call that writes a part of `out`, where the rest of the value lies already."""
+    call.reads.append(out)
+    call.nodes.append(node)
+    fuser.emit(call)
+    fuser.made(node, out)
+    return True
+
+
 def _update(fuser: Fuser, node: Node) -> bool:
     x, value, position = node.srcs
     axis = node.attrs["axis"]
@@ -312,11 +321,7 @@ def _update(fuser: Fuser, node: Node) -> bool:
         Member(number, "element"), part, group.program.instrs[place].value, out.strides[axis]
     )
     call = group.call()
-    call.reads.append(out)
-    call.nodes.append(node)
-    fuser.emit(call)
-    fuser.made(node, out)
-    return True
+    return _writes_part(fuser, node, call, out)
 
 
 def _slice_write(fuser: Fuser, node: Node) -> bool:
@@ -325,11 +330,7 @@ def _slice_write(fuser: Fuser, node: Node) -> bool:
     out = _written(fuser, node, x)
     part = out.slice(node.attrs["ranges"])
     call = copying(source.broadcast(part.shape), part)
-    call.reads.append(out)
-    call.nodes.append(node)
-    fuser.emit(call)
-    fuser.made(node, out)
-    return True
+    return _writes_part(fuser, node, call, out)
 
 
 def _pad(fuser: Fuser, node: Node) -> bool:
@@ -338,11 +339,7 @@ def _pad(fuser: Fuser, node: Node) -> bool:
     fuser.emit(filling(out, node.attrs["value"]))
     ranges = [(a, a + n, 1) for (a, _), n in zip(node.attrs["widths"], source.shape, strict=True)]
     call = copying(source, out.slice(ranges))
-    call.reads.append(out)
-    call.nodes.append(node)
-    fuser.emit(call)
-    fuser.made(node, out)
-    return True
+    return _writes_part(fuser, node, call, out)
 
 
 def _concat(fuser: Fuser, node: Node) -> bool:

@@ -33,6 +33,7 @@ from ...node import (
     set_grad_enabled,
     tracing,
 )
+from ..rewrite.engine import again
 
 _WHOLE = (ops.ATTENTION, ops.ATTENTION_GRAD)
 X = Any
@@ -132,18 +133,7 @@ def _rebuilt(node: Node, done: dict[Node, Node]) -> Node:
     srcs = tuple(done[src] for src in node.srcs)
     if all(a is b for a, b in zip(srcs, node.srcs, strict=True)):
         return node
-    made = Node(
-        node.op,
-        srcs,
-        node.attrs,
-        node.spec,
-        node.device,
-        requires_grad=node.requires_grad,
-        trace=node.trace,
-        line=node.line,
-    )
-    made.scope, made.place = node.scope, node.place
-    return made
+    return again(node, srcs)
 
 
 def _plain(node: Node) -> bool:

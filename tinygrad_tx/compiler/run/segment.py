@@ -6,7 +6,6 @@ addresses. Called by run/execution.py; inspect/check.py takes its launches one b
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -83,9 +82,7 @@ class Segment:
 
     def interpret(self, launch: Launch) -> bool:
         """Run it in NumPy; False where an index was outside."""
-        for kernel, start, end in self.parts[launch]:
-            args = self.args[start:end].tolist()
-            self.target.interpret(kernel, args)
-            if isinstance(kernel, Index) and ctypes.c_int64.from_address(args[-1]).value:
-                return False
-        return True
+        return all(
+            self.target.interpret(kernel, self.args[start:end].tolist())
+            for kernel, start, end in self.parts[launch]
+        )
