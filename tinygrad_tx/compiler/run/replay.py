@@ -7,7 +7,7 @@ where nothing is fused, and the oracle of every other one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 from weakref import ref
@@ -79,6 +79,7 @@ class Recording:
         ends = [*self.results, *(node for _, node, _ in self.changed)]
         self._recorded = {n for n in ends if n.requires_grad and not n.is_leaf}
         self._from_lost: set[int] = set()  # inputs that stand on a lost node
+        self._lost: dict[frozenset[int], set[Node]] = {}  # by such inputs, the ends that are, too
         self._inputs = {handle: numbers[i] for handle, i in traced.by_handle.items()}
 
     def meet(self, match: Match) -> None:
@@ -94,13 +95,20 @@ class Recording:
         here or in another compiled function that has given an input."""
         if not self._from_lost or not grad_enabled():
             return self._recorded
-        lost = {self.traced.inputs[i].placeholder for i in self._from_lost}
+        inputs = frozenset(self._from_lost)
+        if inputs not in self._lost:
+            self._lost[inputs] = self._recorded | self._depending_on(inputs)
+        return self._lost[inputs]
+
+    def _depending_on(self, inputs: Iterable[int]) -> set[Node]:
+        """The ends that floats of these inputs lead to."""
+        lost = {self.traced.inputs[i].placeholder for i in inputs}
         ends = [*self.results, *(node for _, node, _ in self.changed)]
         for node in Graph(ends):
             floats = not isinstance(node.spec, Spec) or node.dtype.is_floating_point
             if floats and node.op is not REBOUND and any(src in lost for src in node.srcs):
                 lost.add(node)
-        return self._recorded.union(n for n in ends if n in lost)
+        return lost.intersection(ends)
 
     def commit(
         self, tensors: list[Tensor], array: Callable[[Node], Any], done: Container[int] = ()
