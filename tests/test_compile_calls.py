@@ -453,6 +453,14 @@ def test_lost_history_is_known_further_on(mode: str, monkeypatch: pytest.MonkeyP
     with pytest.raises(GradError, match="compiled function"):
         (fed * w).sum().backward()
     assert w.grad is None
+    for _ in range(2):  # plans that take turns on the same state
+        with tx.no_grad():
+            remember(tx.ones(2))
+        (state * w).sum().backward()
+        w.grad = None
+        remember(tx.ones(2))
+        with pytest.raises(GradError, match="compiled function"):
+            (state * w).sum().backward()
     with tx.no_grad():
         remember(tx.ones(2))
         inside = thrice(twice(w))[0]

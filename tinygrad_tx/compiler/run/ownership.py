@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...node import LEAF, Node
+from ...node import Node
 from ...tensor import Tensor
 
 
@@ -29,7 +29,7 @@ def may_stay(tensor: Tensor, node: Node, array: Any, requires_grad: bool) -> boo
     """Whether a state's node can stay what it is, with other values in its array: a leaf of that
     Tensor, over memory that the array itself has allocated. requires_grad: as it is after the
     run."""
-    if node.op is not LEAF or node.requires_grad != requires_grad:
+    if not node.is_leaf or node.requires_grad != requires_grad:
         return False
     if node.requires_grad and (node.owner is None or node.owner() is not tensor):
         return False

@@ -20,6 +20,7 @@ from ...mistakes import naming
 from ...node import (
     CONST,
     INPUT,
+    LEAF,
     LOST,
     REBOUND,
     Graph,
@@ -128,8 +129,8 @@ class Recording:
             if i not in done:
                 tensor._node = _held(node, array, requires_grad, node in lost)
                 tensor._node.owner = ref(tensor)
-            elif node in lost:
-                tensor._node.op = LOST
+            else:  # the same node, which nobody else holds
+                tensor._node.op = LOST if node in lost else LEAF
 
         def outside(inside: Any) -> Any:
             """The Tensor that stands outside for one inside; anything else as it is."""
