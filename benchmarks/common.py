@@ -25,7 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tinygrad_tx.backends.native import host
+from tinygrad_tx.backends.cpu import host
 
 from .contenders import CONTENDERS, environment
 

@@ -28,7 +28,7 @@ import json, sys, time
 import tinygrad_tx as tx
 from benchmarks.ours import Training
 from benchmarks.works import WORKS
-from tinygrad_tx.backends.native import library
+from tinygrad_tx.backends.cpu import library
 from tinygrad_tx.compiler import compiled
 
 try:  # a checkout in which the stages are a list

@@ -1,7 +1,7 @@
 """Kernels on NumPy arrays: what the tests of kernels share.
 
 An operand of a call is an array (views with any strides included) and becomes its address and its
-strides in elements, as kernel.py wants them.
+strides in elements, as kinds.py wants them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tinygrad_tx.backends.kernel import Columns, Input, Instr, Output, Rows
+from tinygrad_tx.backends.kernels.kinds import Columns, Input, Instr, Output, Rows
 
 Array = NDArray[Any]
 

@@ -8,25 +8,26 @@ from functools import cache
 
 import numpy as np
 
-from tinygrad_tx.backends.kernel import Kernel
-from tinygrad_tx.backends.native import ir, jit, render
-from tinygrad_tx.backends.native.target import Target
+from tinygrad_tx.backends.cpu import jit, writers
+from tinygrad_tx.backends.cpu.processor import Processor
+from tinygrad_tx.backends.kernels.kinds import Kernel
+from tinygrad_tx.backends.llvm import ir
 
 CODE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 
 
-def host() -> Target:
+def host() -> Processor:
     return jit.host_target()
 
 
-def targets() -> list[Target]:
+def targets() -> list[Processor]:
     """Those whose code runs here, the best first."""
     best = host()
     names = {"avx512": ["avx2", "plain"], "avx2": ["plain"], "neon": ["plain"]}.get(best.name, [])
     return [best, *map(jit.named_target, names)]
 
 
-def function(target: Target, write: Callable[[ir.Module, str], None]) -> Callable[..., None]:
+def function(target: Processor, write: Callable[[ir.Module, str], None]) -> Callable[..., None]:
     """What `write` adds to a module under the name it is given, ready to be called with an argument
     list, a task and a scratch address."""
     module = ir.Module()
@@ -43,14 +44,14 @@ def function(target: Target, write: Callable[[ir.Module, str], None]) -> Callabl
 
 
 @cache
-def compiled(kernel: Kernel, target: Target) -> Callable[..., None]:
-    return function(target, lambda module, name: render.render(kernel, module, name, target))
+def compiled(kernel: Kernel, target: Processor) -> Callable[..., None]:
+    return function(target, lambda module, name: writers.render(kernel, module, name, target))
 
 
-def run(kernel: Kernel, args: Sequence[int], target: Target | None = None) -> None:
+def run(kernel: Kernel, args: Sequence[int], target: Processor | None = None) -> None:
     """All tasks of a call, last one first. Scratch memory begins as NaN, and must not overflow."""
     target = target or host()
-    code, size = compiled(kernel, target), render.scratch(kernel, args, target)
+    code, size = compiled(kernel, target), writers.scratch(kernel, args, target)
     memory = np.full(size + 192, 0xFF, np.uint8)
     start = -memory.ctypes.data % 64
     for task in reversed(range(kernel.tasks(args))):

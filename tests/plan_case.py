@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 import tinygrad_tx as tx
-from tinygrad_tx.backends.cpu import Interpreted
-from tinygrad_tx.backends.kernel import Kernel
-from tinygrad_tx.backends.native.target import Target
+from tinygrad_tx.backends.cpu.processor import Processor
+from tinygrad_tx.backends.cpu.target import Interpreted
+from tinygrad_tx.backends.kernels.kinds import Kernel
 from tinygrad_tx.compiler.capture.trace import trace
 from tinygrad_tx.compiler.run.execution import Execution
 from tinygrad_tx.compiler.schedule.records import Call, Launch, Plan, View
 
 # One for every machine: tiles decide what rides on a product.
-TARGET = Interpreted(Target("avx512", 64))
+TARGET = Interpreted(Processor("avx512", 64))
 Shape = tuple[int, ...]
 
 

@@ -18,9 +18,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from tinygrad_tx.backends.cpu import Interpreted
-from tinygrad_tx.backends.describe import describe
-from tinygrad_tx.backends.native.target import Target
+from tinygrad_tx.backends.cpu.processor import Processor
+from tinygrad_tx.backends.cpu.target import Interpreted
+from tinygrad_tx.backends.kernels.describe import describe
 from tinygrad_tx.compiler import compiled
 from tinygrad_tx.compiler.capture.trace import Traced
 from tinygrad_tx.compiler.run.execution import Execution
@@ -33,7 +33,7 @@ from benchmarks import ours
 from benchmarks.works import DECODINGS, WORKS, TransformerWork
 
 PLANS = Path(__file__).parent / "fixtures" / "plans"
-AVX512, AVX2 = Interpreted(Target("avx512", 64)), Interpreted(Target("avx2", 32))
+AVX512, AVX2 = Interpreted(Processor("avx512", 64)), Interpreted(Processor("avx2", 32))
 
 
 class Planned(Exception):  # noqa: N818 - the end of a call that is not to be run

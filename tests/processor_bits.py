@@ -21,7 +21,7 @@ import numpy as np
 
 import tinygrad_tx as tx
 from tinygrad_tx import decoding
-from tinygrad_tx.backends.native import jit
+from tinygrad_tx.backends.cpu import jit
 from tinygrad_tx.models import GPT, GPTConfig, Transformer, TransformerConfig
 from tinygrad_tx.nn import functional as F  # noqa: N812
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinygrad_tx.backends.kernel import (
+from tinygrad_tx.backends.kernels.kinds import (
     Attention,
     AttentionGrad,
     Columns,

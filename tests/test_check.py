@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinygrad_tx as tx
-from tinygrad_tx.backends import interpreter, interpreter_math
+from tinygrad_tx.backends.kernels import interpreter, interpreter_math
 from tinygrad_tx.compiler.inspect.check import CheckError
 
 F = tx.nn.functional

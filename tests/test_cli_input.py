@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from training_runs import SMALL, Watch, rows, small
 
-from tinygrad_tx.backends.native import library as kernels
+from tinygrad_tx.backends.cpu import library as kernels
 from tinygrad_tx.cli import main
 from tinygrad_tx.data import cache
 from tinygrad_tx.data.builtin import grammar
@@ -127,7 +127,7 @@ def test_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, name: str, value: str
 ) -> None:
     """They are looked at before a run is begun."""
-    from tinygrad_tx.backends.native import team
+    from tinygrad_tx.backends.cpu.run import team
 
     monkeypatch.setattr(team, "_asked", None)
     monkeypatch.setattr(team, "get_num_threads", team._default.__wrapped__)

@@ -11,7 +11,7 @@ import pytest
 
 import tinygrad_tx as tx
 from tinygrad_tx import creation
-from tinygrad_tx.backends.native.jit import NativeUnavailable
+from tinygrad_tx.backends.cpu.jit import NativeUnavailable
 from tinygrad_tx.compiler import MAX_PLANS
 from tinygrad_tx.errors import GradError, TraceError
 from tinygrad_tx.random import get_state
@@ -505,7 +505,7 @@ def test_without_llvmlite_kernels_run_in_numpy(monkeypatch: pytest.MonkeyPatch) 
         raise NativeUnavailable("llvmlite is missing")
 
     monkeypatch.delenv("TX_TARGET", raising=False)
-    monkeypatch.setattr("tinygrad_tx.backends.native.jit.host_target", missing)
+    monkeypatch.setattr("tinygrad_tx.backends.cpu.jit.host_target", missing)
     f = tx.compile(lambda x: (x @ x).softmax(-1).sum())
     with pytest.warns(UserWarning, match="llvmlite is missing; kernels run in NumPy"):
         assert f(tx.ones(3, 3)).item() == pytest.approx(3.0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tinygrad_tx import backends
-from tinygrad_tx.backends import numpy_random
+from tinygrad_tx.backends.arrays import numpy_random
 from tinygrad_tx.errors import UserError
 
 pytestmark = pytest.mark.gpu
@@ -22,7 +22,7 @@ SHAPES = [(), (0,), (1,), (4,), (3, 2), (2, 0), (1021,), (5, 3, 70)]
 def rng() -> ModuleType:
     """The backend's random numbers, on what conftest.py chose."""
     backends.get("cuda")  # conftest.py has chosen what must work, or skipped
-    return importlib.import_module("tinygrad_tx.backends.cupy_random")
+    return importlib.import_module("tinygrad_tx.backends.arrays.cupy_random")
 
 
 def assert_same(rng: ModuleType, out: Any, expected: np.ndarray[Any, Any]) -> None:

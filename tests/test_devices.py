@@ -15,7 +15,7 @@ import pytest
 
 import tinygrad_tx as tx
 from tinygrad_tx import backends
-from tinygrad_tx.backends.numpy_backend import NumpyBackend
+from tinygrad_tx.backends.arrays.numpy_backend import NumpyBackend
 from tinygrad_tx.errors import DeviceError
 from tinygrad_tx.nn import functional as F  # noqa: N812
 
@@ -42,7 +42,7 @@ def test_an_unknown_device() -> None:
 def test_cuda_without_cupy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.delitem(backends._LOADED, "cuda", raising=False)
-    monkeypatch.delitem(sys.modules, "tinygrad_tx.backends.cupy_backend", raising=False)
+    monkeypatch.delitem(sys.modules, "tinygrad_tx.backends.arrays.cupy_backend", raising=False)
     with pytest.raises(DeviceError, match="needs CuPy, which is not installed: pip install"):
         tx.zeros(2, device="cuda")
     with pytest.raises(DeviceError):
@@ -63,9 +63,11 @@ def test_cuda_without_a_driver_or_a_device(monkeypatch: pytest.MonkeyPatch) -> N
     fake.cuda = type(sys)("cuda")
     fake.cuda.runtime = RuntimeApi
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    monkeypatch.setitem(sys.modules, "tinygrad_tx.backends.cupy_random", type(sys)("cupy_random"))
-    monkeypatch.delitem(sys.modules, "tinygrad_tx.backends.cupy_backend", raising=False)
-    module = importlib.import_module("tinygrad_tx.backends.cupy_backend")
+    arrays = "tinygrad_tx.backends.arrays"
+    monkeypatch.setitem(sys.modules, f"{arrays}.cupy_random", type(sys)("cupy_random"))
+    for part in ("cupy_backend", "cupy_kernels"):  # imported anew, with the fake
+        monkeypatch.delitem(sys.modules, f"{arrays}.{part}", raising=False)
+    module = importlib.import_module("tinygrad_tx.backends.arrays.cupy_backend")
     try:
         with pytest.raises(DeviceError, match=r"driver does not answer .*InsufficientDriver"):
             module.load()
@@ -73,7 +75,8 @@ def test_cuda_without_a_driver_or_a_device(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(DeviceError, match="sees no GPU"):
             module.load()
     finally:
-        del sys.modules["tinygrad_tx.backends.cupy_backend"]
+        for part in ("cupy_backend", "cupy_kernels"):
+            sys.modules.pop(f"{arrays}.{part}", None)
 
 
 def test_mixed_devices_are_an_error_that_names_both(twin: None) -> None:

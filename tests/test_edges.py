@@ -14,7 +14,7 @@ from test_half import MODES, bits, running
 
 import tinygrad_tx as tx
 from tinygrad_tx import backends
-from tinygrad_tx.backends.base import Backend
+from tinygrad_tx.backends.arrays.base import Backend
 from tinygrad_tx.node import OPS
 
 INF, NAN = math.inf, math.nan

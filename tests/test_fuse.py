@@ -13,7 +13,7 @@ from plan_case import calls, floats, instrs, kinds, launches, plan, sizes, waves
 
 import tinygrad_tx as tx
 from tinygrad_tx import nn, optim
-from tinygrad_tx.backends.kernel import Rows
+from tinygrad_tx.backends.kernels.kinds import Rows
 from tinygrad_tx.compiler.schedule.records import Launch, Plan
 from tinygrad_tx.models import GPT, GPTConfig, Transformer, TransformerConfig
 from tinygrad_tx.nn import functional as F  # noqa: N812

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from kernel_case import Array, Program, operand, row_args
 
-from tinygrad_tx.backends import numpy_random
-from tinygrad_tx.backends.describe import describe
-from tinygrad_tx.backends.interpreter import run
-from tinygrad_tx.backends.kernel import (
+from tinygrad_tx.backends.arrays import numpy_random
+from tinygrad_tx.backends.cpu.processor import Processor
+from tinygrad_tx.backends.kernels.describe import describe
+from tinygrad_tx.backends.kernels.interpreter import run
+from tinygrad_tx.backends.kernels.kinds import (
     Attention,
     AttentionGrad,
     Index,
@@ -23,13 +24,13 @@ from tinygrad_tx.backends.kernel import (
     Pack,
     ScatterAdd,
 )
-from tinygrad_tx.backends.native.target import KC, Target
+from tinygrad_tx.backends.kernels.summation import KC
 
-TARGETS = [Target("avx512", 64), Target("avx2", 32), Target("neon", 16)]
+TARGETS = [Processor("avx512", 64), Processor("avx2", 32), Processor("neon", 16)]
 RNG = np.random.default_rng(7)
 
 
-def call(kernel: Kernel, args: list[int], target: Target = TARGETS[0]) -> None:
+def call(kernel: Kernel, args: list[int], target: Processor = TARGETS[0]) -> None:
     run(kernel, args, target)
 
 
@@ -319,7 +320,7 @@ def packed_by_hand(b: Array, width: int) -> Array:
 @pytest.mark.parametrize("target", TARGETS, ids=[t.name for t in TARGETS])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("m, n, k", [(1, 1, 1), (5, 70, 300), (3, 32, 512), (4, 33, 0), (0, 8, 4)])
-def test_matmul_of_a_packed_matrix(m: int, n: int, k: int, dtype: str, target: Target) -> None:
+def test_matmul_of_a_packed_matrix(m: int, n: int, k: int, dtype: str, target: Processor) -> None:
     width = target.tile(dtype)[1]
     a, b = normal(2, 3, k, m, dtype=dtype).swapaxes(-1, -2), normal(2, n, k, dtype=dtype)
     b = b.swapaxes(-1, -2)  # (2, k, n), shared by the second batch axis

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from kernel_case import Array, Program, operand, row_args
 from random_kernels import Case, arguments, arrays, cases
 
-from tinygrad_tx.backends import interpreter
-from tinygrad_tx.backends.describe import describe
-from tinygrad_tx.backends.kernel import (
+from tinygrad_tx.backends.kernels import interpreter
+from tinygrad_tx.backends.kernels.describe import describe
+from tinygrad_tx.backends.kernels.kinds import (
     Attention,
     AttentionGrad,
     Index,
@@ -26,7 +26,7 @@ from tinygrad_tx.backends.kernel import (
 )
 
 pytest.importorskip("llvmlite")
-from tinygrad_tx.backends.native import jit, library, render
+from tinygrad_tx.backends.cpu import jit, library, writers
 
 QUICK = settings(
     max_examples=30,
@@ -41,7 +41,7 @@ def run_native(kernel: Kernel, args: list[int]) -> None:
     """All tasks of a call, in any order."""
     target = jit.host_target()
     code = CODE(library.functions([kernel])[kernel])
-    scratch = np.zeros(render.scratch(kernel, args, target) + 64, np.uint8)
+    scratch = np.zeros(writers.scratch(kernel, args, target) + 64, np.uint8)
     aligned = scratch.ctypes.data + -scratch.ctypes.data % 64
     words = np.array(args, np.int64)
     tasks = list(range(kernel.tasks(args)))

@@ -10,9 +10,11 @@ pytest.importorskip("llvmlite")
 from kernel_case import operand
 from native_case import run, targets
 
-from tinygrad_tx.backends.kernel import Attention, AttentionGrad
-from tinygrad_tx.backends.native import attention, ir, jit
-from tinygrad_tx.backends.native.target import Target
+from tinygrad_tx.backends.cpu import jit
+from tinygrad_tx.backends.cpu.attention import attention
+from tinygrad_tx.backends.cpu.processor import Processor
+from tinygrad_tx.backends.kernels.kinds import Attention, AttentionGrad
+from tinygrad_tx.backends.llvm import ir
 
 each_target = pytest.mark.parametrize("target", targets(), ids=lambda t: t.name)
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -85,7 +87,7 @@ class Case:
             p.swapaxes(-1, -2) @ g,
         ]
 
-    def run(self, target: Target) -> Array:
+    def run(self, target: Processor) -> Array:
         b, h, t, _, _, d_v = self.sizes
         (out,) = outputs(self.dtype, (b, h, t, d_v))
         kernel = Attention(self.dtype, self.scale, self.kind, self.causal)
@@ -93,7 +95,7 @@ class Case:
         run(kernel, [*self.sizes, *place(self.q, self.k, self.v, out, *masks)], target)
         return out
 
-    def run_grads(self, target: Target) -> list[Array]:
+    def run_grads(self, target: Processor) -> list[Array]:
         grads = outputs(self.dtype, *(x.shape for x in (self.q, self.k, self.v)))
         kernel = AttentionGrad(self.dtype, self.scale, self.kind, self.causal)
         masks = [] if self.mask is None else [self.mask]
@@ -101,7 +103,7 @@ class Case:
         run(kernel, [*self.sizes, *operands], target)
         return grads
 
-    def check(self, target: Target) -> None:
+    def check(self, target: Processor) -> None:
         tolerance = 2e-5 if self.dtype == "float32" else 1e-13
         for got, want in zip(
             [self.run(target), *self.run_grads(target)],
@@ -132,7 +134,7 @@ def some(shape: tuple[int, ...], seed: int = 0) -> Array:
         (2, 1, 2, 16, 33, 5),
     ],
 )
-def test_sizes(target: Target, dtype: str, sizes: tuple[int, ...], causal: bool) -> None:
+def test_sizes(target: Processor, dtype: str, sizes: tuple[int, ...], causal: bool) -> None:
     Case(*sizes, dtype, causal=causal).check(target)  # type: ignore[arg-type]
 
 
@@ -141,7 +143,7 @@ def test_sizes(target: Target, dtype: str, sizes: tuple[int, ...], causal: bool)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("t", [2, 20])
 @pytest.mark.parametrize("shape", ["2 3 t s", "2 1 1 s", "t s", "1 3 t 1", "2 1 t s"])
-def test_masks(target: Target, dtype: str, shape: str, t: int, causal: bool) -> None:
+def test_masks(target: Processor, dtype: str, shape: str, t: int, causal: bool) -> None:
     extents = {"t": t, "s": 37}
     mask = some(tuple(extents.get(n) or int(n) for n in shape.split()))
     Case(2, 3, t, 37, 12, 9, dtype, mask, causal).check(target)
@@ -153,7 +155,7 @@ def test_masks(target: Target, dtype: str, shape: str, t: int, causal: bool) -> 
 
 @each_target
 @each_dtype
-def test_rows_without_a_key(target: Target, dtype: str) -> None:
+def test_rows_without_a_key(target: Processor, dtype: str) -> None:
     """A boolean mask makes them zero, an additive one NaN."""
     mask = some((1, 1, 20, 37))
     mask[:, :, [0, 7, 19]] = False
@@ -175,7 +177,7 @@ def test_rows_without_a_key(target: Target, dtype: str) -> None:
 @each_dtype
 @pytest.mark.parametrize("kind", ["bool", "float"])
 @pytest.mark.parametrize("t", [1, 21])
-def test_padding_changes_no_bit(target: Target, dtype: str, kind: str, t: int) -> None:
+def test_padding_changes_no_bit(target: Processor, dtype: str, kind: str, t: int) -> None:
     """Masked keys behind the others, and queries without a gradient behind many others."""
     s = 30
     short = Case(
@@ -197,7 +199,7 @@ def test_padding_changes_no_bit(target: Target, dtype: str, kind: str, t: int) -
 
 @each_target
 @each_dtype
-def test_causal_is_the_mask_of_its_triangle(target: Target, dtype: str) -> None:
+def test_causal_is_the_mask_of_its_triangle(target: Processor, dtype: str) -> None:
     """Skipping what lies above the diagonal changes no bit; nor do the queries of a block."""
     t = 75
     causal = Case(1, 2, t, t, 16, 24, dtype, causal=True)
@@ -211,7 +213,7 @@ def test_causal_is_the_mask_of_its_triangle(target: Target, dtype: str) -> None:
 @each_dtype
 @pytest.mark.parametrize("t", [1, 2, 20])
 def test_keys_that_a_boolean_mask_hides_at_the_end_are_not_read(
-    target: Target, dtype: str, t: int
+    target: Processor, dtype: str, t: int
 ) -> None:
     """Whatever they hold; the same bits as without them. A mask may differ between batches."""
     seen = np.array([1, 16, 17, 36, 0])
@@ -232,7 +234,7 @@ def test_keys_that_a_boolean_mask_hides_at_the_end_are_not_read(
 
 @each_target
 @each_dtype
-def test_few_queries_are_as_many_alone(target: Target, dtype: str) -> None:
+def test_few_queries_are_as_many_alone(target: Processor, dtype: str) -> None:
     """The bits of a query depend on neither its batch nor the few beside it."""
     case = Case(3, 2, 2, 50, 20, 40, dtype, some((3, 1, 2, 50)))
     out = case.run(target)
@@ -248,7 +250,7 @@ def test_few_queries_are_as_many_alone(target: Target, dtype: str) -> None:
 
 
 @each_target
-def test_operands_may_be_shared_by_batches(target: Target) -> None:
+def test_operands_may_be_shared_by_batches(target: Processor) -> None:
     case = Case(3, 2, 10, 12, 8, 8, "float32")
     case.q = np.broadcast_to(case.q[:1], case.q.shape)
     case.v = np.broadcast_to(case.v[:, :1], case.v.shape)
@@ -256,7 +258,7 @@ def test_operands_may_be_shared_by_batches(target: Target) -> None:
 
 
 @each_target
-def test_not_a_number_stays_in_its_row(target: Target) -> None:
+def test_not_a_number_stays_in_its_row(target: Processor) -> None:
     case = Case(1, 1, 20, 12, 8, 8, "float32")
     case.q[0, 0, 3, 2] = np.nan
     out = case.run(target)[0, 0]
@@ -264,7 +266,7 @@ def test_not_a_number_stays_in_its_row(target: Target) -> None:
 
 
 @each_target
-def test_without_a_query_the_gradients_are_zero(target: Target) -> None:
+def test_without_a_query_the_gradients_are_zero(target: Processor) -> None:
     _, dk, dv = Case(1, 2, 0, 12, 8, 8, "float32").run_grads(target)
     assert (dk == 0).all() and (dv == 0).all()
 

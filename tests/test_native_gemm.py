@@ -11,9 +11,12 @@ pytest.importorskip("llvmlite")
 
 from native_case import run, targets
 
-from tinygrad_tx.backends.kernel import Matmul, Pack
-from tinygrad_tx.backends.native import gemm, ir, jit, tile
-from tinygrad_tx.backends.native.target import KC, Target
+from tinygrad_tx.backends.cpu import jit
+from tinygrad_tx.backends.cpu.matmul import gemm, tile
+from tinygrad_tx.backends.cpu.processor import Processor
+from tinygrad_tx.backends.kernels.kinds import Matmul, Pack
+from tinygrad_tx.backends.kernels.summation import KC
+from tinygrad_tx.backends.llvm import ir
 
 each_target = pytest.mark.parametrize("target", targets(), ids=lambda t: t.name)
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -23,7 +26,7 @@ def strides(x: np.ndarray) -> list[int]:
     return [s // x.itemsize for s in x.strides]
 
 
-def packed(b: np.ndarray, target: Target, panels_per_task: int = 3) -> np.ndarray:
+def packed(b: np.ndarray, target: Processor, panels_per_task: int = 3) -> np.ndarray:
     """b (B0, B1, K, N), packed."""
     b0, b1, k, n = b.shape
     nr = target.tile(b.dtype.name)[1]
@@ -39,7 +42,7 @@ def packed(b: np.ndarray, target: Target, panels_per_task: int = 3) -> np.ndarra
 def product(
     a: np.ndarray,
     b: np.ndarray,
-    target: Target,
+    target: Processor,
     cut: tuple[int, int] = (10**6, 10**6),
     old: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -79,7 +82,7 @@ def check(c: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 4), (33, 77, 70), (61, KC + 5, 33)])
 @pytest.mark.parametrize("turned", [(False, False), (True, True), (False, True), (True, False)])
 def test_products(
-    target: Target, dtype: str, shape: tuple[int, int, int], turned: tuple[bool, bool]
+    target: Processor, dtype: str, shape: tuple[int, int, int], turned: tuple[bool, bool]
 ) -> None:
     m, k, n = shape
     a, b = normal((1, 1, m, k), dtype, turned[0]), normal((1, 1, k, n), dtype, turned[1])
@@ -88,7 +91,7 @@ def test_products(
 
 @each_target
 @each_dtype
-def test_strides_batches_and_accumulation(target: Target, dtype: str) -> None:
+def test_strides_batches_and_accumulation(target: Processor, dtype: str) -> None:
     a = normal((3, 2, 40, 99), dtype)[:, :, ::2, ::3]
     b = np.broadcast_to(normal((1, 2, 33, 90), dtype)[..., ::2], (3, 2, 33, 45))
     check(product(a, b, target), a, b)
@@ -101,7 +104,7 @@ def test_strides_batches_and_accumulation(target: Target, dtype: str) -> None:
 
 @each_target
 @each_dtype
-def test_a_row_has_the_same_bits_in_every_product(target: Target, dtype: str) -> None:
+def test_a_row_has_the_same_bits_in_every_product(target: Processor, dtype: str) -> None:
     """For each number of rows, layout and cut into tasks (which `run` does from the last on)."""
     a, b = normal((1, 1, 64, 600), dtype), normal((1, 1, 600, 150), dtype)
     whole = product(a, b, target)
@@ -120,7 +123,7 @@ def test_a_row_has_the_same_bits_in_every_product(target: Target, dtype: str) ->
 
 
 @each_target
-def test_an_element_is_one_chain_for_each_block(target: Target) -> None:
+def test_an_element_is_one_chain_for_each_block(target: Processor) -> None:
     """1 + 2^-30 + 2^-30 + ...: small terms are lost one by one, and kept where a block has no 1."""
     k = KC + KC // 2
     a, b = np.full((1, 1, 1, k), 2.0**-30, "float32"), np.ones((1, 1, k, 1), "float32")
@@ -131,7 +134,7 @@ def test_an_element_is_one_chain_for_each_block(target: Target) -> None:
 
 @each_target
 @each_dtype
-def test_nan_and_infinity_pass(target: Target, dtype: str) -> None:
+def test_nan_and_infinity_pass(target: Processor, dtype: str) -> None:
     a, b = normal((1, 1, 20, 40), dtype), normal((1, 1, 40, 50), dtype)
     a[0, 0, 3, 5], a[0, 0, 4, 6] = np.nan, np.inf
     c = product(a, b, target)[0, 0]
@@ -141,7 +144,7 @@ def test_nan_and_infinity_pass(target: Target, dtype: str) -> None:
 
 @each_target
 @each_dtype
-def test_packed_layout(target: Target, dtype: str) -> None:
+def test_packed_layout(target: Processor, dtype: str) -> None:
     nr = target.tile(dtype)[1]
     k, n = KC + 7, 2 * nr + 3
     for turned in (False, True):
@@ -159,7 +162,7 @@ def test_packed_layout(target: Target, dtype: str) -> None:
 
 @each_target
 @each_dtype
-def test_no_k_is_zero(target: Target, dtype: str) -> None:
+def test_no_k_is_zero(target: Processor, dtype: str) -> None:
     a, b = normal((1, 1, 4, 3), dtype)[..., :0], normal((1, 1, 3, 5), dtype)[:, :, :0]
     old = normal((1, 1, 4, 5), dtype, seed=1)
     np.testing.assert_array_equal(product(a, b, target, old=old), old)

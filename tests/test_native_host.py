@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import tinygrad_tx as tx
-from tinygrad_tx.backends.native import host, jit, library, team
+from tinygrad_tx.backends.cpu import host, jit, library
+from tinygrad_tx.backends.cpu.run import team
 from tinygrad_tx.errors import UserError
 
 pytest.importorskip("llvmlite")

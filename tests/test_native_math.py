@@ -13,10 +13,10 @@ pytest.importorskip("llvmlite")
 from kernel_case import Array, Program, row_args
 from native_case import function, host, run, targets
 
-from tinygrad_tx.backends import interpreter_math
-from tinygrad_tx.backends.native import ir, math_ir
-from tinygrad_tx.backends.native.operands import Reader, address
-from tinygrad_tx.backends.native.target import Target
+from tinygrad_tx.backends.cpu.processor import Processor
+from tinygrad_tx.backends.cpu.rows.operands import Reader, address
+from tinygrad_tx.backends.kernels import interpreter_math
+from tinygrad_tx.backends.llvm import elementary, ir
 
 BITS = {"float32": np.int32, "float64": np.int64}
 ULPS = {"float32": 2.0, "float64": 3.0}
@@ -32,7 +32,7 @@ EDGES = [0, -0.0, 1, -1, 0.5, 88.72283, 88.72284, -87.33, -103.3, -103.97, -104,
 EDGES += [-708.4, -745.13, -745.14, np.inf, -np.inf, np.nan]
 
 
-def apply(name: str, x: Array, lanes: int, target: Target) -> Array:
+def apply(name: str, x: Array, lanes: int, target: Processor) -> Array:
     """A function of math_ir on an array whose size is a multiple of the lanes."""
     element = "float" if x.dtype == np.float32 else "double"
 
@@ -42,7 +42,7 @@ def apply(name: str, x: Array, lanes: int, target: Target) -> Array:
         source, to, count = address(b, reader.take()), address(b, reader.take()), reader.take()
         with b.loop(ir.integer(0), count, ir.integer(lanes)) as loop:
             given = b.load(ir.vector(lanes, element), b.at(source, loop.i, element))
-            b.store(getattr(math_ir, name)(b, given), b.at(to, loop.i, element))
+            b.store(getattr(elementary, name)(b, given), b.at(to, loop.i, element))
         b.end()
 
     y = np.empty_like(x)

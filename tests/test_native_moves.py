@@ -9,8 +9,8 @@ pytest.importorskip("llvmlite")
 from kernel_case import Array, operand
 from native_case import run, targets
 
-from tinygrad_tx.backends import numpy_random
-from tinygrad_tx.backends.kernel import Index, Keep, ScatterAdd
+from tinygrad_tx.backends.arrays import numpy_random
+from tinygrad_tx.backends.kernels.kinds import Index, Keep, ScatterAdd
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.3, 0.999, 1.0])

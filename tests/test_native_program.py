@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tinygrad_tx.backends.native import ir
+from tinygrad_tx.backends.llvm import ir
 
-jit = pytest.importorskip("tinygrad_tx.backends.native.jit")
+jit = pytest.importorskip("tinygrad_tx.backends.cpu.jit")
 pytest.importorskip("llvmlite")
 
-from tinygrad_tx.backends.native import executor, host, team  # noqa: E402 - they need llvmlite
-from tinygrad_tx.backends.native.program import Launch, Program, Wave  # noqa: E402
+from tinygrad_tx.backends.cpu import host  # noqa: E402 - they need llvmlite
+from tinygrad_tx.backends.cpu.run import executor, team  # noqa: E402 - they need llvmlite
+from tinygrad_tx.backends.cpu.run.program import Launch, Program, Wave  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 Words = npt.NDArray[np.int64]
@@ -242,8 +243,8 @@ import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 import numpy as np
 from test_native_program import compiled, count, rest, words
-from tinygrad_tx.backends.native import team
-from tinygrad_tx.backends.native.program import Launch, Program, Wave
+from tinygrad_tx.backends.cpu.run import team
+from tinygrad_tx.backends.cpu.run.program import Launch, Program, Wave
 team.set_num_threads(4)
 code = compiled()
 x = np.zeros(1000, np.int64)

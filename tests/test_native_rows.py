@@ -11,9 +11,9 @@ pytest.importorskip("llvmlite")
 from kernel_case import Array, Program, operand, row_args
 from native_case import host, run, targets
 
-from tinygrad_tx.backends.kernel import REDUCTIONS, Rows
-from tinygrad_tx.backends.native import row_plan
-from tinygrad_tx.backends.native.target import Target
+from tinygrad_tx.backends.cpu.processor import Processor
+from tinygrad_tx.backends.cpu.rows import loops
+from tinygrad_tx.backends.kernels.kinds import REDUCTIONS, Rows
 
 WIDTHS = (1, 7, 15, 16, 17, 63, 64, 65, 1000)
 
@@ -26,7 +26,7 @@ def call(
     kernel: Rows,
     domain: Sequence[int],
     arrays: Sequence[Array],
-    target: Target | None = None,
+    target: Processor | None = None,
     rows_per_task: int = 3,
 ) -> None:
     """Run a kernel on arrays that are broadcast to the domain."""
@@ -414,14 +414,14 @@ def test_a_long_program() -> None:
 
 
 def test_what_is_kept_between_loops() -> None:
-    how = row_plan.plan(softmax())
+    how = loops.plan(softmax())
     assert [loop.level for loop in how.loops] == [0, 1, 2]
     assert list(how.kept.values()) == [1]  # exp
-    assert not row_plan.plan(layer_norm(64)).kept  # cheaper to compute again
+    assert not loops.plan(layer_norm(64)).kept  # cheaper to compute again
 
 
 def test_outputs_are_written_in_the_last_loop() -> None:
-    how = row_plan.plan(layer_norm_grad(64))
+    how = loops.plan(layer_norm_grad(64))
     assert [bool(loop.outputs) for loop in how.loops] == [False, False, False, True]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygrad_tx.backends import numpy_random as rng
+from tinygrad_tx.backends.arrays import numpy_random as rng
 from tinygrad_tx.errors import UserError
 
 LOW = 0xFFFFFFFF

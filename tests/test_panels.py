@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_tx as tx
-from tinygrad_tx.backends.kernel import Matmul
+from tinygrad_tx.backends.kernels.kinds import Matmul
 from tinygrad_tx.compiler.schedule import chunked_loss as panels
 from tinygrad_tx.nn import functional as F  # noqa: N812
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import plan_fingerprint
 import pytest
 
-from tinygrad_tx.backends.describe import describe
+from tinygrad_tx.backends.kernels.describe import describe
 
 HOW = (
     "if that is meant: python tests/plan_fingerprint.py write, and say in the commit's message why "

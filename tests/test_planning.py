@@ -14,7 +14,7 @@ import pytest
 from plan_case import TARGET, calls, floats, kinds, plan, waves
 
 import tinygrad_tx as tx
-from tinygrad_tx.backends.kernel import Rows
+from tinygrad_tx.backends.kernels.kinds import Rows
 from tinygrad_tx.compiler.capture.trace import trace
 from tinygrad_tx.compiler.run.execution import Execution
 from tinygrad_tx.compiler.run.garbage import REST

@@ -13,17 +13,19 @@ from pathlib import Path
 import pytest
 from processor_kernels import KERNELS
 
-from tinygrad_tx.backends.kernel import Kernel
-from tinygrad_tx.backends.native import executor, ir, jit, render
-from tinygrad_tx.backends.native.target import Target
+from tinygrad_tx.backends.cpu import jit, writers
+from tinygrad_tx.backends.cpu.processor import Processor
+from tinygrad_tx.backends.cpu.run import executor
+from tinygrad_tx.backends.kernels.kinds import Kernel
+from tinygrad_tx.backends.llvm import ir
 
 pytest.importorskip("llvmlite")
 
 ROOT = Path(__file__).parents[1]
 WINDOWS = [
-    Target("avx2", 32, "x86_64-pc-windows-msvc", "haswell"),
-    Target("avx512", 64, "x86_64-pc-windows-msvc", "skylake-avx512"),
-    Target("plain", 16, "x86_64-pc-windows-msvc", "x86-64"),
+    Processor("avx2", 32, "x86_64-pc-windows-msvc", "haswell"),
+    Processor("avx512", 64, "x86_64-pc-windows-msvc", "skylake-avx512"),
+    Processor("plain", 16, "x86_64-pc-windows-msvc", "x86-64"),
 ]
 # Of kernel32.dll and ntdll.dll, and of the C library.
 KERNEL32 = {
@@ -54,7 +56,7 @@ def undefined(data: bytes) -> set[str]:
 
 
 @pytest.mark.parametrize("target", WINDOWS, ids=lambda t: t.name)
-def test_the_executor_on_windows(target: Target) -> None:
+def test_the_executor_on_windows(target: Processor) -> None:
     text = executor.text(target)
     found = undefined(jit.compile_object(text, target))
     assert found <= KERNEL32 | {"__chkstk"}
@@ -64,9 +66,9 @@ def test_the_executor_on_windows(target: Target) -> None:
 
 @pytest.mark.parametrize("target", WINDOWS, ids=lambda t: t.name)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: type(k).__name__)
-def test_kernels_on_windows(kernel: Kernel, target: Target) -> None:
+def test_kernels_on_windows(kernel: Kernel, target: Processor) -> None:
     module = ir.Module()
-    render.render(kernel, module, "tx_kernel", target)
+    writers.render(kernel, module, "tx_kernel", target)
     found = undefined(jit.compile_object(module.text(), target))
     assert found <= LIBRARY
     code = jit.assembly(module.text(), target).split("tx_kernel:")[1]
@@ -78,11 +80,11 @@ def test_kernels_on_windows(kernel: Kernel, target: Target) -> None:
     [("aarch64-unknown-linux-gnu", "elf"), ("arm64-apple-macosx13.0.0", "macho")],
 )
 def test_arm(triple: str, system: str) -> None:
-    target = Target("neon", 16, triple, "neoverse-n1" if system == "elf" else "apple-m1")
+    target = Processor("neon", 16, triple, "neoverse-n1" if system == "elf" else "apple-m1")
     assert "\tisb\n" in jit.assembly(executor.text(target), target)
     for kernel in KERNELS:
         module = ir.Module()
-        render.render(kernel, module, "tx_kernel", target)
+        writers.render(kernel, module, "tx_kernel", target)
         assert jit.compile_object(module.text(), target)
 
 

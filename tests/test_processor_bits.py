@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tinygrad_tx.backends.native import jit
+from tinygrad_tx.backends.cpu import jit
 
 pytest.importorskip("llvmlite")
 

@@ -51,7 +51,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import compiler, data, decoding, models, nn, optim, training, viz
-    from .backends.native.team import get_num_threads, set_num_threads
+    from .backends.cpu.run.team import get_num_threads, set_num_threads
     from .compiler import compile
     from .serialize import load, save
 
@@ -69,8 +69,8 @@ _LAZY = {
     "compile": "compiler",
     "save": "serialize",
     "load": "serialize",
-    "get_num_threads": "backends.native.team",
-    "set_num_threads": "backends.native.team",
+    "get_num_threads": "backends.cpu.run.team",
+    "set_num_threads": "backends.cpu.run.team",
 }
 _PACKAGES = ("compiler", "data", "decoding", "models", "nn", "optim", "training", "viz")
 

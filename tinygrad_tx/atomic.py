@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tinygrad_tx.errors import UserError
-from tinygrad_tx.locks import try_lock
+from .errors import UserError
+from .locks import try_lock
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from errno import EACCES, EAGAIN, EDEADLK
 from pathlib import Path
 
-from tinygrad_tx.errors import UserError
+from .errors import UserError
 
 _HELD = (EAGAIN, EACCES, EDEADLK)  # what a lock in other hands is reported as
 _FAR = 1 << 30  # the byte that Windows locks, beyond the text: a locked byte cannot be read

@@ -1,7 +1,8 @@
 """settings: the environment variables that the library reads, each once, with its meaning.
 
 In: the environment. Out: a variable's text. Who reads one says what it makes of it and what is
-wrong with it; docs/compile.md tells users. The examples of the repository read TX_SMALL besides.
+wrong with it; docs/using-compile.md tells users. The examples of the repository read TX_SMALL
+besides.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_tx import atomic, vocabulary
-from tinygrad_tx.errors import UserError
-from tinygrad_tx.vocabulary import SPECIALS, Kind
+from . import atomic, vocabulary
+from .errors import UserError
+from .vocabulary import SPECIALS, Kind
 
 if TYPE_CHECKING:
     import tokenizers

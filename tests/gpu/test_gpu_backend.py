@@ -17,7 +17,7 @@ import pytest
 
 import tinygrad_tx as tx
 from tinygrad_tx import backends
-from tinygrad_tx.backends.numpy_backend import NumpyBackend
+from tinygrad_tx.backends.arrays.numpy_backend import NumpyBackend
 from tinygrad_tx.errors import DeviceError
 from tinygrad_tx.nn import functional as F  # noqa: N812
 
@@ -65,7 +65,7 @@ def cuda(values: Any, dtype: str = "float32") -> tx.Tensor:
 def test_what_is_missing_is_said_in_one_line(
     missing: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tinygrad_tx.backends import cupy_backend
+    from tinygrad_tx.backends.arrays import cupy_backend
 
     if not hasattr(cupy_backend.cupy, "counts"):
         pytest.skip("only the double lacks things when it is told to")

@@ -11,11 +11,11 @@ from importlib import import_module
 
 from ..arguments import shown
 from ..errors import DeviceError
-from .base import Array, Backend
+from .arrays.base import Array, Backend
 from .target import Target
 
-_MODULES = {"cpu": "numpy_backend", "cuda": "cupy_backend"}
-_TARGETS = {"cpu": "cpu"}
+_MODULES = {"cpu": "arrays.numpy_backend", "cuda": "arrays.cupy_backend"}
+_TARGETS = {"cpu": "cpu.target"}
 _LOADED: dict[str, Backend] = {}
 
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from .kernel import Kernel
+from .kernels.kinds import Kernel
 
 
 class Cut(NamedTuple):

@@ -1,5 +1,5 @@
 """The command line: program.py reads it, each other file but command.py is one command."""
 
-from tinygrad_tx.cli.program import main
+from .program import main
 
 __all__ = ["main"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from tinygrad_tx.cli.command import Command, add_model, path
-from tinygrad_tx.errors import UserError
+from ..errors import UserError
+from .command import Command, add_model, path
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -17,9 +17,9 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> None:
-    from tinygrad_tx import models, viz
-    from tinygrad_tx.data.files import check_length
-    from tinygrad_tx.decoding import generate
+    from .. import models, viz
+    from ..data.files import check_length
+    from ..decoding import generate
 
     model, tokenizer = models.load(args.model)
     check_length("the sentence", 1, args.sentence)

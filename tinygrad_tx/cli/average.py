@@ -6,8 +6,8 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from tinygrad_tx.cli.command import Command, count, path
-from tinygrad_tx.errors import UserError
+from ..errors import UserError
+from .command import Command, count, path
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -18,10 +18,10 @@ def _arguments(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> None:
     from dataclasses import asdict
 
-    from tinygrad_tx import serialize
-    from tinygrad_tx.models.loading import belongings, require_belongings
-    from tinygrad_tx.training.checkpoint import average
-    from tinygrad_tx.training.run import RunDirectory
+    from .. import serialize
+    from ..models.loading import belongings, require_belongings
+    from ..training.checkpoint import average
+    from ..training.run import RunDirectory
 
     run = RunDirectory(Path(args.directory))
     config = run.config()

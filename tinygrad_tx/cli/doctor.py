@@ -10,9 +10,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
-from tinygrad_tx import settings
-from tinygrad_tx.cli.command import Command
-from tinygrad_tx.errors import DeviceError, NativeUnavailable
+from .. import settings
+from ..errors import DeviceError, NativeUnavailable
+from .command import Command
 
 _NEEDED = ("numpy", "ml-dtypes", "safetensors", "tokenizers", "sacrebleu", "rich", "graphviz")
 _OPTIONAL = {"matplotlib": "pictures of attention"}
@@ -30,8 +30,8 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> None:
     if args.clear_cache:
-        from tinygrad_tx.backends.native import library
-        from tinygrad_tx.data import cache
+        from ..backends.cpu import library
+        from ..data import cache
 
         print(f"{'cleared':<14}{library.clear_cache()} compiled kernels")
         _, files, size = cache.clear()
@@ -41,8 +41,8 @@ def _run(args: Namespace) -> None:
 
 
 def _findings() -> Iterator[tuple[str, str]]:
-    from tinygrad_tx import backends
-    from tinygrad_tx.version import __version__
+    from .. import backends
+    from ..version import __version__
 
     yield "tinygrad_tx", __version__
     yield "python", f"{platform.python_version()} at {sys.executable}"
@@ -77,7 +77,7 @@ def _version(package: str) -> str | None:
 def _processor() -> str:
     """Its name, cores that this process may use, and the vector instructions it has, or is taken to
     have."""
-    from tinygrad_tx.backends.native import host
+    from ..backends.cpu import host
 
     facts = host.cpuinfo()
     flags = facts.get("flags", facts.get("Features", "")).split()
@@ -102,7 +102,8 @@ def _blas() -> str:
 
 def _native() -> str:
     """What compiled functions are compiled for, and how many threads run them."""
-    from tinygrad_tx.backends.native import jit, team
+    from ..backends.cpu import jit
+    from ..backends.cpu.run import team
 
     try:
         target = jit.host_target()
@@ -112,14 +113,14 @@ def _native() -> str:
 
 
 def _kernel_cache() -> str:
-    from tinygrad_tx.backends.native import library
+    from ..backends.cpu import library
 
     path, files, size = library.cache_info()
     return f"{files} compiled kernels, {size / 2**20:.1f} MiB in {path}" if path else "not used"
 
 
 def _token_cache() -> str:
-    from tinygrad_tx.data import cache
+    from ..data import cache
 
     path, files, size = cache.info()
     if path is None:

@@ -6,8 +6,8 @@ import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
-from tinygrad_tx.cli.command import Command, add_model, count, number, path
-from tinygrad_tx.cli.translate import translator_of
+from .command import Command, add_model, count, number, path
+from .translate import translator_of
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -27,8 +27,8 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> None:
-    from tinygrad_tx.data import read_pairs
-    from tinygrad_tx.training.metrics import score
+    from ..data import read_pairs
+    from ..training.metrics import score
 
     sources, references = [], []
     for source, reference in read_pairs(args.src, args.ref):

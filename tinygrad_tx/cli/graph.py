@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from tinygrad_tx.cli.command import Command, count_or_none, path
+from .command import Command, count_or_none, path
 
 _VOCABULARY = 100  # of a preset's model, which has no tokenizer; the picture is the same for any
 
@@ -29,9 +29,9 @@ def _arguments(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> None:
     from dataclasses import asdict
 
-    from tinygrad_tx import models, viz
-    from tinygrad_tx.creation import tensor
-    from tinygrad_tx.training import preset
+    from .. import models, viz
+    from ..creation import tensor
+    from ..training import preset
 
     if args.model:
         model, _ = models.load(args.model)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinygrad_tx.cli.command import Command, path
-from tinygrad_tx.errors import UserError
+from ..errors import UserError
+from .command import Command, path
 
 if TYPE_CHECKING:
-    from tinygrad_tx.training.run import RunDirectory
-    from tinygrad_tx.training.schema import Config
+    from ..training.run import RunDirectory
+    from ..training.schema import Config
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> None:
-    from tinygrad_tx.training.run import RunDirectory
+    from ..training.run import RunDirectory
 
     run = RunDirectory(Path(args.directory))
     for name, what in (*_described(run.config()), *_weights(run), *_history(run)):
@@ -48,8 +48,8 @@ def _described(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _weights(run: RunDirectory) -> Iterator[tuple[str, str]]:
-    from tinygrad_tx.models.loading import weights
-    from tinygrad_tx.training.run import step_of
+    from ..models.loading import weights
+    from ..training.run import step_of
 
     for file in (run.model, run.averaged):
         if file.exists():
@@ -64,8 +64,8 @@ def _weights(run: RunDirectory) -> Iterator[tuple[str, str]]:
 
 
 def _history(run: RunDirectory) -> Iterator[tuple[str, str]]:
-    from tinygrad_tx.training.log import examine
-    from tinygrad_tx.training.progress import describe
+    from ..training.log import examine
+    from ..training.progress import describe
 
     rows, damaged = examine(run.metrics)
     if damaged:

@@ -11,8 +11,12 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from errno import ENOMEM
 
-from tinygrad_tx import settings
-from tinygrad_tx.cli import (
+from .. import settings
+from ..creation import set_default_device
+from ..errors import DeviceError, UserError
+from ..random import manual_seed
+from ..version import __version__
+from . import (
     attention,
     average,
     doctor,
@@ -23,11 +27,7 @@ from tinygrad_tx.cli import (
     train,
     translate,
 )
-from tinygrad_tx.cli.command import Command, seed
-from tinygrad_tx.creation import set_default_device
-from tinygrad_tx.errors import DeviceError, UserError
-from tinygrad_tx.random import manual_seed
-from tinygrad_tx.version import __version__
+from .command import Command, seed
 
 COMMANDS: tuple[Command, ...] = (
     train.COMMAND,
@@ -106,11 +106,11 @@ def _told(interrupt: KeyboardInterrupt) -> str:
 
 def _prepare(device: str, number: int | None) -> None:
     if any(map(settings.get, ("TX_HOST_FEATURES", "TX_NUM_THREADS", "TX_TARGET"))):
-        from tinygrad_tx.backends.native import team
+        from ..backends.cpu.run import team
 
         team.check_environment()
     if any(map(settings.get, ("TX_COMPILE", "TX_DEBUG"))):
-        from tinygrad_tx.compiler import compiled
+        from ..compiler import compiled
 
         compiled.check_environment()
     set_default_device(device)

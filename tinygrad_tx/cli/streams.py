@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
-from tinygrad_tx.errors import UserError
-from tinygrad_tx.training.progress import Forgiving
+from ..errors import UserError
+from ..training.progress import Forgiving
 
 
 class OutputError(UserError):

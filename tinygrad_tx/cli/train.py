@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinygrad_tx.cli.command import Command, count, path
-from tinygrad_tx.cli.streams import OutputError
-from tinygrad_tx.errors import UserError
+from ..errors import UserError
+from .command import Command, count, path
+from .streams import OutputError
 
 if TYPE_CHECKING:
-    from tinygrad_tx.training.report import Report
-    from tinygrad_tx.training.schema import Config
+    from ..training.report import Report
+    from ..training.schema import Config
 
 _FILES = ("src", "tgt", "tsv", "valid_src", "valid_tgt", "valid_tsv")
 
@@ -59,9 +59,9 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> None:
-    from tinygrad_tx.training import config as configs
-    from tinygrad_tx.training.run import RunDirectory
-    from tinygrad_tx.training.trainer import train
+    from ..training import config as configs
+    from ..training.run import RunDirectory
+    from ..training.trainer import train
 
     if args.config and args.preset:
         raise UserError(f"--preset {args.preset} and {args.config} exclude each other")
@@ -85,7 +85,7 @@ def _run(args: Namespace) -> None:
 
 def _with_flags(config: Config, args: Namespace) -> Config:
     """The configuration with what the flags say about it."""
-    from tinygrad_tx.training.config import apply_overrides
+    from ..training.config import apply_overrides
 
     # Absolute, for the run to go on from wherever it is resumed; and "none" is a file's name here.
     given = {name: _absolute(getattr(args, name)) for name in _FILES}

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinygrad_tx.cli.command import Command, add_model, count, count_or_none, number, path, positive
-from tinygrad_tx.errors import UserError
+from ..errors import UserError
+from .command import Command, add_model, count, count_or_none, number, path, positive
 
 if TYPE_CHECKING:
-    from tinygrad_tx.decoding import Translator
+    from ..decoding import Translator
 
 _TOGETHER = 512  # lines are read and sorted by length before they are cut into batches
 
@@ -45,7 +45,7 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> None:
-    from tinygrad_tx.data import read_lines
+    from ..data import read_lines
 
     if not args.sample and (args.top_k or args.top_p or args.temperature):
         raise UserError("--top-k, --top-p and --temperature go with --sample")
@@ -72,10 +72,10 @@ def _run(args: Namespace) -> None:
 
 def translator_of(model: str, beam: int | None, length_penalty: float | None) -> Translator:
     """A run's model, to search as its configuration says unless told otherwise."""
-    from tinygrad_tx import models
-    from tinygrad_tx.decoding import Translator
-    from tinygrad_tx.models.loading import directory_of
-    from tinygrad_tx.training.run import RunDirectory
+    from .. import models
+    from ..decoding import Translator
+    from ..models.loading import directory_of
+    from ..training.run import RunDirectory
 
     decode = RunDirectory(directory_of(Path(model))).config().decode
     return Translator(

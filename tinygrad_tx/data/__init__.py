@@ -4,11 +4,11 @@ Read sentence pairs from files (`read_pairs`, `read_tsv`) or from the built-in g
 (`grammar.pairs`), train or load a `Tokenizer`, make a `Dataset` of both and iterate over `Batches`.
 """
 
-from tinygrad_tx.data.batches import Batch, Batches, Shape, by_length
-from tinygrad_tx.data.builtin import grammar
-from tinygrad_tx.data.dataset import Dataset
-from tinygrad_tx.data.files import read_lines, read_pairs, read_tsv
-from tinygrad_tx.tokenizer import Tokenizer
+from ..tokenizer import Tokenizer
+from .batches import Batch, Batches, Shape, by_length
+from .builtin import grammar
+from .dataset import Dataset
+from .files import read_lines, read_pairs, read_tsv
 
 __all__ = [
     "Batch",

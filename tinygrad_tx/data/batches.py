@@ -18,10 +18,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_tx.data.dataset import Dataset, Indices
-from tinygrad_tx.data.dataset import Ragged as Ragged  # part of a Dataset
-from tinygrad_tx.errors import UserError
-from tinygrad_tx.tokenizer import BOS, EOS, PAD
+from ..errors import UserError
+from ..tokenizer import BOS, EOS, PAD
+from .dataset import Dataset, Indices
+from .dataset import Ragged as Ragged  # part of a Dataset
 
 Ints = NDArray[np.int32]
 N = TypeVar("N", int, Indices)

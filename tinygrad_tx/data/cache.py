@@ -27,8 +27,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_tx import atomic, settings
-from tinygrad_tx.errors import UserError
+from .. import atomic, settings
+from ..errors import UserError
 
 LIMIT = 4 << 30  # bytes on disk
 

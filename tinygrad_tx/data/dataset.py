@@ -17,9 +17,9 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_tx.data import cache
-from tinygrad_tx.errors import UserError
-from tinygrad_tx.tokenizer import Tokenizer
+from ..errors import UserError
+from ..tokenizer import Tokenizer
+from . import cache
 
 Indices = NDArray[np.int64]
 

@@ -26,7 +26,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any, cast
 
-from tinygrad_tx.errors import UserError
+from ..errors import UserError
 
 MAX_CHARACTERS = 10_000  # in a line; attention takes memory by the square of a sentence's length
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import random
-from ..backends import numpy_random
+from ..backends.arrays import numpy_random
 from ..creation import arange, tensor
 from ..dtypes import float64
 from ..node import Node

@@ -18,11 +18,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinygrad_tx import random, serialize
-from tinygrad_tx.data import Batches
-from tinygrad_tx.errors import DamagedError, DeviceError, UserError
-from tinygrad_tx.models.loading import weights
-from tinygrad_tx.tensor import Tensor
+from .. import random, serialize
+from ..data import Batches
+from ..errors import DamagedError, DeviceError, UserError
+from ..models.loading import weights
+from ..tensor import Tensor
 
 _KEY = "run"  # of the JSON in the metadata
 

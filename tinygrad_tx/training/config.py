@@ -15,11 +15,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from tinygrad_tx.atomic import write_bytes
-from tinygrad_tx.errors import UserError, brief
-from tinygrad_tx.models.loading import read_toml
-from tinygrad_tx.serialize import FORMAT
-from tinygrad_tx.training.schema import (
+from ..atomic import write_bytes
+from ..errors import UserError, brief
+from ..models.loading import read_toml
+from ..serialize import FORMAT
+from .schema import (
     Config,
     DataConfig,
     DecodeConfig,

@@ -18,11 +18,11 @@ from pathlib import Path
 from threading import Event
 from typing import NamedTuple
 
-from tinygrad_tx.data import cache
-from tinygrad_tx.data.builtin import grammar
-from tinygrad_tx.data.files import Source, Spooled, digest, read_pairs, read_tsv, rereadable
-from tinygrad_tx.errors import UserError
-from tinygrad_tx.training.schema import DataConfig
+from ..data import cache
+from ..data.builtin import grammar
+from ..data.files import Source, Spooled, digest, read_pairs, read_tsv, rereadable
+from ..errors import UserError
+from .schema import DataConfig
 
 Pair = tuple[str, str]
 Counted = Callable[[int], None]  # told now and then how many pairs have been read

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from tinygrad_tx.data import Dataset, Tokenizer, cache
-from tinygrad_tx.data.dataset import NoPairsError, chunks
-from tinygrad_tx.training.corpus import ANY, FULL, Corpus, Pair, Rule, is_full, open_corpus
-from tinygrad_tx.training.schema import Config, TokenizerConfig
-from tinygrad_tx.training.validation import longest_measured
-from tinygrad_tx.vocabulary import package
+from ..data import Dataset, Tokenizer, cache
+from ..data.dataset import NoPairsError, chunks
+from ..vocabulary import package
+from .corpus import ANY, FULL, Corpus, Pair, Rule, is_full, open_corpus
+from .schema import Config, TokenizerConfig
+from .validation import longest_measured
 
 Count = Callable[[str, int], None]  # told what is being done, and with how many pairs it is
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from tinygrad_tx.errors import UserError
+from ..errors import UserError
 
 Row = Mapping[str, Any]
 

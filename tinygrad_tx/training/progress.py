@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from tinygrad_tx.training.log import Row
+from .log import Row
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -12,13 +12,13 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from tinygrad_tx.data import Batches
-from tinygrad_tx.errors import DamagedError, UserError
-from tinygrad_tx.models.loading import require_belongings, weights
-from tinygrad_tx.training import checkpoint
-from tinygrad_tx.training.log import read
-from tinygrad_tx.training.run import RunDirectory, difference
-from tinygrad_tx.training.schema import Config
+from ..data import Batches
+from ..errors import DamagedError, UserError
+from ..models.loading import require_belongings, weights
+from . import checkpoint
+from .log import read
+from .run import RunDirectory, difference
+from .schema import Config
 
 Say = Callable[[str], None]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinygrad_tx.training.metrics import Scores
+from .metrics import Scores
 
 SHOWN = 10  # translations
 

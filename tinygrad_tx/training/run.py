@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tinygrad_tx import atomic, locks
-from tinygrad_tx.errors import UserError
-from tinygrad_tx.models.loading import CHECKPOINTS, CONFIG, TOKENIZER, WEIGHTS, read_toml
-from tinygrad_tx.training.config import dump, load
-from tinygrad_tx.training.schema import Config
+from .. import atomic, locks
+from ..errors import UserError
+from ..models.loading import CHECKPOINTS, CONFIG, TOKENIZER, WEIGHTS, read_toml
+from .config import dump, load
+from .schema import Config
 
 Sections = Mapping[str, Mapping[str, Any]]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from tinygrad_tx.errors import UserError, brief
+from ..errors import UserError, brief
 
 
 @dataclass(frozen=True)

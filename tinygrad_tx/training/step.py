@@ -7,14 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from tinygrad_tx import optim
-from tinygrad_tx.compiler import compile
-from tinygrad_tx.creation import tensor
-from tinygrad_tx.data import Batch
-from tinygrad_tx.models import Transformer
-from tinygrad_tx.optim import lr_scheduler
-from tinygrad_tx.tensor import Tensor
-from tinygrad_tx.training.schema import Config
+from .. import optim
+from ..compiler import compile
+from ..creation import tensor
+from ..data import Batch
+from ..models import Transformer
+from ..optim import lr_scheduler
+from ..tensor import Tensor
+from .schema import Config
 
 Run = Callable[..., Any]
 

@@ -18,24 +18,24 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from tinygrad_tx import random, serialize
-from tinygrad_tx.atomic import write_bytes
-from tinygrad_tx.data import Batches
-from tinygrad_tx.errors import UserError
-from tinygrad_tx.models.loading import PART, belongings, build, weights
-from tinygrad_tx.tokenizer import Tokenizer
-from tinygrad_tx.training import checkpoint
-from tinygrad_tx.training.corpus import Pair
-from tinygrad_tx.training.examples import load_examples
-from tinygrad_tx.training.interrupt import Interrupts, Stopped
-from tinygrad_tx.training.log import Metrics, Row
-from tinygrad_tx.training.progress import Progress, counting, for_stream
-from tinygrad_tx.training.recovery import restore_newest, whole
-from tinygrad_tx.training.report import SHOWN, Example, Report
-from tinygrad_tx.training.run import RunDirectory
-from tinygrad_tx.training.schema import Config
-from tinygrad_tx.training.step import Trainable
-from tinygrad_tx.training.validation import Validation
+from .. import random, serialize
+from ..atomic import write_bytes
+from ..data import Batches
+from ..errors import UserError
+from ..models.loading import PART, belongings, build, weights
+from ..tokenizer import Tokenizer
+from . import checkpoint
+from .corpus import Pair
+from .examples import load_examples
+from .interrupt import Interrupts, Stopped
+from .log import Metrics, Row
+from .progress import Progress, counting, for_stream
+from .recovery import restore_newest, whole
+from .report import SHOWN, Example, Report
+from .run import RunDirectory
+from .schema import Config
+from .step import Trainable
+from .validation import Validation
 
 
 def train(

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tinygrad_tx import compiler
-from tinygrad_tx.data import Batches, Dataset
-from tinygrad_tx.data.batches import round_up
-from tinygrad_tx.decoding import Translator
-from tinygrad_tx.decoding.generate import evaluating
-from tinygrad_tx.models import Transformer
-from tinygrad_tx.tensor import Tensor, no_grad
-from tinygrad_tx.tokenizer import Tokenizer
-from tinygrad_tx.training.corpus import Pair
-from tinygrad_tx.training.metrics import Scores, score
-from tinygrad_tx.training.schema import DecodeConfig
-from tinygrad_tx.training.step import tensors
+from .. import compiler
+from ..data import Batches, Dataset
+from ..data.batches import round_up
+from ..decoding import Translator
+from ..decoding.generate import evaluating
+from ..models import Transformer
+from ..tensor import Tensor, no_grad
+from ..tokenizer import Tokenizer
+from .corpus import Pair
+from .metrics import Scores, score
+from .schema import DecodeConfig
+from .step import tensors
 
 
 def longest_measured(max_tokens: int) -> int:

@@ -11,7 +11,15 @@ from math import ceil, prod
 from typing import TYPE_CHECKING
 
 from ... import ops
-from ...backends.kernel import Attention, AttentionGrad, Index, Keep, Matmul, Pack, ScatterAdd
+from ...backends.kernels.kinds import (
+    Attention,
+    AttentionGrad,
+    Index,
+    Keep,
+    Matmul,
+    Pack,
+    ScatterAdd,
+)
 from ...dtypes import bool_
 from ...node import INPUT, Node
 from ..schedule.layout import collapse

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ... import backends, ops
-from ...backends.kernel import Opaque
+from ...backends.kernels.kinds import Opaque
 from ...backends.target import Target
 from ...node import CONST, INPUT, ITEM, REBOUND, Graph, Node, Spec, execute
 from ..schedule.layout import Shape

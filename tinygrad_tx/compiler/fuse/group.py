@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
-from ...backends.kernel import Columns, Input, Kernel, Output, Rows
+from ...backends.kernels.kinds import Columns, Input, Kernel, Output, Rows
 from ...node import Node
 from ..schedule.layout import Shape, collapse, dense
 from ..schedule.records import Buffer, Call, View

@@ -1,8 +1,8 @@
 """The scalar-expression builder: what a map op's forward sees as `xp` when a kernel is made of it.
 
-In: an op's forward, called with symbols instead of arrays. Out: instructions (backends/kernel.py)
-appended to a program, each distinct one once. So one line of an op record runs on NumPy, on CuPy
-and as machine code.
+In: an op's forward, called with symbols instead of arrays. Out: instructions
+(backends/kernels/kinds.py) appended to a program, each distinct one once. So one line of an op
+record runs on NumPy, on CuPy and as machine code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backends.kernel import Instr
+from ...backends.kernels.kinds import Instr
 from ...dtypes import ALL, DType
 
 _LOOSE = "of float32"  # the value of a cast that nobody has asked for

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ... import settings
-from ...backends.kernel import REDUCTIONS, Columns, Index, Matmul, Rows, ScatterAdd
+from ...backends.kernels.kinds import REDUCTIONS, Columns, Index, Matmul, Rows, ScatterAdd
 from ...backends.target import Program
 from ...dtypes import as_dtype
 from ..run.segment import Segment

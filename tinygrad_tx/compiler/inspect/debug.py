@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ... import settings
-from ...backends.describe import describe
-from ...backends.kernel import Kernel, Opaque
+from ...backends.kernels.describe import describe
+from ...backends.kernels.kinds import Kernel, Opaque
 from ...backends.target import Target
 from ...errors import UserError
 from ...node import CONST, Graph, Node, Spec

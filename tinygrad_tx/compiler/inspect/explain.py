@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from ...backends.describe import describe
-from ...backends.kernel import Attention, AttentionGrad, Kernel, Matmul, Rows
+from ...backends.kernels.describe import describe
+from ...backends.kernels.kinds import Attention, AttentionGrad, Kernel, Matmul, Rows
 from ...dtypes import ALL
 from ...node import Node
 from ..schedule.records import Call, Launch, Plan, View, itemsize

@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ... import backends
-from ...backends import interpreter
-from ...backends.kernel import Kernel, Opaque
+from ...backends.kernels import interpreter
+from ...backends.kernels.kinds import Kernel, Opaque
 from ...backends.target import Target
 from ...dtypes import ALL
 from ...half import computing

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backends.kernel import Index
+from ...backends.kernels.kinds import Index
 from ...backends.target import Part, Program, Target, Wave
 from ..schedule.records import Launch, itemsize
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ...backends.kernel import Matmul, Rows
+from ...backends.kernels.kinds import Matmul, Rows
 from ...backends.target import Target
 from .records import Buffer, Call, Launch, Schedule, View
 

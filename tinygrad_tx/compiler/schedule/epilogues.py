@@ -6,7 +6,7 @@ product that it follows decides how its rows are cut into tasks. A stage of pipe
 
 from __future__ import annotations
 
-from ...backends.kernel import Matmul
+from ...backends.kernels.kinds import Matmul
 from ...backends.target import Target
 from ..fuse.group import Group
 from .records import Buffer, Call, Fusion, Launch, Schedule, View

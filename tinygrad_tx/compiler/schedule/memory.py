@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from ...backends.kernel import Rows
+from ...backends.kernels.kinds import Rows
 from ...backends.target import Target
 from ...node import Graph
 from .records import Buffer, Launch, Plan, Schedule, View, waves_of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...backends.kernel import Pack
+from ...backends.kernels.kinds import Pack
 from ...backends.target import Target
 from .records import Call, Launch, Schedule
 

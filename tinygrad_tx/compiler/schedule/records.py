@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...backends.kernel import Kernel, Opaque
+from ...backends.kernels.kinds import Kernel, Opaque
 from ...dtypes import ALL
 from ...node import Graph, Node
 from .layout import Shape, dense, reshaped, same_places

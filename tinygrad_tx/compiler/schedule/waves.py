@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...backends.kernel import Index
+from ...backends.kernels.kinds import Index
 from ...backends.target import Target
 from .records import Buffer, Call, Launch, Schedule
 

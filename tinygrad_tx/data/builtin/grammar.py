@@ -23,9 +23,9 @@ from functools import cache
 from itertools import product
 from typing import Literal, get_args
 
-from tinygrad_tx.data.builtin import lexicon
-from tinygrad_tx.data.builtin.sentences import ADJECTIVES, OBJECTS, OF_KIND, compose
-from tinygrad_tx.errors import UserError
+from ...errors import UserError
+from . import lexicon
+from .sentences import ADJECTIVES, OBJECTS, OF_KIND, compose
 
 Split = Literal["train", "valid", "test"]
 

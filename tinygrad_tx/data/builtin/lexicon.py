@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from tinygrad_tx.data.builtin import morphology as m
+from . import morphology as m
 
 # English[/plural]  Spanish  gender: "el" marks feminine nouns that take the masculine article (el
 # agua fría); "mass" nouns have no plural here; persons and places have owners (my aunt) where "own"

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tinygrad_tx.data.builtin import lexicon as lx
-from tinygrad_tx.data.builtin import syntax as sx
-from tinygrad_tx.data.builtin.syntax import Form, NounPhrase, Pair, Predicate
+from . import lexicon as lx
+from . import syntax as sx
+from .syntax import Form, NounPhrase, Pair, Predicate
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from tinygrad_tx.data.builtin import lexicon as lx
+from . import lexicon as lx
 
 Form = Literal["says", "denies", "asks"]
 Pair = tuple[str, str]  # English, Spanish

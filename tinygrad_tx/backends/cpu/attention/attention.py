@@ -1,0 +1,321 @@
+"""Attention and its gradients: a task for each (batch, head), the scores in the thread's scratch.
+
+In: `Attention` and `AttentionGrad` Kernels, whose docstrings in kinds.py say how a call's
+arguments lie. Out: functions in an ir.Module, and bytes of scratch. Called by writers.py.
+
+Few queries (a decoding step has one) go one by one, and read keys and values where they lie:
+attention/rows.py. More go block by block. Products are then the micro-kernel's of tile.py: K^T and
+V^T are packed once a task, everything else is read where it lies, but a last panel of fewer than NR
+columns. Which way is taken depends on the number of queries alone.
+
+Keys that a mask takes out, or that the call does not have, get the weight 0, which adds nothing to
+a sum: so padding keys changes no bit. Keys that no query of a block sees because they lie behind
+it, or behind the last one that a boolean mask lets through for all queries, are skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ....dtypes import ALL
+from ...kernels.kinds import Attention, AttentionGrad
+from ...llvm import ir
+from ...llvm.ir import Module, Value, integer
+from ..matmul import tile
+from ..processor import Processor
+from ..rows.operands import address, argument
+from . import rows as attention_rows
+
+PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
+_FEW = 2  # queries at most that go one by one
+_QUERIES = (
+    64  # in a block of the backward pass: the same everywhere, for dk and dv add up by blocks
+)
+
+
+class _Matrix(NamedTuple):
+    """Rows, `stride` apart, each contiguous. edge: where the last panel is not whole, a copy of it
+    whose rows are NR apart."""
+
+    start: Value
+    stride: Value
+    edge: Value
+
+
+class _Mask(NamedTuple):
+    """A task's part of a mask, its strides along queries and keys, and room for a row of it."""
+
+    start: Value
+    t_stride: Value
+    s_stride: Value
+    row: Value
+
+
+class _Writer:
+    """One function that is being written, for the kernel `of`, and what its parts share."""
+
+    def __init__(
+        self,
+        kernel: Attention | AttentionGrad,
+        module: Module,
+        name: str,
+        of: str,
+        target: Processor,
+        internal: bool = False,
+    ) -> None:
+        self.kernel, self.target, self.element = kernel, target, ALL[kernel.dtype].memory
+        self.stored = "i8" if kernel.mask == "bool" else self.element
+        self.mr, nr = target.tile(kernel.dtype)
+        self.nr, self.zero, self.one = integer(nr), integer(0), integer(1)
+        self.panel = tile.panel(module, target, kernel.dtype, nr)
+        self.by_rows = tile.product(module, target, kernel.dtype, along_k=True)
+        self.by_columns = tile.product(module, target, kernel.dtype, along_k=False)
+        self.softmax = attention_rows.softmax(kernel, module, of, target)
+        self.mask_row = (
+            "" if kernel.mask == "none" else attention_rows.mask_row(kernel, module, target)
+        )
+        self.b = module.function(name, PARAMS, internal=internal)
+        self._next = 6
+
+        b, (args, task, scratch) = self.b, self.b.params
+        self.args, self.free = args, scratch
+        _, H, self.T, self.S, self.d_k, self.d_v = (self.argument(i) for i in range(6))  # noqa: N806
+        self.batch, self.head = b.binary("sdiv", task, H), b.binary("srem", task, H)
+        self.padded = self.round_up(self.S)
+        self.limit = self.S  # keys behind it are known to take no part
+
+    def argument(self, i: int) -> Value:
+        return argument(self.b, self.args, i)
+
+    def round_up(self, n: Value) -> Value:
+        """To whole panels."""
+        b = self.b
+        more = b.add(n, b.sub(self.nr, self.one))
+        return b.mul(b.binary("sdiv", more, self.nr), self.nr)
+
+    def at(self, start: Value, *terms: tuple[Value, Value]) -> Value:
+        return self.b.at(start, self.b.index(self.zero, *terms), self.element)
+
+    def reserve(self, *extents: Value) -> Value:
+        """The next part of the scratch, of so many elements (their product)."""
+        size, found = extents[0], self.free
+        for extent in extents[1:]:
+            size = self.b.mul(size, extent)
+        self.free = self.b.at(found, size, self.element)
+        return found
+
+    def operand(self) -> tuple[Value, Value]:
+        """Of the next matrix of the arguments: the start of this task's part; its row stride."""
+        i, b = self._next, self.b
+        self._next += 5
+        place, s_b, s_h, stride = (self.argument(i + j) for j in range(4))
+        return self.at(address(b, place), (self.batch, s_b), (self.head, s_h)), stride
+
+    # Matrices for products -----------------------------------------------------------------------
+
+    def packed_transpose(self, start: Value, stride: Value, d: Value) -> Value:
+        """The keys' (S, d) as panels of NR keys: in each, d rows."""
+        b, to = self.b, self.reserve(d, self.padded)
+        with b.loop(self.zero, self.limit, self.nr) as j:
+            w = b.smin(b.sub(self.limit, j.i), self.nr)
+            here, there = self.at(to, (j.i, d)), self.at(start, (j.i, stride))
+            b.call(self.panel, "void", here, there, stride, self.one, w, self.nr, d)
+        return to
+
+    def with_edge(self, start: Value, stride: Value, d: Value, rows: Value, to: Value) -> _Matrix:
+        """(rows, d) where it lies; the last panel is copied `to` where it is not whole."""
+        b = self.b
+        over = b.binary("srem", d, self.nr)
+        with b.when(b.compare("sgt", over, self.zero)):
+            last = b.at(start, b.sub(d, over), self.element)
+            b.call(self.panel, "void", to, last, self.one, stride, over, self.nr, rows)
+        return _Matrix(start, stride, to)
+
+    def times_packed(
+        self, m: Value, n: Value, d: Value, a: Value, a_stride: Value, packed: Value, c: Value
+    ) -> None:
+        """c (m, n; rows `padded` apart) = a (m, d) times a packed transpose; n: whole panels."""
+        given = m, n, d, a, a_stride, packed, self.nr, self.b.mul(d, self.nr), packed, c
+        self.b.call(self.by_rows, "void", *given, self.padded, ir.boolean(False))
+
+    def times(
+        self, m: Value, n: Value, k: Value, a: Value, right: _Matrix, c: Value, c_stride: Value
+    ) -> None:
+        """c (m, n) = a (m, k; rows `padded` apart) times `right` (k, n)."""
+        given = m, n, k, a, self.padded, right.start, right.stride, self.nr, right.edge, c
+        self.b.call(self.by_rows, "void", *given, c_stride, ir.boolean(False))
+
+    def transpose_times(
+        self,
+        m: Value,
+        n: Value,
+        k: Value,
+        a: Value,
+        right: _Matrix,
+        c: Value,
+        c_stride: Value,
+        add: Value,
+    ) -> None:
+        """c (m, n) = [c +] the transpose of a (k, m; rows `padded` apart) times `right` (k, n)."""
+        given = m, n, k, a, self.padded, right.start, right.stride, self.nr, right.edge, c
+        self.b.call(self.by_columns, "void", *given, c_stride, add)
+
+    # Weights -------------------------------------------------------------------------------------
+
+    def keys_seen(self, first: Value, count: Value) -> Value:
+        """Behind how many keys there is none that the queries from `first` on see."""
+        b = self.b
+        return b.smin(self.limit, b.add(first, count)) if self.kernel.causal else self.limit
+
+    def mask(self) -> _Mask | None:
+        """The mask, which the arguments end with."""
+        if self.kernel.mask == "none":
+            return None
+        i, b = self._next, self.b
+        place, s_b, s_h, s_t, s_s = (self.argument(i + j) for j in range(5))
+        offset = b.index(self.zero, (self.batch, s_b), (self.head, s_h))
+        start = b.at(address(b, place), offset, self.stored)
+        return _Mask(start, s_t, s_s, self.reserve(self.padded))
+
+    def read_mask(self, mask: _Mask, query: Value, count: Value) -> Value:
+        """A query's row of the mask, its first `count` numbers; how many keys may take part."""
+        b = self.b
+        there = b.at(mask.start, b.mul(query, mask.t_stride), self.stored)
+        return b.call(self.mask_row, "i64", mask.row, there, mask.s_stride, count)
+
+    def read_shared_mask(self, mask: _Mask) -> None:
+        """Once, where it is the same for all queries: keys behind the last that may take part are
+        of no interest then."""
+        b = self.b
+        same = b.compare("eq", mask.t_stride, self.zero)
+        same = b.binary("and", same, b.compare("sgt", self.T, self.zero))
+        found = self.read_mask(mask, self.zero, b.select(same, self.S, self.zero))
+        self.limit = b.select(same, found, self.S)
+
+    def weights(
+        self, scores: Value, first: Value, count: Value, width: Value, mask: _Mask | None
+    ) -> None:
+        """Scores of `count` queries from `first` on become softmax weights of `width` keys."""
+        b = self.b
+        with b.loop(self.zero, count, self.one) as i:
+            query, row = b.add(first, i.i), self.at(scores, (i.i, self.padded))
+            if mask is not None:
+                with b.when(b.compare("ne", mask.t_stride, self.zero)):
+                    self.read_mask(mask, query, self.S)
+            self.softmax_row(row, self.keys_seen(query, self.one), width, mask)
+
+    def softmax_row(self, row: Value, stop: Value, width: Value, mask: _Mask | None) -> None:
+        kept = mask.row if mask is not None else Value("ptr", "null")
+        self.b.call(self.softmax, "void", row, stop, width, kept)
+
+
+def attention(kernel: Attention, module: Module, name: str, target: Processor) -> None:
+    """Add the function `name` that runs a task of an Attention."""
+    ways = f"{name}_few", f"{name}_many"
+    for way, write in zip(ways, (_one_by_one, _by_blocks), strict=True):
+        write(_Writer(kernel, module, way, name, target, internal=True))
+    b = module.function(name, PARAMS)
+    few = b.compare("sle", argument(b, b.params[0], 2), integer(_FEW))
+    chosen = b.select(few, *(Value("ptr", f"@{way}") for way in ways))
+    b.do(f"call void {chosen.name}({', '.join(f'{p.type} {p.name}' for p in b.params)})")
+    b.end()
+
+
+def _one_by_one(w: _Writer) -> None:
+    """Each query on its own: three functions of attention/rows.py."""
+    b, dtype = w.b, w.kernel.dtype
+    dots = attention_rows.dots(b.module, w.target, dtype)
+    mix = attention_rows.mix(b.module, w.target, dtype)
+    (q, q_stride), (k, k_stride), (v, v_stride), (out, out_stride) = (w.operand() for _ in range(4))
+    row = w.reserve(w.padded)
+    mask = w.mask()
+    with b.loop(w.zero, w.T, w.one) as query:
+        width = w.keys_seen(query.i, w.one)
+        if mask is not None:
+            width = w.read_mask(mask, query.i, width)
+        mine, result = w.at(q, (query.i, q_stride)), w.at(out, (query.i, out_stride))
+        b.call(dots, "void", row, mine, k, k_stride, w.d_k, width)
+        w.softmax_row(row, width, width, mask)
+        b.call(mix, "void", result, row, v, v_stride, w.d_v, width)
+    b.end()
+
+
+def _by_blocks(w: _Writer) -> None:
+    """MR queries at a time: one tile's height, so that the scores take little room."""
+    b, high = w.b, integer(w.mr)
+    (q, q_stride), (k, k_stride), (v, v_stride), (out, out_stride) = (w.operand() for _ in range(4))
+    mask = w.mask()
+    if mask is not None:
+        w.read_shared_mask(mask)
+    keys = w.packed_transpose(k, k_stride, w.d_k)
+    scores = w.reserve(high, w.padded)
+    values = w.with_edge(v, v_stride, w.d_v, w.limit, w.reserve(w.S, w.nr))
+    with b.loop(w.zero, w.T, high) as block:
+        m = b.smin(b.sub(w.T, block.i), high)
+        width = w.keys_seen(block.i, m)
+        mine = w.at(q, (block.i, q_stride))
+        w.times_packed(m, w.round_up(width), w.d_k, mine, q_stride, keys, scores)
+        w.weights(scores, block.i, m, width, mask)
+        w.times(m, w.d_v, width, scores, values, w.at(out, (block.i, out_stride)), out_stride)
+    b.end()
+
+
+def attention_scratch(kernel: Attention, args: Sequence[int], target: Processor) -> int:
+    """Bytes of scratch that a thread needs for a call of an Attention."""
+    t, s, d_k = args[2:5]
+    mr, nr = target.tile(kernel.dtype)
+    padded = -(-s // nr) * nr
+    elements = 2 * padded if t <= _FEW else padded * (d_k + mr + 1) + s * nr
+    return elements * ir.width(ALL[kernel.dtype].memory)
+
+
+def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Processor) -> None:
+    """Add the function `name` that runs a task of an AttentionGrad."""
+    w = _Writer(kernel, module, name, name, target)
+    b, high = w.b, integer(_QUERIES)
+    slope = attention_rows.slope(kernel, module, name, target)
+    (q, q_stride), (k, k_stride), (v, v_stride), (g, g_stride) = (w.operand() for _ in range(4))
+    (dq, dq_stride), (dk, dk_stride), (dv, dv_stride) = (w.operand() for _ in range(3))
+    mask = w.mask()
+    if mask is not None:
+        w.read_shared_mask(mask)
+    keys_packed = w.packed_transpose(k, k_stride, w.d_k)
+    values_packed = w.packed_transpose(v, v_stride, w.d_v)
+    p, ds = w.reserve(high, w.padded), w.reserve(high, w.padded)
+    q_edge, g_edge = w.reserve(high, w.nr), w.reserve(high, w.nr)
+    keys = w.with_edge(k, k_stride, w.d_k, w.limit, w.reserve(w.S, w.nr))
+
+    # The first block writes dk and dv of the keys that it sees, and those of the others are zero;
+    # what follows adds. One round even without a query.
+    seen = w.keys_seen(w.zero, b.smin(w.T, high))
+    unseen = b.sub(w.S, seen)
+    for grad, stride, d in ((dk, dk_stride, w.d_k), (dv, dv_stride, w.d_v)):
+        rest = w.at(grad, (seen, stride))
+        w.transpose_times(unseen, d, w.zero, p, keys, rest, stride, ir.boolean(False))
+    with b.loop(w.zero, b.intrinsic("smax", "i64", w.T, w.one), high) as block:
+        m = b.smin(b.sub(w.T, block.i), high)
+        later = b.compare("sgt", block.i, w.zero)
+        width = w.keys_seen(block.i, m)
+        whole = w.round_up(width)
+        q_block, g_block = w.at(q, (block.i, q_stride)), w.at(g, (block.i, g_stride))
+        w.times_packed(m, whole, w.d_k, q_block, q_stride, keys_packed, p)
+        w.weights(p, block.i, m, width, mask)
+        w.times_packed(m, whole, w.d_v, g_block, g_stride, values_packed, ds)
+        with b.loop(w.zero, m, w.one) as i:
+            b.call(slope, "void", w.at(ds, (i.i, w.padded)), w.at(p, (i.i, w.padded)), width)
+        w.times(m, w.d_k, width, ds, keys, w.at(dq, (block.i, dq_stride)), dq_stride)
+        queries = w.with_edge(q_block, q_stride, w.d_k, m, q_edge)
+        w.transpose_times(width, w.d_k, m, ds, queries, dk, dk_stride, later)
+        arriving = w.with_edge(g_block, g_stride, w.d_v, m, g_edge)
+        w.transpose_times(width, w.d_v, m, p, arriving, dv, dv_stride, later)
+    b.end()
+
+
+def attention_grad_scratch(kernel: AttentionGrad, args: Sequence[int], target: Processor) -> int:
+    """Bytes of scratch that a thread needs for a call of an AttentionGrad."""
+    s, d_k, d_v = args[3:6]
+    nr, high = target.tile(kernel.dtype)[1], _QUERIES
+    padded = -(-s // nr) * nr
+    elements = padded * (d_k + d_v + 2 * high + 1) + (2 * high + s) * nr
+    return elements * ir.width(ALL[kernel.dtype].memory)

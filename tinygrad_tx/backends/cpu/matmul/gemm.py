@@ -1,0 +1,282 @@
+"""Matrix products: packing b, and a times the packed b.
+
+In: `Pack` and `Matmul` Kernels, whose docstrings in kinds.py say how a call's arguments lie. Out:
+functions in an ir.Module; bytes of scratch; `choose`, the tasks that a product is cut into. Called
+by the renderer of kernels and by the compiler's planner.
+
+Blocks, from the outside in: row blocks that fit the second cache, blocks of KC along k, panels of b
+(first cache), tiles of MR rows (registers). A row block of a is packed once for each block of KC,
+or read where it lies: a single row, and rows that are contiguous along k where a task has so few
+columns that packing would not pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import pairwise
+
+from ....dtypes import ALL
+from ...kernels.kinds import Matmul, Pack
+from ...kernels.summation import KC
+from ...llvm import ir
+from ...llvm.ir import Builder, Value, integer
+from ..processor import Processor
+from ..rows.operands import address, argument
+from . import tile
+
+PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
+_AT_ONCE = 4  # panels that a product of a single row goes through side by side
+_BESIDE = 16  # k that are packed at a time where those of a k lie side by side
+_FEW = 8  # panels at most for which rows of a are not packed
+
+
+def pack(kernel: Pack, module: ir.Module, name: str, target: Processor) -> None:
+    """Add the function `name` that runs a task of a Pack."""
+    panel = tile.panel(module, target, kernel.dtype, kernel.width)
+    element, nr = ALL[kernel.dtype].memory, integer(kernel.width)
+    b = module.function(name, PARAMS)
+    args, task, _ = b.params
+    _, b1, K, n, each, source, s0, s1, sk, sn, packed, p0, p1 = _arguments(b, args, 13)  # noqa: N806
+    source, packed = address(b, source), address(b, packed)
+
+    panels = ir.ceil_div(b, n, nr)
+    cuts = ir.ceil_div(b, panels, each)
+    batch, first = b.binary("sdiv", task, cuts), b.mul(b.binary("srem", task, cuts), each)
+    stop = b.smin(panels, b.add(first, each))
+    i0, i1 = b.binary("sdiv", batch, b1), b.binary("srem", batch, b1)
+    source = b.at(source, b.index(integer(0), (i0, s0), (i1, s1)), element)
+    packed = b.at(packed, b.index(integer(0), (i0, p0), (i1, p1)), element)
+    with b.loop(integer(0), K, integer(KC)) as block:
+        kc = b.smin(b.sub(K, block.i), integer(KC))
+        base = b.mul(b.mul(block.i, panels), nr)
+        few = _few(b, sn, kc)
+        with b.loop(integer(0), kc, few) as k, b.loop(first, stop, integer(1)) as p:
+            column = b.mul(p.i, nr)
+            to = b.at(packed, b.index(base, (column, kc), (k.i, nr)), element)
+            row = b.add(block.i, k.i)
+            there = b.at(source, b.index(integer(0), (row, sk), (column, sn)), element)
+            w, count = b.smin(b.sub(n, column), nr), b.smin(b.sub(kc, k.i), few)
+            b.call(panel, "void", to, there, sn, sk, w, nr, count)
+    b.end()
+
+
+def pack_scratch(kernel: Pack, args: Sequence[int], target: Processor) -> int:
+    """Bytes of scratch that a thread needs for a call of a Pack: none."""
+    return 0
+
+
+def matmul(kernel: Matmul, module: ir.Module, name: str, target: Processor) -> None:
+    """Add the function `name` that runs a task of a Matmul."""
+    dtype, element = kernel.dtype, ALL[kernel.dtype].memory
+    mr, nr = (integer(n) for n in target.tile(dtype))
+    panel = tile.panel(module, target, dtype, target.tile(dtype)[0])
+    micros = _micros(module, target, dtype)
+    product = tile.product(module, target, dtype, along_k=True)
+    b = module.function(name, PARAMS)
+    args, task, scratch = b.params
+    values = _arguments(b, args, 19)
+    _, b1, M, N, K, rows, columns = values[:7]  # noqa: N806
+    A, a0, a1, am, ak, B, p0, p1, C, c0, c1, cm = values[7:]  # noqa: N806
+    zero, one = integer(0), integer(1)
+
+    across, down = ir.ceil_div(b, N, columns), ir.ceil_div(b, M, rows)
+    column = b.mul(b.binary("srem", task, across), columns)
+    rest = b.binary("sdiv", task, across)
+    row, row_stop = ir.share(b, M, down, b.binary("srem", rest, down))
+    batch = b.binary("sdiv", rest, down)
+    i0, i1 = b.binary("sdiv", batch, b1), b.binary("srem", batch, b1)
+    a = b.at(address(b, A), b.index(zero, (i0, a0), (i1, a1)), element)
+    packed = b.at(address(b, B), b.index(zero, (i0, p0), (i1, p1)), element)
+    c = b.at(address(b, C), b.index(zero, (i0, c0), (i1, c1)), element)
+    column_stop = b.smin(N, b.add(column, columns))
+    padded = b.mul(ir.ceil_div(b, N, nr), nr)
+
+    rounds = b.intrinsic("smax", "i64", K, one)  # where there is no k, c is still written
+    blocks = ir.ceil_div(b, b.sub(row_stop, row), integer(row_block(target, dtype)))
+    high = ir.ceil_div(b, b.sub(row_stop, row), b.intrinsic("smax", "i64", blocks, one))
+    high = b.mul(ir.ceil_div(b, high, mr), mr)  # blocks of about as many tiles each
+    wide = integer(column_block(target, dtype))
+    with b.loop(row, row_stop, high) as top, b.loop(zero, rounds, integer(KC)) as block:
+        m = b.smin(b.sub(row_stop, top.i), high)
+        kc = b.smin(b.sub(K, block.i), integer(KC))
+        there = b.at(a, b.index(zero, (top.i, am), (block.i, ak)), element)
+        apart = b.add(b.mul(kc, mr), integer(target.lanes(dtype)))  # from tile to tile
+        add = ir.boolean(True) if kernel.accumulate else b.compare("sgt", block.i, zero)
+        feet = b.at(packed, b.mul(block.i, padded), element)
+        single = b.compare("eq", m, one)
+        few = b.compare("sle", b.sub(column_stop, column), b.mul(nr, integer(_FEW)))
+        in_place = b.binary("and", few, b.compare("eq", ak, one))
+        in_place = b.binary("and", in_place, b.compare("ne", m, one))
+        with b.when(in_place):
+            foot, width = b.at(feet, b.mul(column, kc), element), b.sub(column_stop, column)
+            edge = b.at(foot, b.mul(b.sub(width, b.binary("srem", width, nr)), kc), element)
+            at = b.at(c, b.index(column, (top.i, cm)), element)
+            given = m, width, kc, there, am, foot, nr, b.mul(kc, nr), edge, at, cm
+            b.call(product, "void", *given, add)
+        with b.when(b.binary("xor", b.binary("or", in_place, single), ir.boolean(True))):
+            heights = tile.heights(target, dtype)
+            _pack_rows(b, panel, heights, scratch, there, am, ak, m, kc, apart, element)
+        left, left_stride = b.select(single, there, scratch), b.select(single, ak, mr)
+        start = b.select(in_place, column_stop, column)
+        with b.loop(start, column_stop, wide) as j, b.loop(zero, m, mr) as i:
+            rows_left = b.smin(b.sub(m, i.i), mr)
+            tops = b.at(left, b.mul(b.binary("sdiv", i.i, mr), apart), element)
+            c_row = b.at(c, b.mul(b.add(top.i, i.i), cm), element)
+
+            def call(function: str, column: Value) -> None:
+                foot, at = b.at(feet, b.mul(column, kc), element), b.at(c_row, column, element)
+                given = kc, tops, left_stride, foot, nr, b.mul(kc, nr), at, cm, rows_left
+                b.call(function, "void", *given, b.sub(N, column), add)
+
+            stop = b.smin(column_stop, b.add(j.i, wide))
+            _across_panels(b, micros, rows_left, j.i, stop, target.tile(dtype)[1], call)
+    b.end()
+
+
+def _micros(module: ir.Module, target: Processor, dtype: str) -> dict[tuple[int, int], str]:
+    """The micro-kernels by their rows and panels. One or two rows are too few to hide the latency
+    of their chains of additions: for these there are some of several panels."""
+    shapes = [(1, _AT_ONCE), (2, 2), *((rows, 1) for rows in tile.heights(target, dtype))]
+    return {
+        (rows, panels): tile.micro(module, target, dtype, rows, along_k=False, panels=panels)
+        for rows, panels in shapes
+    }
+
+
+def _across_panels(
+    b: Builder,
+    micros: dict[tuple[int, int], str],
+    rows: Value,
+    start: Value,
+    stop: Value,
+    nr: int,
+    call: Callable[[str, Value], None],
+) -> None:
+    """Call for a tile of so many rows the lowest micro-kernel that has them, at each panel of the
+    columns from start to stop; at several panels at once where there is one for exactly those."""
+    for (high, panels), function in micros.items():
+        if panels > 1:
+            step = integer(panels * nr)
+            whole = b.mul(b.binary("sdiv", b.sub(stop, start), step), step)
+            fits = b.compare("eq", rows, integer(high))
+            ahead = b.add(start, b.select(fits, whole, integer(0)))
+            with b.loop(start, ahead, step) as j:
+                call(function, j.i)
+            start = ahead
+    with b.loop(start, stop, integer(nr)) as j:
+        lower = 0
+        for (high, panels), function in micros.items():
+            if panels == 1:
+                fits = b.compare("sle", rows, integer(high))
+                with b.when(b.binary("and", fits, b.compare("sgt", rows, integer(lower)))):
+                    call(function, j.i)
+                lower = high
+
+
+def _pack_rows(
+    b: Builder,
+    panel: str,
+    heights: Sequence[int],
+    to: Value,
+    source: Value,
+    stride: Value,
+    k_stride: Value,
+    m: Value,
+    kc: Value,
+    apart: Value,
+    element: str,
+) -> None:
+    """The rows of one block of a, tile by tile."""
+    mr = heights[-1]
+    few = _few(b, stride, kc)
+    with b.loop(integer(0), kc, few) as k, b.loop(integer(0), m, integer(mr)) as i:
+        tile_start = b.mul(b.binary("sdiv", i.i, integer(mr)), apart)
+        here = b.at(to, b.index(tile_start, (k.i, integer(mr))), element)
+        there = b.at(source, b.index(integer(0), (i.i, stride), (k.i, k_stride)), element)
+        w = fill = b.smin(b.sub(m, i.i), integer(mr))
+        for lower, rows in pairwise(heights):  # what the micro-kernel of that height reads
+            fill = b.select(b.compare("sgt", w, integer(lower)), integer(rows), fill)
+        count = b.smin(b.sub(kc, k.i), few)
+        b.call(panel, "void", here, there, stride, k_stride, w, fill, count)
+
+
+def _few(b: Builder, stride: Value, kc: Value) -> Value:
+    """How many k panels take at a time: few where one k's elements lie side by side, so that a
+    panel finds on its way what has come with its neighbours'."""
+    return b.select(b.compare("eq", stride, integer(1)), b.smin(kc, integer(_BESIDE)), kc)
+
+
+def matmul_scratch(kernel: Matmul, args: Sequence[int], target: Processor) -> int:
+    """Bytes of scratch that a thread needs for a call of a Matmul: one packed block of a."""
+    m, k, rows = args[2], args[4], args[5]
+    high = min(m, rows, row_block(target, kernel.dtype))
+    mr = target.tile(kernel.dtype)[0]
+    elements = -(-high // mr) * (mr * min(k, KC) + target.lanes(kernel.dtype))
+    return elements * ir.width(ALL[kernel.dtype].memory)
+
+
+def row_block(target: Processor, dtype: str) -> int:
+    """The most rows of a that are packed at a time: with KC columns they take a quarter MiB."""
+    mr = target.tile(dtype)[0]
+    return -(-(256 if dtype == "float32" else 128) // mr) * mr
+
+
+def column_block(target: Processor, dtype: str) -> int:
+    """Columns whose panels of KC rows stay in the second cache while all tiles of rows use them."""
+    nr = target.tile(dtype)[1]
+    return (512 if dtype == "float32" else 256) // nr * nr
+
+
+# Cutting into tasks ------------------------------------------------------------------------------
+
+_START = 1_000  # cycles that a task's start takes
+_LEAST = 8_000  # cycles that a task is worth at least
+_BYTES = 8  # bytes of b that a core reads in a cycle where all of them pass by only once
+_STALL = 20  # of them for each cycle that is lost where they pass by beside the computing
+_CHAIN = 4  # cycles from one multiply-add to the next of its chain
+
+
+@cache
+def choose(
+    m: int, n: int, k: int, batch: int, dtype: str, target: Processor, full_rows: bool = False
+) -> tuple[int, int, int]:
+    """Rows and columns per task of a product's Matmul, and panels per task of its Pack.
+
+    By shape alone: the cut with the least estimated time on 1, 2, 4 and 8 threads, each relative to
+    an even share. full_rows: a task has all columns of its rows. For the compiler's planner.
+    """
+    mr, nr = target.tile(dtype)
+    panels = max(1, -(-n // nr))
+    vectors, line = nr // target.lanes(dtype), nr * (8 if dtype == "float64" else 4)
+    heights = tile.heights(target, dtype)
+
+    def work(rows: int, across: int) -> float:
+        """Cycles of a task of so many rows and panels: two products at a time, an element of a
+        packed in half a one, and what is lost to reading b; or those that reading b takes."""
+        whole, rest = divmod(rows, mr)
+        panel = whole * max(_CHAIN, vectors * mr / 2) + line / _STALL
+        if rest:
+            panel += max(_CHAIN, vectors * next(h for h in heights if h >= rest) / 2)
+        return max(k * (across * panel + rows / 2), k * across * line / _BYTES)
+
+    def cost(rows: int, across: int) -> float:
+        task = _START + work(rows, across)
+        tasks = batch * -(-m // rows) * -(-panels // across)
+        return sum(threads * -(-tasks // threads) * task for threads in (1, 2, 4, 8))
+
+    downs = {-(-m // cuts) for cuts in range(1, min(-(-m // mr), 64) + 1)} or {1}
+    acrosses = {-(-panels // cuts) for cuts in range(1, 1 if full_rows else min(panels, 16) + 1)}
+    if m == 1:  # which has a micro-kernel of its own
+        acrosses = {-(-across // _AT_ONCE) * _AT_ONCE for across in acrosses}
+    cuts = [(d, a) for d in downs for a in acrosses | {panels} if work(d, a) > _LEAST]
+    rows, across = min(sorted(cuts, reverse=True), default=(m, panels), key=lambda c: cost(*c))
+    each = max(-(-panels // 8), int(2 * _LEAST / (max(k, 1) * nr)))
+    return max(1, rows), across * nr, min(panels, each)
+
+
+# Small parts -------------------------------------------------------------------------------------
+
+
+def _arguments(b: Builder, args: Value, count: int) -> list[Value]:
+    return [argument(b, args, i) for i in range(count)]

@@ -1,0 +1,114 @@
+"""How a row program runs: which loops over the columns, and what is kept from one to the next.
+
+In: a Rows kernel. Out: a RowPlan. Called by rows.py.
+
+The level of a value is the number of reductions that must be over before it can be computed; the
+loop of level n computes what the reductions of that level need. Values of elements are computed
+again in every loop that needs them where that is cheap, else kept in scratch memory. Outputs of
+elements are written in one loop, the last that reads anything: so they may lie where inputs lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from ...kernels.kinds import REDUCTIONS, Instr, Rows, per_row
+
+_KEEP_ABOVE = 6  # what it may cost to compute a value again; keeping it costs some 3
+_COST = {
+    **dict.fromkeys(("exp", "log", "log1p", "expm1", "tanh", "erf", "sin", "cos", "pow"), 20),
+    **dict.fromkeys(("floor_divide", "remainder", "gather"), 20),
+    **dict.fromkeys(("div", "sqrt"), 4),
+    "const": 0,
+}
+
+
+@dataclass
+class Loop:
+    """One loop over the columns."""
+
+    level: int
+    reductions: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)  # places in kernel.outputs
+    keeps: list[int] = field(default_factory=list)  # written to scratch here
+    elements: list[int] = field(default_factory=list)  # computed or read back here, in order
+    heavy: bool = False  # has a transcendental function
+
+
+@dataclass
+class RowPlan:
+    rowwise: list[bool]
+    levels: list[int]  # of each instruction
+    loops: list[Loop]  # in the order in which they run
+    kept: dict[int, int]  # instruction: level of the loop that keeps it
+
+
+@lru_cache(maxsize=1024)
+def plan(kernel: Rows) -> RowPlan:
+    """The plan of a kernel, which is not to be changed."""
+    rowwise = per_row(kernel.inputs, kernel.instrs)
+    levels = _levels(kernel.instrs)
+    loops: dict[int, Loop] = {}
+    for i, instr in enumerate(kernel.instrs):
+        if instr.op in REDUCTIONS:
+            level = levels[instr.args[0]]
+            loops.setdefault(level, Loop(level)).reductions.append(i)
+    written = [k for k, output in enumerate(kernel.outputs) if output.column != "same"]
+    if written:
+        last = max([*loops, *(levels[kernel.outputs[k].instr] for k in written)])
+        loops.setdefault(last, Loop(last)).outputs.extend(written)
+    made = RowPlan(rowwise, levels, [loops[level] for level in sorted(loops)], {})
+    _keep(kernel, made)
+    return made
+
+
+def _roots(kernel: Rows, loop: Loop) -> list[int]:
+    """The instructions whose elements a loop is there for."""
+    reduced = [kernel.instrs[i].args[0] for i in loop.reductions]
+    return reduced + [kernel.outputs[k].instr for k in loop.outputs]
+
+
+def _levels(instrs: Sequence[Instr]) -> list[int]:
+    levels: list[int] = []
+    for instr in instrs:
+        below = max((levels[a] for a in instr.args), default=0)
+        levels.append(below + (instr.op in REDUCTIONS))
+    return levels
+
+
+def _keep(kernel: Rows, made: RowPlan) -> None:
+    """Decide what is kept, and list for each loop the elements that it computes."""
+    first: dict[int, Loop] = {}  # where an element value is computed first
+
+    def cost(i: int) -> int:
+        """Of computing an element value from what is in memory."""
+        seen: set[int] = set()
+        total, waiting = 0, [i]
+        while waiting:
+            j = waiting.pop()
+            if j in seen or made.rowwise[j]:
+                continue
+            seen.add(j)
+            total += 1 if j in made.kept else _COST.get(kernel.instrs[j].op, 1)
+            waiting.extend(() if j in made.kept else kernel.instrs[j].args)
+        return total
+
+    for loop in made.loops:
+        seen: set[int] = set()
+        waiting = _roots(kernel, loop)
+        while waiting:
+            i = waiting.pop()
+            if i in seen or made.rowwise[i]:
+                continue
+            seen.add(i)
+            before = first.setdefault(i, loop)
+            if before is not loop and i not in made.kept and cost(i) > _KEEP_ABOVE:
+                made.kept[i] = before.level
+                before.keeps.append(i)
+            if i in made.kept and made.kept[i] < loop.level:
+                continue
+            loop.heavy |= _COST.get(kernel.instrs[i].op, 1) > 4
+            waiting.extend(kernel.instrs[i].args)
+        loop.elements = sorted(seen)

@@ -1,0 +1,254 @@
+"""Row programs as native code.
+
+In: a Rows kernel. Out: its function, and how much scratch memory a call needs. Called by
+writers.py.
+
+The function goes through the rows of its task. For each it computes what there is one of for a row
+as scalars, and runs the loops over the columns that loops.py has found: whole vectors, each of a
+round with what it reduces of its own, then the rest vector by vector under a mask. Columns that do
+not lie side by side are copied to scratch memory first, or written from there afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...kernels.kinds import REDUCTIONS, Output, Rows
+from ...kernels.summation import slots
+from ...llvm import ir
+from ...llvm.ir import Builder, Value
+from ...llvm.scalars import to_memory
+from ..processor import Processor
+from . import reductions
+from .loops import Loop, RowPlan, plan
+from .operands import (
+    Elements,
+    Operand,
+    Reader,
+    RowValues,
+    Tail,
+    advance,
+    decode,
+    main_dtype,
+    tail,
+    width,
+)
+from .reductions import Parts, State
+
+_PAD = 64  # rows in scratch memory have room for this many columns at a time
+_LONG = 32  # instructions up to which the vectors of a round are written out
+
+
+def rows(kernel: Rows, module: ir.Module, name: str, target: Processor) -> None:
+    """Add the kernel's function to the module."""
+    params = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
+    _Writer(kernel, module.function(name, params), target).write()
+
+
+def rows_scratch(kernel: Rows, args: Sequence[int], target: Processor) -> int:
+    """Bytes of scratch memory for a call with these arguments."""
+    return _padded(args[kernel.outer]) * sum(width(dtype) for dtype in _slots(kernel, plan(kernel)))
+
+
+def _padded(columns: int) -> int:
+    return -(-columns // _PAD) * _PAD
+
+
+def _slots(kernel: Rows, how: RowPlan) -> list[str]:
+    """The dtypes of the rows in scratch memory: kept values, then inputs and outputs that do not
+    lie side by side."""
+    kept = [kernel.instrs[i].dtype for i in how.kept]
+    inputs = [kernel.inputs[k].dtype for k in _spread_inputs(kernel)]
+    return kept + inputs + [kernel.instrs[kernel.outputs[k].instr].dtype for k in _spread(kernel)]
+
+
+def _spread_inputs(kernel: Rows) -> list[int]:
+    loaded = {instr.value for instr in kernel.instrs if instr.op == "load"}
+    return [k for k, i in enumerate(kernel.inputs) if i.column == "any" and k in loaded]
+
+
+def _spread(kernel: Rows) -> list[int]:
+    return [k for k, output in enumerate(kernel.outputs) if output.column == "any"]
+
+
+class _Writer:
+    """Writes the function of one kernel."""
+
+    def __init__(self, kernel: Rows, b: Builder, target: Processor) -> None:
+        self.kernel, self.b, self.target = kernel, b, target
+        self.how = plan(kernel)
+        dtype = main_dtype(kernel)
+        self.lanes, self.slots = target.lanes(dtype), slots(dtype)
+        args, self.task, scratch = b.params
+        reader = Reader(b, args)
+        self.extents = [reader.take() for _ in range(kernel.outer)]
+        self.columns, self.per_task = reader.take(), reader.take()
+        inputs = [reader.operand(i.dtype, kernel.outer + 1) for i in kernel.inputs]
+        self.outputs = [self._output(reader, output, inputs) for output in kernel.outputs]
+        self.row = RowValues(b, kernel, inputs, self.how.rowwise)
+        self._lay_out(scratch)
+
+    def _output(self, reader: Reader, output: Output, inputs: Sequence[Operand]) -> Operand:
+        b = self.b
+        found = reader.operand(self.kernel.instrs[output.instr].dtype, self.kernel.outer + 1)
+        if output.at < 0:
+            return found
+        moved = b.mul(b.load("i64", inputs[output.at].base), reader.take())
+        return replace(found, base=b.at(found.base, moved, found.element))
+
+    def _lay_out(self, scratch: Value) -> None:
+        """Give every row in scratch memory its place."""
+        b, dtypes = self.b, _slots(self.kernel, self.how)
+        padded = b.add(self.columns, ir.integer(_PAD - 1))
+        padded = b.binary("and", padded, ir.integer(-_PAD))
+        before = [sum(map(width, dtypes[:k])) for k in range(len(dtypes))]
+        places = iter([b.at(scratch, b.mul(padded, ir.integer(n)), "i8") for n in before])
+        self.kept = {i: next(places) for i in self.how.kept}
+        self.gathered = {k: next(places) for k in _spread_inputs(self.kernel)}
+        self.scattered = {k: next(places) for k in _spread(self.kernel)}
+
+    def write(self) -> None:
+        b, total = self.b, ir.integer(1)
+        for extent in self.extents:
+            total = b.mul(total, extent)
+        start, stop = ir.share(b, total, ir.ceil_div(b, total, self.per_task), self.task)
+        first = decode(b, start, self.extents)
+        with b.loop(start, stop, ir.integer(1), first) as loop:
+            self._row(loop.i, loop.carried)
+            loop.next = advance(b, loop.carried, self.extents)
+        b.end()
+
+    def _row(self, row: Value, index: Sequence[Value]) -> None:
+        b, kernel = self.b, self.kernel
+        self.row.begin(row, index)
+        self.places = [operand.row(b, index) for operand in self.outputs]
+        for k, place in self.gathered.items():
+            operand = self.row.inputs[k]
+            one = ir.integer(1)
+            self._move(operand.element, self.row.places[k], operand.strides[-1], place, one)
+        for loop in self.how.loops:
+            self._scalars(loop.level)
+            self._columns(loop)
+        self._scalars(max(self.how.levels))
+        for k, place in self.scattered.items():
+            operand = self.outputs[k]
+            one = ir.integer(1)
+            self._move(operand.element, place, one, self.places[k], operand.strides[-1])
+        for output, place in zip(kernel.outputs, self.places, strict=True):
+            if output.column == "same":
+                b.store(to_memory(b, self.row.scalars[output.instr]), place)
+
+    def _scalars(self, level: int) -> None:
+        """Compute what there is one of for the row, as far as the reductions so far allow."""
+        for i, instr in enumerate(self.kernel.instrs):
+            ready = self.how.rowwise[i] and self.how.levels[i] <= level
+            if ready and instr.op not in REDUCTIONS and i not in self.row.scalars:
+                self.row.compute(i)
+
+    def _move(self, element: str, source: Value, step: Value, to: Value, step_to: Value) -> None:
+        """Copy a row, given the distance between two columns in either place."""
+        b = self.b
+        with b.loop(ir.integer(0), self.columns, ir.integer(1)) as loop:
+            x = b.load(element, b.at(source, b.mul(loop.i, step), element))
+            b.store(x, b.at(to, b.mul(loop.i, step_to), element))
+
+    def _columns(self, loop: Loop) -> None:
+        """One loop over the columns; its reductions become scalars of the row."""
+        b, instrs, lanes = self.b, self.kernel.instrs, ir.integer(self.lanes)
+        if not loop.reductions:
+            whole = b.binary("and", self.columns, ir.integer(-self.lanes))
+            with b.loop(ir.integer(0), whole, lanes) as one:
+                self._vector(loop, one.i, None, [])
+            with b.when(b.compare("slt", whole, self.columns)):
+                self._vector(loop, whole, tail(b, self.columns, whole, self.lanes), [])
+            return
+        found = [instrs[i] for i in loop.reductions]
+        arguments = [instrs[i.args[0]].dtype for i in found]
+        ordered = any(reductions.order_matters(i) for i in found)
+        slots = self.slots if ordered else 2 * self.lanes
+        parts = Parts(b, found, arguments, self.lanes, slots)
+        long = loop.heavy or len(loop.elements) * parts.count > _LONG
+        states = self._one_by_one(loop, parts) if long else self._by_rounds(loop, parts)
+        for i, value in zip(loop.reductions, parts.finish(states), strict=True):
+            self.row.scalars[i] = value
+
+    def _by_rounds(self, loop: Loop, parts: Parts) -> list[list[State]]:
+        """A short body: written once for each vector of a round, and what it reduces stays in
+        registers. What is left of a block is a round, too, under masks, a vector at a time: so
+        that all have had their turn after it."""
+        b, lanes = self.b, ir.integer(self.lanes)
+        step = ir.integer(self.lanes * parts.count)
+        with parts.blocks(self.columns) as block:
+            size = b.sub(block.stop, block.start)
+            whole = b.add(block.start, b.binary("and", size, b.sub(ir.integer(0), step)))
+            with b.loop(block.start, whole, step, _flat(block.states)) as many:
+                after = []
+                for u, state in enumerate(_shaped(many.carried, block.states)):
+                    first = b.add(many.i, ir.integer(u * self.lanes))
+                    after.append(self._vector(loop, first, None, state))
+                many.next = _flat(after)
+            # The vectors that are left, and then as many turns as a round lacks.
+            left = b.add(b.sub(block.stop, whole), ir.integer(self.lanes - 1))
+            end = b.add(whole, b.binary("and", left, ir.integer(-self.lanes)))
+            with b.loop(whole, end, lanes, many.carried) as one:
+                states = _shaped(one.carried, block.states)
+                mask = tail(b, block.stop, one.i, self.lanes)
+                one.next = _flat([*states[1:], self._vector(loop, one.i, mask, states[0])])
+            some = b.compare("slt", whole, block.stop)
+            round_end = b.select(some, b.add(whole, step), whole)
+            with b.loop(end, round_end, lanes, one.carried) as turn:
+                states = _shaped(turn.carried, block.states)
+                turn.next = _flat([*states[1:], states[0]])
+            block.states = _shaped(turn.carried, block.states)
+        return block.states
+
+    def _one_by_one(self, loop: Loop, parts: Parts) -> list[list[State]]:
+        """A long body: written once, and what it reduces is taken from memory."""
+        b, lanes = self.b, ir.integer(self.lanes)
+        with parts.blocks_in_memory(self.columns) as (start, stop):
+            size = b.binary("and", b.sub(stop, start), ir.integer(-self.lanes))
+            whole = b.add(start, size)
+            with b.loop(start, whole, lanes) as one:
+                place = parts.place(one.i)
+                parts.store(place, self._vector(loop, one.i, None, parts.load(place)))
+            with b.when(b.compare("slt", whole, stop)):
+                place, mask = parts.place(whole), tail(b, stop, whole, self.lanes)
+                parts.store(place, self._vector(loop, whole, mask, parts.load(place)))
+        return [parts.load(ir.integer(u)) for u in range(parts.count)]
+
+    def _vector(
+        self, loop: Loop, first: Value, end: Tail | None, state: list[State]
+    ) -> list[State]:
+        """One vector of columns; what has been reduced before and after."""
+        b, kernel = self.b, self.kernel
+        ready = {i: self.kept[i] for i, level in self.how.kept.items() if level < loop.level}
+        for i, instr in enumerate(kernel.instrs):
+            if instr.op == "load" and instr.value in self.gathered:
+                ready[i] = self.gathered[instr.value]
+        elements = Elements(self.target, self.row, self.lanes, first, end, ready)
+        for i in loop.elements:  # all is read before anything is written
+            elements.compute(i)
+        # So are the reductions done: LLVM 22 merges the mask of a masked load and the same mask in
+        # a reduction into one load, and puts that where the reduction is.
+        mask, after = end.mask if end else None, []
+        for i, before in zip(loop.reductions, state, strict=True):
+            x = elements.value(kernel.instrs[i].args[0])
+            after.append(reductions.step(b, kernel.instrs[i], before, x, elements.columns, mask))
+        for i in loop.keeps:
+            elements.store(i, self.kept[i], None)
+        for k in loop.outputs:
+            spread = k in self.scattered
+            place = self.scattered[k] if spread else self.places[k]
+            elements.store(kernel.outputs[k].instr, place, None if spread else end)
+        return after
+
+
+def _flat(accumulators: Sequence[Sequence[State]]) -> list[Value]:
+    return [value for states in accumulators for state in states for value in state]
+
+
+def _shaped(values: Sequence[Value], like: Sequence[Sequence[State]]) -> list[list[State]]:
+    """Values as they were before _flat."""
+    rest = iter(values)
+    return [[tuple(next(rest) for _ in state) for state in states] for states in like]

@@ -1,0 +1,1 @@
+"""Programs: kernels' calls run by a team of threads."""

@@ -1,0 +1,196 @@
+"""Dropout masks, checked indices and scattered sums as native code.
+
+In: a Keep, Index or ScatterAdd kernel. Out: its function. Called by writers.py. None of them needs
+scratch memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..kernels.kinds import Index, Keep, Kernel, ScatterAdd
+from ..llvm import ir
+from ..llvm.elementary import like
+from ..llvm.ir import Builder, Value
+from ..llvm.scalars import cast, memory, register
+from .processor import Processor
+from .rows.operands import Reader, address, load_vector, store_vector, tail
+
+_PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
+_ONE = ir.integer(1)
+
+
+def keep_scratch(kernel: Kernel, args: Sequence[int], target: Processor) -> int:
+    """None."""
+    return 0
+
+
+index_scratch = scatter_add_scratch = keep_scratch
+
+
+# Dropout masks -----------------------------------------------------------------------------------
+
+_BLOCKS = 8  # Philox counters in one vector: each makes four words
+_VECTORS = 2  # at once
+_STEP = 4 * _BLOCKS * _VECTORS
+_FACTORS = 0xD2511F53, 0xCD9E8D57  # of Philox 4x32, as in numpy_random.py
+_GROWTH = 0x9E3779B9, 0xBB67AE85
+_ROUNDS = 10
+_LOW = 0xFFFFFFFF
+
+
+def keep(kernel: Keep, module: ir.Module, name: str, target: Processor) -> None:
+    """Add the function of a dropout mask to the module."""
+    b = module.function(name, _PARAMS)
+    args, task, _ = b.params
+    reader = Reader(b, args)
+    count, each, key, stream, mask = (reader.take() for _ in range(5))
+    keys = _round_keys(b, b.load("i64", address(b, key)))
+    words = _halves(b, b.load("i64", address(b, stream)))
+    start = b.mul(task, each)
+    stop = b.smin(b.add(start, each), count)
+    spare, mask = b.alloca(f"<{_STEP} x i8>"), address(b, mask)
+    with b.loop(start, stop, ir.integer(_STEP)) as loop:
+        # The last bytes of the mask, where they are fewer than a step, go to `spare` first.
+        left = b.sub(stop, loop.i)
+        short = b.compare("slt", left, ir.integer(_STEP))
+        place = b.at(mask, loop.i, "i8")
+        to = b.select(short, spare, place)
+        block = b.binary("lshr", loop.i, ir.integer(2))
+        for v in range(_VECTORS):
+            first = b.add(block, ir.integer(v * _BLOCKS))
+            kept = _kept(b, _philox(b, first, words, keys), kernel.threshold)
+            b.store(kept, b.at(to, ir.integer(v * 4 * _BLOCKS), "i8"))
+        with b.when(short):
+            b.call("llvm.memcpy.p0.p0.i64", "void", place, spare, left, ir.boolean(False))
+    b.end()
+
+
+def _halves(b: Builder, number: Value) -> tuple[Value, Value]:
+    """The low and the high 32 bits, each as an i64."""
+    low = b.binary("and", number, ir.integer(_LOW))
+    return low, b.binary("lshr", number, ir.integer(32))
+
+
+def _round_keys(b: Builder, key: Value) -> list[tuple[Value, Value]]:
+    """The two key words of each round, in every lane."""
+    found = []
+    words = _halves(b, key)
+    for turn in range(_ROUNDS):
+        grown = [
+            b.add(word, ir.integer(turn * growth))
+            for word, growth in zip(words, _GROWTH, strict=True)
+        ]
+        found.append((b.splat(grown[0], _BLOCKS), b.splat(grown[1], _BLOCKS)))
+    return found
+
+
+def _philox(
+    b: Builder, first: Value, stream: tuple[Value, Value], keys: Sequence[tuple[Value, Value]]
+) -> list[Value]:
+    """The four words of the blocks from `first` on, in the low halves of 64-bit lanes; what stands
+    in the high halves means nothing, there and on the way."""
+    blocks = b.add(b.splat(first, _BLOCKS), b.iota(_BLOCKS))
+    high = b.binary("lshr", blocks, like(blocks, 32))
+    counter = [blocks, high, *(b.splat(word, _BLOCKS) for word in stream)]
+    for key in keys:
+        products = []
+        for word, factor in zip(counter[::2], _FACTORS, strict=True):
+            low = b.binary("and", word, like(word, _LOW))
+            products.append(b.mul(low, like(word, factor)))
+        tops = [b.binary("lshr", product, like(product, 32)) for product in products]
+        counter = [
+            b.binary("xor", b.binary("xor", tops[1], counter[1]), key[0]),
+            products[1],
+            b.binary("xor", b.binary("xor", tops[0], counter[3]), key[1]),
+            products[0],
+        ]
+    return counter
+
+
+def _kept(b: Builder, words: Sequence[Value], threshold: int) -> Value:
+    """Bytes 0 and 1, those of a block side by side: whether word >> 8 reaches the threshold."""
+    least = threshold << 8
+    bytes_of = []
+    for low, high in (words[:2], words[2:]):
+        pair = b.binary("shl", high, like(high, 32))
+        pair = b.binary("or", pair, b.binary("and", low, like(low, _LOW)))
+        type = ir.vector(2 * _BLOCKS, "i32")
+        pair = b.emit(type, f"bitcast {pair.type} {pair.name} to {type}")
+        enough = b.compare("uge", pair, like(pair, least)) if least <= _LOW else None
+        flags = b.convert("zext", enough, "i8") if enough else Value(f"<{2 * _BLOCKS} x i8>", "")
+        bytes_of.append(flags if enough else like(flags, 0))
+    # Two bytes of the one and two of the other in turn.
+    order = [n + 2 * k + i for k in range(_BLOCKS) for n in (0, 2 * _BLOCKS) for i in (0, 1)]
+    return b.shuffle(bytes_of[0], bytes_of[1], order)
+
+
+# Indices -----------------------------------------------------------------------------------------
+
+
+def index(kernel: Index, module: ir.Module, name: str, target: Processor) -> None:
+    """Add the function that makes indices safe to the module."""
+    b = module.function(name, _PARAMS)
+    args, task, _ = b.params
+    reader = Reader(b, args)
+    count, each, size, skipped, given, stride, safe, report = (reader.take() for _ in range(8))
+    given, safe, report = (address(b, number) for number in (given, safe, report))
+    start = b.mul(task, each)
+    stop = b.smin(b.add(start, each), count)
+    element = memory(kernel.dtype)
+    zero = ir.integer(0)
+    with b.loop(start, stop, _ONE, [ir.boolean(False), zero]) as loop:
+        found, first = loop.carried
+        x = cast(b, b.load(element, b.at(given, b.mul(loop.i, stride), element)), "int64")
+        row = x
+        if kernel.wrap:
+            row = b.select(b.compare("slt", x, zero), b.add(x, size), x)
+        outside = b.compare("uge", row, size)  # negative ones are huge as unsigned numbers
+        row = b.select(outside, zero, row)
+        if kernel.skip:
+            skip = b.compare("eq", x, skipped)
+            row = b.select(skip, zero, row)
+            outside = b.select(skip, ir.boolean(False), outside)
+        b.store(row, b.at(safe, loop.i, "i64"))
+        loop.next = [b.binary("or", found, outside), b.select(found, first, x)]
+    found, first = loop.carried
+    with b.when(found):
+        b.store(_ONE, report)
+        b.store(first, b.at(report, _ONE, "i64"))
+    b.end()
+
+
+# Scattered sums ----------------------------------------------------------------------------------
+
+
+def scatter_add(kernel: ScatterAdd, module: ir.Module, name: str, target: Processor) -> None:
+    """Add the function that adds rows to rows of a table to the module."""
+    b = module.function(name, _PARAMS)
+    args, task, _ = b.params
+    reader = Reader(b, args)
+    count, width, each, indices, value, value_stride, out, out_stride = (
+        reader.take() for _ in range(8)
+    )
+    indices, value, out = (address(b, number) for number in (indices, value, out))
+    element, lanes = register(kernel.dtype), target.lanes(kernel.dtype)
+    start = b.mul(task, each)
+    stop = b.smin(b.add(start, each), width)
+    whole = b.binary("and", b.sub(stop, start), ir.integer(-lanes))
+    middle = b.add(start, whole)
+    with b.loop(ir.integer(0), count, _ONE) as loop:
+        row = b.load("i64", b.at(indices, loop.i, "i64"))
+        source = b.at(value, b.mul(loop.i, value_stride), element)
+        goal = b.at(out, b.mul(row, out_stride), element)
+
+        def add(first: Value, last: bool) -> None:
+            end = tail(b, stop, first, lanes) if last else None
+            x, place = b.at(source, first, element), b.at(goal, first, element)
+            added = load_vector(b, target, element, lanes, x, end)
+            before = load_vector(b, target, element, lanes, place, end)
+            store_vector(b, target, b.add(before, added), place, end)
+
+        with b.loop(start, middle, ir.integer(lanes)) as vectors:
+            add(vectors.i, False)
+        with b.when(b.compare("slt", middle, stop)):
+            add(middle, True)
+    b.end()

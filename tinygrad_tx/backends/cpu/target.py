@@ -1,0 +1,114 @@
+"""The processor as a Target, and the interpreter in its place where there is no native code.
+
+In: a Processor (vector width, registers). Out: its answers to the compiler. Called through
+backends.target_of().
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import target
+from ..kernels import interpreter
+from ..kernels.kinds import Index, Kernel
+from ..kernels.summation import KC
+from ..llvm import ir
+from ..target import Cut, Part
+from . import jit, library, writers
+from .matmul import gemm
+from .processor import Processor
+from .run.program import Launch, Program, Wave
+
+TALL = 8  # tiles of rows from which on a product has tasks enough without cutting its columns
+
+
+@dataclass(frozen=True)
+class Cpu(target.Target):
+    machine: Processor
+    block = KC
+    native = True
+
+    def cut(self, m: int, n: int, k: int, batch: int, dtype: str, *, full_rows: bool) -> Cut:
+        return Cut(*gemm.choose(m, n, k, batch, dtype, self.machine, full_rows=full_rows))
+
+    def takes_epilogues(self, m: int, dtype: str) -> bool:
+        return m >= TALL * self.machine.tile(dtype)[0]
+
+    def pack_width(self, dtype: str) -> int:
+        return self.machine.tile(dtype)[1]
+
+    def link(self, kernels: Sequence[Kernel]) -> Any:
+        return library.functions(kernels, self.machine)
+
+    def program(
+        self, code: Any, waves: Sequence[target.Wave], values: Sequence[int], alone: bool
+    ) -> target.Program:
+        parts = [part for wave in waves for launch in wave.launches for part in launch]
+        needs = (writers.scratch(p.kernel, values[p.start : p.end], self.machine) for p in parts)
+        native = [
+            Wave(tuple(_launch(code, launch, values) for launch in wave.launches), wave.stop)
+            for wave in waves
+        ]
+        return Program(native, max(needs, default=0), alone)
+
+    def interpret(self, kernel: Kernel, args: Sequence[int]) -> bool:
+        interpreter.run(kernel, args, self.machine)
+        return not isinstance(kernel, Index) or not ctypes.c_int64.from_address(args[-1]).value
+
+    def source(self, kernel: Kernel) -> str:
+        module = ir.Module()
+        writers.render(kernel, module, "kernel", self.machine)
+        return module.text()
+
+
+def _launch(code: Mapping[Kernel, int], parts: Sequence[Part], values: Sequence[int]) -> Launch:
+    first = parts[0]
+    tasks = first.kernel.tasks(values[first.start : first.end])
+    return Launch(tuple((code[p.kernel], p.start) for p in parts), tasks)
+
+
+@dataclass(frozen=True)
+class Interpreted(Cpu):
+    """Kernels run in NumPy, one call after the other. machine: how packed matrices are laid out."""
+
+    native = False
+
+    def link(self, kernels: Sequence[Kernel]) -> Any:
+        return None
+
+    def program(
+        self, code: Any, waves: Sequence[target.Wave], values: Sequence[int], alone: bool
+    ) -> target.Program:
+        return _Interpretation(self, waves)
+
+
+class _Interpretation:
+    def __init__(self, interpreted: Interpreted, waves: Sequence[target.Wave]) -> None:
+        self._target, self._waves = interpreted, waves
+
+    def run(self, args: Any) -> int:
+        for number, wave in enumerate(self._waves, 1):
+            if not all(
+                self._target.interpret(part.kernel, args[part.start : part.end].tolist())
+                for launch in wave.launches
+                for part in launch
+            ):
+                return number
+        return len(self._waves)
+
+    def run_timed(self, args: Any) -> list[float]:
+        """No times are known of it."""
+        return [0.0] * self.run(args)
+
+
+def host() -> Cpu:
+    """This processor. NativeUnavailable where code cannot be made for it."""
+    return Cpu(jit.host_target())
+
+
+def interpreted() -> Interpreted:
+    """The interpreter, which runs on any machine."""
+    return Interpreted(Processor("plain", 16))

@@ -1,0 +1,108 @@
+"""A kernel as a few readable lines: what explain() and TX_DEBUG=4 print.
+
+In: a Kernel. Out: text. A row program is shown as the nest of loops that it stands for: what is
+computed once for a row, and the passes over the row's columns, each of which ends in reductions or
+stores. Loads and stores name their operand by its number, as %3 names instruction 3.
+"""
+
+from __future__ import annotations
+
+from .kinds import (
+    REDUCTIONS,
+    Attention,
+    AttentionGrad,
+    Columns,
+    Index,
+    Instr,
+    Keep,
+    Kernel,
+    Matmul,
+    Opaque,
+    Output,
+    Pack,
+    Rows,
+    ScatterAdd,
+    per_row,
+)
+
+
+def describe(kernel: Kernel) -> str:
+    """The listing of a kernel, without a newline at its end."""
+    match kernel:
+        case Rows():
+            return "\n".join((_head("rows", kernel), *_rows(kernel)))
+        case Columns():
+            return "\n".join((_head("columns", kernel), *_columns(kernel)))
+        case Pack():
+            return f"pack {kernel.dtype}: b in panels of {kernel.width} columns"
+        case Matmul():
+            return f"matmul {kernel.dtype}: c {'+=' if kernel.accumulate else '='} a @ packed b"
+        case Attention():
+            return f"attention {kernel.dtype}: out = {_softmax(kernel)} @ v"
+        case AttentionGrad():
+            return f"attention_grad {kernel.dtype}: dq, dk, dv of {_softmax(kernel)} @ v"
+        case Keep():
+            return f"keep: philox >> 8 >= {kernel.threshold}"
+        case Index():
+            notes = ", negative ones from the end" * kernel.wrap + ", one skipped" * kernel.skip
+            return f"index {kernel.dtype}: checked{notes}"
+        case ScatterAdd():
+            return f"scatter_add {kernel.dtype}: out[index[i]] += value[i]"
+        case Opaque():
+            return f"opaque: {kernel.name}"
+    raise TypeError(f"no description of {type(kernel).__name__}")
+
+
+def _head(name: str, kernel: Rows | Columns) -> str:
+    inputs = ", ".join(f"{i.dtype} {i.column}" for i in kernel.inputs) or "nothing"
+    return f"{name} over {kernel.outer} outer axes of {inputs}"
+
+
+def _rows(kernel: Rows) -> list[str]:
+    """for each row: what is known of it before any pass, a pass over its columns, and so on."""
+    once = per_row(kernel.inputs, kernel.instrs)
+    levels: dict[tuple[int, bool], list[str]] = {}  # by passes ended before, and whether once a row
+    known: list[int] = []  # for each instruction, how many passes end before its value is there
+    for i, instr in enumerate(kernel.instrs):
+        start = max((known[a] for a in instr.args), default=0)
+        folds = instr.op in REDUCTIONS
+        known.append(start + folds)
+        levels.setdefault((start, once[i] and not folds), []).append(_instruction(i, instr))
+        stores = [_store(n, o) for n, o in enumerate(kernel.outputs) if o.instr == i]
+        levels.setdefault((known[i], once[i]), []).extend(stores)
+    lines = ["for each row:"]
+    for turn in range(max(known, default=0) + 1):
+        lines += ["    " + line for line in levels.get((turn, True), ())]
+        if inner := levels.get((turn, False)):
+            lines += ["    for each column:", *("        " + line for line in inner)]
+    return lines
+
+
+def _columns(kernel: Columns) -> list[str]:
+    """for each column: a pass over the rows, then the stores."""
+    lines = ["for each column:", "    for each row:"]
+    lines += [f"        {_instruction(i, instr)}" for i, instr in enumerate(kernel.instrs)]
+    return lines + [f"    {_store(n, o)}" for n, o in enumerate(kernel.outputs)]
+
+
+def _instruction(number: int, instr: Instr) -> str:
+    """`%3 float32 = mul %1 %2`"""
+    args = [f"%{a}" for a in instr.args]
+    if instr.op in ("load", "gather"):
+        args.insert(0, f"input {instr.value}")
+    elif instr.op == "const":
+        args.append(repr(instr.value))
+    return " ".join((f"%{number} {instr.dtype} = {instr.op}", *args))
+
+
+def _store(number: int, output: Output) -> str:
+    place = f" at input {output.at}" if output.at >= 0 else ""
+    return f"store %{output.instr} -> output {number}{place}"
+
+
+def _softmax(kernel: Attention | AttentionGrad) -> str:
+    scores = f"{kernel.scale:g} q k^T"
+    if kernel.mask == "float":
+        scores += " + mask"
+    limits = ["mask"] * (kernel.mask == "bool") + ["key <= query"] * kernel.causal
+    return f"softmax({scores}{' where ' + ' and '.join(limits) if limits else ''})"

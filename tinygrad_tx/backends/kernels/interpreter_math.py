@@ -1,0 +1,144 @@
+"""What the instructions of a kernel mean, on NumPy arrays.
+
+In: the arrays that an instruction takes. Out: an array of its dtype. Called by interpreter.py. The
+dtype rules are those of kernel.Instr, whose arguments have been cast already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...dtypes import ALL
+from ..arrays.numpy_backend import NumpyBackend
+from .summation import CHAIN, slots
+
+Array = NDArray[Any]
+
+_XP = NumpyBackend()
+
+
+def apply(op: str, dtype: str, *args: Array) -> Array:
+    """A scalar function of kernel.Instr, on arrays that broadcast against each other."""
+    if op == "cast":
+        return np.asarray(_XP.cast(args[0], ALL[dtype]))
+    return np.asarray(_FUNCTIONS[op](*args)).astype(ALL[dtype].np, copy=False)
+
+
+def reduce_columns(op: str, dtype: str, x: Array) -> Array:
+    """One of kernel.REDUCTIONS along the last axis, which stays, with one column.
+
+    Where there are no columns, a sum is 0, any is False, all is True, the maximum is the least
+    number of the dtype and the minimum the greatest, and argmax and argmin are 0.
+    """
+    if op == "sum":
+        return _sum_in_lanes(x.astype(dtype, copy=False))
+    if op == "max":
+        return np.asarray(np.max(x, axis=-1, keepdims=True, initial=_limits(x.dtype)[0]))
+    if op == "min":
+        return np.asarray(np.min(x, axis=-1, keepdims=True, initial=_limits(x.dtype)[1]))
+    if x.shape[-1] == 0 and op in ("argmax", "argmin"):
+        return np.zeros((*x.shape[:-1], 1), dtype)
+    return np.asarray(_REDUCTIONS[op](x, axis=-1, keepdims=True)).astype(dtype, copy=False)
+
+
+def reduce_rows(op: str, dtype: str, x: Array) -> Array:
+    """Sum, max or min of a matrix (at least one row, columns) along its rows, in the order of
+    native code: sums of floats by blocks."""
+    rows = np.ascontiguousarray(x.astype(dtype, copy=False))
+    if op == "sum" and rows.dtype.kind == "f":
+        return _sum_of_chains(_cut(rows, 2 * CHAIN))
+    function = {"sum": np.add, "max": np.maximum, "min": np.minimum}[op]
+    return np.asarray(function.reduce(rows, axis=0, dtype=dtype))
+
+
+def _sum_in_lanes(x: Array) -> Array:
+    """The sum along the last axis, which stays, in a tree that zeros at its end do not change: that
+    of native code."""
+    lanes = slots(x.dtype.name)
+    *outer, columns = x.shape
+    rows = np.moveaxis(x, -1, 0).reshape(columns, prod(outer))
+    dealt = _cut(rows, lanes).transpose(0, 2, 1)
+    dealt = dealt.reshape(len(dealt), prod(outer) * lanes)
+    found = _sum_of_chains(_cut(dealt, CHAIN)).reshape(prod(outer), lanes)
+    while found.shape[-1] > 1:
+        half = found.shape[-1] // 2
+        found = found[..., :half] + found[..., half:]
+    return found.reshape(*outer, 1)
+
+
+def _cut(rows: Array, size: int) -> Array:
+    """(rows, columns) as (blocks, size, columns), zeros behind; at least one block."""
+    count = max(1, -(-len(rows) // size))
+    padded = np.zeros((count * size, rows.shape[1]), rows.dtype)
+    padded[: len(rows)] = rows
+    return padded.reshape(count, size, rows.shape[1])
+
+
+def _sum_of_chains(blocks: Array) -> Array:
+    """The rows of each block added in a chain, and so what comes of CHAIN blocks, and so on."""
+    sums = np.add.reduce(blocks, axis=1, dtype=blocks.dtype)
+    while len(sums) > 1:
+        sums = np.add.reduce(_cut(sums, CHAIN), axis=1, dtype=blocks.dtype)
+    return np.asarray(sums[0])
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """The least and the greatest number of a dtype."""
+    if dtype.kind == "b":
+        return False, True
+    if dtype.kind == "f":
+        return -np.inf, np.inf
+    return np.iinfo(dtype).min, np.iinfo(dtype).max
+
+
+_REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "any": np.any,
+    "all": np.all,
+    "argmax": np.argmax,
+    "argmin": np.argmin,
+}
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "copy": lambda x: x,
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "neg": np.negative,
+    "abs": np.abs,
+    "sign": np.sign,
+    "floor": np.floor,
+    "sqrt": np.sqrt,
+    "exp": np.exp,
+    "log": np.log,
+    "log1p": np.log1p,
+    "expm1": np.expm1,
+    "tanh": np.tanh,
+    "sin": np.sin,
+    "cos": np.cos,
+    "erf": _XP.erf,
+    "pow": _XP.power,
+    "floor_divide": np.floor_divide,
+    "remainder": np.remainder,
+    "minimum": np.minimum,
+    "maximum": np.maximum,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "and": np.logical_and,
+    "or": np.logical_or,
+    "xor": np.logical_xor,
+    "not": np.logical_not,
+    "where": np.where,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "isfinite": np.isfinite,
+}

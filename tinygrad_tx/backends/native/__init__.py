@@ -1,2 +1,0 @@
-"""Native code for the CPU: LLVM IR written by Python, compiled in the process, run by a team of
-threads. No part of it is imported before something is compiled."""
