@@ -77,6 +77,7 @@ def test_cuda_without_a_driver_or_a_device(monkeypatch: pytest.MonkeyPatch) -> N
     finally:
         for part in ("cupy_backend", "cupy_kernels"):
             sys.modules.pop(f"{arrays}.{part}", None)
+            vars(sys.modules[arrays]).pop(part, None)
 
 
 def test_mixed_devices_are_an_error_that_names_both(twin: None) -> None:
