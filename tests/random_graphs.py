@@ -20,8 +20,7 @@ from random_steps import STEPS
 
 import tinygrad_tx as tx
 from tinygrad_tx import random
-from tinygrad_tx.compiler.fuse import fuser as fuse
-from tinygrad_tx.compiler.fuse import group as groups
+from tinygrad_tx.compiler.fuse import limits
 from tinygrad_tx.compiler.run import segment
 from tinygrad_tx.tree import leaves
 
@@ -194,8 +193,13 @@ def kept(program: Program) -> Program:
 
 # Sizes at which the compiler decides otherwise, made so small that small graphs meet them.
 SMALL: dict[Any, dict[str, int]] = {
-    fuse: {"SMALL": 2},
-    groups: {"TASK_ELEMENTS": 8, "CHUNK_ROWS": 3, "CHUNKS": 3, "TASK_COLUMNS": 3},
+    limits: {
+        "SMALL": 2,
+        "TASK_ELEMENTS": 8,
+        "CHUNK_ROWS": 3,
+        "CHUNKS": 3,
+        "TASK_COLUMNS": 3,
+    },
     segment: {"ALONE": 0},
 }
 

@@ -10,7 +10,9 @@ import tinygrad_tx as tx
 from tinygrad_tx import nn
 from tinygrad_tx.compiler.inspect import debug, explain
 from tinygrad_tx.compiler.pipeline import STAGES
+from tinygrad_tx.compiler.schedule.records import Refusal
 from tinygrad_tx.errors import UserError
+from tinygrad_tx.node import OPS, Node
 
 F = nn.functional
 
@@ -85,11 +87,18 @@ def test_interpreted_and_replayed_plans_explain_themselves(monkeypatch: pytest.M
 
 
 def test_refusals_are_grouped() -> None:
-    given = [f"sum [{n}]: it is too wide  net.{n}  /x/y/model.py:3" for n in (1, 2)]
-    given.append("sort: called as it is: no kernel  /x/y/model.py:9")
+    node = tx.ones(3)._node
+
+    def refused(name: str, scope: str, line: int, reason: str) -> Refusal:
+        made = Node(OPS[name], (node,), {}, node.spec, "cpu", line=f"/x/y/model.py:{line}")
+        made.scope = scope
+        return Refusal(made, reason)
+
+    given = [refused("sum", f"net.{n}", 3, "it is too wide") for n in (1, 2)]
+    given.append(refused("argsort", "", 9, "called as it is: no kernel"))
     assert explain.refusals(given) == [
         "   2 x sum: it is too wide  net.1  model.py:3",
-        "   1 x sort: called as it is: no kernel  model.py:9",
+        "   1 x argsort: called as it is: no kernel  model.py:9",
     ]
 
 
@@ -143,7 +152,7 @@ def test_each_level_tells_more(
     marks = [
         "work: traced again: ",
         "work: run 1, ",
-        "work: after fuse:\n  0: rows ",
+        "work: after fuse:\n  input 3: given\n",
         "define void @kernel(",
     ]
     for level, text in enumerate(texts):

@@ -224,7 +224,7 @@ def test_refusals_have_reasons() -> None:
     found = plan(lambda x: x.cumsum(0).exp(), floats(30, 40))
     assert kinds(found)["Opaque"] == 1
     (why,) = found.refusals
-    assert why.startswith("cumsum: called as it is: ") and "test_fuse.py" in why
+    assert why.reason.startswith("called as it is: ") and "test_fuse.py" in why.node.line
     assert not plan(lambda x: x.exp(), floats(30, 40)).refusals
 
 

@@ -1,9 +1,8 @@
 """Op, Node, Graph and the current trace: the one record behind autograd tape and compiler graph.
 
 An `Op` says what an operation is; a `Node` is one use of it. `apply` makes Nodes: with an array
-where code runs eagerly, without one while a function is traced. Which of the two is decided by the
-current trace alone. Tensors (floor 3) are mutable handles on Nodes; everything here knows them only
-as `Handle`.
+where code runs eagerly, without one while a function is traced: the current trace alone decides.
+Tensors (floor 3) are mutable handles on Nodes; everything here knows them only as `Handle`.
 """
 
 from __future__ import annotations
@@ -190,6 +189,10 @@ class Node:
     @property
     def ndim(self) -> int:
         return len(self.spec[0])
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        return (self.spec,) if isinstance(self.spec, Spec) else self.spec
 
     @property
     def is_leaf(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..backends.target import Target
 from ..node import Node
-from .fuse.fuser import fuse
+from .fuse.fuse import fuse
 from .lower.lower import lower
 from .lower.sums import sums
 from .rewrite.cse import cse

@@ -1,6 +1,6 @@
-"""The order in which fuse/fuser.py takes nodes, which is about the order in which they will run.
+"""The order in which fuse/fuse.py takes nodes, which is about the order in which they will run.
 
-In: a graph. Out: its nodes, each after its sources. Called by fuse/fuser.py.
+In: a graph. Out: its nodes, each after its sources. Called by fuse/fuse.py.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import heapq
 from math import prod
 
 from ... import ops
-from ...node import ITEM, REBOUND, Graph, Node, Spec
+from ...node import ITEM, REBOUND, Graph, Node
+from . import limits
 
-SMALL = 8192  # elements: such values are computed as soon as they can be
 VIEWS = (ops.RESHAPE, ops.BROADCAST, ops.PERMUTE, ops.SLICE, ops.FLIP, ITEM, REBOUND)
 REDUCTIONS = (ops.SUM, ops.MAX, ops.MIN, ops.ANY, ops.ALL, ops.ARGMAX, ops.ARGMIN)
 
@@ -30,7 +30,7 @@ def ordered(graph: Graph, users: dict[Node, list[Node]]) -> list[Node]:
         readers = users[node]
         shrinks = bool(node.srcs) and 2 * size <= max(map(_size, node.srcs))
         summed = bool(readers) and all(user.op in REDUCTIONS for user in readers)
-        free = size <= SMALL or node.op in VIEWS
+        free = size <= limits.SMALL or node.op in VIEWS
         return 0 if free else 1 if shrinks or summed else 2, node.place, number[node]
 
     ready = [(*key(n), n) for n, count in waiting.items() if not count]
@@ -47,5 +47,4 @@ def ordered(graph: Graph, users: dict[Node, list[Node]]) -> list[Node]:
 
 
 def _size(node: Node) -> int:
-    specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
-    return sum(prod(s.shape) for s in specs)
+    return sum(prod(s.shape) for s in node.specs)

@@ -80,11 +80,12 @@ class Program:
         return self.add("cast", (self.cast(number, "float32"),), dtype, _LOOSE)
 
     @staticmethod
-    def refuses(
+    def tried(
         forward: Any, dtypes: tuple[str, ...], attrs: dict[str, Any], promised: str | None = None
-    ) -> str:
-        """Why a map op's forward cannot be made of instructions; empty where it can. promised: what
-        it must give by itself, where it is not trusted to give what is meant."""
+    ) -> tuple[str, int]:
+        """Why a map op's forward cannot be made of instructions, empty where it can; and how many
+        it takes. promised: what it must give by itself, where it is not trusted to give what is
+        meant."""
         trial = Program()
         inputs = [trial.add("load", (), dtype, i) for i, dtype in enumerate(dtypes)]
         try:
@@ -92,10 +93,10 @@ class Program:
             if promised is not None:
                 wanted = "float32" if ALL[promised].is_half else promised
                 if not isinstance(made, Symbol) or name_of(made.dtype) != wanted:
-                    return f"it does not make {promised}, which its rule promises"
+                    return f"it does not make {promised}, which its rule promises", 0
         except NoValue as reason:
-            return str(reason)
-        return ""
+            return str(reason), 0
+        return "", len(trial.instrs) - len(inputs)
 
     def map(self, forward: Any, inputs: list[int], dtype: str, attrs: dict[str, Any]) -> int:
         """Call a map op's forward on the instructions `inputs`; the number of the result."""

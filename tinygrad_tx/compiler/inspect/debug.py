@@ -15,8 +15,9 @@ from ...backends.kernels.describe import describe
 from ...backends.kernels.kinds import Kernel, Opaque
 from ...backends.target import Target
 from ...errors import UserError
-from ...node import CONST, Graph, Node, Spec
-from ..fuse.group import Group
+from ...node import CONST, Graph, Node
+from ..fuse.body import Body
+from ..fuse.decisions import Decision
 from ..schedule.records import Call, Ends, Fusion, Launch, Plan, Schedule, waves_of
 from .explain import named, refusals, wave_times
 
@@ -46,8 +47,7 @@ def watch(
     say(f"{name}: as it was traced:\n{listing(traced)}")
 
     def told(stage: str, before: Any, after: Any) -> None:
-        made = " (unchanged)" if after is before else f"\n{described(after)}"
-        say(f"{name}: after {stage}:{made}")
+        say(f"{name}: after {stage}:{report(before, after)}")
         if isinstance(after, Plan):
             lines = refusals(after.refusals) or ["nothing"]
             say("\n".join([f"{name}: not fused:", *(f"  {line}" for line in lines)]))
@@ -57,6 +57,15 @@ def watch(
                     say(f"{name}: {source(kernel, target)}")
 
     return told
+
+
+def report(before: Any, after: Any) -> str:
+    """What a stage has made of what it was given."""
+    if after is before or (isinstance(after, Ends) and after.roots == before.roots):
+        return " (unchanged)"
+    decided = isinstance(before, Ends) and isinstance(after, Fusion)
+    lines = [_decided(*item) for item in after.decisions.items()] if decided else []
+    return "\n".join(["", *lines, described(after)])
 
 
 def described(value: Ends | Fusion | Schedule | Plan) -> str:
@@ -79,11 +88,16 @@ def described(value: Ends | Fusion | Schedule | Plan) -> str:
     return "\n".join(lines)
 
 
+def _decided(node: Node, decision: Decision) -> str:
+    shapes = " ".join("x".join(map(str, spec.shape)) or "()" for spec in node.specs)
+    return f"  {node.op.name} {shapes}: {decision}"
+
+
 def _launch(launch: Launch) -> str:
     return " + ".join(map(_unit, launch.calls))
 
 
-def _unit(unit: Group | Call) -> str:
+def _unit(unit: Body | Call) -> str:
     """A call, or a group that is still open: what it reads, computes and writes."""
     if isinstance(unit, Call):
         kind, reads, writes = type(unit.kernel).__name__.lower(), unit.reads, unit.writes
@@ -112,13 +126,12 @@ def listing(roots: Sequence[Node]) -> str:
     numbers = {node: i for i, node in enumerate(graph)}
     lines = []
     for node, i in numbers.items():
-        specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
         given = [f"%{numbers[src]}" for src in node.srcs]
         if node.op is CONST:
             given.append(repr(node.attrs["value"]))
         else:
             given += [f"{key}={value!r}" for key, value in node.attrs.items()]
-        made = " ".join(f"{s.dtype.name}{list(s.shape)}" for s in specs)
+        made = " ".join(f"{s.dtype.name}{list(s.shape)}" for s in node.specs)
         line = f"  %{i} = {node.op.name}({', '.join(given)}) {made}  {named(node)}"
         lines.append(line.rstrip())
     return "\n".join(lines)

@@ -19,7 +19,7 @@ from ...backends.kernels.describe import describe
 from ...backends.kernels.kinds import Attention, AttentionGrad, Kernel, Matmul, Rows
 from ...dtypes import ALL
 from ...node import Node
-from ..schedule.records import Call, Launch, Plan, View, itemsize
+from ..schedule.records import Call, Launch, Plan, Refusal, View, itemsize
 
 WIDTH = 140
 FLOPS_PER_BYTE = 10  # how the time of a wave is split among its launches in the totals
@@ -70,13 +70,11 @@ def wave_times(plan: Plan, seconds: Sequence[float]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def refusals(given: Sequence[str]) -> list[str]:
+def refusals(given: Sequence[Refusal]) -> list[str]:
     """Those of one kind as one line, with the place of the first, the most frequent ones first."""
     groups: dict[tuple[str, str], list[str]] = {}
-    for text in given:
-        head, _, where = text.partition("  ")
-        what, _, why = head.partition(": ")
-        groups.setdefault((what.partition(" ")[0], why), []).append(_shortened(where))
+    for node, reason in given:
+        groups.setdefault((node.op.name, reason), []).append(named(node))
     ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [f"{len(at):4} x {op}: {why}  {at[0]}" for (op, why), at in ordered]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ...backends.kernels.kinds import Matmul
 from ...backends.target import Target
-from ..fuse.group import Group
+from ..fuse.body import Body
 from .records import Buffer, Call, Fusion, Launch, Schedule, View
 
 
@@ -35,7 +35,7 @@ def fuse_epilogues(fusion: Fusion, target: Target) -> Schedule:
                 launches.append(Launch([product]))
             products = products[-1:]
         calls = [p for p in products if isinstance(p, Call)]
-        if isinstance(unit, Group):
+        if isinstance(unit, Body):
             per_task = calls[0].args[5] if calls else 0
             assert isinstance(per_task, int)
             calls.append(unit.call(per_task))
@@ -45,7 +45,7 @@ def fuse_epilogues(fusion: Fusion, target: Target) -> Schedule:
     return Schedule(fusion, tuple(launches), fusion.places)
 
 
-def _hoisted(units: list[Group | Call]) -> list[Group | Call]:
+def _hoisted(units: list[Body | Call]) -> list[Body | Call]:
     """The units, a row program that can ride on a product brought before others that read that, if
     all else that it reads is made earlier."""
     readers = _readers(units)
@@ -69,7 +69,7 @@ def _hoisted(units: list[Group | Call]) -> list[Group | Call]:
     return [units[i] for i in sorted(place, key=lambda i: place[i])]
 
 
-def _readers(units: list[Group | Call]) -> dict[Buffer, list[int]]:
+def _readers(units: list[Body | Call]) -> dict[Buffer, list[int]]:
     """The numbers of the units that read each buffer, in their order."""
     readers: dict[Buffer, list[int]] = {}
     for i, unit in enumerate(units):
@@ -78,13 +78,13 @@ def _readers(units: list[Group | Call]) -> dict[Buffer, list[int]]:
     return readers
 
 
-def _reads(unit: Group | Call) -> list[View]:
+def _reads(unit: Body | Call) -> list[View]:
     return unit.reads if isinstance(unit, Call) else [load.view for load in unit.loads]
 
 
-def _is_epilogue(product: Call, group: Group | Call) -> bool:
+def _is_epilogue(product: Call, group: Body | Call) -> bool:
     """Whether a row program can take the product's rows task by task."""
-    if not isinstance(group, Group) or group.kind != "rows":
+    if not isinstance(group, Body) or group.kind != "rows":
         return False
     b0, b1, m, n, *_ = product.args
     columns = product.args[6]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...backends.target import Target
-from ..fuse.group import copying
+from ..fuse.body import copying
 from .memory import same_place
 from .records import Buffer, Launch, Schedule, whole
 from .waves import indices

@@ -11,7 +11,7 @@ from math import prod
 
 from ...backends.target import Target
 from ...node import Node
-from ..fuse.group import copying
+from ..fuse.body import copying
 from .records import Buffer, Call, Fusion, View, whole
 
 

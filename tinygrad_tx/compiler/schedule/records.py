@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from ...node import Graph, Node
 from .layout import Shape, dense, reshaped, same_places
 
 if TYPE_CHECKING:
-    from ..fuse.group import Group
+    from ..fuse.body import Body
+    from ..fuse.decisions import Decision
 
 
 @dataclass(eq=False)
@@ -167,17 +168,26 @@ class Ends:
         return cls(ends, states, ends)
 
 
+class Refusal(NamedTuple):
+    """Why a node did not join a kernel, or why no kernel does it."""
+
+    node: Node
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    """What kernels there are. units: in an order in which they can run; a Group is still open for
-    an epilogue's cut into tasks. places: where each end's value lies."""
+    """What kernels there are. units: in an order in which they can run; a Body is still open for an
+    epilogue's cut into tasks. places: where each end's value lies. decisions: what has become of
+    each node, in the order in which that was decided."""
 
     graph: Ends
-    units: tuple[Group | Call, ...]
+    units: tuple[Body | Call, ...]
     places: Mapping[Node, View]
     inputs: Mapping[Node, Buffer]
     constants: Mapping[Buffer, np.ndarray[Any, Any]]
-    refusals: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
+    decisions: Mapping[Node, Decision]
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +215,7 @@ class Plan:
     constants: Mapping[Buffer, np.ndarray[Any, Any]]
     inputs: Mapping[Node, Buffer]
     places: Mapping[Node, View]
-    refusals: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
     graph: Graph
     aliases: Mapping[Buffer, Buffer]
     prepacked: tuple[Call, ...]

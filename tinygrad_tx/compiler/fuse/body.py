@@ -1,0 +1,240 @@
+"""Bodies: loads, instructions and stores of a group's kernel, whose cut into tasks is still open.
+
+In: a Group, all of whose nodes are decided. Out: a Body, and from it a Call: epilogues.py calls it
+where it knows the tasks. Called by fuse.py, and by what copies and fills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
+
+from ... import ops
+from ...backends.kernels.kinds import Columns, Input, Kernel, Output, Rows
+from ...node import Node
+from ..schedule.layout import Shape, collapse
+from ..schedule.records import Buffer, Call, View
+from . import limits
+from .group import Again, Column, Const, Fetch, Gather, Group, Inside, Read, Step
+from .symbolic import Program
+
+
+class Load(NamedTuple):
+    view: View  # of shape (outer..., columns)
+    gathers: bool
+
+
+class Store(NamedTuple):
+    instr: int
+    view: View  # of shape (outer..., columns); columns 1 for a row's value
+    at: int
+    at_stride: int
+
+
+class Body:
+    """group: decides the domain."""
+
+    def __init__(self, group: Group) -> None:
+        self.kind, self.outer, self.columns = group.kind, group.outer, group.columns
+        self.rows, self.group = group.rows, group
+        self.program = Program()
+        self.numbers: dict[Node, int] = {}  # the instruction of each of the group's values
+        self.nodes: list[Node] = []
+        self.loads: list[Load] = []
+        self.stores: list[Store] = []
+        self.reduces = False  # or gathers: its rows and columns have a meaning
+        for step in group.steps:
+            self.numbers[step.node] = self._step(step)
+        for node, view in group.stores:
+            self.store(self.numbers[node], view, group.members.get(node, "element"))
+
+    # Instructions --------------------------------------------------------------------------------
+    def _step(self, step: Step) -> int:
+        """The instruction that makes a node's value."""
+        node, program = step.node, self.program
+        numbers = [self._read(operand) for operand in step.operands]
+        self.nodes.append(node)
+        dtype = node.dtype.name
+        if node.op.kind == "map":
+            return program.map(node.op.forward, numbers, dtype, dict(node.attrs))
+        self.reduces = True
+        if node.op is ops.TAKE:
+            return numbers[0]
+        if node.op is ops.SUM:
+            numbers = [program.cast(number, dtype) for number in numbers]
+        return program.add(node.op.name, tuple(numbers), dtype)
+
+    def _read(self, read: Read) -> int:
+        """The instruction that gets at an operand."""
+        match read:
+            case Const(value, dtype):
+                return self.program.const(value, dtype)
+            case Inside(node):
+                return self.numbers[node]
+            case Column(dtype):
+                return self.program.cast(self.program.add("col", (), "int64"), dtype)
+            case Fetch(view, level):
+                return self.load(view, level)
+            case Gather(view, row):
+                return self.gather(view, self._read(row))
+            case Again(node, operands):
+                numbers = [self._read(operand) for operand in operands]
+                if node not in self.nodes:
+                    self.nodes.append(node)
+                name = node.dtype.name
+                return self.program.map(node.op.forward, numbers, name, dict(node.attrs))
+        raise AssertionError("a Load becomes a Fetch when its value is stored")
+
+    # Reading and writing ------------------------------------------------------------------------
+    def load(self, view: View, level: str) -> int:
+        """The instruction that reads a view with as many elements as its level has."""
+        fitted = self.group.fit(view, level)
+        assert fitted is not None, "only what fits is read"
+        if level == "row":
+            fitted = View(
+                fitted.buffer,
+                (*self.outer, self.columns),
+                (*fitted.strides[:-1], 0),
+                fitted.offset,
+            )
+        return self.program.add("load", (), view.dtype, self._input(Load(fitted, False)))
+
+    def gather(self, view: View, index: int) -> int:
+        """The instruction that reads row `index` (an instruction) of a view (entries, columns)."""
+        strides = (view.strides[0], *(0,) * (len(self.outer) - 1), view.strides[1])
+        found = View(view.buffer, (*self.outer, self.columns), strides, view.offset)
+        return self.program.add("gather", (index,), view.dtype, self._input(Load(found, True)))
+
+    def _input(self, load: Load) -> int:
+        for i, (view, gathers) in enumerate(self.loads):
+            if gathers == load.gathers and view.same(load.view):
+                return i
+        self.loads.append(load)
+        return len(self.loads) - 1
+
+    def store(self, instr: int, view: View, level: str, at: int = -1, at_stride: int = 0) -> None:
+        """Write an instruction's value to a view of as many elements as its level has; a reduction
+        along rows to one (chunks, columns)."""
+        fitted = view if self.kind == "columns" else self.group.fit(view, level)
+        assert fitted is not None, "a kernel's output lies where it can be written"
+        self.stores.append(Store(instr, fitted, at, at_stride))
+
+    # The finished kernel ------------------------------------------------------------------------
+    def call(self, rows_per_task: int = 0) -> Call:
+        """rows_per_task: where the tasks are those of a product whose rows these are."""
+        return self._columns() if self.kind == "columns" else self._rows(rows_per_task)
+
+    def _rows(self, per_task: int) -> Call:
+        width = self.columns
+        gathers = [load.view.strides[: len(self.outer)] for load in self.loads if load.gathers]
+        walks = [load.view.strides for load in self.loads if not load.gathers]
+        walks += [store.view.strides for store in self.stores]
+        whole = all(s.view.shape[-1] == width for s in self.stores)
+        if whole and not (self.reduces or gathers or self._counts() or per_task):
+            # Rows and columns mean nothing: as few and as long rows as there can be.
+            extents, strides = collapse((*self.outer, width), walks)
+            extents, strides = _split(extents, strides)
+            outer, width = extents[:-1], extents[-1]
+            column = [s[-1] for s in strides]
+            strides = [s[:-1] for s in strides]
+        else:
+            column = [s[-1] for s in walks]
+            outer, strides = collapse(self.outer, [s[:-1] for s in walks])
+        if not outer:
+            outer, strides = (1,), [(0,) for _ in strides]
+        rows = prod(outer)
+        per_task = per_task or max(1, min(rows, limits.TASK_ELEMENTS // max(width, 1)))
+        args: list[int | tuple[Buffer, int]] = [*outer, width, per_task]
+        walked = iter(zip(strides, column, strict=True))
+        inputs, outputs = [], []
+        for load in self.loads:
+            args.append((load.view.buffer, load.view.offset))
+            if load.gathers:
+                args += [load.view.strides[0], *(0,) * (len(outer) - 1), load.view.strides[-1]]
+                inputs.append(Input(load.view.dtype, _kind(load.view.strides[-1], width)))
+            else:
+                along, step = next(walked)
+                args += [*along, step]
+                inputs.append(Input(load.view.dtype, _kind(step, width)))
+        for store in self.stores:
+            along, step = next(walked)
+            args += [(store.view.buffer, store.view.offset), *along, step]
+            if store.at >= 0:
+                args.append(store.at_stride)
+            row = store.view.shape[-1] == 1 and self.columns > 1
+            outputs.append(Output(store.instr, "same" if row else _kind(step, width), store.at))
+        kernel = Rows(len(outer), tuple(inputs), tuple(self.program.instrs), tuple(outputs))
+        return self._made(kernel, args)
+
+    def _counts(self) -> bool:
+        return any(i.op in ("row", "col") for i in self.program.instrs)
+
+    def _columns(self) -> Call:
+        outer, strides = collapse(self.outer, [load.view.strides[:-1] for load in self.loads])
+        if not outer:
+            outer, strides = (1,), [(0,) for _ in strides]
+        per_task = self.group.chunk
+        args: list[int | tuple[Buffer, int]] = [
+            *outer,
+            self.columns,
+            per_task,
+            min(self.columns, limits.TASK_COLUMNS),
+        ]
+        inputs = []
+        for load, along in zip(self.loads, strides, strict=True):
+            step = load.view.strides[-1]
+            args += [(load.view.buffer, load.view.offset), *along, step]
+            inputs.append(Input(load.view.dtype, _kind(step, self.columns)))
+        outputs = []
+        for store in self.stores:  # views (chunks, columns)
+            args += [(store.view.buffer, store.view.offset), *store.view.strides]
+            outputs.append(Output(store.instr, "unit"))
+        kernel = Columns(len(outer), tuple(inputs), tuple(self.program.instrs), tuple(outputs))
+        return self._made(kernel, args)
+
+    def _made(self, kernel: Kernel, args: list[int | tuple[Buffer, int]]) -> Call:
+        reads = [load.view if load.gathers else _once(load.view) for load in self.loads]
+        return Call(kernel, args, reads, [s.view for s in self.stores], self.nodes)
+
+
+def _once(view: View) -> View:
+    """What is read of an operand that there is one of for each row: that one."""
+    if view.strides[-1]:
+        return view
+    return View(view.buffer, (*view.shape[:-1], 1), view.strides, view.offset)
+
+
+def _kind(step: int, columns: int) -> str:
+    if columns == 1:
+        return "unit"
+    return {0: "same", 1: "unit"}.get(step, "any")
+
+
+def _split(extents: Shape, strides: Sequence[Shape]) -> tuple[Shape, list[Shape]]:
+    """One long row cut into rows that can be handed out, where its length divides."""
+    if not extents:
+        return (1,), [(0,) for _ in strides]
+    if len(extents) > 1 or extents[0] < 2 * limits.TASK_ELEMENTS:
+        return tuple(extents), list(strides)
+    n = extents[0]
+    width = next((w for w in range(limits.TASK_ELEMENTS, 255, -1) if n % w == 0), n)
+    if width == n:
+        return tuple(extents), list(strides)
+    return (n // width, width), [(s[0] * width, s[0]) for s in strides]
+
+
+def copying(source: View, target: View) -> Call:
+    """A kernel that copies one view to another of the same shape."""
+    shape = source.shape or (1,)
+    body = Body(Group("rows", shape[:-1], shape[-1]))
+    body.store(body.load(source, "element"), target, "element")
+    return body.call()
+
+
+def filling(target: View, value: float) -> Call:
+    """A kernel that writes one value everywhere."""
+    shape = target.shape or (1,)
+    body = Body(Group("rows", shape[:-1], shape[-1]))
+    body.store(body.program.const(value, target.dtype), target, "element")
+    return body.call()

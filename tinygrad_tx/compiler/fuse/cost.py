@@ -1,0 +1,77 @@
+"""Costs: which values a group computes again instead of asking for them to be stored.
+
+In: Values and a node. Out: a number of map instructions. Called by decide.py, read.py and build.py.
+All thresholds of fusing stand here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from math import prod
+
+from ... import ops
+from ...node import CONST, INPUT, REBOUND, Node
+from . import limits
+from .group import Group
+from .order import VIEWS
+from .values import Values
+
+COSTLY = frozenset(["exp", "log", "log1p", "expm1", "tanh", "sin", "cos", "erf", "pow", "sqrt"])
+
+
+def is_cheap(values: Values, node: Node, assumed: Container[Node] = ()) -> bool:
+    """Whether a group rather computes it again than asks for it to be stored. assumed: nodes that
+    will lie somewhere, as other operands are read there."""
+    return cost(values, node, assumed) <= limits.CHEAP
+
+
+def cost(values: Values, node: Node, assumed: Container[Node] = ()) -> int:
+    """Map instructions that computing a value once more takes, from values that lie somewhere; more
+    than limits.CHEAP where it reads too much."""
+    found = _work(values, node, prod(node.shape), assumed)
+    if found is None:
+        return limits.CHEAP + 1
+    work, reads = found
+    if len(values.users[node]) < 2:
+        return min(work, limits.CHEAP) if work <= limits.CHAIN and reads <= 2 else limits.CHEAP + 1
+    return work if reads <= 1 else limits.CHEAP + 1
+
+
+def _work(
+    values: Values, node: Node, size: int, assumed: Container[Node], depth: int = 0
+) -> tuple[int, int] | None:
+    """(map instructions, operands as large as `size` that they read); None: too much."""
+    while node.op in (ops.RESHAPE, REBOUND):
+        node = node.srcs[0]
+    if node.op in (ops.FULL, CONST) or (node in values.folded and node.op is ops.ARANGE):
+        return 0, 0
+    full = int(2 * prod(node.shape) > size)
+    if values.lies(node, assumed) or node in values.folded or node.op is INPUT:
+        return 0, full
+    if node.op in VIEWS:
+        src = node.srcs[0]
+        near = values.lies(src, assumed) or src.op is INPUT
+        return (0, full) if near or not full else None
+    if is_kept(values, node):
+        return 0, 0
+    costly = node.op.name in COSTLY and len(values.users[node]) > 1
+    if node.op.kind != "map" or costly or depth > limits.CHAIN:
+        return None
+    work, reads = 1, 0
+    for src in node.srcs:
+        found = _work(values, src, size, assumed, depth + 1)
+        if found is None:
+            return None
+        work, reads = work + found[0], reads + found[1]
+    return work, reads
+
+
+def is_kept(values: Values, node: Node) -> bool:
+    """Whether the group that computes it stores it for next to nothing: it is small, or one for a
+    row."""
+    if node not in values.unit_of:
+        return False
+    group = values.units[values.unit_of[node]]
+    if not isinstance(group, Group) or node not in group.members:
+        return False
+    return prod(node.shape) <= limits.SMALL or group.members[node] == "row"

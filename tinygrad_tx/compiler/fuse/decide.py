@@ -1,0 +1,119 @@
+"""Deciding: what becomes of a node, given what has been decided of the nodes before it.
+
+In: Values and the node whose turn it is. Out: a Decision; nothing is changed. Called by fuse.py.
+
+A map or a reduction joins the group that made its latest operand where the domain is the same and
+every other operand was ready before it; else it begins a group. A value is stored only when a later
+unit asks for it, and where it is cheap (cost.py) it is computed again instead. Movement is strides.
+What no kernel can do is called as it is.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from ... import backends, ops
+from ...node import CONST, INPUT, ITEM, REBOUND, Node, Spec, execute
+from ..schedule.records import Refusal
+from . import limits
+from .cost import cost
+from .decisions import Begins, Decision, Deferred, Emits, Folded, Given, Joins, Opaque, Viewed
+from .emit import KERNELS
+from .expressions import expression
+from .group import Group
+from .order import REDUCTIONS, VIEWS
+from .read import find_inside, reads
+from .reductions import reduction
+from .values import Values
+
+
+def decide(values: Values, node: Node) -> Decision:
+    """In the order in which it is tried, calling the op as it is last."""
+    if node.op is INPUT:
+        return Given()
+    array = _folded(values, node)
+    if array is not None:
+        return Folded(array)
+    if node.op in VIEWS or node.op is ops.FULL:
+        return Viewed()
+    if _is_empty(node):
+        return _opaque(node, "it is empty")
+    if node.op.kind == "map" and isinstance(node.spec, Spec):
+        why = expression(values, node).refused
+        if why:
+            return _opaque(node, f"its forward has no scalar expression: {why}", why)
+        return _map(values, node)
+    if node.op in REDUCTIONS:
+        return reduction(values, node) or _opaque(node, "these axes lie apart")
+    kernel = KERNELS.get(node.op)
+    if kernel is not None and kernel.fits(values, node):
+        return Emits(kernel.kernel)
+    return _opaque(node, "no kernel does this")
+
+
+def _opaque(node: Node, why: str, untraceable: str = "") -> Opaque:
+    return Opaque(Refusal(node, f"called as it is: {why}"), untraceable)
+
+
+def _is_empty(node: Node) -> bool:
+    """Whether a result or an operand has no elements."""
+    specs = [spec for n in (node, *node.srcs) for spec in n.specs]
+    return any(prod(spec.shape) == 0 for spec in specs)
+
+
+def _folded(values: Values, node: Node) -> Any:
+    """The array of a value that depends on nothing, if it is not too large; else None."""
+    if node.array is not None:
+        return node.array
+    if node.op is CONST:
+        return backends.get(node.device).scalar(node.attrs["value"], node.dtype)
+    if (
+        node.op.kind in ("random", "leaf", "opaque")
+        or node.op in (ops.FULL, ITEM, REBOUND)
+        or not isinstance(node.spec, Spec)
+        or prod(node.shape) > limits.FOLDED
+        or not all(src in values.folded for src in node.srcs)
+    ):
+        return None
+    arrays = [values.folded[src] for src in node.srcs]
+    return execute(node.op, node.device, arrays, node.attrs, node.spec)
+
+
+def _map(values: Values, node: Node) -> Decision:
+    size = prod(node.shape)
+    unit = max((values.ready(src) for src in node.srcs), default=-1)
+    group = values.group(unit)
+    level = group.level(size) if group else None
+    if group and level and not _waits(values, group, node):
+        joins = _joins(values, unit, group, node, level)
+        if joins is not None:
+            return joins
+    alone = len(values.users[node]) == 1 and size > 1
+    if (size > limits.SMALL or alone) and node not in values.ends:  # ends are stored anyway
+        work = cost(values, node)
+        if work <= limits.CHEAP:
+            return Deferred(work)
+    return _beside(values, unit, node) or Begins.map(node)
+
+
+def _beside(values: Values, unit: int, node: Node) -> Joins | None:
+    """In the group that reads the same large value, where all else was ready before it."""
+    below = [value for src in node.srcs for value in values.stored_below(src)]
+    number, group = values.reader(below, unit, prod(node.shape))
+    return None if group is None else _joins(values, number, group, node, "element")
+
+
+def _joins(values: Values, unit: int, group: Group, node: Node, level: str) -> Joins | None:
+    """In a group; None where it is too long or cannot read an operand."""
+    if group.size > limits.LONGEST:
+        return None
+    operands = reads(values, group, unit, node.srcs, node.shape, level)
+    return None if operands is None else Joins(unit, level, operands)
+
+
+def _waits(values: Values, group: Group, node: Node) -> bool:
+    """Whether a scalar depends on other values than those of a group: joining would delay the group
+    until these are ready."""
+    own = (values.ready(src) < 0 or find_inside(group, src) for src in node.srcs)
+    return prod(node.shape) == 1 and group.columns > 1 and not all(own)

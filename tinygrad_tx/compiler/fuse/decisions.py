@@ -1,0 +1,106 @@
+"""Decisions: what becomes of a node, as decide.py finds it and TX_DEBUG=3 prints it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...node import Node
+from ..schedule.layout import Shape
+from ..schedule.records import Refusal
+from .group import Read
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """An input: it lies where the run is told."""
+
+    def __str__(self) -> str:
+        return "given"
+
+
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """A value that depends on nothing: computed with the plan."""
+
+    array: Any
+
+    def __str__(self) -> str:
+        return "folded"
+
+
+@dataclass(frozen=True, eq=False)
+class Viewed:
+    """A movement, or one number everywhere: read through strides."""
+
+    def __str__(self) -> str:
+        return "viewed"
+
+
+@dataclass(frozen=True, eq=False)
+class Deferred:
+    """A cheap map: computed by whatever reads it, so many instructions once more."""
+
+    cost: int
+
+    def __str__(self) -> str:
+        return f"deferred (cost {self.cost})"
+
+
+@dataclass(frozen=True, eq=False)
+class Joins:
+    """A map or reduction in a group that is there. refused: why not in another one before it."""
+
+    unit: int
+    level: str
+    operands: tuple[Read, ...]
+    refused: Refusal | None = None
+
+    def __str__(self) -> str:
+        return f"joins {self.unit} ({self.level})"
+
+
+@dataclass(frozen=True, eq=False)
+class Begins:
+    """A map or reduction in a group of its own."""
+
+    kind: str
+    outer: Shape
+    columns: int
+    level: str = "element"
+    reduces: bool = False
+    refused: Refusal | None = None
+
+    @classmethod
+    def map(cls, node: Node) -> Begins:
+        """The group of a map: over its own shape."""
+        fitting = [n for n in node.shape if n != 1]
+        return cls("rows", tuple(fitting[:-1]), fitting[-1] if fitting else 1)
+
+    def __str__(self) -> str:
+        return f"begins a group of {self.kind}, {list(self.outer)} x {self.columns}"
+
+
+@dataclass(frozen=True, eq=False)
+class Emits:
+    """A kernel of its own kind."""
+
+    kernel: str
+
+    def __str__(self) -> str:
+        return f"emits {self.kernel}"
+
+
+@dataclass(frozen=True, eq=False)
+class Opaque:
+    """No kernel: the op's forward is called as it is. untraceable: why a map's forward has no
+    scalar expression, where that is the reason."""
+
+    refused: Refusal
+    untraceable: str = ""
+
+    def __str__(self) -> str:
+        return f"opaque: {self.refused.reason}"
+
+
+Decision = Given | Folded | Viewed | Deferred | Joins | Begins | Emits | Opaque

@@ -1,0 +1,41 @@
+"""Kernels that are no row programs: for each op whose nodes become one, when, and how.
+
+decide.py asks `fits`, fuse.py calls `emit`. Adding a kind of kernel for an op is an entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .... import ops
+from ....node import Node, Op
+from ..values import Values
+from . import attention, matmul, small, writes
+
+
+class Emitter(NamedTuple):
+    """kernel: its name. fits: whether a node can become one. emit: adds its calls."""
+
+    kernel: str
+    fits: Callable[[Values, Node], bool]
+    emit: Callable[[Values, Node], None]
+
+
+def _always(values: Values, node: Node) -> bool:
+    return True
+
+
+KERNELS: dict[Op, Emitter] = {
+    ops.MATMUL: Emitter("matmul", matmul.fits, matmul.emit),
+    ops.ATTENTION: Emitter("attention", _always, attention.emit),
+    ops.ATTENTION_GRAD: Emitter("attentiongrad", _always, attention.emit_grad),
+    ops.KEEP: Emitter("keep", _always, small.keep),
+    ops.WRAP_INDEX: Emitter("index", _always, small.index),
+    ops.TAKE: Emitter("gather", small.gathers_rows, small.gather),
+    ops.INDEX_ADD: Emitter("scatteradd", small.adds_rows, small.scatter_add),
+    ops.UPDATE: Emitter("update", writes.updates_at_an_index, writes.update),
+    ops.SLICE_WRITE: Emitter("slice write", _always, writes.slice_write),
+    ops.PAD: Emitter("pad", _always, writes.pad),
+    ops.CONCAT: Emitter("concat", _always, writes.concat),
+}

@@ -1,0 +1,121 @@
+"""Attention and its gradients, with heads where the ops around them want them.
+
+In: Values and a node. Out: calls added to the Values. Called by fuse.py through KERNELS.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from .... import ops
+from ....backends.kernels.kinds import Attention, AttentionGrad
+from ....dtypes import bool_
+from ....node import Node
+from ...schedule.records import Buffer, Call, View
+from ..build import add, dense, made, materialise
+from ..order import VIEWS
+from ..values import Values
+from .matmul import Args, at
+
+
+def _heads(view: View, batch: tuple[int, ...]) -> View:
+    """A view (..., length, width) as (b, h, length, width)."""
+    view = view.broadcast((*batch, *view.shape[-2:]))
+    lead = 4 - len(view.shape)
+    return View(view.buffer, (1,) * lead + view.shape, (0,) * lead + view.strides, view.offset)
+
+
+def _operands(values: Values, nodes: tuple[Node, ...], batch: tuple[int, ...]) -> list[View]:
+    """Views whose last axis lies together, as the attention kernels read them."""
+    out = []
+    for node in nodes:
+        view = materialise(values, node)
+        if view.strides[-1] != 1 and view.shape[-1] != 1:
+            view = dense(values, node)
+        out.append(_heads(view, batch))
+    return out
+
+
+def _side_by_side(node: Node, shape: tuple[int, ...], dtype: str) -> tuple[View, View]:
+    """New memory for (..., h, length, width) in which heads lie side by side, so that putting them
+    together is a reshape: as the node's shape, and as (b, h, length, width)."""
+    b, h, t, d = (1,) * (4 - len(shape)) + shape
+    buffer = Buffer("arena", dtype, prod(shape), node)
+    four = View(buffer, (b, h, t, d), (t * h * d, d, h * d, 1))
+    return View(buffer, shape, four.strides[4 - len(shape) :]), four
+
+
+def _gradients(values: Values, node: Node) -> list[tuple[View, View]]:
+    """Memory for each output, as _side_by_side; but where all of them go to one concatenation along
+    the last axis (as the gradients of queries, keys and values that one map makes), side by side in
+    memory that they share. So it finds them where it would have copied them to."""
+    made = [_side_by_side(node, s.shape, s.dtype.name) for s in node.spec]  # type: ignore[union-attr]
+    items = sorted(values.users[node], key=lambda item: int(item.attrs["i"]))
+    goals = [_goal(values, item) for item in items]
+    goal = goals[0]
+    if goal is None or len(goals) < len(made) or any(x is not goal for x in goals):
+        return made
+    rows, total = prod(goal.shape[:-1]), goal.shape[-1]
+    widths = [four.shape[1] * four.shape[3] for _, four in made]
+    if sum(widths) != total or any(f.shape[0] * f.shape[2] != rows for _, f in made):
+        return made
+    buffer, found, start = Buffer("arena", goal.dtype.name, rows * total, node), [], 0
+    for (out, four), width in zip(made, widths, strict=True):
+        t, d = four.shape[2:]
+        strides = (t * total, d, total, 1)
+        four = View(buffer, four.shape, strides, start)
+        found.append((View(buffer, out.shape, strides[4 - len(out.shape) :], start), four))
+        start += width
+    return found
+
+
+def _goal(values: Values, node: Node) -> Node | None:
+    """The concatenation along the last axis that alone reads a value, through views."""
+    while len(values.users[node]) == 1:
+        (user,) = values.users[node]
+        if user.op is ops.CONCAT and user.attrs["axis"] == user.ndim - 1:
+            return user
+        if user.op not in VIEWS:
+            break
+        node = user
+    return None
+
+
+def _mask(
+    values: Values, masks: tuple[Node, ...], batch: tuple[int, ...], t: int, s: int
+) -> tuple[str, list[View]]:
+    if not masks:
+        return "none", []
+    kind = "bool" if masks[0].dtype == bool_ else "float"
+    return kind, [_heads(materialise(values, masks[0]).broadcast((*batch, t, s)), batch)]
+
+
+def emit(values: Values, node: Node) -> None:
+    q, k, v, *masks = node.srcs
+    batch = node.shape[:-2]
+    views = _operands(values, (q, k, v), batch)
+    kind, mask = _mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
+    out, four = _side_by_side(node, node.shape, node.dtype.name)
+    b, h, t, d = views[0].shape
+    args: Args = [b, h, t, k.shape[-2], d, v.shape[-1]]
+    for view in (*views, four, *mask):
+        args += at(view, *view.strides)
+    kernel = Attention(node.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
+    add(values, Call(kernel, args, [*views, *mask], [out], [node]))
+    made(values, node, out)
+
+
+def emit_grad(values: Values, node: Node) -> None:
+    g, q, k, v, *masks = node.srcs
+    batch = g.shape[:-2]
+    views = _operands(values, (q, k, v, g), batch)
+    kind, mask = _mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
+    places = _gradients(values, node)
+    b, h, t, d = views[0].shape
+    args: Args = [b, h, t, k.shape[-2], d, v.shape[-1]]
+    for view in (*views, *(four for _, four in places), *mask):
+        args += at(view, *view.strides)
+    kernel = AttentionGrad(g.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
+    outs = [out for out, _ in places]
+    add(values, Call(kernel, args, [*views, *mask], outs, [node]))
+    made(values, node, *outs)

@@ -1,0 +1,75 @@
+"""Dropout masks, checked indices, gathers and scattered sums.
+
+In: Values and a node. Out: calls, or a group that gathers, added to the Values. Called by fuse.py
+through KERNELS.
+"""
+
+from __future__ import annotations
+
+from math import ceil, prod
+
+from .... import ops
+from ....backends.kernels.kinds import Index, Keep, ScatterAdd
+from ....node import Node
+from ...schedule.records import Buffer, Call, View
+from ..build import add, dense, flat, join, made, materialise
+from ..group import Fetch, Gather, Group, fresh
+from ..values import Values
+from .matmul import Args, at
+from .writes import written
+
+
+def keep(values: Values, node: Node) -> None:
+    key, stream = (materialise(values, src) for src in node.srcs)
+    out = fresh("bool", node.shape, node)
+    count = prod(node.shape)
+    args: Args = [count, 1 << 15, *at(key), *at(stream), *at(out)]
+    kernel = Keep(ceil(node.attrs["p"] * 2**24))
+    add(values, Call(kernel, args, [key, stream], [out], [node]))
+    made(values, node, out)
+
+
+def index(values: Values, node: Node) -> None:
+    given = flat(values, node.srcs[0], (prod(node.shape),))
+    out = fresh("int64", node.shape, node)
+    report = View(Buffer("report", "int64", 2, node), (2,), (1,))
+    skip = node.attrs.get("skip")
+    args: Args = [prod(node.shape), 4096, node.attrs["size"], skip or 0]
+    args += [*at(given, *given.strides), *at(out), *at(report)]
+    kernel = Index(given.dtype, node.attrs.get("wrap", True), skip is not None)
+    add(values, Call(kernel, args, [given], [out, report], [node]))
+    made(values, node, out)
+
+
+def gathers_rows(values: Values, node: Node) -> bool:
+    """Whether a take is of whole entries, by indices that have been checked."""
+    return node.attrs["axis"] == 0 and node.srcs[1].op is ops.WRAP_INDEX
+
+
+def gather(values: Values, node: Node) -> None:
+    """A group that others may join: its first step reads the entries."""
+    x, index = node.srcs
+    columns = prod(x.shape[1:])
+    row = Fetch(materialise(values, index), "row")
+    entries = flat(values, x, (x.shape[0], columns))
+    unit = add(values, Group("rows", tuple(n for n in index.shape if n != 1) or (1,), columns))
+    join(values, unit, node, "element", (Gather(entries, row),))
+
+
+def adds_rows(values: Values, node: Node) -> bool:
+    """Whether an index_add is of whole entries, of floats."""
+    return node.attrs["axis"] == 0 and node.dtype.is_floating_point
+
+
+def scatter_add(values: Values, node: Node) -> None:
+    x, index, value = node.srcs
+    columns, count = prod(x.shape[1:]), index.shape[0]
+    places, out = materialise(values, index), written(values, node, x)
+    added = materialise(values, value).reshape((count, columns))
+    if added is None or (added.strides[-1] != 1 and columns > 1):
+        added = dense(values, value).reshape((count, columns))
+        assert added is not None
+    args: Args = [count, columns, 64, *at(places), *at(added, added.strides[0])]
+    args += at(out, columns)
+    add(values, Call(ScatterAdd(node.dtype.name), args, [places, added, out], [out], [node]))
+    made(values, node, out)

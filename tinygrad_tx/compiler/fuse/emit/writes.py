@@ -1,0 +1,125 @@
+"""Writes into a part of a value, padding and concatenation.
+
+In: Values and a node. Out: calls added to the Values. Called by fuse.py through KERNELS.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from .... import ops
+from ....node import INPUT, Node
+from ...schedule.records import Call, View, whole
+from ..body import Body, copying, filling
+from ..build import add, made, materialise, store_in
+from ..group import Group, fresh
+from ..values import Values
+
+
+def written(values: Values, node: Node, x: Node) -> View:
+    """x's values where the node may change them: in new memory, or where they lie if nobody else
+    looks at them any more."""
+    if x.op is ops.FULL:
+        out = fresh(node.dtype.name, node.shape, node)
+        add(values, filling(out, x.attrs["value"]))
+        return out
+    view = materialise(values, x)
+    alone = len(values.users[x]) == 1 and x not in values.roots and view.contiguous
+    if alone and view.buffer.kind == "arena" and view.buffer.node is x:
+        view.buffer.node = node
+        return view
+    if alone and x.op is INPUT and values.states.get(x) is node:
+        view.buffer.state = True
+        return view
+    out = fresh(node.dtype.name, node.shape, node)
+    add(values, copying(view, out))
+    return out
+
+
+def _write_part(values: Values, node: Node, call: Call, out: View) -> None:
+    """A call that writes a part of `out`, where the rest of the value lies already."""
+    call.reads.append(out)
+    call.nodes.append(node)
+    add(values, call)
+    made(values, node, out)
+
+
+def updates_at_an_index(values: Values, node: Node) -> bool:
+    """Whether the place of an update has been checked."""
+    return node.srcs[2].op is ops.WRAP_INDEX
+
+
+def update(values: Values, node: Node) -> None:
+    x, value, position = node.srcs
+    at, source = materialise(values, position), materialise(values, value)
+    out = written(values, node, x)
+    part = out.slice([(0, n, 1) for n in value.shape])
+    shape = value.shape
+    body = Body(Group("rows", shape[:-1], shape[-1]))
+    number = body.load(source, "element")
+    place = body.program.instrs[body.load(at.broadcast(shape[:-1]), "row")].value
+    body.store(number, part, "element", place, out.strides[node.attrs["axis"]])
+    _write_part(values, node, body.call(), out)
+
+
+def slice_write(values: Values, node: Node) -> None:
+    x, value = node.srcs
+    source = materialise(values, value)
+    out = written(values, node, x)
+    part = out.slice(node.attrs["ranges"])
+    call = copying(source.broadcast(part.shape), part)
+    _write_part(values, node, call, out)
+
+
+def pad(values: Values, node: Node) -> None:
+    source = materialise(values, node.srcs[0])
+    out = fresh(node.dtype.name, node.shape, node)
+    add(values, filling(out, node.attrs["value"]))
+    ranges = [(a, a + n, 1) for (a, _), n in zip(node.attrs["widths"], source.shape, strict=True)]
+    call = copying(source, out.slice(ranges))
+    _write_part(values, node, call, out)
+
+
+def concat(values: Values, node: Node) -> None:
+    out = _lies(values, node)
+    if out is not None:
+        last = max(map(values.ready, node.srcs))
+    else:
+        out, last = fresh(node.dtype.name, node.shape, node), -1
+        out.buffer.parts = True
+        for src, part in zip(node.srcs, _parts(node, out), strict=True):
+            unit = store_in(values, src, part)
+            if unit < 0:
+                call = copying(materialise(values, src), part)
+                call.nodes.append(node)
+                add(values, call)
+                unit = len(values.units) - 1
+            last = max(last, unit)
+    values.unit_of[node], values.places[node] = last, out
+
+
+def _parts(node: Node, out: View) -> list[View]:
+    """Where the parts of a concatenation lie in it."""
+    axis, start, found = node.attrs["axis"], 0, []
+    for src in node.srcs:
+        ranges = [(0, n, 1) for n in node.shape]
+        ranges[axis] = (start, start + src.shape[axis], 1)
+        start += src.shape[axis]
+        found.append(out.slice(ranges))
+    return found
+
+
+def _lies(values: Values, node: Node) -> View | None:
+    """The view of a concatenation whose parts lie side by side in a buffer that they fill, so that
+    nothing is to be copied; else None."""
+    views = []
+    for src in node.srcs:
+        view, new = values.layout(src)
+        if new or values.below(src)[-1] not in values.places:
+            return None
+        views.append(view)
+    out = whole(views[0].buffer, node.shape)
+    if out.buffer.kind != "arena" or out.buffer.size != prod(node.shape):
+        return None
+    fits = all(v.same(part) for v, part in zip(views, _parts(node, out), strict=True))
+    return out if fits else None

@@ -1,0 +1,39 @@
+"""Expressions: whether a map's forward can be made of instructions, tried once for each use.
+
+In: Values and a node. Out: an Expression. Called by decide.py, build.py and fuse.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...node import Node
+from .symbolic import Program
+from .values import Values
+
+
+@dataclass
+class Expression:
+    """refused: why it makes no sense for single elements; empty where it does. size: of its
+    instructions. told: whether its author has been warned."""
+
+    refused: str
+    size: int
+    told: bool = False
+
+
+def expression(values: Values, node: Node) -> Expression:
+    """What is known of the forward of a map on operands of these dtypes."""
+    dtypes = tuple(src.dtype.name for src in node.srcs)
+    key = node.op, dtypes, repr(node.attrs)
+    found: Expression | None = values.expressions.get(key)
+    if found is None:
+        promised = None if node.op.ours else node.dtype.name
+        refused, size = Program.tried(node.op.forward, dtypes, dict(node.attrs), promised)
+        found = values.expressions[key] = Expression(refused, size)
+    return found
+
+
+def size_of(values: Values, node: Node) -> int:
+    """The instructions of a node in a group, without its operands."""
+    return expression(values, node).size if node.op.kind == "map" else 1
