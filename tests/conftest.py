@@ -11,15 +11,18 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent / "gpu"
+HERE = Path(__file__).parent
 CHOSEN = pytest.StashKey[str]()
 
-
 # `pytest -m quick`: a look at every room in some seconds, before the whole suite.
-QUICK = {
-    f"test_{name}.py"
-    for name in ("autograd", "rewrite", "lower", "plan_fingerprint", "compile_calls", "config")
-}
+QUICK = [
+    HERE / "core" / "test_autograd.py",
+    HERE / "compiler" / "test_rewrite.py",
+    HERE / "compiler" / "test_lower.py",
+    HERE / "compiler" / "test_plan_fingerprint.py",
+    HERE / "compiler" / "test_compiled.py",
+    HERE / "training" / "test_config.py",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,9 +59,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if chosen == "auto":
         chosen = "device" if _has_gpu() else "double"
     if chosen == "double":
-        sys.path.insert(0, str(FOLDER / "double"))
+        sys.path.insert(0, str(HERE / "gpu" / "double"))
     elif chosen == "cupy_on_cpu":
-        sys.path.insert(0, str(FOLDER))
+        sys.path.insert(0, str(HERE / "gpu"))
         importlib.import_module("cupy_on_cpu").install()
     config.stash[CHOSEN] = chosen
 
@@ -78,13 +81,13 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """What is not quick is not even read."""
     test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
-    quick = collection_path.name in QUICK
+    quick = collection_path in QUICK
     return True if test and not quick and config.option.markexpr == "quick" else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.name in QUICK:
+        if item.path in QUICK:
             item.add_marker(pytest.mark.quick)
     if config.stash[CHOSEN] != "double":
         return

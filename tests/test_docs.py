@@ -88,3 +88,13 @@ def test_files_that_are_named_are_there(page: str) -> None:
     assert len(names) > 4
     lost = [n for n in names if not any((top / n).exists() for top in (ROOT, ROOT / "tinygrad_tx"))]
     assert not lost
+
+
+def test_tests_that_are_named_are_there() -> None:
+    names = {
+        name
+        for path in (*PAGES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / ".ci").iterdir()))
+        for name in re.findall(r"\btests/[\w/]*\w(?:\.\w+)?", path.read_text(encoding="utf-8"))
+    }
+    assert len(names) > 20
+    assert not [n for n in names if not (ROOT / n).exists()]

@@ -200,6 +200,14 @@ def test_files_are_short_and_say_what_they_are() -> None:
     assert not mute, f"no docstring: {mute}"
 
 
+def test_tests_lie_as_the_package_does() -> None:
+    """A folder of tests is named by a room; `core` is for files beside the rooms."""
+    rooms = {p.name for top in (PACKAGE, PACKAGE / "backends") for p in top.iterdir() if p.is_dir()}
+    tests = ROOT / "tests"
+    folders = {p.relative_to(tests).parts[0] for p in tests.glob("*/**/test_*.py")}
+    assert folders <= rooms | {"core", "gpu"}
+
+
 def test_the_readme_says_how_much_there_is_to_read() -> None:
     def lines(*names: str) -> int:
         paths = [PACKAGE / name for name in names]

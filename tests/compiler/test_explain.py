@@ -1,0 +1,177 @@
+"""What one is told of a plan: explain(), stats() and TX_DEBUG."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import tinygrad_tx as tx
+from tinygrad_tx import nn
+from tinygrad_tx.compiler.inspect import debug, explain
+from tinygrad_tx.compiler.pipeline import STAGES
+from tinygrad_tx.compiler.schedule.records import Refusal
+from tinygrad_tx.errors import UserError
+from tinygrad_tx.node import OPS, Node
+
+F = nn.functional
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
+        self.norm = nn.LayerNorm(16)
+
+    def forward(self, x: tx.Tensor) -> tx.Tensor:
+        h = self.norm(x)
+        h = F.scaled_dot_product_attention(h, h, h)
+        return self.down(self.up(h).relu())
+
+
+def compiled(calls: int) -> tx.compiler.Compiled:
+    model = Net()
+    optimizer = tx.optim.SGD(model.parameters(), lr=0.1)
+
+    @tx.compile
+    def train_step(x: tx.Tensor) -> tx.Tensor:
+        loss = (model(x) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    for _ in range(calls):
+        train_step(tx.ones(4, 8, 16))
+    return train_step
+
+
+def test_explain_tells_work_times_and_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)  # paths are told from there, and long ones are cut
+    step = compiled(3)
+    text = step.explain()
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= explain.WIDTH
+    assert "train_step: " in lines[0] and f"{step.stats()['kernels']} kernels" in lines[0]
+    assert "arena" in lines[0] and "results 4" in lines[0]
+    assert "run 3 of 3" in lines[1]
+    place = re.compile(r" matmul +matmul .*up  .*test_explain.py:\d")
+    product = next(line for line in lines if place.search(line))
+    assert f"{2 * 32 * 16 * 32 / 1e3:.1f}k" in product  # 32 rows, 16 times 32
+    (attention,) = [line for line in lines if re.search(r" attention +attention", line)]
+    assert f"{2 * 4 * 8 * 8 * (16 + 16) / 1e3:.1f}k" in attention
+    assert "GF/s" in text and "GB/s" in text
+    assert re.search(r"^all +\d+\.\d$", text, re.MULTILINE)
+    totals = re.findall(r"^(\w+) +\d+ .* (\d+\.\d)%$", text, re.MULTILINE)
+    assert {"matmul", "rows", "attention"} <= {name for name, _ in totals}
+    assert sum(float(share) for _, share in totals) == pytest.approx(100, abs=1)
+
+
+def test_before_the_timed_run_there_are_no_times() -> None:
+    text = compiled(2).explain()
+    assert "no times: run 3 of a plan is timed, and there were 2" in text
+    assert "GF/s" not in text and "matmul" in text
+
+
+def test_explain_shows_what_kernels_compute() -> None:
+    f = tx.compile(lambda x: x.exp().sum())
+    f(tx.ones(3))
+    assert "for each row:" not in f.explain()
+    assert "for each row:" in f.explain(source=True)
+
+
+def test_interpreted_and_replayed_plans_explain_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TX_COMPILE", "interp")
+    assert "matmul" in compiled(3).explain()
+    monkeypatch.setenv("TX_COMPILE", "replay")
+    text = compiled(1).explain()
+    assert "nothing fused" in text and "test_explain.py" in text
+
+
+def test_refusals_are_grouped() -> None:
+    node = tx.ones(3)._node
+
+    def refused(name: str, scope: str, line: int, reason: str) -> Refusal:
+        made = Node(OPS[name], (node,), {}, node.spec, "cpu", line=f"/x/y/model.py:{line}")
+        made.scope = scope
+        return Refusal(made, reason)
+
+    given = [refused("sum", f"net.{n}", 3, "it is too wide") for n in (1, 2)]
+    given.append(refused("argsort", "", 9, "called as it is: no kernel"))
+    assert explain.refusals(given) == [
+        "   2 x sum: it is too wide  net.1  model.py:3",
+        "   1 x argsort: called as it is: no kernel  model.py:9",
+    ]
+
+
+def test_an_opaque_call_is_timed_and_named() -> None:
+    f = tx.compile(lambda x: (x * 2).sort()[0] + 1)
+    for _ in range(3):
+        f(tx.ones(4, 5))
+    text = f.explain()
+    assert re.search(r"opaque +\S*sort.* \d+\.\d%", text)
+    assert "called as it is" in text
+
+
+def test_stats() -> None:
+    step = compiled(3)
+    stats = step.stats()
+    assert set(stats) == {
+        *("trace_s", "rewrite_s", "compile_s", "kernels", "peak_bytes", "cache_hits", "retraces"),
+        "stages",
+    }
+    assert list(stats["stages"]) == list(dict(STAGES)) and min(stats["stages"].values()) > 0
+    assert (stats["cache_hits"], stats["retraces"]) == (2, 0)
+    assert min(stats["trace_s"], stats["rewrite_s"], stats["compile_s"]) > 0
+    step(tx.ones(2, 8, 16))
+    assert (step.stats()["cache_hits"], step.stats()["retraces"]) == (2, 1)
+    assert 4 <= step.stats()["peak_bytes"] < stats["peak_bytes"]
+
+
+# TX_DEBUG --------------------------------------------------------------------------------------
+
+
+def told(level: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What is printed for three calls and one of another shape."""
+    monkeypatch.setenv("TX_DEBUG", level)
+
+    def work(x: tx.Tensor) -> tx.Tensor:
+        return (x.exp() * 2).sum()
+
+    f = tx.compile(work)
+    for n in (3, 3, 4):
+        f(tx.ones(n))
+    return capsys.readouterr().err
+
+
+def test_each_level_tells_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [told(str(i), monkeypatch, capsys) for i in range(5)]
+    assert texts[0] == ""
+    retraces = [line for line in texts[1].splitlines() if line]
+    assert len(retraces) == 1 and "shape (3,), is (4,)" in retraces[0]
+    marks = [
+        "work: traced again: ",
+        "work: run 1, ",
+        "work: after fuse:\n  input 3: given\n",
+        "define void @kernel(",
+    ]
+    for level, text in enumerate(texts):
+        assert [mark in text for mark in marks] == [level > i for i in range(4)]
+    assert texts[2].count("GB/s") >= 3 and "work: run 2, " in texts[2]
+    assert "work: not fused:" in texts[3] and "work: not fused:" not in texts[2]
+    for name, _ in STAGES:
+        assert f"work: after {name}:" in texts[3]
+    assert "work: after chunk the loss: (unchanged)\n" in texts[3]
+    assert "work: after memory:\n  arena of " in texts[3]
+    assert "exp(%" in texts[3] and "test_explain.py:" in texts[3]
+    assert "for each row:" in texts[4]
+
+
+def test_a_level_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TX_DEBUG", "all")
+    with pytest.raises(UserError, match="TX_DEBUG=all"):
+        tx.compile(lambda x: x + 1)(tx.ones(1))
+    monkeypatch.setenv("TX_DEBUG", "")
+    assert debug.level() == 0
