@@ -68,14 +68,14 @@ class Body:
     def _read(self, read: Read) -> int:
         """The instruction that gets at an operand."""
         match read:
-            case Const(value, dtype):
-                return self.program.const(value, dtype)
-            case Inside(node):
-                return self.numbers[node]
-            case Column(dtype):
-                return self.program.cast(self.program.add("col", (), "int64"), dtype)
             case Fetch(view, level):
                 return self.load(view, level)
+            case Inside(node):
+                return self.numbers[node]
+            case Const(value, dtype):
+                return self.program.const(value, dtype)
+            case Column(dtype):
+                return self.program.cast(self.program.add("col", (), "int64"), dtype)
             case Gather(view, row):
                 return self.gather(view, self._read(row))
             case Again(node, operands):

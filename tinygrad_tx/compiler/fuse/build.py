@@ -20,7 +20,7 @@ from .body import copying, filling
 from .cost import is_cheap
 from .decisions import Begins
 from .expressions import size_of
-from .group import Again, Fetch, Group, Load, Read, Step, fresh, leaves, moved
+from .group import Again, Fetch, Group, Load, Read, Step, fresh, moved, reads_of
 from .read import reads
 from .values import Values
 
@@ -133,12 +133,8 @@ def join(values: Values, unit: int, node: Node, level: str, operands: tuple[Read
     """Unit number `unit`, a group, makes this value from now on."""
     group = values.units[unit]
     assert isinstance(group, Group)
-    for read in operands:
-        for leaf in leaves(read):
-            if isinstance(leaf, Load) and leaf.level == "element" and leaf.node.shape == leaf.shape:
-                values.readers[leaf.node] = unit  # others that read it may join
-    operands = tuple(_fetched(values, read) for read in operands)
-    group.size += size_of(values, node) + sum(1 for read in operands for _ in leaves(read))
+    operands = tuple([_fetched(values, unit, read) for read in operands])
+    group.size += size_of(values, node) + sum(map(reads_of, operands))
     if group.kind == "columns":
         _join_columns(values, unit, group, Step(node, operands))
         return
@@ -147,13 +143,15 @@ def join(values: Values, unit: int, node: Node, level: str, operands: tuple[Read
     values.unit_of[node] = unit
 
 
-def _fetched(values: Values, read: Read) -> Read:
-    """A read whose values are stored."""
+def _fetched(values: Values, unit: int, read: Read) -> Read:
+    """A read whose values are stored. Others that read what a unit reads may join it."""
     if isinstance(read, Load):
-        view = materialise(values, read.node)
-        return Fetch(view.broadcast(read.shape), read.level)
+        if read.level == "element" and read.node.shape == read.shape:
+            values.readers[read.node] = unit
+        return Fetch(materialise(values, read.node).broadcast(read.shape), read.level)
     if isinstance(read, Again):
-        return Again(read.node, tuple(_fetched(values, operand) for operand in read.operands))
+        operands = [_fetched(values, unit, operand) for operand in read.operands]
+        return Again(read.node, tuple(operands))
     return read
 
 

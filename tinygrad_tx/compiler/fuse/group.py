@@ -9,7 +9,6 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
@@ -72,11 +71,9 @@ class Again(NamedTuple):
 Read = Const | Inside | Column | Load | Fetch | Gather | Again
 
 
-def leaves(read: Read) -> Iterator[Read]:
-    """A read, and those below it."""
-    yield read
-    for below in read.operands if isinstance(read, Again) else ():
-        yield from leaves(below)
+def reads_of(read: Read) -> int:
+    """How many reads there are in one: itself, and those below it."""
+    return 1 + sum(map(reads_of, read.operands)) if isinstance(read, Again) else 1
 
 
 class Step(NamedTuple):
