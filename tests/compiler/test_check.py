@@ -84,8 +84,9 @@ def test_the_first_wrong_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_wrong_product_with_its_epilogue_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     right = interpreter._matmul
 
-    def wrong(kernel: Any, args: Any, target: Any) -> None:
-        right(kernel, [*args[:4], args[4] - 1, *args[5:]], target)  # one of K is left out
+    def wrong(kernel: Any, words: Any, target: Any) -> None:
+        words[kernel.layout.k] -= 1  # one of K is left out
+        right(kernel, words, target)
 
     f = tx.compile(lambda x, y: (x @ y + 1).relu())
     x, y = tx.rand(20, 30) + 0.5, tx.rand(30, 40) + 0.5

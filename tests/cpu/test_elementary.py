@@ -14,7 +14,7 @@ from kernel_case import Array, Program, row_args
 from native_case import function, host, run, targets
 
 from tinygrad_tx.backends.cpu.processor import Processor
-from tinygrad_tx.backends.cpu.rows.operands import Reader, address
+from tinygrad_tx.backends.cpu.rows.operands import Words
 from tinygrad_tx.backends.kernels import interpreter_math
 from tinygrad_tx.backends.llvm import elementary, ir
 
@@ -38,8 +38,8 @@ def apply(name: str, x: Array, lanes: int, target: Processor) -> Array:
 
     def write(module: ir.Module, title: str) -> None:
         b = module.function(title, [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")])
-        reader = Reader(b, b.params[0])
-        source, to, count = address(b, reader.take()), address(b, reader.take()), reader.take()
+        words = Words(b, b.params[0])
+        source, to, count = words.place(0), words.place(1), words.number(2)
         with b.loop(ir.integer(0), count, ir.integer(lanes)) as loop:
             given = b.load(ir.vector(lanes, element), b.at(source, loop.i, element))
             b.store(getattr(elementary, name)(b, given), b.at(to, loop.i, element))

@@ -20,6 +20,7 @@ from typing import Any
 
 from tinygrad_tx.backends.cpu.processor import Processor
 from tinygrad_tx.backends.cpu.target import Interpreted
+from tinygrad_tx.backends.kernels.arguments import Place, words
 from tinygrad_tx.backends.kernels.describe import describe
 from tinygrad_tx.compiler import compiled
 from tinygrad_tx.compiler.capture.trace import Traced
@@ -137,8 +138,11 @@ class _Names:
         return f"{self.role(buffer)}#{self._numbers.setdefault(buffer, len(self._numbers))}"
 
     def arguments(self, call: Call) -> str:
-        words = (str(a) if isinstance(a, int) else f"{self.name(a[0])}+{a[1]}" for a in call.args)
-        return " ".join(words)
+        said = (
+            f"{self.name(a.buffer)}+{a.offset}" if isinstance(a, Place) else str(a)
+            for a in words(call.args)
+        )
+        return " ".join(said)
 
     def table(self) -> list[str]:
         """Every buffer that was named: its elements, and its place in the arena."""

@@ -29,6 +29,7 @@ from weakref import WeakValueDictionary
 
 from ... import arguments, dtypes, errors, settings
 from ..arrays import special
+from ..kernels import arguments as kernel_arguments
 from ..kernels import kinds, summation
 from ..kernels.kinds import Kernel
 from ..llvm import ir
@@ -40,7 +41,7 @@ LIMIT = 256 << 20  # bytes on disk
 KEPT = 128  # modules that stay loaded although nobody may use them any more
 
 # What the code depends on beside the files of this directory, whatever these import.
-SOURCES = (kinds, summation, special, dtypes, errors, arguments, settings)
+SOURCES = (kinds, kernel_arguments, summation, special, dtypes, errors, arguments, settings)
 
 _BACKENDS = Path(__file__).parents[1]
 _NAME = "tx_kernel"

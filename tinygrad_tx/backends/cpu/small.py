@@ -8,24 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..kernels.kinds import Index, Keep, Kernel, ScatterAdd
+from ..kernels.kinds import Index, Keep, ScatterAdd
 from ..llvm import ir
 from ..llvm.elementary import like
 from ..llvm.ir import Builder, Value
 from ..llvm.scalars import cast, memory, register
 from .processor import Processor
-from .rows.operands import Reader, address, load_vector, store_vector, tail
+from .rows.operands import Words, address, load_vector, store_vector, tail
 
 _PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
 _ONE = ir.integer(1)
-
-
-def keep_scratch(kernel: Kernel, args: Sequence[int], target: Processor) -> int:
-    """None."""
-    return 0
-
-
-index_scratch = scatter_add_scratch = keep_scratch
 
 
 # Dropout masks -----------------------------------------------------------------------------------
@@ -43,10 +35,11 @@ def keep(kernel: Keep, module: ir.Module, name: str, target: Processor) -> None:
     """Add the function of a dropout mask to the module."""
     b = module.function(name, _PARAMS)
     args, task, _ = b.params
-    reader = Reader(b, args)
-    count, each, key, stream, mask = (reader.take() for _ in range(5))
+    words, at = Words(b, args), kernel.layout
+    count, each = words.numbers(at.elements, at.per_task)
+    key, stream, mask = words.numbers(at.key, at.stream, at.mask)
     keys = _round_keys(b, b.load("i64", address(b, key)))
-    words = _halves(b, b.load("i64", address(b, stream)))
+    number = _halves(b, b.load("i64", address(b, stream)))
     start = b.mul(task, each)
     stop = b.smin(b.add(start, each), count)
     spare, mask = b.alloca(f"<{_STEP} x i8>"), address(b, mask)
@@ -59,7 +52,7 @@ def keep(kernel: Keep, module: ir.Module, name: str, target: Processor) -> None:
         block = b.binary("lshr", loop.i, ir.integer(2))
         for v in range(_VECTORS):
             first = b.add(block, ir.integer(v * _BLOCKS))
-            kept = _kept(b, _philox(b, first, words, keys), kernel.threshold)
+            kept = _kept(b, _philox(b, first, number, keys), kernel.threshold)
             b.store(kept, b.at(to, ir.integer(v * 4 * _BLOCKS), "i8"))
         with b.when(short):
             b.call("llvm.memcpy.p0.p0.i64", "void", place, spare, left, ir.boolean(False))
@@ -132,9 +125,10 @@ def index(kernel: Index, module: ir.Module, name: str, target: Processor) -> Non
     """Add the function that makes indices safe to the module."""
     b = module.function(name, _PARAMS)
     args, task, _ = b.params
-    reader = Reader(b, args)
-    count, each, size, skipped, given, stride, safe, report = (reader.take() for _ in range(8))
-    given, safe, report = (address(b, number) for number in (given, safe, report))
+    words, at = Words(b, args), kernel.layout
+    count, each, size, skipped = words.numbers(at.elements, at.per_task, at.size, at.skipped)
+    given, stride = words.place(at.given), words.number(at.stride)
+    safe, report = words.place(at.safe), words.place(at.report)
     start = b.mul(task, each)
     stop = b.smin(b.add(start, each), count)
     element = memory(kernel.dtype)
@@ -167,18 +161,18 @@ def scatter_add(kernel: ScatterAdd, module: ir.Module, name: str, target: Proces
     """Add the function that adds rows to rows of a table to the module."""
     b = module.function(name, _PARAMS)
     args, task, _ = b.params
-    reader = Reader(b, args)
-    count, width, each, indices, value, value_stride, out, out_stride = (
-        reader.take() for _ in range(8)
-    )
-    indices, value, out = (address(b, number) for number in (indices, value, out))
+    words, at = Words(b, args), kernel.layout
+    count, width, each = words.numbers(at.rows, at.columns, at.columns_per_task)
+    entries = words.place(at.entries)
+    value, value_stride = words.place(at.value), words.number(at.value_row)
+    out, out_stride = words.place(at.out), words.number(at.out_row)
     element, lanes = register(kernel.dtype), target.lanes(kernel.dtype)
     start = b.mul(task, each)
     stop = b.smin(b.add(start, each), width)
     whole = b.binary("and", b.sub(stop, start), ir.integer(-lanes))
     middle = b.add(start, whole)
     with b.loop(ir.integer(0), count, _ONE) as loop:
-        row = b.load("i64", b.at(indices, loop.i, "i64"))
+        row = b.load("i64", b.at(entries, loop.i, "i64"))
         source = b.at(value, b.mul(loop.i, value_stride), element)
         goal = b.at(out, b.mul(row, out_stride), element)
 

@@ -56,7 +56,9 @@ class Cpu(target.Target):
 
     def interpret(self, kernel: Kernel, args: Sequence[int]) -> bool:
         interpreter.run(kernel, args, self.machine)
-        return not isinstance(kernel, Index) or not ctypes.c_int64.from_address(args[-1]).value
+        if not isinstance(kernel, Index):
+            return True
+        return not ctypes.c_int64.from_address(args[kernel.layout.report]).value
 
     def source(self, kernel: Kernel) -> str:
         module = ir.Module()

@@ -1,45 +1,52 @@
-"""Which file writes the native code of which kind of Kernel: one table, read by library.py and by
-whatever needs to know how much scratch memory a call takes."""
+"""Which function writes the native code of which kind of Kernel, and how much scratch memory a call
+takes: one table, read by library.py and target.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..kernels import kinds as k
 from ..llvm import ir
+from . import small
+from .attention import attention
+from .matmul import gemm
 from .processor import Processor
+from .rows import columns, rows
 
-# Kind: (file, function). Beside each function stands one with `_scratch` after its name.
-_WRITERS: dict[type[k.Kernel], tuple[str, str]] = {
-    k.Pack: ("matmul.gemm", "pack"),
-    k.Matmul: ("matmul.gemm", "matmul"),
-    k.Attention: ("attention.attention", "attention"),
-    k.AttentionGrad: ("attention.attention", "attention_grad"),
-    k.Rows: ("rows.rows", "rows"),
-    k.Columns: ("rows.columns", "columns"),
-    k.Keep: ("small", "keep"),
-    k.Index: ("small", "index"),
-    k.ScatterAdd: ("small", "scatter_add"),
+
+class _Writer(NamedTuple):
+    write: Callable[[Any, ir.Module, str, Processor], None]
+    scratch: Callable[[Any, Sequence[int], Processor], int] | None = None  # None: it takes none
+
+
+_WRITERS: dict[type[k.Kernel], _Writer] = {
+    k.Pack: _Writer(gemm.pack),
+    k.Matmul: _Writer(gemm.matmul, gemm.matmul_scratch),
+    k.Attention: _Writer(attention.attention, attention.attention_scratch),
+    k.AttentionGrad: _Writer(attention.attention_grad, attention.attention_grad_scratch),
+    k.Rows: _Writer(rows.rows, rows.rows_scratch),
+    k.Columns: _Writer(columns.columns),
+    k.Keep: _Writer(small.keep),
+    k.Index: _Writer(small.index),
+    k.ScatterAdd: _Writer(small.scatter_add),
 }
 
 
 def render(kernel: k.Kernel, module: ir.Module, name: str, target: Processor) -> None:
     """Add to the module the function `void @name(ptr args, i64 task, ptr scratch)`, which does one
     task of a call of the kernel. TypeError for a kind that has no native form (Opaque)."""
-    _writer(kernel, "")(kernel, module, name, target)
+    _writer(kernel).write(kernel, module, name, target)
 
 
 def scratch(kernel: k.Kernel, args: Sequence[int], target: Processor) -> int:
     """Bytes of scratch memory that each thread needs for a call with these arguments."""
-    return int(_writer(kernel, "_scratch")(kernel, args, target))
+    needs = _writer(kernel).scratch
+    return needs(kernel, args, target) if needs else 0
 
 
-def _writer(kernel: k.Kernel, ending: str) -> Callable[..., Any]:
+def _writer(kernel: k.Kernel) -> _Writer:
     kind = type(kernel)
     if kind not in _WRITERS:
         raise TypeError(f"{kind.__name__} has no native form")
-    file, function = _WRITERS[kind]
-    found: Callable[..., Any] = getattr(import_module(f".{file}", __package__), function + ending)
-    return found
+    return _WRITERS[kind]

@@ -1,10 +1,10 @@
 """Kernels in NumPy: the oracle of native code, and what runs a plan where llvmlite is missing.
 
-In: a Kernel, and the argument list of a call as kinds.py lays it out. Out: nothing; the memory
-that the arguments point to is written as all tasks of the call would write it. Called by the
-executor and by the tests. Operands are NumPy views of raw memory; a whole kernel is computed before
-anything is written, so that outputs may be the memory of inputs. Sums have a fixed order, but not
-the one of native code: results agree to rounding, and bit for bit where nothing is rounded.
+In: a Kernel, and the words of a call's arguments. Out: nothing; the memory that they point to is
+written as all tasks of the call would write it. Called by the executor and by the tests. Operands
+are NumPy views of raw memory; a whole kernel is computed before anything is written, so that
+outputs may be the memory of inputs. Sums have a fixed order, but not the one of native code:
+results agree to rounding, and bit for bit where nothing is rounded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from ...dtypes import ALL
 from ..arrays import numpy_random
 from ..cpu.processor import Processor
 from . import interpreter_math
+from .arguments import Matrix, Packed, RowOperand, read
 from .kinds import (
     REDUCTIONS,
     Attention,
@@ -42,28 +43,28 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 
-def run(kernel: Kernel, args: Sequence[int], target: Processor) -> None:
+def run(kernel: Kernel, words: Sequence[int], target: Processor) -> None:
     """All tasks of a call. target: says how packed matrices are laid out."""
     with np.errstate(all="ignore"):
         match kernel:
             case Rows():
-                _rows(kernel, args)
+                _rows(kernel, words)
             case Columns():
-                _columns(kernel, args)
+                _columns(kernel, words)
             case Pack():
-                _pack(kernel, args)
+                _pack(kernel, words)
             case Matmul():
-                _matmul(kernel, args, target)
+                _matmul(kernel, words, target)
             case Attention():
-                _attention(kernel, args)
+                _attention(kernel, words)
             case AttentionGrad():
-                _attention_grad(kernel, args)
+                _attention_grad(kernel, words)
             case Keep():
-                _keep(kernel, args)
+                _keep(kernel, words)
             case Index():
-                _index(kernel, args)
+                _index(kernel, words)
             case ScatterAdd():
-                _scatter_add(kernel, args)
+                _scatter_add(kernel, words)
             case _:
                 raise TypeError(f"the interpreter runs no {type(kernel).__name__}")
 
@@ -83,36 +84,13 @@ def view(address: int, dtype: str, shape: Sequence[int], strides: Sequence[int])
     return np.ndarray(shape, element, memoryview(memory), -first * size, steps)
 
 
-class _Place(NamedTuple):
-    """Where an operand of a row program lies."""
-
-    address: int
-    dtype: str
-    strides: Shape  # along the outer axes
-    column: int  # the stride along columns
-
-    def view(self, domain: Shape) -> Array:
-        return view(self.address, self.dtype, domain, (*self.strides, self.column))
+def _along(operand: RowOperand[int], dtype: str, domain: Shape) -> Array:
+    """An operand of a row program."""
+    return view(operand.place, dtype, domain, (*operand.outer, operand.column))
 
 
-class _Reader:
-    """Takes an argument list apart, from the front."""
-
-    def __init__(self, args: Sequence[int]) -> None:
-        self._rest = iter(args)
-
-    def take(self, count: int) -> Shape:
-        return tuple(int(next(self._rest)) for _ in range(count))
-
-    def one(self) -> int:
-        return int(next(self._rest))
-
-    def place(self, dtype: str, outer: int) -> _Place:
-        return _Place(self.one(), dtype, self.take(outer), self.one())
-
-    def array(self, dtype: str, *shape: int) -> Array:
-        """An operand given by its address and one stride for each axis."""
-        return view(self.one(), dtype, shape, self.take(len(shape)))
+def _matrix(operand: Matrix[int], dtype: str, *shape: int) -> Array:
+    return view(operand.place, dtype, shape, operand[1:])
 
 
 # Row programs ------------------------------------------------------------------------------------
@@ -120,31 +98,27 @@ class _Reader:
 Fold = Callable[[Instr, Array], Array]  # a reduction of what has the whole domain's shape
 
 
-def _rows(kernel: Rows, args: Sequence[int]) -> None:
-    reader = _Reader(args)
-    domain = reader.take(kernel.outer + 1)
-    reader.one()  # rows per task
-    inputs = [reader.place(i.dtype, kernel.outer) for i in kernel.inputs]
+def _rows(kernel: Rows, words: Sequence[int]) -> None:
+    args = read(kernel.layout, words)
+    domain = *args.outer, args.columns
     results = _evaluate(
         kernel,
         domain,
-        inputs,
+        args.inputs,
         lambda instr, x: interpreter_math.reduce_columns(instr.op, instr.dtype, x),
     )
-    for output, result in zip(kernel.outputs, results, strict=True):
-        place = reader.place(result.dtype.name, kernel.outer)
-        if output.at >= 0:
-            position = int(view(inputs[output.at].address, "int64", (), ()))
-            moved = position * reader.one() * result.dtype.itemsize
-            place = place._replace(address=place.address + moved)
-        place.view(_extents(domain, output.column))[...] = result
+    for output, operand, result in zip(kernel.outputs, args.outputs, results, strict=True):
+        if operand.at is not None:
+            position = int(view(args.inputs[output.at].place, "int64", (), ()))
+            moved = position * operand.at * result.dtype.itemsize
+            operand = operand._replace(place=operand.place + moved)
+        _along(operand, result.dtype.name, _extents(domain, output.column))[...] = result
 
 
-def _columns(kernel: Columns, args: Sequence[int]) -> None:
-    reader = _Reader(args)
-    domain = reader.take(kernel.outer + 1)
-    rows, columns = prod(domain[:-1]), domain[-1]
-    rows_each, _ = reader.take(2)
+def _columns(kernel: Columns, words: Sequence[int]) -> None:
+    args = read(kernel.layout, words)
+    domain = *args.outer, args.columns
+    rows, columns, rows_each = prod(args.outer), args.columns, args.rows_per_task
     starts = range(0, rows, rows_each)
 
     def fold(instr: Instr, x: Array) -> Array:
@@ -155,9 +129,9 @@ def _columns(kernel: Columns, args: Sequence[int]) -> None:
         ]
         return np.reshape(chunks, (len(starts), columns)).astype(instr.dtype, copy=False)
 
-    inputs = [reader.place(i.dtype, kernel.outer) for i in kernel.inputs]
-    for result in _evaluate(kernel, domain, inputs, fold):
-        reader.array(result.dtype.name, len(starts), columns)[...] = result
+    results = _evaluate(kernel, domain, args.inputs, fold)
+    for (place, *strides), result in zip(args.outputs, results, strict=True):
+        view(place, result.dtype.name, result.shape, strides)[...] = result
 
 
 def _extents(domain: Shape, column: str) -> Shape:
@@ -166,7 +140,7 @@ def _extents(domain: Shape, column: str) -> Shape:
 
 
 def _evaluate(
-    kernel: Rows | Columns, domain: Shape, places: Sequence[_Place], fold: Fold
+    kernel: Rows | Columns, domain: Shape, operands: Sequence[RowOperand[int]], fold: Fold
 ) -> list[Array]:
     """The values of the outputs, none of them a view of an operand."""
     last_use = {a: i for i, instr in enumerate(kernel.instrs) for a in instr.args}
@@ -177,10 +151,11 @@ def _evaluate(
         if instr.op in REDUCTIONS:
             values[i] = fold(instr, np.broadcast_to(args[0], domain))
         elif instr.op == "load":
-            extents = _extents(domain, kernel.inputs[instr.value].column)
-            values[i] = places[instr.value].view(extents)
+            given = kernel.inputs[instr.value]
+            extents = _extents(domain, given.column)
+            values[i] = _along(operands[instr.value], given.dtype, extents)
         elif instr.op == "gather":
-            values[i] = _gather(kernel.inputs[instr.value], places[instr.value], args[0], domain)
+            values[i] = _gather(kernel.inputs[instr.value], operands[instr.value], args[0], domain)
         elif instr.op == "const":
             values[i] = np.full((1,) * len(domain), instr.value, ALL[instr.dtype].np)
         elif instr.op == "col":
@@ -195,58 +170,57 @@ def _evaluate(
     return [values[output.instr].copy() for output in kernel.outputs]
 
 
-def _gather(input: Input, place: _Place, rows: Array, domain: Shape) -> Array:
+def _gather(input: Input, operand: RowOperand[int], rows: Array, domain: Shape) -> Array:
     """The input's values in the given rows, which are int64 (outer..., 1 or columns)."""
-    columns = _extents(domain, input.column)[-1]
+    columns, dtype = _extents(domain, input.column)[-1], ALL[input.dtype]
     if not rows.size or not columns:
-        return np.empty(np.broadcast_shapes(rows.shape, (columns,)), ALL[place.dtype].np)
+        return np.empty(np.broadcast_shapes(rows.shape, (columns,)), dtype.np)
     low, high = int(rows.min()), int(rows.max())
-    step = place.strides[0]
-    start = place.address + low * step * ALL[place.dtype].itemsize
-    table = view(start, place.dtype, (high - low + 1, columns), (step, place.column))
+    step = operand.outer[0]
+    start = operand.place + low * step * dtype.itemsize
+    table = view(start, input.dtype, (high - low + 1, columns), (step, operand.column))
     return np.asarray(table[rows - low, np.arange(columns)])
 
 
 # Matrix products ---------------------------------------------------------------------------------
 
 
-def _pack(kernel: Pack, args: Sequence[int]) -> None:
-    reader = _Reader(args)
-    b0, b1, k, n, _ = reader.take(5)
-    matrix = reader.array(kernel.dtype, b0, b1, k, n)
-    address, strides = reader.one(), reader.take(2)
+def _pack(kernel: Pack, words: Sequence[int]) -> None:
+    args = read(kernel.layout, words)
+    b0, b1, k, n = args.b0, args.b1, args.k, args.n
+    matrix = _matrix(args.b, kernel.dtype, b0, b1, k, n)
     padded = np.zeros((b0, b1, k, -(-n // kernel.width) * kernel.width), kernel.dtype)
     padded[..., :n] = matrix
-    for start, block in _packed_blocks(address, strides, kernel.dtype, kernel.width, padded.shape):
+    for start, block in _packed_blocks(args.packed, kernel.dtype, kernel.width, padded.shape):
         rows = padded[:, :, start : start + block.shape[2]]
         block[...] = rows.reshape(block.shape)
 
 
 def _packed_blocks(
-    address: int, strides: Shape, dtype: str, width: int, shape: Shape
+    packed: Packed[int], dtype: str, width: int, shape: Shape
 ) -> Iterator[tuple[int, Array]]:
     """The blocks of packed matrices (B0, B1, K, N), N a multiple of width: for each the row where
     it starts, and its memory seen as (B0, B1, rows, panels, width)."""
     b0, b1, k, n = shape
     for start in range(0, k, KC):
         rows = min(KC, k - start)
-        begin = address + start * n * ALL[dtype].itemsize
+        begin = packed.place + start * n * ALL[dtype].itemsize
         extents = b0, b1, rows, n // width, width
-        yield start, view(begin, dtype, extents, (*strides, width, rows * width, 1))
+        strides = packed.b0, packed.b1, width, rows * width, 1
+        yield start, view(begin, dtype, extents, strides)
 
 
-def _matmul(kernel: Matmul, args: Sequence[int], target: Processor) -> None:
-    reader = _Reader(args)
-    b0, b1, m, n, k, _, _ = reader.take(7)
-    a = reader.array(kernel.dtype, b0, b1, m, k)
-    address, strides = reader.one(), reader.take(2)
-    c = view(reader.one(), kernel.dtype, (b0, b1, m, n), (*reader.take(3), 1))
+def _matmul(kernel: Matmul, words: Sequence[int], target: Processor) -> None:
+    args = read(kernel.layout, words)
+    b0, b1, m, n, k = args.b0, args.b1, args.m, args.n, args.k
+    a = _matrix(args.a, kernel.dtype, b0, b1, m, k)
+    c = _matrix(Matrix(*args.c, column=1), kernel.dtype, b0, b1, m, n)
     width = target.tile(kernel.dtype)[1]
     # A matrix that a whole batch axis shares is unpacked once.
-    batch = [n if stride else 1 for n, stride in zip((b0, b1), strides, strict=True)]
+    batch = [b0 if args.b.b0 else 1, b1 if args.b.b1 else 1]
     packed = (*batch, k, -(-n // width) * width)
     total = c.copy() if kernel.accumulate else np.zeros(c.shape, c.dtype)
-    for start, block in _packed_blocks(address, strides, kernel.dtype, width, packed):
+    for start, block in _packed_blocks(args.b, kernel.dtype, width, packed):
         stop = start + block.shape[2]
         total += a[..., start:stop] @ block.reshape(*batch, stop - start, packed[-1])[..., :n]
     c[...] = total
@@ -255,27 +229,24 @@ def _matmul(kernel: Matmul, args: Sequence[int], target: Processor) -> None:
 # Attention ---------------------------------------------------------------------------------------
 
 
-def _attention(kernel: Attention, args: Sequence[int]) -> None:
-    reader = _Reader(args)
-    b, h, t, s, d_k, d_v = reader.take(6)
-    q = reader.array(kernel.dtype, b, h, t, d_k)
-    k = reader.array(kernel.dtype, b, h, s, d_k)
-    v = reader.array(kernel.dtype, b, h, s, d_v)
-    out = reader.array(kernel.dtype, b, h, t, d_v)
-    out[...] = _weights(kernel, q, k, _mask(kernel, reader, (b, h, t, s))) @ v
+def _attention(kernel: Attention, words: Sequence[int]) -> None:
+    args = read(kernel.layout, words)
+    queries, keys = (args.b, args.h, args.t), (args.b, args.h, args.s)
+    q = _matrix(args.q, kernel.dtype, *queries, args.d_k)
+    k = _matrix(args.k, kernel.dtype, *keys, args.d_k)
+    v = _matrix(args.v, kernel.dtype, *keys, args.d_v)
+    out = _matrix(args.out, kernel.dtype, *queries, args.d_v)
+    out[...] = _weights(kernel, q, k, _mask(kernel, args.mask, *queries, args.s)) @ v
 
 
-def _attention_grad(kernel: AttentionGrad, args: Sequence[int]) -> None:
-    reader = _Reader(args)
-    b, h, t, s, d_k, d_v = reader.take(6)
-    q = reader.array(kernel.dtype, b, h, t, d_k)
-    k = reader.array(kernel.dtype, b, h, s, d_k)
-    v = reader.array(kernel.dtype, b, h, s, d_v)
-    g = reader.array(kernel.dtype, b, h, t, d_v)
-    dq = reader.array(kernel.dtype, b, h, t, d_k)
-    dk = reader.array(kernel.dtype, b, h, s, d_k)
-    dv = reader.array(kernel.dtype, b, h, s, d_v)
-    p = _weights(kernel, q, k, _mask(kernel, reader, (b, h, t, s)))
+def _attention_grad(kernel: AttentionGrad, words: Sequence[int]) -> None:
+    args = read(kernel.layout, words)
+    queries, keys = (args.b, args.h, args.t), (args.b, args.h, args.s)
+    q, dq = (_matrix(x, kernel.dtype, *queries, args.d_k) for x in (args.q, args.dq))
+    k, dk = (_matrix(x, kernel.dtype, *keys, args.d_k) for x in (args.k, args.dk))
+    v, dv = (_matrix(x, kernel.dtype, *keys, args.d_v) for x in (args.v, args.dv))
+    g = _matrix(args.g, kernel.dtype, *queries, args.d_v)
+    p = _weights(kernel, q, k, _mask(kernel, args.mask, *queries, args.s))
     dp = g @ v.swapaxes(-1, -2)
     ds = p * (dp - np.sum(dp * p, axis=-1, keepdims=True))
     grads = ds @ k * kernel.scale, ds.swapaxes(-1, -2) @ (q * kernel.scale), p.swapaxes(-1, -2) @ g
@@ -283,10 +254,10 @@ def _attention_grad(kernel: AttentionGrad, args: Sequence[int]) -> None:
         place[...] = grad
 
 
-def _mask(kernel: Attention | AttentionGrad, reader: _Reader, shape: Shape) -> Array | None:
-    if kernel.mask == "none":
+def _mask(kernel: Attention | AttentionGrad, mask: Matrix[int] | None, *shape: int) -> Array | None:
+    if mask is None:
         return None
-    return reader.array("bool" if kernel.mask == "bool" else kernel.dtype, *shape)
+    return _matrix(mask, "bool" if kernel.mask == "bool" else kernel.dtype, *shape)
 
 
 def _weights(kernel: Attention | AttentionGrad, q: Array, k: Array, mask: Array | None) -> Array:
@@ -307,31 +278,31 @@ def _weights(kernel: Attention | AttentionGrad, q: Array, k: Array, mask: Array 
 # Moves -------------------------------------------------------------------------------------------
 
 
-def _keep(kernel: Keep, args: Sequence[int]) -> None:
-    count, _, key, stream, mask = args
-    seed, number = (int(view(address, "int64", (), ())) for address in (key, stream))
-    p = kernel.threshold * numpy_random.UNIT
-    view(mask, "bool", (count,), (1,))[...] = numpy_random.bernoulli_keep(seed, number, p, (count,))
+def _keep(kernel: Keep, words: Sequence[int]) -> None:
+    args = read(kernel.layout, words)
+    seed, number = (int(view(place, "int64", (), ())) for place in (args.key, args.stream))
+    p, shape = kernel.threshold * numpy_random.UNIT, (args.elements,)
+    view(args.mask, "bool", shape, (1,))[...] = numpy_random.bernoulli_keep(seed, number, p, shape)
 
 
-def _index(kernel: Index, args: Sequence[int]) -> None:
-    count, _, size, skipped, address, stride, out, report = args
-    given = view(address, kernel.dtype, (count,), (stride,)).astype(np.int64)
-    index = np.where((given < 0) & kernel.wrap, given + size, given)
+def _index(kernel: Index, words: Sequence[int]) -> None:
+    args = read(kernel.layout, words)
+    given = view(args.given, kernel.dtype, (args.elements,), (args.stride,)).astype(np.int64)
+    index = np.where((given < 0) & kernel.wrap, given + args.size, given)
     if kernel.skip:
-        index[given == skipped] = 0
-    outside = (index < 0) | (index >= size)
+        index[given == args.skipped] = 0
+    outside = (index < 0) | (index >= args.size)
     if kernel.skip:
-        outside &= given != skipped
+        outside &= given != args.skipped
     if outside.any():
-        view(report, "int64", (2,), (1,))[...] = 1, given[outside.argmax()]
-    view(out, "int64", (count,), (1,))[...] = np.where(outside, 0, index)
+        view(args.report, "int64", (2,), (1,))[...] = 1, given[outside.argmax()]
+    view(args.safe, "int64", (args.elements,), (1,))[...] = np.where(outside, 0, index)
 
 
-def _scatter_add(kernel: ScatterAdd, args: Sequence[int]) -> None:
-    count, columns, _, indices, value, value_stride, out, out_stride = args
-    index = view(indices, "int64", (count,), (1,))
-    added = view(value, kernel.dtype, (count, columns), (value_stride, 1))
-    if count:
-        rows = int(index.max()) + 1
-        np.add.at(view(out, kernel.dtype, (rows, columns), (out_stride, 1)), index, added)
+def _scatter_add(kernel: ScatterAdd, words: Sequence[int]) -> None:
+    args = read(kernel.layout, words)
+    entries = view(args.entries, "int64", (args.rows,), (1,))
+    added = view(args.value, kernel.dtype, (args.rows, args.columns), (args.value_row, 1))
+    if args.rows:
+        shape = int(entries.max()) + 1, args.columns
+        np.add.at(view(args.out, kernel.dtype, shape, (args.out_row, 1)), entries, added)

@@ -2,8 +2,8 @@
 
 A Kernel says what is computed, not where its operands lie: it is frozen and hashable, and its hash
 is the key under which machine code is kept. Extents, strides and addresses are arguments of a
-*call*, a flat list of 64-bit integers whose layout stands with each kind below. So a new batch
-shape needs no new code.
+*call* (arguments.py), flat 64-bit integers which the kernel's `layout` numbers by name. So a new
+batch shape needs no new code.
 
 Two things read Kernels: `cpu/` renders them as LLVM IR, `interpreter.py` runs them in NumPy (the
 oracle, and the fallback where llvmlite is missing). `compiler/` makes them. The work of a call is
@@ -20,7 +20,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
+
+from .arguments import (
+    AttentionArgs,
+    AttentionGradArgs,
+    ColumnArgs,
+    IndexArgs,
+    KeepArgs,
+    MatmulArgs,
+    Matrix,
+    PackArgs,
+    RowArgs,
+    ScatterAddArgs,
+    column_layout,
+    example,
+    layout_of,
+    row_layout,
+)
 
 # Scalar expressions ------------------------------------------------------------------------------
 
@@ -71,9 +88,10 @@ class Output:
 
 
 class Kernel:
-    """The common name of all kinds. Each is a frozen dataclass."""
+    """The common name of all kinds. Each is a frozen dataclass; `layout` (arguments.py) says which
+    word of a call's arguments is which."""
 
-    def tasks(self, args: Sequence[int]) -> int:
+    def tasks(self, words: Sequence[int]) -> int:
         """How many tasks a call with these arguments has."""
         raise NotImplementedError
 
@@ -91,12 +109,8 @@ class Rows(Kernel):
     written, and a row's reductions are done before any output of that row is written where that
     matters.
 
-    Arguments of a call: extent of each of the `outer` axes; number of columns; rows per task; then
-    for each input and each output: address, stride along each outer axis, stride along columns, and
-    for an output with `at` the stride that the position is multiplied with. A "gather" input
-    is read at its argument's row times its first outer stride; its other outer strides are unused.
-    The n = ceil(rows / rows_per_task) tasks share the rows evenly: task t has those from
-    t * rows // n on.
+    A "gather" input is read at its argument's row. The n = ceil(rows / rows_per_task) tasks share
+    the rows evenly: task t has those from t * rows // n on.
     """
 
     outer: int
@@ -104,9 +118,13 @@ class Rows(Kernel):
     instrs: tuple[Instr, ...]
     outputs: tuple[Output, ...]
 
-    def tasks(self, args: Sequence[int]) -> int:
-        rows, per_task = prod(args[: self.outer]), args[self.outer + 1]
-        return -(-rows // per_task)
+    def tasks(self, words: Sequence[int]) -> int:
+        at = self.layout
+        return -(-prod(words[i] for i in at.outer) // words[at.rows_per_task])
+
+    @property
+    def layout(self) -> RowArgs[int]:
+        return row_layout(self.outer, len(self.inputs), tuple(o.at >= 0 for o in self.outputs))
 
 
 @dataclass(frozen=True)
@@ -115,11 +133,9 @@ class Columns(Kernel):
     "sum", "max" or "min" whose results are one for each column. No other instruction depends on
     them.
 
-    Arguments: extent of each outer axis; number of columns; rows per task; columns per task; for
-    each input: address, outer strides, column stride; for each output: address, stride along
-    chunks, stride along columns. With C = ceil(columns / columns_per_task), task t reduces chunk
-    t // C (its rows from (t // C) * rows_per_task on) for column block t % C, and writes one row
-    of the output. Rows are added in order, in one chain for each column and block of rows.
+    With C = ceil(columns / columns_per_task), task t reduces chunk t // C (its rows from
+    (t // C) * rows_per_task on) for column block t % C, and writes one row of the output. Rows are
+    added in order, in one chain for each column and block of rows.
     """
 
     outer: int
@@ -127,9 +143,14 @@ class Columns(Kernel):
     instrs: tuple[Instr, ...]
     outputs: tuple[Output, ...]
 
-    def tasks(self, args: Sequence[int]) -> int:
-        columns, rows_each, columns_each = args[self.outer : self.outer + 3]
-        return -(-prod(args[: self.outer]) // rows_each) * -(-columns // columns_each)
+    def tasks(self, words: Sequence[int]) -> int:
+        at = self.layout
+        chunks = -(-prod(words[i] for i in at.outer) // words[at.rows_per_task])
+        return chunks * -(-words[at.columns] // words[at.columns_per_task])
+
+    @property
+    def layout(self) -> ColumnArgs[int]:
+        return column_layout(self.outer, len(self.inputs), len(self.outputs))
 
 
 @dataclass(frozen=True)
@@ -137,19 +158,19 @@ class Pack(Kernel):
     """Lay a matrix b (..., K, N) out for Matmul: blocks of KC rows, in them panels of NR columns,
     in them rows; the last panel is filled with zeros. The packed size is K * ceil(N / NR) * NR.
 
-    Arguments: batch extents B0, B1; K; N; panels per task; address of b; strides b0, b1, k, n;
-    address of the packed; its strides b0, b1. Task t: with P = ceil(ceil(N / NR) /
-    panels_per_task), batch t // P (row-major over B0, B1), panels from (t % P) * panels_per_task.
-    width: NR, the columns of a panel, as the target has them.
+    Task t: with P = ceil(ceil(N / NR) / panels_per_task), batch t // P (row-major over B0, B1),
+    panels from (t % P) * panels_per_task. width: NR, the columns of a panel, as the target has
+    them.
     """
 
     dtype: str
     width: int
+    layout: ClassVar[PackArgs[int]] = layout_of(PackArgs)
 
-    def tasks(self, args: Sequence[int]) -> int:
-        b0, b1, _, n, each = args[:5]
-        panels = -(-n // self.width)
-        return b0 * b1 * -(-panels // each)
+    def tasks(self, words: Sequence[int]) -> int:
+        at = self.layout
+        panels = -(-words[at.n] // self.width)
+        return words[at.b0] * words[at.b1] * -(-panels // words[at.panels_per_task])
 
 
 @dataclass(frozen=True)
@@ -158,19 +179,25 @@ class Matmul(Kernel):
     upward chain for each block of KC, the blocks' sums in order: the same for every M, N and task.
 
     accumulate: c is added to (its old value first) instead of written.
-    Arguments: batch extents B0, B1; M; N; K; rows per task; columns per task (a multiple of NR);
-    address of a; strides b0, b1, m, k; address of the packed b; strides b0, b1; address of c;
-    strides b0, b1, m (its column stride is 1). Task t: with Nt = ceil(N / columns_per_task) and
-    Mt = ceil(M / rows_per_task): column block t % Nt, row block r = (t // Nt) % Mt, batch
-    t // (Nt * Mt). Row blocks are even, as those of Rows: r begins at r * M // Mt.
+    Task t: with Nt = ceil(N / columns_per_task) and Mt = ceil(M / rows_per_task): column block
+    t % Nt, row block r = (t // Nt) % Mt, batch t // (Nt * Mt). Row blocks are even, as those of
+    Rows: r begins at r * M // Mt.
     """
 
     dtype: str
     accumulate: bool = False
+    layout: ClassVar[MatmulArgs[int]] = layout_of(MatmulArgs)
 
-    def tasks(self, args: Sequence[int]) -> int:
-        b0, b1, m, n, _, rows, columns = args[:7]
-        return b0 * b1 * -(-m // rows) * -(-n // columns)
+    def tasks(self, words: Sequence[int]) -> int:
+        at = self.layout
+        down = -(-words[at.m] // words[at.rows_per_task])
+        across = -(-words[at.n] // words[at.columns_per_task])
+        return words[at.b0] * words[at.b1] * down * across
+
+
+_UNMASKED, _MASKED = layout_of(AttentionArgs), layout_of(AttentionArgs, mask=example(Matrix))
+_UNMASKED_GRAD = layout_of(AttentionGradArgs)
+_MASKED_GRAD = layout_of(AttentionGradArgs, mask=example(Matrix))
 
 
 @dataclass(frozen=True)
@@ -179,8 +206,6 @@ class Attention(Kernel):
 
     mask: "none", "bool" (True takes part; a row without a key is zero) or "float" (added).
     causal: key <= query only, both counted from the start.
-    Arguments: B, H, T, S, d_k, d_v; then address and strides (b, h, length, width) of q, k, v and
-    out, whose width strides are 1; for a mask: address, strides b, h, t, s (any of them may be 0).
     """
 
     dtype: str
@@ -188,25 +213,30 @@ class Attention(Kernel):
     mask: str
     causal: bool
 
-    def tasks(self, args: Sequence[int]) -> int:
-        return args[0] * args[1]
+    def tasks(self, words: Sequence[int]) -> int:
+        return words[self.layout.b] * words[self.layout.h]
+
+    @property
+    def layout(self) -> AttentionArgs[int]:
+        return _UNMASKED if self.mask == "none" else _MASKED
 
 
 @dataclass(frozen=True)
 class AttentionGrad(Kernel):
-    """Gradients of Attention by q, k and v; the probabilities are computed again.
-
-    Arguments: as Attention up to v, then address and strides of g (the gradient of out), dq, dk and
-    dv (width strides 1), then the mask's. Every (b, h) of dq, dk, dv is written by one task.
-    """
+    """Gradients of Attention by q, k and v; the probabilities are computed again. Every (b, h) of
+    dq, dk, dv is written by one task."""
 
     dtype: str
     scale: float
     mask: str
     causal: bool
 
-    def tasks(self, args: Sequence[int]) -> int:
-        return args[0] * args[1]
+    def tasks(self, words: Sequence[int]) -> int:
+        return words[self.layout.b] * words[self.layout.h]
+
+    @property
+    def layout(self) -> AttentionGradArgs[int]:
+        return _UNMASKED_GRAD if self.mask == "none" else _MASKED_GRAD
 
 
 @dataclass(frozen=True)
@@ -214,14 +244,14 @@ class Keep(Kernel):
     """A dropout mask: byte i is 1 where Philox word i of a stream is at least p.
 
     threshold: ceil(p * 2^24); kept where (word >> 8) >= threshold. Element i is word i % 4 of
-    counter i // 4. Arguments: count; elements per task (a multiple of 64); address of the key and
-    of the stream number (int64 each); address of the mask.
+    counter i // 4.
     """
 
     threshold: int
+    layout: ClassVar[KeepArgs[int]] = layout_of(KeepArgs)
 
-    def tasks(self, args: Sequence[int]) -> int:
-        return -(-args[0] // args[1])
+    def tasks(self, words: Sequence[int]) -> int:
+        return -(-words[self.layout.elements] // words[self.layout.per_task])
 
 
 @dataclass(frozen=True)
@@ -229,32 +259,30 @@ class Index(Kernel):
     """Indices made safe: int64, in 0..size-1, and a report where one was not.
 
     wrap: negative ones count from the end. skip: indices equal to the argument `skipped` are let
-    through as 0. Arguments: count; elements per task; size; skipped; address of the indices, their
-    stride; address of the int64 result; address of the report: two int64, which a task that finds
-    an index outside sets to (1, that index), and leaves alone otherwise.
+    through as 0.
     """
 
     dtype: str
     wrap: bool
     skip: bool = False
+    layout: ClassVar[IndexArgs[int]] = layout_of(IndexArgs)
 
-    def tasks(self, args: Sequence[int]) -> int:
-        return -(-args[0] // args[1])
+    def tasks(self, words: Sequence[int]) -> int:
+        return -(-words[self.layout.elements] // words[self.layout.per_task])
 
 
 @dataclass(frozen=True)
 class ScatterAdd(Kernel):
-    """out[index[i], :] += value[i, :] for i = 0, 1, ... in order; indices are known to be inside.
+    """out[entries[i], :] += value[i, :] for i = 0, 1, ... in order; all are known to be inside.
 
-    Arguments: count; columns; columns per task; address of the int64 indices; address of value, its
-    row stride (column stride 1); address of out, its row stride (column stride 1). Task t has
-    the columns from t * columns_per_task on.
+    Task t has the columns from t * columns_per_task on.
     """
 
     dtype: str
+    layout: ClassVar[ScatterAddArgs[int]] = layout_of(ScatterAddArgs)
 
-    def tasks(self, args: Sequence[int]) -> int:
-        return -(-args[1] // args[2])
+    def tasks(self, words: Sequence[int]) -> int:
+        return -(-words[self.layout.columns] // words[self.layout.columns_per_task])
 
 
 @dataclass(frozen=True)
@@ -264,7 +292,7 @@ class Opaque(Kernel):
 
     name: str
 
-    def tasks(self, args: Sequence[int]) -> int:
+    def tasks(self, words: Sequence[int]) -> int:
         return 1
 
 

@@ -11,6 +11,14 @@ from math import prod
 from typing import NamedTuple
 
 from ... import ops
+from ...backends.kernels.arguments import (
+    Args,
+    Chunks,
+    ColumnArgs,
+    Place,
+    RowArgs,
+    RowOperand,
+)
 from ...backends.kernels.kinds import Columns, Input, Kernel, Output, Rows
 from ...node import Node
 from ..schedule.layout import Shape, collapse
@@ -145,25 +153,24 @@ class Body:
             outer, strides = (1,), [(0,) for _ in strides]
         rows = prod(outer)
         per_task = per_task or max(1, min(rows, limits.TASK_ELEMENTS // max(width, 1)))
-        args: list[int | tuple[Buffer, int]] = [*outer, width, per_task]
         walked = iter(zip(strides, column, strict=True))
         inputs, outputs = [], []
+        read, written = list[RowOperand[Place[Buffer]]](), list[RowOperand[Place[Buffer]]]()
         for load in self.loads:
-            args.append((load.view.buffer, load.view.offset))
             if load.gathers:
-                args += [load.view.strides[0], *(0,) * (len(outer) - 1), load.view.strides[-1]]
-                inputs.append(Input(load.view.dtype, _kind(load.view.strides[-1], width)))
+                along = (load.view.strides[0], *(0,) * (len(outer) - 1))
+                step = load.view.strides[-1]
             else:
                 along, step = next(walked)
-                args += [*along, step]
-                inputs.append(Input(load.view.dtype, _kind(step, width)))
+            read.append(RowOperand(load.view.place, along, step))
+            inputs.append(Input(load.view.dtype, _kind(step, width)))
         for store in self.stores:
             along, step = next(walked)
-            args += [(store.view.buffer, store.view.offset), *along, step]
-            if store.at >= 0:
-                args.append(store.at_stride)
+            at = store.at_stride if store.at >= 0 else None
+            written.append(RowOperand(store.view.place, along, step, at))
             row = store.view.shape[-1] == 1 and self.columns > 1
             outputs.append(Output(store.instr, "same" if row else _kind(step, width), store.at))
+        args = RowArgs(outer, width, per_task, tuple(read), tuple(written))
         kernel = Rows(len(outer), tuple(inputs), tuple(self.program.instrs), tuple(outputs))
         return self._made(kernel, args)
 
@@ -174,26 +181,21 @@ class Body:
         outer, strides = collapse(self.outer, [load.view.strides[:-1] for load in self.loads])
         if not outer:
             outer, strides = (1,), [(0,) for _ in strides]
-        per_task = self.group.chunk
-        args: list[int | tuple[Buffer, int]] = [
-            *outer,
-            self.columns,
-            per_task,
-            min(self.columns, limits.TASK_COLUMNS),
-        ]
-        inputs = []
+        inputs, outputs = [], []
+        read, written = list[RowOperand[Place[Buffer]]](), list[Chunks[Place[Buffer]]]()
         for load, along in zip(self.loads, strides, strict=True):
             step = load.view.strides[-1]
-            args += [(load.view.buffer, load.view.offset), *along, step]
+            read.append(RowOperand(load.view.place, along, step))
             inputs.append(Input(load.view.dtype, _kind(step, self.columns)))
-        outputs = []
         for store in self.stores:  # views (chunks, columns)
-            args += [(store.view.buffer, store.view.offset), *store.view.strides]
+            written.append(Chunks(store.view.place, *store.view.strides))
             outputs.append(Output(store.instr, "unit"))
+        rows_each, columns_each = self.group.chunk, min(self.columns, limits.TASK_COLUMNS)
+        args = ColumnArgs(outer, self.columns, rows_each, columns_each, tuple(read), tuple(written))
         kernel = Columns(len(outer), tuple(inputs), tuple(self.program.instrs), tuple(outputs))
         return self._made(kernel, args)
 
-    def _made(self, kernel: Kernel, args: list[int | tuple[Buffer, int]]) -> Call:
+    def _made(self, kernel: Kernel, args: Args[Place[Buffer]]) -> Call:
         reads = [load.view if load.gathers else _once(load.view) for load in self.loads]
         return Call(kernel, args, reads, [s.view for s in self.stores], self.nodes)
 

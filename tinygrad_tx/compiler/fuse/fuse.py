@@ -91,5 +91,5 @@ def _call_opaquely(values: Values, node: Node, untraceable: str) -> None:
         )
     reads = [materialise(values, src) for src in node.srcs]
     writes = [fresh(spec.dtype.name, spec.shape, node) for spec in node.specs]
-    add(values, Call(kinds.Opaque(node.op.name), [], reads, writes, [node]))
+    add(values, Call(kinds.Opaque(node.op.name), (), reads, writes, [node]))
     made(values, node, *writes)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ... import settings
+from ...backends.kernels.arguments import ColumnArgs, MatmulArgs, RowArgs, ScatterAddArgs
 from ...backends.kernels.kinds import REDUCTIONS, Columns, Index, Matmul, Rows, ScatterAdd
 from ...backends.target import Program
 from ...dtypes import as_dtype
@@ -166,17 +167,16 @@ def _rounds(call: Call) -> bool:
 
 def _length(call: Call) -> int:
     """The most numbers that one result is a sum of."""
-    numbers = [x for x in call.args if isinstance(x, int)]
-    match call.kernel:
-        case Matmul():
-            return numbers[4]
-        case Rows(outer=outer, instrs=instrs):
-            return numbers[outer] if any(i.op in REDUCTIONS for i in instrs) else 1
-        case Columns(outer=outer):
-            return numbers[outer + 1]
-        case ScatterAdd():
-            return numbers[0]
-        case Index():
+    match call.kernel, call.args:
+        case Matmul(), MatmulArgs(k=k):
+            return k
+        case Rows(instrs=instrs), RowArgs(columns=columns):
+            return columns if any(i.op in REDUCTIONS for i in instrs) else 1
+        case Columns(), ColumnArgs(rows_per_task=rows):
+            return rows
+        case ScatterAdd(), ScatterAddArgs(rows=rows):
+            return rows
+        case Index(), _:
             return 1
         case _:
             return max((max(view.shape, default=1) for view in call.reads), default=1)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from ...backends.kernels.arguments import AttentionArgs, AttentionGradArgs, MatmulArgs
 from ...backends.kernels.describe import describe
 from ...backends.kernels.kinds import Attention, AttentionGrad, Kernel, Matmul, Rows
 from ...dtypes import ALL
@@ -110,15 +111,13 @@ def ops(call: Call) -> str:
 
 def flops(call: Call) -> int:
     """Of the products in a call; what is done element by element is measured in bytes."""
-    numbers = [x if isinstance(x, int) else 0 for x in call.args[:6]]
-    match call.kernel:
-        case Matmul():
-            return 2 * prod(numbers[:5])
-        case Attention(causal=causal):
-            b, h, t, s, d_k, d_v = numbers
+    match call.kernel, call.args:
+        case Matmul(), MatmulArgs(b0=b0, b1=b1, m=m, n=n, k=k):
+            return 2 * b0 * b1 * m * n * k
+        case Attention(causal=causal), AttentionArgs(b=b, h=h, t=t, s=s, d_k=d_k, d_v=d_v):
             return 2 * b * h * t * s * (d_k + d_v) // (1 + causal)
-        case AttentionGrad(causal=causal):  # the scores again, their gradient, dq, dk and dv
-            b, h, t, s, d_k, d_v = numbers
+        case AttentionGrad(causal=causal), AttentionGradArgs(b=b, h=h, t=t, s=s, d_k=d_k, d_v=d_v):
+            # The scores again, their gradient, dq, dk and dv.
             return 2 * b * h * t * s * (3 * d_k + 2 * d_v) // (1 + causal)
         case _:
             return 0

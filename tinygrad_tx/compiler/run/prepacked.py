@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ...backends.kernels.arguments import Place, words
 from ...node import Node
 from ..schedule.records import Buffer, Call, Launch
 
@@ -53,4 +54,5 @@ class Packs:
 
 def _layout(call: Call) -> Any:
     """What tells two packed copies of one array apart."""
-    return call.kernel, tuple(x if isinstance(x, int) else x[1] for x in call.args)
+    numbers = (x.offset if isinstance(x, Place) else x for x in words(call.args))
+    return call.kernel, tuple(numbers)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...backends.kernels.arguments import Place, words
 from ...backends.kernels.kinds import Index
 from ...backends.target import Part, Program, Target, Wave
 from ..schedule.records import Launch, itemsize
@@ -38,14 +39,16 @@ class Segment:
                 self.parts[launch] = []
                 for call in launch.calls:
                     start = len(self._values)
-                    for item in call.args:
-                        buffer, number = item if isinstance(item, tuple) else (None, item)
-                        scale = 1 if buffer is None else itemsize(buffer.dtype)
-                        self._values.append(number * scale)
-                        slots.append(-1 if buffer is None else buffer.number)
+                    for word in words(call.args):
+                        if isinstance(word, Place):
+                            self._values.append(word.offset * itemsize(word.buffer.dtype))
+                            slots.append(word.buffer.number)
+                        else:
+                            self._values.append(word)
+                            slots.append(-1)
                     self.parts[launch].append(Part(call.kernel, start, len(self._values)))
                     if isinstance(call.kernel, Index):
-                        stop = len(self._values) - 1
+                        stop = start + call.kernel.layout.report
                     work += sum(v.buffer.size for v in call.writes)
             linked.append(Wave([self.parts[launch] for launch in wave], stop))
         self.values = np.array(self._values, np.int64)

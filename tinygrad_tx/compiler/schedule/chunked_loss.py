@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ...backends.kernels.arguments import Args, MatmulArgs, Place, RowArgs, RowOperand
 from ...backends.kernels.kinds import Matmul, Rows
 from ...backends.target import Target
 from .records import Buffer, Call, Launch, Schedule, View
@@ -50,18 +51,21 @@ def _large(launch: Launch) -> bool:
 
 
 def _found(launches: list[Launch], i: int, block: int) -> _Loss | None:
-    calls = launches[i].calls
-    if [type(c.kernel) for c in calls] != [Matmul, Rows]:
+    if len(launches[i].calls) != 2:
         return None
-    product, program = calls
-    b0, b1, m, n, *_ = (x for x in product.args[:7] if isinstance(x, int))
+    product, program = launches[i].calls
+    if not isinstance(product.args, MatmulArgs) or not (
+        _sliceable(product) and _sliceable(program)
+    ):
+        return None
+    m, n = product.args.m, product.args.n
     logits = product.writes[0].buffer
     whole = [v.buffer for v in program.writes if v.buffer.size == m * n]
     readers = [
         [j for j, launch in enumerate(launches) if any(v.buffer is b for v in launch.reads)]
         for b in (logits, *whole)
     ]
-    if (b0, b1) != (1, 1) or len(whole) != 1 or readers[0] != [i]:
+    if len(whole) != 1 or readers[0] != [i]:
         return None
     inside = (logits, whole[0])
     height = _height(n, logits, block)
@@ -70,20 +74,19 @@ def _found(launches: list[Launch], i: int, block: int) -> _Loss | None:
     found: dict[str, int] = {}
     for j in readers[1]:
         head = launches[j].calls[0]
-        if not isinstance(head.kernel, Matmul) or head.reads[0].buffer is not whole[0]:
+        if not isinstance(head.args, MatmulArgs) or head.reads[0].buffer is not whole[0]:
             return None
         if any(v.buffer is whole[0] for c in launches[j].calls[1:] for v in c.reads):
             return None
-        m_, _, k_ = head.args[2:5]
-        _, _, along_m, along_k = head.args[8:12]
-        if (m_, along_m, along_k) == (m, n, 1):
+        gradient = head.args.a
+        if (head.args.m, gradient.row, gradient.column) == (m, n, 1):
             found["by_rows"] = j
-        elif (k_, along_m, along_k) == (m, 1, n):
+        elif (head.args.k, gradient.row, gradient.column) == (m, 1, n):
             found["by_columns"] = j
     if len(found) != 2 or len(readers[1]) != 2:
         return None
     by_rows = launches[found["by_rows"]]
-    if not all(map(_sliceable, calls)) or not all(map(_sliceable, by_rows.calls)):
+    if not all(map(_sliceable, by_rows.calls)):
         return None
     return _Loss(i, found["by_rows"], found["by_columns"], m, n, height, inside)
 
@@ -96,8 +99,8 @@ def _height(columns: int, buffer: Buffer, block: int) -> int:
 
 def _sliceable(call: Call) -> bool:
     """Whether a call can be done for some of its rows."""
-    if isinstance(call.kernel, Matmul):
-        return call.args[:2] == [1, 1]
+    if isinstance(call.args, MatmulArgs):
+        return (call.args.b0, call.args.b1) == (1, 1)
     if not isinstance(call.kernel, Rows) or call.kernel.outer != 1:
         return False
     plain = all(i.op not in ("row", "gather") for i in call.kernel.instrs)
@@ -149,61 +152,43 @@ def _panels(launches: list[Launch], loss: _Loss) -> list[Launch]:
 
 def _sliced(call: Call, start: int, count: int, panels: dict[Buffer, Buffer]) -> Call:
     """A call for rows start .. start + count."""
-    args = list(call.args)
-    if isinstance(call.kernel, Matmul):  # addresses of a and c with their strides along m
-        args[2] = count
-        for at, stride in ((7, 10), (15, 18)):
-            _shift(args, at, start, stride, panels)
-    else:
-        args[0] = count
-        width = 3  # address, stride along rows, stride along columns
-        for at in range(3, len(args), width):
-            _shift(args, at, start, at + 1, panels)
+
+    def rows(operand: RowOperand[Place[Buffer]]) -> RowOperand[Place[Buffer]]:
+        return operand._replace(place=_ahead(operand.place, start * operand.outer[0], panels))
+
+    args = call.args
+    if isinstance(args, MatmulArgs):
+        a = args.a._replace(place=_ahead(args.a.place, start * args.a.row, panels))
+        c = args.c._replace(place=_ahead(args.c.place, start * args.c.row, panels))
+        args = args._replace(m=count, a=a, c=c)
+    elif isinstance(args, RowArgs):
+        inputs, outputs = tuple(map(rows, args.inputs)), tuple(map(rows, args.outputs))
+        args = args._replace(outer=(count,), inputs=inputs, outputs=outputs)
     return _with(call, args, count, panels)
 
 
 def _summed(call: Call, start: int, count: int, panels: dict[Buffer, Buffer]) -> Call:
     """A product over rows, for some of them: added to what the panels before have made."""
-    args = list(call.args)
-    args[4] = count
-    _shift(args, 7, start, 11, panels)
-    address, n = args[12], args[3]
-    assert isinstance(address, tuple) and isinstance(n, int)
-    packed = call.reads[1].buffer
-    args[12] = (packed, address[1] + packed.size // _whole(call) * start)
+    args = call.args
+    if isinstance(args, MatmulArgs):
+        a = args.a._replace(place=_ahead(args.a.place, start * args.a.column, panels))
+        row = args.b.place.buffer.size // args.k  # of packed b
+        b = args.b._replace(place=args.b.place.ahead(start * row))
+        args = args._replace(k=count, a=a, b=b)
     made = _with(call, args, count, panels)
     if start:
-        made.kernel = Matmul(packed.dtype, accumulate=True)
+        made.kernel = Matmul(call.writes[0].dtype, accumulate=True)
         made.reads = [*made.reads, *made.writes]
     return made
 
 
-def _whole(call: Call) -> int:
-    rows = call.args[4]
-    assert isinstance(rows, int)
-    return rows
+def _ahead(place: Place[Buffer], elements: int, panels: dict[Buffer, Buffer]) -> Place[Buffer]:
+    """A place so many elements on; within a panel it begins anew."""
+    panel = panels.get(place.buffer)
+    return place.ahead(elements) if panel is None else Place(panel, 0)
 
 
-def _shift(
-    args: list[int | tuple[Buffer, int]],
-    at: int,
-    start: int,
-    stride: int,
-    panels: dict[Buffer, Buffer],
-) -> None:
-    """Move an address on by some rows; within a panel it begins anew."""
-    address, step = args[at], args[stride]
-    assert isinstance(address, tuple) and isinstance(step, int)
-    buffer, offset = address
-    args[at] = (panels[buffer], 0) if buffer in panels else (buffer, offset + start * step)
-
-
-def _with(
-    call: Call,
-    args: list[int | tuple[Buffer, int]],
-    count: int,
-    panels: dict[Buffer, Buffer],
-) -> Call:
+def _with(call: Call, args: Args[Place[Buffer]], count: int, panels: dict[Buffer, Buffer]) -> Call:
     def moved(view: View) -> View:
         if view.buffer not in panels:
             return view

@@ -6,7 +6,7 @@ product that it follows decides how its rows are cut into tasks. A stage of pipe
 
 from __future__ import annotations
 
-from ...backends.kernels.kinds import Matmul
+from ...backends.kernels.arguments import MatmulArgs
 from ...backends.target import Target
 from ..fuse.body import Body
 from .records import Buffer, Call, Fusion, Launch, Schedule, View
@@ -18,7 +18,7 @@ def fuse_epilogues(fusion: Fusion, target: Target) -> Schedule:
     readers = _readers(units)
     epilogues: dict[int, list[int]] = {}
     for i, unit in enumerate(units):
-        if isinstance(unit, Call) and isinstance(unit.kernel, Matmul):
+        if isinstance(unit, Call) and isinstance(unit.args, MatmulArgs):
             first = min(readers.get(unit.writes[0].buffer, [-1]))
             if first > i and _is_epilogue(unit, units[first]):
                 epilogues.setdefault(first, []).append(i)
@@ -28,19 +28,12 @@ def fuse_epilogues(fusion: Fusion, target: Target) -> Schedule:
         if i in moved:
             continue
         products = [units[j] for j in epilogues.get(i, [])]
-        rows = {p.args[5] for p in products if isinstance(p, Call)}
-        if len(rows) > 1:  # they cut their rows differently: only the last one is ridden on
-            for product in products[:-1]:
-                assert isinstance(product, Call)
-                launches.append(Launch([product]))
-            products = products[-1:]
         calls = [p for p in products if isinstance(p, Call)]
-        if isinstance(unit, Body):
-            per_task = calls[0].args[5] if calls else 0
-            assert isinstance(per_task, int)
-            calls.append(unit.call(per_task))
-        else:
-            calls.append(unit)
+        cuts = [c.args.rows_per_task for c in calls if isinstance(c.args, MatmulArgs)]
+        if len(set(cuts)) > 1:  # they cut their rows differently: only the last one is ridden on
+            launches += [Launch([product]) for product in calls[:-1]]
+            calls, cuts = calls[-1:], cuts[-1:]
+        calls.append(unit.call(cuts[0] if cuts else 0) if isinstance(unit, Body) else unit)
         launches.append(Launch(calls))
     return Schedule(fusion, tuple(launches), fusion.places)
 
@@ -55,7 +48,7 @@ def _hoisted(units: list[Body | Call]) -> list[Body | Call]:
             writers.setdefault(view.buffer, []).append(i)
     place = {i: (i, 1) for i in range(len(units))}
     for i, unit in enumerate(units):
-        if not (isinstance(unit, Call) and isinstance(unit.kernel, Matmul)):
+        if not (isinstance(unit, Call) and isinstance(unit.args, MatmulArgs)):
             continue
         found = readers.get(unit.writes[0].buffer, [])
         epilogue = next((r for r in found if r > i and _is_epilogue(unit, units[r])), -1)
@@ -84,12 +77,11 @@ def _reads(unit: Body | Call) -> list[View]:
 
 def _is_epilogue(product: Call, group: Body | Call) -> bool:
     """Whether a row program can take the product's rows task by task."""
-    if not isinstance(group, Body) or group.kind != "rows":
+    args = product.args
+    if not isinstance(group, Body) or group.kind != "rows" or not isinstance(args, MatmulArgs):
         return False
-    b0, b1, m, n, *_ = product.args
-    columns = product.args[6]
-    assert isinstance(n, int) and isinstance(columns, int)
-    if (b0, b1) != (1, 1) or columns < n or (group.rows, group.columns) != (m, n):
+    fits = (args.b0, args.b1) == (1, 1) and (group.rows, group.columns) == (args.m, args.n)
+    if not fits or args.columns_per_task < args.n:
         return False
     out = product.writes[0]
     for load in group.loads:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ...backends.kernels.arguments import Args, Place
 from ...backends.kernels.kinds import Kernel, Opaque
 from ...dtypes import ALL
 from ...node import Graph, Node
@@ -64,6 +65,11 @@ class View:
         return self.buffer.dtype
 
     @property
+    def place(self) -> Place[Buffer]:
+        """Where its first element is."""
+        return Place(self.buffer, self.offset)
+
+    @property
     def contiguous(self) -> bool:
         return same_places(self.shape, self.strides, dense(self.shape))
 
@@ -113,13 +119,13 @@ def whole(buffer: Buffer, shape: Shape) -> View:
 
 @dataclass(eq=False)
 class Call:
-    """A Kernel with its arguments: whole numbers, and addresses as (buffer, offset in elements).
+    """A Kernel with its arguments.
 
     reads, writes: the views that it touches. nodes: what it computes, for explain().
     """
 
     kernel: Kernel
-    args: list[int | tuple[Buffer, int]]
+    args: Args[Place[Buffer]]
     reads: list[View]
     writes: list[View]
     nodes: list[Node] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """Attention and its gradients: a task for each (batch, head), the scores in the thread's scratch.
 
-In: `Attention` and `AttentionGrad` Kernels, whose docstrings in kinds.py say how a call's
-arguments lie. Out: functions in an ir.Module, and bytes of scratch. Called by writers.py.
+In: `Attention` and `AttentionGrad` Kernels. Out: functions in an ir.Module, and bytes of scratch.
+Called by writers.py.
 
 Few queries (a decoding step has one) go one by one, and read keys and values where they lie:
 attention/rows.py. More go block by block. Products are then the micro-kernel's of tile.py: K^T and
@@ -19,12 +19,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ....dtypes import ALL
+from ...kernels.arguments import AttentionArgs, Matrix
 from ...kernels.kinds import Attention, AttentionGrad
 from ...llvm import ir
 from ...llvm.ir import Module, Value, integer
 from ..matmul import tile
 from ..processor import Processor
-from ..rows.operands import address, argument
+from ..rows.operands import Words, address
 from . import rows as attention_rows
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
@@ -76,17 +77,14 @@ class _Writer:
             "" if kernel.mask == "none" else attention_rows.mask_row(kernel, module, target)
         )
         self.b = module.function(name, PARAMS, internal=internal)
-        self._next = 6
 
-        b, (args, task, scratch) = self.b, self.b.params
-        self.args, self.free = args, scratch
-        _, H, self.T, self.S, self.d_k, self.d_v = (self.argument(i) for i in range(6))  # noqa: N806
+        b, (args, task, self.free), at = self.b, self.b.params, kernel.layout
+        self.words = Words(b, args)
+        H, self.T, self.S = self.words.numbers(at.h, at.t, at.s)  # noqa: N806
+        self.d_k, self.d_v = self.words.numbers(at.d_k, at.d_v)
         self.batch, self.head = b.binary("sdiv", task, H), b.binary("srem", task, H)
         self.padded = self.round_up(self.S)
         self.limit = self.S  # keys behind it are known to take no part
-
-    def argument(self, i: int) -> Value:
-        return argument(self.b, self.args, i)
 
     def round_up(self, n: Value) -> Value:
         """To whole panels."""
@@ -105,12 +103,10 @@ class _Writer:
         self.free = self.b.at(found, size, self.element)
         return found
 
-    def operand(self) -> tuple[Value, Value]:
-        """Of the next matrix of the arguments: the start of this task's part; its row stride."""
-        i, b = self._next, self.b
-        self._next += 5
-        place, s_b, s_h, stride = (self.argument(i + j) for j in range(4))
-        return self.at(address(b, place), (self.batch, s_b), (self.head, s_h)), stride
+    def operand(self, at: Matrix[int]) -> tuple[Value, Value]:
+        """Of a matrix of the arguments: the start of this task's part; its row stride."""
+        place, s_b, s_h, row = self.words.numbers(at.place, at.b0, at.b1, at.row)
+        return self.at(address(self.b, place), (self.batch, s_b), (self.head, s_h)), row
 
     # Matrices for products -----------------------------------------------------------------------
 
@@ -169,11 +165,10 @@ class _Writer:
         return b.smin(self.limit, b.add(first, count)) if self.kernel.causal else self.limit
 
     def mask(self) -> _Mask | None:
-        """The mask, which the arguments end with."""
-        if self.kernel.mask == "none":
+        at, b = self.kernel.layout.mask, self.b
+        if at is None:
             return None
-        i, b = self._next, self.b
-        place, s_b, s_h, s_t, s_s = (self.argument(i + j) for j in range(5))
+        place, s_b, s_h, s_t, s_s = self.words.numbers(*at)
         offset = b.index(self.zero, (self.batch, s_b), (self.head, s_h))
         start = b.at(address(b, place), offset, self.stored)
         return _Mask(start, s_t, s_s, self.reserve(self.padded))
@@ -214,20 +209,21 @@ def attention(kernel: Attention, module: Module, name: str, target: Processor) -
     """Add the function `name` that runs a task of an Attention."""
     ways = f"{name}_few", f"{name}_many"
     for way, write in zip(ways, (_one_by_one, _by_blocks), strict=True):
-        write(_Writer(kernel, module, way, name, target, internal=True))
+        write(_Writer(kernel, module, way, name, target, internal=True), kernel.layout)
     b = module.function(name, PARAMS)
-    few = b.compare("sle", argument(b, b.params[0], 2), integer(_FEW))
+    few = b.compare("sle", Words(b, b.params[0]).number(kernel.layout.t), integer(_FEW))
     chosen = b.select(few, *(Value("ptr", f"@{way}") for way in ways))
     b.do(f"call void {chosen.name}({', '.join(f'{p.type} {p.name}' for p in b.params)})")
     b.end()
 
 
-def _one_by_one(w: _Writer) -> None:
+def _one_by_one(w: _Writer, at: AttentionArgs[int]) -> None:
     """Each query on its own: three functions of attention/rows.py."""
     b, dtype = w.b, w.kernel.dtype
     dots = attention_rows.dots(b.module, w.target, dtype)
     mix = attention_rows.mix(b.module, w.target, dtype)
-    (q, q_stride), (k, k_stride), (v, v_stride), (out, out_stride) = (w.operand() for _ in range(4))
+    (q, q_stride), (k, k_stride), (v, v_stride) = map(w.operand, (at.q, at.k, at.v))
+    out, out_stride = w.operand(at.out)
     row = w.reserve(w.padded)
     mask = w.mask()
     with b.loop(w.zero, w.T, w.one) as query:
@@ -241,10 +237,11 @@ def _one_by_one(w: _Writer) -> None:
     b.end()
 
 
-def _by_blocks(w: _Writer) -> None:
+def _by_blocks(w: _Writer, at: AttentionArgs[int]) -> None:
     """MR queries at a time: one tile's height, so that the scores take little room."""
     b, high = w.b, integer(w.mr)
-    (q, q_stride), (k, k_stride), (v, v_stride), (out, out_stride) = (w.operand() for _ in range(4))
+    (q, q_stride), (k, k_stride), (v, v_stride) = map(w.operand, (at.q, at.k, at.v))
+    out, out_stride = w.operand(at.out)
     mask = w.mask()
     if mask is not None:
         w.read_shared_mask(mask)
@@ -263,7 +260,8 @@ def _by_blocks(w: _Writer) -> None:
 
 def attention_scratch(kernel: Attention, args: Sequence[int], target: Processor) -> int:
     """Bytes of scratch that a thread needs for a call of an Attention."""
-    t, s, d_k = args[2:5]
+    at = kernel.layout
+    t, s, d_k = args[at.t], args[at.s], args[at.d_k]
     mr, nr = target.tile(kernel.dtype)
     padded = -(-s // nr) * nr
     elements = 2 * padded if t <= _FEW else padded * (d_k + mr + 1) + s * nr
@@ -272,11 +270,12 @@ def attention_scratch(kernel: Attention, args: Sequence[int], target: Processor)
 
 def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Processor) -> None:
     """Add the function `name` that runs a task of an AttentionGrad."""
-    w = _Writer(kernel, module, name, name, target)
+    w, at = _Writer(kernel, module, name, name, target), kernel.layout
     b, high = w.b, integer(_QUERIES)
     slope = attention_rows.slope(kernel, module, name, target)
-    (q, q_stride), (k, k_stride), (v, v_stride), (g, g_stride) = (w.operand() for _ in range(4))
-    (dq, dq_stride), (dk, dk_stride), (dv, dv_stride) = (w.operand() for _ in range(3))
+    (q, q_stride), (k, k_stride), (v, v_stride) = map(w.operand, (at.q, at.k, at.v))
+    g, g_stride = w.operand(at.g)
+    (dq, dq_stride), (dk, dk_stride), (dv, dv_stride) = map(w.operand, (at.dq, at.dk, at.dv))
     mask = w.mask()
     if mask is not None:
         w.read_shared_mask(mask)
@@ -314,7 +313,8 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
 
 def attention_grad_scratch(kernel: AttentionGrad, args: Sequence[int], target: Processor) -> int:
     """Bytes of scratch that a thread needs for a call of an AttentionGrad."""
-    s, d_k, d_v = args[3:6]
+    at = kernel.layout
+    s, d_k, d_v = args[at.s], args[at.d_k], args[at.d_v]
     nr, high = target.tile(kernel.dtype)[1], _QUERIES
     padded = -(-s // nr) * nr
     elements = padded * (d_k + d_v + 2 * high + 1) + (2 * high + s) * nr

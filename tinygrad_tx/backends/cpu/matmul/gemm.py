@@ -1,8 +1,7 @@
 """Matrix products: packing b, and a times the packed b.
 
-In: `Pack` and `Matmul` Kernels, whose docstrings in kinds.py say how a call's arguments lie. Out:
-functions in an ir.Module; bytes of scratch; `choose`, the tasks that a product is cut into. Called
-by the renderer of kernels and by the compiler's planner.
+In: `Pack` and `Matmul` Kernels. Out: functions in an ir.Module; bytes of scratch; `choose`, the
+tasks that a product is cut into. Called by writers.py and, through the target, by the compiler.
 
 Blocks, from the outside in: row blocks that fit the second cache, blocks of KC along k, panels of b
 (first cache), tiles of MR rows (registers). A row block of a is packed once for each block of KC,
@@ -22,7 +21,7 @@ from ...kernels.summation import KC
 from ...llvm import ir
 from ...llvm.ir import Builder, Value, integer
 from ..processor import Processor
-from ..rows.operands import address, argument
+from ..rows.operands import Words, address
 from . import tile
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
@@ -37,7 +36,10 @@ def pack(kernel: Pack, module: ir.Module, name: str, target: Processor) -> None:
     element, nr = ALL[kernel.dtype].memory, integer(kernel.width)
     b = module.function(name, PARAMS)
     args, task, _ = b.params
-    _, b1, K, n, each, source, s0, s1, sk, sn, packed, p0, p1 = _arguments(b, args, 13)  # noqa: N806
+    words, at = Words(b, args), kernel.layout
+    b1, K, n, each = words.numbers(at.b1, at.k, at.n, at.panels_per_task)  # noqa: N806
+    source, s0, s1, sk, sn = words.numbers(*at.b)
+    packed, p0, p1 = words.numbers(*at.packed)
     source, packed = address(b, source), address(b, packed)
 
     panels = ir.ceil_div(b, n, nr)
@@ -61,11 +63,6 @@ def pack(kernel: Pack, module: ir.Module, name: str, target: Processor) -> None:
     b.end()
 
 
-def pack_scratch(kernel: Pack, args: Sequence[int], target: Processor) -> int:
-    """Bytes of scratch that a thread needs for a call of a Pack: none."""
-    return 0
-
-
 def matmul(kernel: Matmul, module: ir.Module, name: str, target: Processor) -> None:
     """Add the function `name` that runs a task of a Matmul."""
     dtype, element = kernel.dtype, ALL[kernel.dtype].memory
@@ -75,9 +72,12 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Processor) -> N
     product = tile.product(module, target, dtype, along_k=True)
     b = module.function(name, PARAMS)
     args, task, scratch = b.params
-    values = _arguments(b, args, 19)
-    _, b1, M, N, K, rows, columns = values[:7]  # noqa: N806
-    A, a0, a1, am, ak, B, p0, p1, C, c0, c1, cm = values[7:]  # noqa: N806
+    words, layout = Words(b, args), kernel.layout
+    b1, M, N, K = words.numbers(layout.b1, layout.m, layout.n, layout.k)  # noqa: N806
+    rows, columns = words.numbers(layout.rows_per_task, layout.columns_per_task)
+    A, a0, a1, am, ak = words.numbers(*layout.a)  # noqa: N806
+    B, p0, p1 = words.numbers(*layout.b)  # noqa: N806
+    C, c0, c1, cm = words.numbers(*layout.c)  # noqa: N806
     zero, one = integer(0), integer(1)
 
     across, down = ir.ceil_div(b, N, columns), ir.ceil_div(b, M, rows)
@@ -209,7 +209,8 @@ def _few(b: Builder, stride: Value, kc: Value) -> Value:
 
 def matmul_scratch(kernel: Matmul, args: Sequence[int], target: Processor) -> int:
     """Bytes of scratch that a thread needs for a call of a Matmul: one packed block of a."""
-    m, k, rows = args[2], args[4], args[5]
+    at = kernel.layout
+    m, k, rows = args[at.m], args[at.k], args[at.rows_per_task]
     high = min(m, rows, row_block(target, kernel.dtype))
     mr = target.tile(kernel.dtype)[0]
     elements = -(-high // mr) * (mr * min(k, KC) + target.lanes(kernel.dtype))
@@ -273,10 +274,3 @@ def choose(
     rows, across = min(sorted(cuts, reverse=True), default=(m, panels), key=lambda c: cost(*c))
     each = max(-(-panels // 8), int(2 * _LEAST / (max(k, 1) * nr)))
     return max(1, rows), across * nr, min(panels, each)
-
-
-# Small parts -------------------------------------------------------------------------------------
-
-
-def _arguments(b: Builder, args: Value, count: int) -> list[Value]:
-    return [argument(b, args, i) for i in range(count)]

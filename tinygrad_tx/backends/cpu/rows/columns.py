@@ -20,9 +20,10 @@ from ..processor import Processor
 from . import reductions
 from .operands import (
     Elements,
-    Reader,
+    Operand,
     RowValues,
     Tail,
+    Words,
     advance,
     decode,
     main_dtype,
@@ -40,11 +41,6 @@ def columns(kernel: Columns, module: ir.Module, name: str, target: Processor) ->
     _Writer(kernel, module.function(name, params), target).write()
 
 
-def columns_scratch(kernel: Columns, args: Sequence[int], target: Processor) -> int:
-    """None."""
-    return 0
-
-
 class _Writer:
     """Writes the function of one kernel."""
 
@@ -52,12 +48,20 @@ class _Writer:
         self.kernel, self.b, self.target = kernel, b, target
         self.lanes = target.lanes(main_dtype(kernel))
         args, task, _ = b.params
-        reader = Reader(b, args)
-        self.extents = [reader.take() for _ in range(kernel.outer)]
-        count, rows_each, columns_each = (reader.take() for _ in range(3))
-        inputs = [reader.operand(i.dtype, kernel.outer + 1) for i in kernel.inputs]
+        words, at = Words(b, args), kernel.layout
+        self.extents = words.numbers(*at.outer)
+        count, rows_each, columns_each = words.numbers(
+            at.columns, at.rows_per_task, at.columns_per_task
+        )
+        inputs = [
+            Operand.of(words, x.place, *x.outer, x.column, dtype=i.dtype)
+            for i, x in zip(kernel.inputs, at.inputs, strict=True)
+        ]
         self.reduced = [kernel.instrs[o.instr] for o in kernel.outputs]
-        self.outputs = [reader.operand(instr.dtype, 2) for instr in self.reduced]
+        self.outputs = [
+            Operand.of(words, x.place, x.chunk, x.column, dtype=instr.dtype)
+            for instr, x in zip(self.reduced, at.outputs, strict=True)
+        ]
         self.row = RowValues(b, kernel, inputs, per_row(kernel.inputs, kernel.instrs))
         # Which rows and which columns are this task's.
         rows = ir.integer(1)

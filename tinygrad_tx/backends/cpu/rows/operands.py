@@ -1,7 +1,8 @@
 """Where the operands of a row program lie, and how vectors of them are read and written.
 
-In: the argument list of a call (kinds.py), a row, a column. Out: Values. Called by rows.py and
-columns.py, which share Elements: the values of a program for one vector of columns.
+In: the numbers of the words of a call's arguments (arguments.py), a row, a column. Out: Values.
+Called by rows.py and columns.py, which share Elements: the values of a program for one vector of
+columns. Words also serves the other writers.
 """
 
 from __future__ import annotations
@@ -17,8 +18,21 @@ from ...llvm.scalars import cast, constant, from_memory, memory, scalar, to_memo
 from ..processor import Processor
 
 
-def argument(b: Builder, args: Value, i: int) -> Value:
-    return b.load("i64", b.at(args, ir.integer(i), "i64"))
+class Words:
+    """The arguments of a call, by the numbers of their words."""
+
+    def __init__(self, b: Builder, args: Value) -> None:
+        self._b, self._args = b, args
+
+    def number(self, word: int) -> Value:
+        return self._b.load("i64", self._b.at(self._args, ir.integer(word), "i64"))
+
+    def numbers(self, *words: int) -> tuple[Value, ...]:
+        return tuple(map(self.number, words))
+
+    def place(self, word: int) -> Value:
+        """An address, as a pointer."""
+        return address(self._b, self.number(word))
 
 
 def address(b: Builder, number: Value) -> Value:
@@ -43,6 +57,11 @@ class Operand:
     base: Value
     strides: tuple[Value, ...]
 
+    @classmethod
+    def of(cls, words: Words, place: int, *strides: int, dtype: str) -> Operand:
+        base = words.place(place)
+        return cls(memory(dtype), base, words.numbers(*strides))
+
     def row(self, b: Builder, index: Sequence[Value]) -> Value:
         """The address of column 0 of a row."""
         offset = b.index(ir.integer(0), *zip(index, self.strides[:-1], strict=True))
@@ -51,21 +70,6 @@ class Operand:
     def entry(self, b: Builder, number: Value) -> Value:
         """The address of column 0 of the row with that number, of a table."""
         return b.at(self.base, b.mul(number, self.strides[0]), self.element)
-
-
-class Reader:
-    """Takes an argument list apart, from the front."""
-
-    def __init__(self, b: Builder, args: Value) -> None:
-        self._b, self._args, self._next = b, args, 0
-
-    def take(self) -> Value:
-        self._next += 1
-        return argument(self._b, self._args, self._next - 1)
-
-    def operand(self, dtype: str, strides: int) -> Operand:
-        base = address(self._b, self.take())
-        return Operand(memory(dtype), base, tuple(self.take() for _ in range(strides)))
 
 
 def decode(b: Builder, row: Value, extents: Sequence[Value]) -> list[Value]:

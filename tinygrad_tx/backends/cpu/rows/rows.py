@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ...kernels.arguments import RowOperand
 from ...kernels.kinds import REDUCTIONS, Output, Rows
 from ...kernels.summation import slots
 from ...llvm import ir
@@ -25,9 +26,9 @@ from .loops import Loop, RowPlan, plan
 from .operands import (
     Elements,
     Operand,
-    Reader,
     RowValues,
     Tail,
+    Words,
     advance,
     decode,
     main_dtype,
@@ -48,7 +49,8 @@ def rows(kernel: Rows, module: ir.Module, name: str, target: Processor) -> None:
 
 def rows_scratch(kernel: Rows, args: Sequence[int], target: Processor) -> int:
     """Bytes of scratch memory for a call with these arguments."""
-    return _padded(args[kernel.outer]) * sum(width(dtype) for dtype in _slots(kernel, plan(kernel)))
+    padded = _padded(args[kernel.layout.columns])
+    return padded * sum(width(dtype) for dtype in _slots(kernel, plan(kernel)))
 
 
 def _padded(columns: int) -> int:
@@ -81,20 +83,28 @@ class _Writer:
         dtype = main_dtype(kernel)
         self.lanes, self.slots = target.lanes(dtype), slots(dtype)
         args, self.task, scratch = b.params
-        reader = Reader(b, args)
-        self.extents = [reader.take() for _ in range(kernel.outer)]
-        self.columns, self.per_task = reader.take(), reader.take()
-        inputs = [reader.operand(i.dtype, kernel.outer + 1) for i in kernel.inputs]
-        self.outputs = [self._output(reader, output, inputs) for output in kernel.outputs]
+        words, at = Words(b, args), kernel.layout
+        self.extents = words.numbers(*at.outer)
+        self.columns, self.per_task = words.numbers(at.columns, at.rows_per_task)
+        inputs = [
+            Operand.of(words, x.place, *x.outer, x.column, dtype=i.dtype)
+            for i, x in zip(kernel.inputs, at.inputs, strict=True)
+        ]
+        self.outputs = [
+            self._output(words, output, x, inputs)
+            for output, x in zip(kernel.outputs, at.outputs, strict=True)
+        ]
         self.row = RowValues(b, kernel, inputs, self.how.rowwise)
         self._lay_out(scratch)
 
-    def _output(self, reader: Reader, output: Output, inputs: Sequence[Operand]) -> Operand:
-        b = self.b
-        found = reader.operand(self.kernel.instrs[output.instr].dtype, self.kernel.outer + 1)
-        if output.at < 0:
+    def _output(
+        self, words: Words, output: Output, at: RowOperand[int], inputs: Sequence[Operand]
+    ) -> Operand:
+        b, dtype = self.b, self.kernel.instrs[output.instr].dtype
+        found = Operand.of(words, at.place, *at.outer, at.column, dtype=dtype)
+        if at.at is None:
             return found
-        moved = b.mul(b.load("i64", inputs[output.at].base), reader.take())
+        moved = b.mul(b.load("i64", inputs[output.at].base), words.number(at.at))
         return replace(found, base=b.at(found.base, moved, found.element))
 
     def _lay_out(self, scratch: Value) -> None:

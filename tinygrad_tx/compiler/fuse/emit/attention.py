@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import prod
 
 from .... import ops
+from ....backends.kernels.arguments import AttentionArgs, AttentionGradArgs, Matrix
 from ....backends.kernels.kinds import Attention, AttentionGrad
 from ....dtypes import bool_
 from ....node import Node
@@ -15,7 +16,6 @@ from ...schedule.records import Buffer, Call, View
 from ..build import add, dense, made, materialise
 from ..order import VIEWS
 from ..values import Values
-from .matmul import Args, at
 
 
 def _heads(view: View, batch: tuple[int, ...]) -> View:
@@ -97,9 +97,8 @@ def emit(values: Values, node: Node) -> None:
     kind, mask = _mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
     out, four = _side_by_side(node, node.shape, node.dtype.name)
     b, h, t, d = views[0].shape
-    args: Args = [b, h, t, k.shape[-2], d, v.shape[-1]]
-    for view in (*views, four, *mask):
-        args += at(view, *view.strides)
+    operands = [Matrix(x.place, *x.strides) for x in (*views, four, *mask)]
+    args = AttentionArgs(b, h, t, k.shape[-2], d, v.shape[-1], *operands)
     kernel = Attention(node.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
     add(values, Call(kernel, args, [*views, *mask], [out], [node]))
     made(values, node, out)
@@ -112,9 +111,8 @@ def emit_grad(values: Values, node: Node) -> None:
     kind, mask = _mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
     places = _gradients(values, node)
     b, h, t, d = views[0].shape
-    args: Args = [b, h, t, k.shape[-2], d, v.shape[-1]]
-    for view in (*views, *(four for _, four in places), *mask):
-        args += at(view, *view.strides)
+    operands = [Matrix(x.place, *x.strides) for x in (*views, *(x for _, x in places), *mask)]
+    args = AttentionGradArgs(b, h, t, k.shape[-2], d, v.shape[-1], *operands)
     kernel = AttentionGrad(g.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
     outs = [out for out, _ in places]
     add(values, Call(kernel, args, [*views, *mask], outs, [node]))

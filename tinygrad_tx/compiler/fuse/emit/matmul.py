@@ -7,21 +7,15 @@ from __future__ import annotations
 
 from math import ceil, prod
 
+from ....backends.kernels.arguments import MatmulArgs, Matrix, PackArgs, Packed, Product
 from ....backends.kernels.kinds import Matmul, Pack
 from ....backends.target import Cut
 from ....node import Node
 from ...schedule.layout import Shape, collapse
-from ...schedule.records import Buffer, Call, View, whole
+from ...schedule.records import Call, View, whole
 from ..build import add, flat, made, materialise
 from ..group import fresh
 from ..values import Values
-
-Args = list["int | tuple[Buffer, int]"]
-
-
-def at(view: View, *strides: int) -> Args:
-    """The address of a view, and strides behind it."""
-    return [(view.buffer, view.offset), *strides]
 
 
 def fits(values: Values, node: Node) -> bool:
@@ -49,10 +43,8 @@ def emit(values: Values, node: Node) -> None:
     b = b.broadcast((*c.shape[:-2], k, n))
     rows, columns, panels = _tasks(values, node, m, n, k, b0 * b1)
     packed, sp = _packed(values, node, b, (b0, b1), sb, panels)
-    args: Args = [b0, b1, m, n, k, rows, columns]
-    args += at(a, *sa, *a.strides[-2:])
-    args += at(packed, *sp)
-    args += at(c, *sc, n)
+    left, right = Matrix(a.place, *sa, *a.strides[-2:]), Packed(packed.place, *sp)
+    args = MatmulArgs(b0, b1, m, n, k, rows, columns, left, right, Product(c.place, *(*sc, n)))
     add(values, Call(Matmul(node.dtype.name), args, [a, packed], [c], [node]))
     made(values, node, out)
 
@@ -96,15 +88,8 @@ def _packed(
     key = (b.buffer, b.offset, b0, b1, strides, k, n, b.strides[-2:])
     if key not in values.packed:
         packed = fresh(node.dtype.name, (b0 * b1 * size,))
-        args: Args = [
-            b0,
-            b1,
-            k,
-            n,
-            panels,
-            *at(b, *strides, *b.strides[-2:]),
-            *at(packed, *where),
-        ]
+        matrix = Matrix(b.place, *strides, *b.strides[-2:])
+        args = PackArgs(b0, b1, k, n, panels, matrix, Packed(packed.place, *where))
         add(values, Call(Pack(node.dtype.name, width), args, [b], [packed], [node]))
         values.packed[key] = packed
     return values.packed[key], where

@@ -9,21 +9,20 @@ from __future__ import annotations
 from math import ceil, prod
 
 from .... import ops
+from ....backends.kernels.arguments import IndexArgs, KeepArgs, ScatterAddArgs
 from ....backends.kernels.kinds import Index, Keep, ScatterAdd
 from ....node import Node
 from ...schedule.records import Buffer, Call, View
 from ..build import add, dense, flat, join, made, materialise
 from ..group import Fetch, Gather, Group, fresh
 from ..values import Values
-from .matmul import Args, at
 from .writes import written
 
 
 def keep(values: Values, node: Node) -> None:
     key, stream = (materialise(values, src) for src in node.srcs)
     out = fresh("bool", node.shape, node)
-    count = prod(node.shape)
-    args: Args = [count, 1 << 15, *at(key), *at(stream), *at(out)]
+    args = KeepArgs(prod(node.shape), 1 << 15, key.place, stream.place, out.place)
     kernel = Keep(ceil(node.attrs["p"] * 2**24))
     add(values, Call(kernel, args, [key, stream], [out], [node]))
     made(values, node, out)
@@ -34,8 +33,8 @@ def index(values: Values, node: Node) -> None:
     out = fresh("int64", node.shape, node)
     report = View(Buffer("report", "int64", 2, node), (2,), (1,))
     skip = node.attrs.get("skip")
-    args: Args = [prod(node.shape), 4096, node.attrs["size"], skip or 0]
-    args += [*at(given, *given.strides), *at(out), *at(report)]
+    size, (step,), places = node.attrs["size"], given.strides, (out.place, report.place)
+    args = IndexArgs(prod(node.shape), 4096, size, skip or 0, given.place, step, *places)
     kernel = Index(given.dtype, node.attrs.get("wrap", True), skip is not None)
     add(values, Call(kernel, args, [given], [out, report], [node]))
     made(values, node, out)
@@ -69,7 +68,7 @@ def scatter_add(values: Values, node: Node) -> None:
     if added is None or (added.strides[-1] != 1 and columns > 1):
         added = dense(values, value).reshape((count, columns))
         assert added is not None
-    args: Args = [count, columns, 64, *at(places), *at(added, added.strides[0])]
-    args += at(out, columns)
+    source, row = added.place, added.strides[0]
+    args = ScatterAddArgs(count, columns, 64, places.place, source, row, out.place, columns)
     add(values, Call(ScatterAdd(node.dtype.name), args, [places, added, out], [out], [node]))
     made(values, node, out)
