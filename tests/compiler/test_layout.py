@@ -21,7 +21,7 @@ quick = settings(max_examples=150, deadline=None, derandomize=True, database=Non
 def memory(shape: Shape) -> tuple[View, np.ndarray]:
     """A dense view, and the array of its places."""
     size = prod(shape)
-    return whole(Buffer("arena", "float32", size), shape), np.arange(size).reshape(shape)
+    return whole(Buffer("value", "float32", size), shape), np.arange(size).reshape(shape)
 
 
 def moved(draw: Any, view: View, array: np.ndarray) -> tuple[View, np.ndarray]:
@@ -131,10 +131,10 @@ def test_what_lies_as_one_becomes_one_axis() -> None:
 @pytest.mark.parametrize(
     ("view", "contiguous"),
     [
-        (View(Buffer("arena", "float64", 6), (2, 3), (3, 1)), True),
-        (View(Buffer("arena", "float64", 6), (2, 1), (1, 99)), True),
-        (View(Buffer("arena", "float64", 6), (3, 2), (1, 3)), False),
-        (View(Buffer("arena", "float64", 6), (2, 3), (0, 1)), False),
+        (View(Buffer("value", "float64", 6), (2, 3), (3, 1)), True),
+        (View(Buffer("value", "float64", 6), (2, 1), (1, 99)), True),
+        (View(Buffer("value", "float64", 6), (3, 2), (1, 3)), False),
+        (View(Buffer("value", "float64", 6), (2, 3), (0, 1)), False),
     ],
 )
 def test_axes_of_one_element_do_not_count(view: View, contiguous: bool) -> None:

@@ -20,8 +20,9 @@ class Memory:
     def __init__(self, plan: Plan) -> None:
         self.starts: dict[Buffer, int] = {}
         end = plan.arena_bytes
-        for buffer in plan.buffers:
-            if buffer.kind == "arena":
+        self.numbers = plan.numbers
+        for buffer, role in plan.roles.items():
+            if role == "arena":
                 self.starts[buffer] = plan.offsets[buffer]
                 assert plan.offsets[buffer] + buffer.bytes <= plan.arena_bytes
             elif buffer not in plan.aliases:
@@ -29,8 +30,8 @@ class Memory:
         for new, old in plan.aliases.items():
             self.starts[new] = self.starts[old]
         self.tags = np.full(end, -1)
-        for buffer in plan.buffers:
-            if buffer.kind in ("input", "constant", "prepacked"):
+        for buffer, role in plan.roles.items():
+            if buffer.kind in ("input", "constant") or role == "prepacked":
                 self.write(View(buffer, (buffer.size,), (1,)))
 
     def elements(self, view: View) -> np.ndarray:
@@ -41,10 +42,10 @@ class Memory:
         return np.unique(self.elements(view)[:, None] + np.arange(itemsize(view.dtype)))
 
     def write(self, view: View) -> None:
-        self.tags[self.bytes(view)] = view.buffer.number
+        self.tags[self.bytes(view)] = self.numbers[view.buffer]
 
     def holds(self, view: View) -> bool:
-        return bool((self.tags[self.bytes(view)] == view.buffer.number).all())
+        return bool((self.tags[self.bytes(view)] == self.numbers[view.buffer]).all())
 
     def meet(self, a: list[View], b: list[View]) -> bool:
         """Whether any byte is in both."""

@@ -54,9 +54,9 @@ def instrs(kernel: Kernel) -> list[str]:
     return [i.op for i in getattr(kernel, "instrs", ())]
 
 
-def sizes(plan: Plan, *kinds: str) -> list[int]:
-    """The elements of every buffer of these kinds, largest first."""
-    return sorted((b.size for b in plan.buffers if b.kind in kinds), reverse=True)
+def sizes(plan: Plan, *roles: str) -> list[int]:
+    """The elements of every buffer of these roles, largest first."""
+    return sorted((b.size for b, role in plan.roles.items() if role in roles), reverse=True)
 
 
 def places(view: View) -> np.ndarray:

@@ -114,7 +114,7 @@ def _lines(plan: Plan, full: bool) -> Iterator[str]:
         f"{names.name(view.buffer)} {view.shape} {view.strides} {view.offset}"
         for view in plan.places.values()
     ]
-    roles = Counter(names.role(buffer) for buffer in plan.buffers)
+    roles = Counter(names.role(buffer) for buffer in plan.roles)
     yield f"{len(launches)} launches, arena {plan.arena_bytes} bytes"
     yield "buffers: " + ", ".join(f"{n} {role}" for role, n in sorted(roles.items()))
     yield from lines
@@ -129,9 +129,7 @@ class _Names:
         self._plan, self._numbers = plan, dict[Buffer, int]()
 
     def role(self, buffer: Buffer) -> str:
-        if buffer in self._plan.aliases:
-            return "state"
-        return buffer.kind
+        return "input" if buffer.kind == "input" else self._plan.roles[buffer]
 
     def name(self, buffer: Buffer) -> str:
         buffer = self._plan.aliases.get(buffer, buffer)

@@ -50,6 +50,7 @@ def fuse(graph: Ends, target: Target) -> Fusion:
         values.constants,
         tuple(values.refusals),
         decisions,
+        frozenset(values.in_place),
     )
 
 

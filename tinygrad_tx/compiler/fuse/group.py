@@ -123,7 +123,7 @@ class Group:
 
 def fresh(dtype: str, shape: Shape, node: Node | None = None) -> View:
     """A new dense buffer for a value."""
-    return View(Buffer("arena", dtype, prod(shape), node), shape, dense(shape))
+    return View(Buffer("value", dtype, prod(shape), node), shape, dense(shape))
 
 
 def moved(node: Node, src: View) -> View | None:

@@ -31,6 +31,8 @@ class Values:
         self.folded: dict[Node, Any] = {}  # arrays of values that depend on nothing
         self.deferred: set[Node] = set()  # cheap maps that nobody has asked to be stored
         self.inputs: dict[Node, Buffer] = {}
+        self.in_place: set[Buffer] = set()  # inputs that the op which changes them writes over
+        self.holds: dict[Buffer, Node] = {}  # the newest value in a buffer that was written over
         self.constants: dict[Buffer, Any] = {}
         self.packed: dict[Any, View] = {}  # operands of products, which several may share
         self.refusals: list[Refusal] = []

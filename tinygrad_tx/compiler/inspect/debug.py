@@ -84,7 +84,9 @@ def described(value: Ends | Fusion | Schedule | Plan) -> str:
             lines += [f"  in place: {new} over {old}" for new, old in value.aliases.items()]
         case Plan():
             lines = [f"  arena of {value.arena_bytes} bytes"]
-            lines += [f"  {buffer} at {at}" for buffer, at in value.offsets.items()]
+            for buffer, role in value.roles.items():
+                where = f" at {value.offsets[buffer]}" if role == "arena" else ""
+                lines.append(f"  {value.numbers[buffer]}: {role} {buffer}{where}")
     return "\n".join(lines)
 
 

@@ -58,16 +58,16 @@ class Execution(Recording):
         self.report = np.zeros(2, np.int64)
         self.runs = 0
         self.seconds: list[float] = []  # of each wave and opaque call, in run number TIMED
-        self.bases = np.zeros(len(plan.buffers) + 1, np.int64)  # the last one stays 0
-        for buffer in plan.buffers:
+        self.bases = np.zeros(len(plan.numbers) + 1, np.int64)  # the last one stays 0
+        for buffer, number in plan.numbers.items():
             if buffer.kind == "constant":
-                self.bases[buffer.number] = plan.constants[buffer].ctypes.data
+                self.bases[number] = plan.constants[buffer].ctypes.data
             elif buffer.kind == "report":
-                self.bases[buffer.number] = self.report.ctypes.data
+                self.bases[number] = self.report.ctypes.data
         self._number_inputs()
         shapes = {view.buffer: view.shape for view in plan.places.values()}
-        results = [b for b in plan.buffers if b.kind == "result" and b not in plan.aliases]
-        self.fresh = [(b, shapes[b], ALL[b.dtype].np) for b in results]
+        results = [b for b, role in plan.roles.items() if role == "result"]
+        self.fresh = [(plan.numbers[b], shapes[b], ALL[b.dtype].np) for b in results]
         # Where each node that outlives the run is found: among the inputs' arrays, or the results.
         order = {b: i for i, b in enumerate((*self.buffers, *results))}
         self.where = {
@@ -77,18 +77,20 @@ class Execution(Recording):
         # look at hundreds of them takes its time after a run that has emptied the caches.
         outlast = {i for i in self.where.values() if i < len(self.buffers)}
         self.asked = sorted(outlast.union(self.states))
-        self.arena = [(b.number, offset) for b, offset in plan.offsets.items()]
+        self.arena = [(plan.numbers[b], offset) for b, offset in plan.offsets.items()]
         self.placed = -1  # the address of the arena that the table has
         self.moved = True  # whether the table knows more than the segments' arguments
         code = target.link(_kernels(plan))
-        moving = {n for i in self.arguments for n in self.numbers[i]} | {b.number for b in results}
+        moving = {n for i in self.arguments for n in self.numbers[i]} | {
+            plan.numbers[b] for b in results
+        }
         self.steps: list[Segment | Launch] = [
-            step if isinstance(step, Launch) else Segment(step, code, target, moving)
+            step if isinstance(step, Launch) else Segment(step, code, target, plan.numbers, moving)
             for step in plan.steps
         ]
 
         def packing(waves: list[list[Launch]]) -> Callable[[Words], int]:
-            segment = Segment(waves, code, target, ())
+            segment = Segment(waves, code, target, plan.numbers, ())
 
             def pack(bases: Words) -> int:
                 segment.bind(bases, moved=True)
@@ -96,7 +98,7 @@ class Execution(Recording):
 
             return pack
 
-        self.packs = Packs(plan.prepacked, packing)
+        self.packs = Packs(plan.prepacked, plan.numbers, packing)
         sources = {call.reads[0].buffer for call in plan.prepacked}
         self.packed = {i for i, b in enumerate(self.buffers) if b in sources}
 
@@ -107,13 +109,13 @@ class Execution(Recording):
         number = {buffer: i for i, buffer in enumerate(found) if buffer is not None}
         # Inputs that no kernel reads have no buffer: they get one that nothing asks for.
         self.buffers = [b or Buffer("input", "float32", 0) for b in found]
-        self.numbers = [[b.number] if b.number >= 0 else [] for b in self.buffers]
+        self.numbers = [[plan.numbers[b]] if b in plan.numbers else [] for b in self.buffers]
         for new, old in plan.aliases.items():
-            self.numbers[number[old]].append(new.number)
+            self.numbers[number[old]].append(plan.numbers[new])
         self.arguments = {i for i, x in enumerate(inputs) if isinstance(x.source, Argument)}
-        self.states = [i for i, b in enumerate(self.buffers) if b.state]
+        self.states = [i for i, b in enumerate(self.buffers) if plan.roles.get(b) == "state"]
         # A check that fails leaves all as it was.
-        soon = {b.number for b in (plan.buffers if self.checked else early(plan.steps))}
+        soon = {plan.numbers[b] for b in (plan.numbers if self.checked else early(plan.steps))}
         self.early = {i for i in self.states if not soon.isdisjoint(self.numbers[i])}
         asks = {i: requires_grad for i, _, requires_grad in self.changed}
         self.asks = {i: asks[i] for i in self.states}  # whether they go on asking for a gradient
@@ -192,8 +194,9 @@ class Execution(Recording):
 
     def peak_bytes(self) -> int:
         """What a run needs beside its inputs: the arena, its results, weights kept packed."""
-        kept = [call.writes[0].buffer for call in self.plan.prepacked]
-        return self.plan.arena_bytes + sum(b.bytes for b in (*kept, *(b for b, *_ in self.fresh)))
+        roles = self.plan.roles.items()
+        own = sum(b.bytes for b, role in roles if role in ("result", "prepacked"))
+        return self.plan.arena_bytes + own
 
     def explain(self, source: bool = False) -> str:
         if self.seconds:
@@ -226,10 +229,10 @@ class Execution(Recording):
         if not self.packed.isdisjoint(match.strangers):
             self.moved = True
             self.packs.bind(bases, lambda b: match.nodes[self.buffers.index(b)])
-        for buffer, shape, dtype in self.fresh:
+        for number, shape, dtype in self.fresh:
             array = np.empty(shape, dtype)
             arrays.append(array)
-            bases[buffer.number] = array.ctypes.data
+            bases[number] = array.ctypes.data
         base = ARENA.reserve(self.plan.arena_bytes)
         if base != self.placed:
             self.moved, self.placed = True, base
@@ -274,7 +277,9 @@ class Execution(Recording):
 
     def look(self, view: View) -> Array:
         """The array that lies under a view now."""
-        address = int(self.bases[view.buffer.number]) + view.offset * itemsize(view.dtype)
+        address = int(self.bases[self.plan.numbers[view.buffer]]) + view.offset * itemsize(
+            view.dtype
+        )
         return interpreter.view(address, view.dtype, view.shape, view.strides)
 
     def _raise(self, wave: list[Launch]) -> NoReturn:

@@ -9,7 +9,7 @@ holds the node's array: so nobody is the array's sole owner, and no plan writes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,8 +27,12 @@ class Packs:
     """The kept packings of one plan. prepare: makes of waves what runs them on given addresses."""
 
     def __init__(
-        self, calls: Sequence[Call], prepare: Callable[[list[list[Launch]]], Callable[[Words], Any]]
+        self,
+        calls: Sequence[Call],
+        numbers: Mapping[Buffer, int],
+        prepare: Callable[[list[list[Launch]]], Callable[[Words], Any]],
     ) -> None:
+        self._numbers = numbers
         self._packs = [
             (
                 _layout(call),
@@ -47,9 +51,9 @@ class Packs:
             array = copies.get(layout)
             if array is None:
                 array = copies[layout] = np.empty(target.size, target.dtype)
-                bases[target.number] = array.ctypes.data
+                bases[self._numbers[target]] = array.ctypes.data
                 run(bases)
-            bases[target.number] = array.ctypes.data
+            bases[self._numbers[target]] = array.ctypes.data
 
 
 def _layout(call: Call) -> Any:

@@ -6,7 +6,7 @@ addresses. Called by run/execution.py; inspect/check.py takes its launches one b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from ...backends.kernels.arguments import Place, words
 from ...backends.kernels.kinds import Index
 from ...backends.target import Part, Program, Target, Wave
-from ..schedule.records import Launch, itemsize
+from ..schedule.records import Buffer, Launch, itemsize
 
 Words = np.ndarray[Any, np.dtype[np.int64]]
 ALONE = 20_000  # elements: a segment that touches fewer is not worth waking a team
@@ -24,7 +24,12 @@ class Segment:
     """waves, and for each of their launches its calls as parts."""
 
     def __init__(
-        self, waves: list[list[Launch]], code: Any, target: Target, moving: Collection[int]
+        self,
+        waves: list[list[Launch]],
+        code: Any,
+        target: Target,
+        numbers: Mapping[Buffer, int],
+        moving: Collection[int],
     ) -> None:
         """code: of the kernels, as target.link() gives it. moving: numbers of the buffers that lie
         elsewhere at each run."""
@@ -42,7 +47,7 @@ class Segment:
                     for word in words(call.args):
                         if isinstance(word, Place):
                             self._values.append(word.offset * itemsize(word.buffer.dtype))
-                            slots.append(word.buffer.number)
+                            slots.append(numbers[word.buffer])
                         else:
                             self._values.append(word)
                             slots.append(-1)

@@ -36,7 +36,7 @@ def chunk_losses(schedule: Schedule, target: Target) -> Schedule:
     """Every such loss cut into panels."""
     launches, i = list(schedule.launches), 0
     while i < len(launches):
-        found = _found(launches, i, target.block) if _large(launches[i]) else None
+        found = _found(launches, i, target.block, schedule.results) if _large(launches[i]) else None
         if found is not None:
             launches = _cut(launches, found) or launches
         i += 1
@@ -50,7 +50,7 @@ def _large(launch: Launch) -> bool:
     return isinstance(call.kernel, Matmul) and call.writes[0].buffer.bytes > PANEL_BYTES
 
 
-def _found(launches: list[Launch], i: int, block: int) -> _Loss | None:
+def _found(launches: list[Launch], i: int, block: int, results: frozenset[Buffer]) -> _Loss | None:
     if len(launches[i].calls) != 2:
         return None
     product, program = launches[i].calls
@@ -69,7 +69,7 @@ def _found(launches: list[Launch], i: int, block: int) -> _Loss | None:
         return None
     inside = (logits, whole[0])
     height = _height(n, logits, block)
-    if any(b.kind != "arena" for b in inside) or height >= m:
+    if any(b.kind != "value" or b in results for b in inside) or height >= m:
         return None
     found: dict[str, int] = {}
     for j in readers[1]:
@@ -139,7 +139,7 @@ def _panels(launches: list[Launch], loss: _Loss) -> list[Launch]:
     for start in range(0, loss.rows, height):
         count = min(height, loss.rows - start)
         size = count * loss.columns
-        panels = {b: Buffer("arena", b.dtype, size, b.node) for b in loss.inside}
+        panels = {b: Buffer("value", b.dtype, size, b.node) for b in loss.inside}
         for j in (loss.first, loss.by_rows):
             calls = [_sliced(c, start, count, panels) for c in launches[j].calls]
             made.append(Launch(calls, before if j == loss.first else ()))

@@ -22,6 +22,7 @@ SMALL = 1024  # elements of state that is rather copied than made anew
 def write_in_place(schedule: Schedule, target: Target) -> Schedule:
     """New state is written where the old lies, if all that reads the old one runs before."""
     launches, places, inputs = schedule.launches, schedule.places, schedule.fusion.inputs
+    results, in_place = schedule.results, schedule.fusion.in_place
     last_read: dict[Buffer, int] = {}
     writer: dict[Buffer, int] = {}
     for i, launch in enumerate(launches):
@@ -34,14 +35,13 @@ def write_in_place(schedule: Schedule, target: Target) -> Schedule:
     last_opaque = max((i for i, x in enumerate(launches) if x.opaque), default=-1)
     for source, end in schedule.fusion.graph.states.items():
         old, new = inputs.get(source), places[end].buffer
-        if old is None or new is old or new.kind != "result" or new.dtype != old.dtype:
+        if old is None or new is old or new not in results or new.dtype != old.dtype:
             continue
         at = writer.get(new, -1)
-        if ends[new] > 1 or at <= last_opaque or last_read.get(old, -1) > at or old.state:
+        if ends[new] > 1 or at <= last_opaque or last_read.get(old, -1) > at or old in in_place:
             continue
         if last_read.get(old, -1) < at or same_place(launches[at], old, new):
             aliases[new] = old
-            old.state = True
     return replace(schedule, aliases=aliases) if aliases else schedule
 
 
@@ -50,7 +50,7 @@ def copy_small_state(schedule: Schedule, target: Target) -> Schedule:
     still fail, is copied there when all is done: so counters do not need new memory each time."""
     inputs, steps = schedule.fusion.inputs, list(schedule.steps)
     places, aliases = dict(schedule.places), dict(schedule.aliases)
-    soon = early(steps)
+    results, in_place, soon = schedule.results, schedule.fusion.in_place, early(steps)
     ends = Counter(view.buffer for view in places.values())
     copies: list[Launch] = []
     for source, end in schedule.fusion.graph.states.items():
@@ -59,11 +59,10 @@ def copy_small_state(schedule: Schedule, target: Target) -> Schedule:
         if old is None or new.size > SMALL or new.dtype != old.dtype or ends[new] > 1:
             continue
         placed = aliases.get(new) is old
-        if new.kind != "result" or (placed and new not in soon) or (old.state and not placed):
+        if new not in results or (placed and new not in soon) or old in in_place:
             continue
         aliases.pop(new, None)
-        new.kind, old.state = "arena", True
-        places[end] = whole(Buffer("result", new.dtype, new.size, new.node), view.shape)
+        places[end] = whole(Buffer("value", new.dtype, new.size, new.node), view.shape)
         aliases[places[end].buffer] = old
         copies.append(Launch([copying(view, places[end])]))
     if not copies:

@@ -1,7 +1,7 @@
 """memory: every buffer of the arena gets its place there.
 
 In: the steps of a plan. Out: an offset for each arena buffer, and how many bytes that takes. Called
-by schedule/plan.py.
+by pipeline.py.
 
 A buffer lives from the wave that writes it first to the one that reads it last. It gets the lowest
 gap among the living that it fits into, or the very place of an operand that dies where the buffer
@@ -11,6 +11,7 @@ is written over it.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...backends.kernels.kinds import Rows
@@ -32,12 +33,13 @@ class _Life:
 
 
 def allocate(schedule: Schedule, target: Target) -> Plan:
-    """Every buffer numbered, and those of the arena with their place in it."""
-    offsets, arena_bytes = _offsets(waves_of(schedule.steps))
-    fusion = schedule.fusion
+    """Every buffer with its role and number, and those of the arena with their place in it."""
+    fusion, roles = schedule.fusion, _roles(schedule)
+    offsets, arena_bytes = _offsets(waves_of(schedule.steps), roles)
     return Plan(
         schedule.steps,
-        _numbered(schedule),
+        roles,
+        {buffer: number for number, buffer in enumerate(roles)},
         offsets,
         arena_bytes,
         fusion.constants,
@@ -50,9 +52,11 @@ def allocate(schedule: Schedule, target: Target) -> Plan:
     )
 
 
-def _offsets(waves: list[list[Launch]]) -> tuple[dict[Buffer, int], int]:
+def _offsets(
+    waves: list[list[Launch]], roles: Mapping[Buffer, str]
+) -> tuple[dict[Buffer, int], int]:
     """The offset of every arena buffer in bytes, and the size of the arena."""
-    lives, heirs = _lives(waves)
+    lives, heirs = _lives(waves, roles)
     dying: list[list[_Life]] = [[] for _ in waves]
     for life in lives.values():
         dying[life.last].append(life)
@@ -75,15 +79,17 @@ def _offsets(waves: list[list[Launch]]) -> tuple[dict[Buffer, int], int]:
     return {b: life.offset for b, life in lives.items()}, total
 
 
-def _numbered(schedule: Schedule) -> tuple[Buffer, ...]:
-    """All buffers, numbered."""
+def _roles(schedule: Schedule) -> dict[Buffer, str]:
+    """All buffers, with their roles."""
     found = dict.fromkeys(schedule.fusion.inputs.values())
     for launch in (*schedule.launches, *(Launch([call]) for call in schedule.prepacked)):
         found.update(dict.fromkeys(v.buffer for v in (*launch.reads, *launch.writes)))
     found.update(dict.fromkeys(v.buffer for v in schedule.places.values()))
-    for number, buffer in enumerate(found):
-        buffer.number = number
-    return tuple(found)
+    special = dict.fromkeys(schedule.results, "result")
+    special |= dict.fromkeys((call.writes[0].buffer for call in schedule.prepacked), "prepacked")
+    special |= dict.fromkeys(schedule.fusion.in_place, "state")
+    special |= {b: "state" for pair in schedule.aliases.items() for b in pair}
+    return {b: special.get(b, "arena" if b.kind == "value" else b.kind) for b in found}
 
 
 class _Gaps:
@@ -121,7 +127,9 @@ class _Gaps:
             ends.insert(i, end)
 
 
-def _lives(waves: list[list[Launch]]) -> tuple[dict[Buffer, _Life], dict[Buffer, list[Buffer]]]:
+def _lives(
+    waves: list[list[Launch]], roles: Mapping[Buffer, str]
+) -> tuple[dict[Buffer, _Life], dict[Buffer, list[Buffer]]]:
     """The waves in which each arena buffer lives; and for some of them, others that die in the wave
     that writes them first, over which they may be written."""
     lives: dict[Buffer, _Life] = {}
@@ -132,7 +140,7 @@ def _lives(waves: list[list[Launch]]) -> tuple[dict[Buffer, _Life], dict[Buffer,
             reads = launch.reads
             for view in (*reads, *launch.writes):
                 buffer = view.buffer
-                if buffer.kind == "arena":
+                if roles[buffer] == "arena":
                     life = lives.get(buffer)
                     if life is None:
                         size = -(-buffer.bytes // ALIGN) * ALIGN
@@ -142,7 +150,7 @@ def _lives(waves: list[list[Launch]]) -> tuple[dict[Buffer, _Life], dict[Buffer,
             for buffer in {v.buffer for v in reads}:
                 readers[buffer] = readers.get(buffer, 0) + 1
         for launch in wave:
-            pairs += [(a, b, now) for a, b in _inherits(launch) if readers[a] == 1]
+            pairs += [(a, b, now) for a, b in _inherits(launch, roles) if readers[a] == 1]
     heirs: dict[Buffer, list[Buffer]] = {}
     for old, new, when in pairs:
         a, b = lives.get(old), lives.get(new)
@@ -151,7 +159,7 @@ def _lives(waves: list[list[Launch]]) -> tuple[dict[Buffer, _Life], dict[Buffer,
     return lives, heirs
 
 
-def _inherits(launch: Launch) -> list[tuple[Buffer, Buffer]]:
+def _inherits(launch: Launch, roles: Mapping[Buffer, str]) -> list[tuple[Buffer, Buffer]]:
     """Pairs (old, new) where the launch may write `new` over `old`, if that dies with it."""
     pairs: list[tuple[Buffer, Buffer]] = []
     for call in launch.calls:
@@ -160,7 +168,7 @@ def _inherits(launch: Launch) -> list[tuple[Buffer, Buffer]]:
         for out in call.writes:
             for view in call.reads:
                 a, b = view.buffer, out.buffer
-                fits = a.kind == b.kind == "arena" and a is not b and a.bytes == b.bytes
+                fits = roles[a] == roles[b] == "arena" and a is not b and a.bytes == b.bytes
                 if fits and same_place(launch, a, b) and not any(a is o for o, _ in pairs):
                     pairs.append((a, b))
     return pairs

@@ -23,7 +23,7 @@ def give_outputs_memory(fusion: Fusion, target: Target) -> Fusion:
     for end in fusion.graph.ends:
         view = places[end]
         own = any(view.buffer is fusion.inputs.get(s) for s in sources.get(end, ()))
-        if not (own and view.buffer.state):
+        if not (own and view.buffer in fusion.in_place):
             places[end] = _own(view, copies)
     return replace(fusion, units=(*fusion.units, *copies), places=places)
 
@@ -31,10 +31,9 @@ def give_outputs_memory(fusion: Fusion, target: Target) -> Fusion:
 def _own(view: View, copies: list[Call]) -> View:
     buffer = view.buffer
     dense = view.contiguous and view.offset == 0 and buffer.size == prod(view.shape)
-    if dense and buffer.kind in ("arena", "result"):
-        buffer.kind = "result"
+    if dense and buffer.kind == "value":
         return whole(buffer, view.shape)
-    made = Buffer("result", view.dtype, prod(view.shape), buffer.node)
+    made = Buffer("value", view.dtype, prod(view.shape), buffer.node)
     target = whole(made, view.shape)
     copies.append(copying(view, target))
     return target

@@ -23,7 +23,6 @@ def prepack(schedule: Schedule, target: Target) -> Schedule:
         if source is None or source.kind != "input" or source in changing:
             rest.append(launch)
         else:
-            call.writes[0].buffer.kind = "prepacked"
             packings.append(call)
     if not packings:
         return schedule

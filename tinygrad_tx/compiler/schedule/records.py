@@ -23,19 +23,16 @@ if TYPE_CHECKING:
     from ..fuse.decisions import Decision
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Buffer:
-    """Memory that a plan knows. kind: "arena" (lives for a while during a run), "input" (a Tensor
-    from outside; `state` where its new value is written over the old one), "result" (made anew at
-    each run), "constant" (made with the plan) or
-    "prepacked" (the plan's own, from run to run)."""
+    """Memory that a plan knows. kind, where its content comes from: "value" (kernels write it),
+    "input" (a Tensor from outside), "constant" (made with the plan) or "report" (of a check). What
+    becomes of it is its role in the Plan."""
 
     kind: str
     dtype: str
     size: int  # elements
-    node: Node | None = None
-    number: int = -1  # its place in the plan's table of addresses
-    state: bool = False
+    node: Node | None = None  # the value that it was made for
     parts: bool = False  # several units write it, each a part that no other one touches
 
     @property
@@ -185,7 +182,8 @@ class Refusal(NamedTuple):
 class Fusion:
     """What kernels there are. units: in an order in which they can run; a Body is still open for an
     epilogue's cut into tasks. places: where each end's value lies. decisions: what has become of
-    each node, in the order in which that was decided."""
+    each node, in the order in which that was decided. in_place: inputs whose new value is written
+    over the old one by the very op that changes it."""
 
     graph: Ends
     units: tuple[Body | Call, ...]
@@ -194,6 +192,7 @@ class Fusion:
     constants: Mapping[Buffer, np.ndarray[Any, Any]]
     refusals: tuple[Refusal, ...]
     decisions: Mapping[Node, Decision]
+    in_place: frozenset[Buffer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,14 +207,24 @@ class Schedule:
     aliases: Mapping[Buffer, Buffer] = field(default_factory=dict)
     steps: Steps = ()
 
+    @property
+    def results(self) -> frozenset[Buffer]:
+        """What kernels write and the run hands out."""
+        return frozenset(v.buffer for v in self.places.values() if v.buffer.kind == "value")
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """All that a run needs but code and addresses. offsets: of arena buffers, in bytes. places: of
-    what is returned and of new state: whole dense buffers. seconds: what each stage took."""
+    """All that a run needs but code and addresses. roles: of each buffer, "arena" (lives for a
+    while during a run), "result" (made anew at each run), "state" (an input that is written over,
+    or what is written over it), "prepacked" (the plan's own, from run to run), "input", "constant"
+    or "report". numbers: of each buffer, its place in the table of addresses. offsets: of arena
+    buffers, in bytes. places: of what is returned and of new state: whole dense buffers. seconds:
+    what each stage took."""
 
     steps: Steps
-    buffers: tuple[Buffer, ...]
+    roles: Mapping[Buffer, str]
+    numbers: Mapping[Buffer, int]
     offsets: Mapping[Buffer, int]
     arena_bytes: int
     constants: Mapping[Buffer, np.ndarray[Any, Any]]

@@ -40,7 +40,7 @@ def _side_by_side(node: Node, shape: tuple[int, ...], dtype: str) -> tuple[View,
     """New memory for (..., h, length, width) in which heads lie side by side, so that putting them
     together is a reshape: as the node's shape, and as (b, h, length, width)."""
     b, h, t, d = (1,) * (4 - len(shape)) + shape
-    buffer = Buffer("arena", dtype, prod(shape), node)
+    buffer = Buffer("value", dtype, prod(shape), node)
     four = View(buffer, (b, h, t, d), (t * h * d, d, h * d, 1))
     return View(buffer, shape, four.strides[4 - len(shape) :]), four
 
@@ -59,7 +59,7 @@ def _gradients(values: Values, node: Node) -> list[tuple[View, View]]:
     widths = [four.shape[1] * four.shape[3] for _, four in made]
     if sum(widths) != total or any(f.shape[0] * f.shape[2] != rows for _, f in made):
         return made
-    buffer, found, start = Buffer("arena", goal.dtype.name, rows * total, node), [], 0
+    buffer, found, start = Buffer("value", goal.dtype.name, rows * total, node), [], 0
     for (out, four), width in zip(made, widths, strict=True):
         t, d = four.shape[2:]
         strides = (t * total, d, total, 1)

@@ -9,7 +9,7 @@ from math import prod
 
 from .... import ops
 from ....node import INPUT, Node
-from ...schedule.records import Call, View, whole
+from ...schedule.records import Buffer, Call, View, whole
 from ..body import Body, copying, filling
 from ..build import add, made, materialise, store_in
 from ..group import Group, fresh
@@ -25,11 +25,12 @@ def written(values: Values, node: Node, x: Node) -> View:
         return out
     view = materialise(values, x)
     alone = len(values.users[x]) == 1 and x not in values.roots and view.contiguous
-    if alone and view.buffer.kind == "arena" and view.buffer.node is x:
-        view.buffer.node = node
+    buffer = view.buffer
+    if alone and buffer.kind == "value" and values.holds.get(buffer, buffer.node) is x:
+        values.holds[buffer] = node
         return view
     if alone and x.op is INPUT and values.states.get(x) is node:
-        view.buffer.state = True
+        values.in_place.add(buffer)
         return view
     out = fresh(node.dtype.name, node.shape, node)
     add(values, copying(view, out))
@@ -85,8 +86,8 @@ def concat(values: Values, node: Node) -> None:
     if out is not None:
         last = max(map(values.ready, node.srcs))
     else:
-        out, last = fresh(node.dtype.name, node.shape, node), -1
-        out.buffer.parts = True
+        size, last = prod(node.shape), -1
+        out = whole(Buffer("value", node.dtype.name, size, node, parts=True), node.shape)
         for src, part in zip(node.srcs, _parts(node, out), strict=True):
             unit = store_in(values, src, part)
             if unit < 0:
@@ -119,7 +120,7 @@ def _lies(values: Values, node: Node) -> View | None:
             return None
         views.append(view)
     out = whole(views[0].buffer, node.shape)
-    if out.buffer.kind != "arena" or out.buffer.size != prod(node.shape):
+    if out.buffer.kind != "value" or out.buffer.size != prod(node.shape):
         return None
     fits = all(v.same(part) for v, part in zip(views, _parts(node, out), strict=True))
     return out if fits else None
