@@ -208,6 +208,17 @@ def test_tests_lie_as_the_package_does() -> None:
     assert folders <= rooms | {"core", "gpu"}
 
 
+def test_classes_are_short() -> None:
+    long = [
+        f"{shown(path, node.lineno)} {node.name} has {length} lines"
+        for path in files("tinygrad_tx")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name != "Methods"
+        if (length := (node.end_lineno or 0) - node.lineno + 1) > 250
+    ]
+    assert not long, long
+
+
 def test_the_readme_says_how_much_there_is_to_read() -> None:
     def lines(*names: str) -> int:
         paths = [PACKAGE / name for name in names]

@@ -18,10 +18,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ... import backends
-from ...backends.kernels import interpreter
 from ...backends.kernels.kinds import Kernel, Opaque
 from ...backends.target import Target
-from ...dtypes import ALL
 from ...half import computing
 from ...mistakes import explain, naming
 from ...node import OPS
@@ -32,9 +30,9 @@ from ..capture.trace import Argument, Traced
 from ..inspect import check, debug
 from ..inspect.explain import explained
 from ..schedule.in_place import early
-from ..schedule.records import Buffer, Launch, Plan, View, itemsize
+from ..schedule.records import Buffer, Launch, Plan
 from ..schedule.waves import indices
-from .arena import ARENA
+from .addresses import Addresses
 from .ownership import held_elsewhere, may_stay
 from .prepacked import Packs
 from .replay import Recording, Rounds
@@ -58,32 +56,41 @@ class Execution(Recording):
         self.report = np.zeros(2, np.int64)
         self.runs = 0
         self.seconds: list[float] = []  # of each wave and opaque call, in run number TIMED
-        self.bases = np.zeros(len(plan.numbers) + 1, np.int64)  # the last one stays 0
-        for buffer, number in plan.numbers.items():
-            if buffer.kind == "constant":
-                self.bases[number] = plan.constants[buffer].ctypes.data
-            elif buffer.kind == "report":
-                self.bases[number] = self.report.ctypes.data
-        self._number_inputs()
-        shapes = {view.buffer: view.shape for view in plan.places.values()}
+        # Inputs that no kernel reads have no buffer.
+        buffers = [plan.inputs.get(i.placeholder) for i in traced.inputs]
+        self.addresses = Addresses(plan, buffers, self.report)
+        self._find_states(buffers)
+        self._link(target, buffers)
+
+    def _find_states(self, buffers: list[Buffer | None]) -> None:
+        """Which inputs are written over, and where each node that outlives the run is found: among
+        the inputs' arrays, or behind them the results'."""
+        plan, count = self.plan, len(buffers)
         results = [b for b, role in plan.roles.items() if role == "result"]
-        self.fresh = [(plan.numbers[b], shapes[b], ALL[b.dtype].np) for b in results]
-        # Where each node that outlives the run is found: among the inputs' arrays, or the results.
-        order = {b: i for i, b in enumerate((*self.buffers, *results))}
+        order = {b: i for i, b in enumerate((*buffers, *results)) if b is not None}
         self.where = {
             n: order[plan.aliases.get(v.buffer, v.buffer)] for n, v in plan.places.items()
         }
+        self.states = [i for i, b in enumerate(buffers) if b and plan.roles.get(b) == "state"]
         # The inputs whose arrays each run asks for. Others are known to lie where they lay, and to
         # look at hundreds of them takes its time after a run that has emptied the caches.
-        outlast = {i for i in self.where.values() if i < len(self.buffers)}
-        self.asked = sorted(outlast.union(self.states))
-        self.arena = [(plan.numbers[b], offset) for b, offset in plan.offsets.items()]
-        self.placed = -1  # the address of the arena that the table has
-        self.moved = True  # whether the table knows more than the segments' arguments
+        self.asked = sorted({i for i in self.where.values() if i < count}.union(self.states))
+        # A check that fails leaves all as it was.
+        soon = {plan.numbers[b] for b in (plan.numbers if self.checked else early(plan.steps))}
+        numbers = self.addresses.of_input
+        self.early = {i for i in self.states if not soon.isdisjoint(numbers[i])}
+        asks = {i: requires_grad for i, _, requires_grad in self.changed}
+        self.asks = {i: asks[i] for i in self.states}  # whether they go on asking for a gradient
+        # Whether a run changes nothing but what it may write over.
+        self.steady = len(self.changed) == len(self.states) and not self.traced.grads
+
+    def _link(self, target: Target, buffers: list[Buffer | None]) -> None:
+        """The code of all kernels, as programs of the target."""
+        plan, inputs = self.plan, enumerate(self.traced.inputs)
+        self.arguments = {i for i, x in inputs if isinstance(x.source, Argument)}
+        moving = {number for i in self.arguments for number in self.addresses.of_input[i]}
+        moving.update(number for number, *_ in self.addresses.results)
         code = target.link(_kernels(plan))
-        moving = {n for i in self.arguments for n in self.numbers[i]} | {
-            plan.numbers[b] for b in results
-        }
         self.steps: list[Segment | Launch] = [
             step if isinstance(step, Launch) else Segment(step, code, target, plan.numbers, moving)
             for step in plan.steps
@@ -100,27 +107,8 @@ class Execution(Recording):
 
         self.packs = Packs(plan.prepacked, plan.numbers, packing)
         sources = {call.reads[0].buffer for call in plan.prepacked}
-        self.packed = {i for i, b in enumerate(self.buffers) if b in sources}
-
-    def _number_inputs(self) -> None:
-        """The buffers of inputs, and those among them that are written over."""
-        inputs, plan = self.traced.inputs, self.plan
-        found = [plan.inputs.get(i.placeholder) for i in inputs]
-        number = {buffer: i for i, buffer in enumerate(found) if buffer is not None}
-        # Inputs that no kernel reads have no buffer: they get one that nothing asks for.
-        self.buffers = [b or Buffer("input", "float32", 0) for b in found]
-        self.numbers = [[plan.numbers[b]] if b in plan.numbers else [] for b in self.buffers]
-        for new, old in plan.aliases.items():
-            self.numbers[number[old]].append(plan.numbers[new])
-        self.arguments = {i for i, x in enumerate(inputs) if isinstance(x.source, Argument)}
-        self.states = [i for i, b in enumerate(self.buffers) if plan.roles.get(b) == "state"]
-        # A check that fails leaves all as it was.
-        soon = {plan.numbers[b] for b in (plan.numbers if self.checked else early(plan.steps))}
-        self.early = {i for i in self.states if not soon.isdisjoint(self.numbers[i])}
-        asks = {i: requires_grad for i, _, requires_grad in self.changed}
-        self.asks = {i: asks[i] for i in self.states}  # whether they go on asking for a gradient
-        # Whether a run changes nothing but what it may write over.
-        self.steady = len(self.changed) == len(self.states) and not self.traced.grads
+        self.number_of = {b: i for i, b in enumerate(buffers) if b in sources}
+        self.packed = set(self.number_of.values())
 
     def run(self, match: Match, rounds: Rounds | None = None) -> Any:
         """The function's result for a call. The caller is inside the arena. rounds: it runs again
@@ -165,7 +153,7 @@ class Execution(Recording):
                     self._raise(step.waves[ran - 1])
 
     def _run_segment(self, segment: Segment) -> int:
-        return check.run(segment, self.look) if self.checked else segment.run()
+        return check.run(segment, self.addresses.array_at) if self.checked else segment.run()
 
     def _run_timed(self) -> None:
         """Run all steps, and note the seconds of each wave and opaque call."""
@@ -212,8 +200,7 @@ class Execution(Recording):
         """Find every buffer's address. arrays: of the inputs asked for; copies take the place of
         those that kernels cannot read or must not write, and the results' are appended. Gives the
         numbers of the states that run on a copy."""
-        bases = self.bases
-        shared = self._shared(match, arrays)
+        addresses, shared = self.addresses, self._shared(match, arrays)
         for i in {*match.strangers, *shared}:
             self.inputs.forget(i)
             array = np.asarray(arrays[i])
@@ -221,27 +208,19 @@ class Execution(Recording):
             if i in shared or not (flags.c_contiguous and flags.aligned):
                 array = np.array(array, order="C")
             arrays[i] = array
-            self.moved = self.moved or i not in self.arguments
-            for number in self.numbers[i]:
-                bases[number] = array.ctypes.data
+            addresses.moved = addresses.moved or i not in self.arguments
+            addresses.put_input(i, array)
             if array is match.nodes[i].array:
                 self.inputs.remember(i, match.nodes[i])
         if not self.packed.isdisjoint(match.strangers):
-            self.moved = True
-            self.packs.bind(bases, lambda b: match.nodes[self.buffers.index(b)])
-        for number, shape, dtype in self.fresh:
-            array = np.empty(shape, dtype)
-            arrays.append(array)
-            bases[number] = array.ctypes.data
-        base = ARENA.reserve(self.plan.arena_bytes)
-        if base != self.placed:
-            self.moved, self.placed = True, base
-            for number, offset in self.arena:
-                bases[number] = base + offset
+            addresses.moved = True
+            self.packs.bind(addresses.bases, lambda b: match.nodes[self.number_of[b]])
+        arrays += addresses.make_results()
+        addresses.reserve_arena()
         for step in self.steps:
             if isinstance(step, Segment):
-                step.bind(bases, self.moved)
-        self.moved = False
+                step.bind(addresses.bases, addresses.moved)
+        addresses.moved = False
         return shared
 
     def _shared(self, match: Match, arrays: list[Any]) -> set[int]:
@@ -262,7 +241,7 @@ class Execution(Recording):
         (call,) = launch.calls
         node = call.nodes[0]
         xp = backends.get(node.device)
-        arrays = [self.look(view) for view in call.reads]
+        arrays = [self.addresses.array_at(view) for view in call.reads]
         try:
             with xp.quiet():
                 out = computing(node.op, arrays, node.spec)(xp, *arrays, **node.attrs)
@@ -273,19 +252,12 @@ class Execution(Recording):
             out = as_promised(node.op, xp, out, node.spec)
         outs = out if isinstance(out, tuple) else (out,)
         for view, value in zip(call.writes, outs, strict=True):
-            np.copyto(self.look(view), value)
-
-    def look(self, view: View) -> Array:
-        """The array that lies under a view now."""
-        address = int(self.bases[self.plan.numbers[view.buffer]]) + view.offset * itemsize(
-            view.dtype
-        )
-        return interpreter.view(address, view.dtype, view.shape, view.strides)
+            np.copyto(self.addresses.array_at(view), value)
 
     def _raise(self, wave: list[Launch]) -> NoReturn:
         """An index was outside, in this wave, after which nothing has run: say which one."""
         for call in indices(wave):
-            node, given = call.nodes[0], self.look(call.reads[0])
+            node, given = call.nodes[0], self.addresses.array_at(call.reads[0])
             attrs = dict(node.attrs)
             name = attrs.get("of", "")
             if name == "update" and not 0 <= given.item() < attrs["size"]:

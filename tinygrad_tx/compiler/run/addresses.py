@@ -1,0 +1,72 @@
+"""Addresses: the table that a run reads the places of a plan's buffers from.
+
+In: a Plan, then arrays as runs bring them. Out: `bases`, which Segment.bind() adds to arguments.
+Called by execution.py. Buffers that lie where they lay are not touched: hundreds of inputs of a
+training step keep their addresses from call to call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...backends.kernels import interpreter
+from ...dtypes import ALL
+from ..schedule.records import Buffer, Plan, View, itemsize
+from .arena import ARENA
+
+Array = np.ndarray[Any, Any]
+
+
+class Addresses:
+    """inputs: the buffer of each input of the recorded call; report: of the checks of indices."""
+
+    def __init__(self, plan: Plan, inputs: Sequence[Buffer | None], report: Array) -> None:
+        self.plan, numbers = plan, plan.numbers
+        self.bases = np.zeros(len(numbers) + 1, np.int64)  # the last one stays 0
+        for buffer, number in numbers.items():
+            if buffer.kind == "constant":
+                self.bases[number] = plan.constants[buffer].ctypes.data
+            elif buffer.kind == "report":
+                self.bases[number] = report.ctypes.data
+        # Of each input: its own number, and those of new state that is written over it.
+        self.of_input = [[numbers[b]] if b and b in numbers else [] for b in inputs]
+        index = {buffer: i for i, buffer in enumerate(inputs) if buffer is not None}
+        for new, old in plan.aliases.items():
+            self.of_input[index[old]].append(numbers[new])
+        shapes = {view.buffer: view.shape for view in plan.places.values()}
+        results = [b for b, role in plan.roles.items() if role == "result"]
+        self.results = [(numbers[b], shapes[b], ALL[b.dtype].np) for b in results]
+        self._arena = [(numbers[b], offset) for b, offset in plan.offsets.items()]
+        self._arena_base = -1
+        self.moved = True  # whether the table knows more than the segments' arguments
+
+    def put_input(self, i: int, array: Array) -> None:
+        """An input, and what is written over it, lies in an array from now on."""
+        for number in self.of_input[i]:
+            self.bases[number] = array.ctypes.data
+
+    def make_results(self) -> list[Array]:
+        """New arrays for the results of a run."""
+        arrays = []
+        for number, shape, dtype in self.results:
+            array = np.empty(shape, dtype)
+            self.bases[number] = array.ctypes.data
+            arrays.append(array)
+        return arrays
+
+    def reserve_arena(self) -> None:
+        """The arena, as large as the plan needs it. The caller is inside it."""
+        base = ARENA.reserve(self.plan.arena_bytes)
+        if base != self._arena_base:
+            self.moved, self._arena_base = True, base
+            for number, offset in self._arena:
+                self.bases[number] = base + offset
+
+    def array_at(self, view: View) -> Array:
+        """The memory under a view as an array."""
+        base = int(self.bases[self.plan.numbers[view.buffer]])
+        address = base + view.offset * itemsize(view.dtype)
+        return interpreter.view(address, view.dtype, view.shape, view.strides)
