@@ -13,7 +13,8 @@ from native_case import host, run, targets
 
 from tinygrad_tx.backends.cpu.processor import Processor
 from tinygrad_tx.backends.cpu.rows import loops
-from tinygrad_tx.backends.kernels.kinds import REDUCTIONS, Rows
+from tinygrad_tx.backends.kernels.instructions import REDUCTIONS
+from tinygrad_tx.backends.kernels.kinds import Rows
 
 WIDTHS = (1, 7, 15, 16, 17, 63, 64, 65, 1000)
 

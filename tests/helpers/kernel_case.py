@@ -11,7 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tinygrad_tx.backends.kernels.kinds import Columns, Input, Instr, Output, Rows
+from tinygrad_tx.backends.kernels.instructions import Instr
+from tinygrad_tx.backends.kernels.kinds import Columns, Input, Output, Rows
 
 Array = NDArray[Any]
 

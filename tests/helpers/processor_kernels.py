@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from tinygrad_tx.backends.kernels.instructions import Instr
 from tinygrad_tx.backends.kernels.kinds import (
     Attention,
     AttentionGrad,
     Columns,
     Index,
     Input,
-    Instr,
     Keep,
     Kernel,
     Matmul,

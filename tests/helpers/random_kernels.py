@@ -17,7 +17,8 @@ import numpy as np
 from hypothesis import strategies as st
 from kernel_case import Array, Program, operand
 
-from tinygrad_tx.backends.kernels.kinds import REDUCTIONS, Columns, Rows, per_row
+from tinygrad_tx.backends.kernels.instructions import REDUCTIONS
+from tinygrad_tx.backends.kernels.kinds import Columns, Rows, per_row
 
 Draw = Callable[[Any], Any]
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}

@@ -27,7 +27,7 @@ from ..arguments import shown
 from ..autograd import differentiating
 from ..creation import get_default_device
 from ..errors import NativeUnavailable, TraceError, UserError
-from ..node import Graph, Node, Spec, current_trace, grad_enabled
+from ..node import Graph, Node, current_trace, grad_enabled
 from ..tensor import Tensor
 from .capture.callables import check_callable, name_of
 from .capture.guards import Match, difference
@@ -314,8 +314,7 @@ def _plan(traced: Traced) -> Recorded:
 
 
 def _empty(node: Node) -> bool:
-    specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
-    return any(prod(s.shape) == 0 for s in specs)
+    return any(prod(s.shape) == 0 for s in node.specs)
 
 
 def _key(args: Any, kwargs: Any, flat: list[Any]) -> Any:

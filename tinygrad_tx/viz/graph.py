@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .. import atomic, backends
 from ..dtypes import float32
 from ..errors import GradError, UserError
-from ..node import CONST, INPUT, ITEM, RELEASED, Graph, Node, Spec
+from ..node import CONST, INPUT, ITEM, RELEASED, Graph, Node
 from ..tensor import Tensor
 from .boxes import Box, Layout, Path, module_path, small_modules
 
@@ -252,7 +252,6 @@ def _colour(box: Box) -> str:
 
 def _spec(node: Node) -> str:
     """A node's shape, and its dtype where it is not float32."""
-    specs = [node.spec] if isinstance(node.spec, Spec) else node.spec
     return ", ".join(
-        f"{s.shape}" if s.dtype == float32 else f"{s.dtype.name} {s.shape}" for s in specs
+        f"{s.shape}" if s.dtype == float32 else f"{s.dtype.name} {s.shape}" for s in node.specs
     )

@@ -30,7 +30,7 @@ from weakref import WeakValueDictionary
 from ... import arguments, dtypes, errors, settings
 from ..arrays import special
 from ..kernels import arguments as kernel_arguments
-from ..kernels import kinds, summation
+from ..kernels import instructions, kinds, summation
 from ..kernels.kinds import Kernel
 from ..llvm import ir
 from . import jit
@@ -41,7 +41,17 @@ LIMIT = 256 << 20  # bytes on disk
 KEPT = 128  # modules that stay loaded although nobody may use them any more
 
 # What the code depends on beside the files of this directory, whatever these import.
-SOURCES = (kinds, kernel_arguments, summation, special, dtypes, errors, arguments, settings)
+SOURCES = (
+    kinds,
+    instructions,
+    kernel_arguments,
+    summation,
+    special,
+    dtypes,
+    errors,
+    arguments,
+    settings,
+)
 
 _BACKENDS = Path(__file__).parents[1]
 _NAME = "tx_kernel"

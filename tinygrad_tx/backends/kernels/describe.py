@@ -7,13 +7,12 @@ stores. Loads and stores name their operand by its number, as %3 names instructi
 
 from __future__ import annotations
 
+from .instructions import REDUCTIONS, Instr
 from .kinds import (
-    REDUCTIONS,
     Attention,
     AttentionGrad,
     Columns,
     Index,
-    Instr,
     Keep,
     Kernel,
     Matmul,

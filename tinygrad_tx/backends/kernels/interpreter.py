@@ -22,14 +22,13 @@ from ..arrays import numpy_random
 from ..cpu.processor import Processor
 from . import interpreter_math
 from .arguments import Matrix, Packed, RowOperand, read
+from .instructions import REDUCTIONS, Instr
 from .kinds import (
-    REDUCTIONS,
     Attention,
     AttentionGrad,
     Columns,
     Index,
     Input,
-    Instr,
     Keep,
     Kernel,
     Matmul,

@@ -1,7 +1,7 @@
 """What the instructions of a kernel mean, on NumPy arrays.
 
 In: the arrays that an instruction takes. Out: an array of its dtype. Called by interpreter.py. The
-dtype rules are those of kernel.Instr, whose arguments have been cast already.
+dtype rules are those of Instr, whose arguments have been cast already.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...dtypes import ALL
 from ..arrays.numpy_backend import NumpyBackend
+from .instructions import SCALARS
 from .summation import CHAIN, slots
 
 Array = NDArray[Any]
@@ -23,14 +24,14 @@ _XP = NumpyBackend()
 
 
 def apply(op: str, dtype: str, *args: Array) -> Array:
-    """A scalar function of kernel.Instr, on arrays that broadcast against each other."""
+    """One of SCALARS or a cast, on arrays that broadcast against each other."""
     if op == "cast":
         return np.asarray(_XP.cast(args[0], ALL[dtype]))
     return np.asarray(_FUNCTIONS[op](*args)).astype(ALL[dtype].np, copy=False)
 
 
 def reduce_columns(op: str, dtype: str, x: Array) -> Array:
-    """One of kernel.REDUCTIONS along the last axis, which stays, with one column.
+    """One of REDUCTIONS along the last axis, which stays, with one column.
 
     Where there are no columns, a sum is 0, any is False, all is True, the maximum is the least
     number of the dtype and the minimum the greatest, and argmax and argmin are 0.
@@ -104,41 +105,6 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "copy": lambda x: x,
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "div": np.divide,
-    "neg": np.negative,
-    "abs": np.abs,
-    "sign": np.sign,
-    "floor": np.floor,
-    "sqrt": np.sqrt,
-    "exp": np.exp,
-    "log": np.log,
-    "log1p": np.log1p,
-    "expm1": np.expm1,
-    "tanh": np.tanh,
-    "sin": np.sin,
-    "cos": np.cos,
-    "erf": _XP.erf,
-    "pow": _XP.power,
-    "floor_divide": np.floor_divide,
-    "remainder": np.remainder,
-    "minimum": np.minimum,
-    "maximum": np.maximum,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "and": np.logical_and,
-    "or": np.logical_or,
-    "xor": np.logical_xor,
-    "not": np.logical_not,
-    "where": np.where,
-    "isnan": np.isnan,
-    "isinf": np.isinf,
-    "isfinite": np.isfinite,
+    op: getattr(_XP, scalar.xp) if isinstance(scalar.xp, str) else scalar.xp
+    for op, scalar in SCALARS.items()
 }

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from .arguments import (
     AttentionArgs,
@@ -38,30 +38,9 @@ from .arguments import (
     layout_of,
     row_layout,
 )
+from .instructions import REDUCTIONS, Instr
 
-# Scalar expressions ------------------------------------------------------------------------------
-
-REDUCTIONS = ("sum", "max", "min", "any", "all", "argmax", "argmin")
-
-
-@dataclass(frozen=True)
-class Instr:
-    """One scalar operation. args: numbers of earlier instructions of the same program.
-
-    op: "load" (value: number of the input), "gather" (value: number of the input; its argument is
-    the row that is read), "const" (value: a Python number), "col" and "row" (int64: the column, the
-    row counted over all outer axes), "cast" (as Backend.cast; value: a note of the compiler's, or
-    None); a name from REDUCTIONS; or a scalar function:
-    add sub mul div neg abs sign floor sqrt exp log log1p expm1 tanh sin cos erf pow floor_divide
-    remainder minimum maximum (NaN wins, as in NumPy) eq ne lt le gt ge and or xor not where isnan
-    isinf isfinite copy. dtype: of the result. Arguments of arithmetic have the result's dtype,
-    those of a comparison one common dtype.
-    """
-
-    op: str
-    args: tuple[int, ...]
-    dtype: str
-    value: Any = None
+# Operands of row programs ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Scalar functions of kernel.Instr as LLVM IR, on vectors and on scalars, with NumPy's semantics.
+"""The functions of SCALARS as LLVM IR, on vectors and on scalars, with NumPy's semantics.
 
 In: a Builder, an Instr and the Values of its arguments, all of one number of lanes. Out: its Value.
 Called by rows.py and columns.py, which deal with loads, reductions and positions themselves.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...dtypes import ALL
-from ..kernels.kinds import Instr
+from ..kernels.instructions import Instr
 from . import elementary, half, ir
 from .elementary import like
 from .ir import Builder, Value
@@ -56,8 +56,7 @@ def constant(dtype: str, value: float, lanes: int = 1) -> Value:
 
 
 def scalar(b: Builder, instr: Instr, args: list[Value], dtypes: Sequence[str]) -> Value:
-    """The value of a scalar function (anything but load, gather, const, col, row, reductions).
-    dtypes: of the arguments."""
+    """The value of a cast or of one of SCALARS. dtypes: of the arguments."""
     op = instr.op
     if op == "cast":
         return cast(b, args[0], instr.dtype, dtypes[0])

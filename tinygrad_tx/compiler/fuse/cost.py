@@ -10,13 +10,14 @@ from collections.abc import Container
 from math import prod
 
 from ... import ops
+from ...backends.kernels.instructions import SCALARS
 from ...node import CONST, INPUT, REBOUND, Node
 from . import limits
 from .group import Group
 from .order import VIEWS
 from .values import Values
 
-COSTLY = frozenset(["exp", "log", "log1p", "expm1", "tanh", "sin", "cos", "erf", "pow", "sqrt"])
+COSTLY = frozenset(op for op, scalar in SCALARS.items() if scalar.stored)
 
 
 def is_cheap(values: Values, node: Node, assumed: Container[Node] = ()) -> bool:

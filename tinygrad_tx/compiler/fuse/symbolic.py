@@ -1,28 +1,22 @@
 """The scalar-expression builder: what a map op's forward sees as `xp` when a kernel is made of it.
 
-In: an op's forward, called with symbols instead of arrays. Out: instructions
-(backends/kernels/kinds.py) appended to a program, each distinct one once. So one line of an op
-record runs on NumPy, on CuPy and as machine code.
+In: an op's forward, called with symbols instead of arrays. Out: instructions (instructions.py)
+appended to a program, each distinct one once. So one line of an op record runs on NumPy, on CuPy
+and as machine code.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from ...backends.kernels.kinds import Instr
+from ...backends.kernels.instructions import SCALARS, Instr
 from ...dtypes import ALL, DType
 
 _LOOSE = "of float32"  # the value of a cast that nobody has asked for
-# Functions with steps: what rounding changes by little may change them by much.
-_STEPS = frozenset(
-    (
-        *("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "not"),
-        *("sign", "floor", "floor_divide", "remainder"),
-    )
-)
 
 
 class Program:
@@ -167,22 +161,22 @@ class Symbol:
         return _unary("abs", self)
 
     def __lt__(self, other: Any) -> Symbol:
-        return _binary("lt", self, other, "bool")
+        return _binary("lt", self, other)
 
     def __le__(self, other: Any) -> Symbol:
-        return _binary("le", self, other, "bool")
+        return _binary("le", self, other)
 
     def __gt__(self, other: Any) -> Symbol:
-        return _binary("gt", self, other, "bool")
+        return _binary("gt", self, other)
 
     def __ge__(self, other: Any) -> Symbol:
-        return _binary("ge", self, other, "bool")
+        return _binary("ge", self, other)
 
     def __eq__(self, other: Any) -> Symbol:  # type: ignore[override]
-        return _binary("eq", self, other, "bool")
+        return _binary("eq", self, other)
 
     def __ne__(self, other: Any) -> Symbol:  # type: ignore[override]
-        return _binary("ne", self, other, "bool")
+        return _binary("ne", self, other)
 
     def __and__(self, other: Any) -> Symbol:
         return _binary("and", self, other)
@@ -191,7 +185,7 @@ class Symbol:
         return _binary("or", self, other)
 
     def __invert__(self) -> Symbol:
-        return _unary("not", self)
+        return _unary("not", self, name_of(self.dtype))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -218,12 +212,14 @@ def name_of(dtype: np.dtype[Any]) -> str:
 
 
 def _unary(op: str, x: Symbol, dtype: str | None = None) -> Symbol:
+    """dtype: of the result, by default as SCALARS says."""
     program = x.program
     number = _as_read(program, op, x)
-    return Symbol(program, program.add(op, (number,), dtype or name_of(x.dtype)))
+    dtype = dtype or SCALARS[op].dtype or name_of(x.dtype)
+    return Symbol(program, program.add(op, (number,), dtype))
 
 
-def _binary(op: str, a: Any, b: Any, dtype: str | None = None) -> Symbol:
+def _binary(op: str, a: Any, b: Any) -> Symbol:
     """Two operands of one dtype: a Python number takes that of the other."""
     known = a if isinstance(a, Symbol) else b
     program, common = known.program, known.dtype
@@ -231,15 +227,17 @@ def _binary(op: str, a: Any, b: Any, dtype: str | None = None) -> Symbol:
         common = np.promote_types(a.dtype, b.dtype)
     name = name_of(common)
     args = (_number(program, a, name, op), _number(program, b, name, op))
-    return Symbol(program, program.add(op, args, dtype or name))
+    return Symbol(program, program.add(op, args, SCALARS[op].dtype or name))
 
 
 def _as_read(program: Program, op: str, x: Symbol) -> int:
     """A value as an op computes with it: not rounded to 16 bits, but where that decides."""
-    return program.cast(x.number, name_of(x.dtype)) if op in _STEPS else program.widened(x.number)
+    if SCALARS[op].jumps:
+        return program.cast(x.number, name_of(x.dtype))
+    return program.widened(x.number)
 
 
-def _number(program: Program, x: Any, dtype: str, op: str = "") -> int:
+def _number(program: Program, x: Any, dtype: str, op: str) -> int:
     if isinstance(x, Symbol):
         return program.cast(_as_read(program, op, x), dtype)
     if not isinstance(x, (bool, int, float, np.generic)):
@@ -248,33 +246,7 @@ def _number(program: Program, x: Any, dtype: str, op: str = "") -> int:
 
 
 class Namespace:
-    """The functions of a backend, on Symbols."""
-
-    exp, log, log1p, expm1, sqrt, tanh, sin, cos, abs, sign, floor, erf = (
-        staticmethod(lambda x, op=op: _unary(op, x))
-        for op in [
-            "exp",
-            "log",
-            "log1p",
-            "expm1",
-            "sqrt",
-            "tanh",
-            "sin",
-            "cos",
-            "abs",
-            "sign",
-            "floor",
-            "erf",
-        ]
-    )
-    isnan, isinf, isfinite, logical_not = (
-        staticmethod(lambda x, op=op: _unary(op, x, "bool"))
-        for op in ["isnan", "isinf", "isfinite", "not"]
-    )
-    minimum, maximum, power, floor_divide, remainder, logical_and, logical_or, logical_xor = (
-        staticmethod(lambda a, b, op=op: _binary(op, a, b))
-        for op in ["minimum", "maximum", "pow", "floor_divide", "remainder", "and", "or", "xor"]
-    )
+    """The functions of a backend, on Symbols: those below, and what SCALARS has by name."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
@@ -288,7 +260,7 @@ class Namespace:
         for x in symbols[1:]:
             common = np.promote_types(common, x.dtype)
         program = self._program
-        args = (condition.number, *(_number(program, x, common.name) for x in (a, b)))
+        args = (condition.number, *(_number(program, x, common.name, "where") for x in (a, b)))
         return Symbol(program, program.add("where", args, common.name))
 
     def cast(self, x: Symbol, dtype: DType) -> Symbol:
@@ -299,3 +271,14 @@ class Namespace:
 
     def scalar(self, value: float, dtype: DType) -> Symbol:
         return Symbol(self._program, self._program.const(value, dtype.name))
+
+
+def _function(op: str) -> Callable[..., Symbol]:
+    if SCALARS[op].arity == 1:
+        return lambda x: _unary(op, x)
+    return lambda a, b: _binary(op, a, b)
+
+
+for _op, _scalar in SCALARS.items():
+    if isinstance(_scalar.xp, str) and _scalar.xp not in vars(Namespace):
+        setattr(Namespace, _scalar.xp, staticmethod(_function(_op)))

@@ -18,7 +18,8 @@ import numpy as np
 
 from ... import settings
 from ...backends.kernels.arguments import ColumnArgs, MatmulArgs, RowArgs, ScatterAddArgs
-from ...backends.kernels.kinds import REDUCTIONS, Columns, Index, Matmul, Rows, ScatterAdd
+from ...backends.kernels.instructions import REDUCTIONS
+from ...backends.kernels.kinds import Columns, Index, Matmul, Rows, ScatterAdd
 from ...backends.target import Program
 from ...dtypes import as_dtype
 from ..run.segment import Segment

@@ -240,8 +240,7 @@ class Replay(Recording):
         lines = [f"{len(self.steps)} op calls, nothing fused"]
         for i, step in enumerate(self.steps):
             node = step.node
-            specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
-            what = ", ".join(f"{s.dtype.name}{list(s.shape)}" for s in specs)
+            what = ", ".join(f"{s.dtype.name}{list(s.shape)}" for s in node.specs)
             lines.append(f"{i:5}  {node.op.name:20} {what:40} {named(node)}".rstrip())
         return "\n".join(lines)
 
@@ -266,5 +265,4 @@ def _forward(node: Node) -> Callable[..., Any]:
 
 
 def _bytes(node: Node) -> int:
-    specs = (node.spec,) if isinstance(node.spec, Spec) else node.spec
-    return sum(int(np.prod(s.shape)) * s.dtype.itemsize for s in specs)
+    return sum(int(np.prod(s.shape)) * s.dtype.itemsize for s in node.specs)

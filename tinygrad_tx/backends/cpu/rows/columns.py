@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...kernels.kinds import REDUCTIONS, Columns, per_row
+from ...kernels.instructions import REDUCTIONS
+from ...kernels.kinds import Columns, per_row
 from ...kernels.summation import CHAIN
 from ...llvm import ir
 from ...llvm.ir import Builder, Value

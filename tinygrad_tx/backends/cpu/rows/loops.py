@@ -14,15 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ...kernels.kinds import REDUCTIONS, Instr, Rows, per_row
+from ...kernels.instructions import REDUCTIONS, Instr, cost
+from ...kernels.kinds import Rows, per_row
 
 _KEEP_ABOVE = 6  # what it may cost to compute a value again; keeping it costs some 3
-_COST = {
-    **dict.fromkeys(("exp", "log", "log1p", "expm1", "tanh", "erf", "sin", "cos", "pow"), 20),
-    **dict.fromkeys(("floor_divide", "remainder", "gather"), 20),
-    **dict.fromkeys(("div", "sqrt"), 4),
-    "const": 0,
-}
+_HEAVY = 4  # what costs more is written once in a loop
 
 
 @dataclass
@@ -82,8 +78,8 @@ def _keep(kernel: Rows, made: RowPlan) -> None:
     """Decide what is kept, and list for each loop the elements that it computes."""
     first: dict[int, Loop] = {}  # where an element value is computed first
 
-    def cost(i: int) -> int:
-        """Of computing an element value from what is in memory."""
+    def again(i: int) -> int:
+        """The cost of computing an element value from what is in memory."""
         seen: set[int] = set()
         total, waiting = 0, [i]
         while waiting:
@@ -91,7 +87,7 @@ def _keep(kernel: Rows, made: RowPlan) -> None:
             if j in seen or made.rowwise[j]:
                 continue
             seen.add(j)
-            total += 1 if j in made.kept else _COST.get(kernel.instrs[j].op, 1)
+            total += 1 if j in made.kept else cost(kernel.instrs[j].op)
             waiting.extend(() if j in made.kept else kernel.instrs[j].args)
         return total
 
@@ -104,11 +100,11 @@ def _keep(kernel: Rows, made: RowPlan) -> None:
                 continue
             seen.add(i)
             before = first.setdefault(i, loop)
-            if before is not loop and i not in made.kept and cost(i) > _KEEP_ABOVE:
+            if before is not loop and i not in made.kept and again(i) > _KEEP_ABOVE:
                 made.kept[i] = before.level
                 before.keeps.append(i)
             if i in made.kept and made.kept[i] < loop.level:
                 continue
-            loop.heavy |= _COST.get(kernel.instrs[i].op, 1) > 4
+            loop.heavy |= cost(kernel.instrs[i].op) > _HEAVY
             waiting.extend(kernel.instrs[i].args)
         loop.elements = sorted(seen)

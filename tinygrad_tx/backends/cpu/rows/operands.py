@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ...kernels.kinds import Columns, Input, Instr, Rows
+from ...kernels.instructions import Instr
+from ...kernels.kinds import Columns, Input, Rows
 from ...llvm import ir
 from ...llvm.elementary import like
 from ...llvm.ir import Builder, Value

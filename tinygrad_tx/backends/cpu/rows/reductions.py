@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from ...kernels.kinds import Instr
+from ...kernels.instructions import Instr
 from ...kernels.summation import CHAIN
 from ...llvm import ir
 from ...llvm.elementary import like

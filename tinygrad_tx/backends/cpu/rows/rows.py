@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...kernels.arguments import RowOperand
-from ...kernels.kinds import REDUCTIONS, Output, Rows
+from ...kernels.instructions import REDUCTIONS
+from ...kernels.kinds import Output, Rows
 from ...kernels.summation import slots
 from ...llvm import ir
 from ...llvm.ir import Builder, Value

@@ -1,0 +1,109 @@
+"""Instructions: what a row program computes with, one table of them.
+
+In: nothing. Out: Instr; SCALARS, what there is to know of each scalar function. Its readers are the
+namespace in which forwards become instructions (compiler/fuse/symbolic.py), the interpreter, what
+decides whether a value is computed again (compiler/fuse/cost.py, cpu/rows/loops.py), and the tests,
+which hold the writers' functions to it (llvm/scalars.py).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True)
+class Instr:
+    """One scalar operation. args: numbers of earlier instructions of the same program.
+
+    op: "load" (value: number of the input), "gather" (value: number of the input; its argument is
+    the row that is read), "const" (value: a Python number), "col" and "row" (int64: the column, the
+    row counted over all outer axes), "cast" (as Backend.cast; value: a note of the compiler's, or
+    None), a name from REDUCTIONS, or one from SCALARS. dtype: of the result. Arguments of
+    arithmetic have the result's dtype, those of a comparison one common dtype.
+    """
+
+    op: str
+    args: tuple[int, ...]
+    dtype: str
+    value: Any = None
+
+
+REDUCTIONS = ("sum", "max", "min", "any", "all", "argmax", "argmin")
+
+
+class Scalar(NamedTuple):
+    """A scalar function.
+
+    arity: how many arguments it has. xp: what it is on arrays, with NumPy's meaning: an operator,
+    or the name of a function of Backend, as forwards call it. dtype: of the result, where it is not
+    that of the (last) arguments. jumps: whether what rounding changes by little may change it by
+    much. cost: of computing it in a loop over columns, where an addition costs 1. stored: whether
+    its result is rather stored for several readers than computed again by each. That is not `cost`
+    beyond a limit: a square root costs a loop little, and to read a value is not much more.
+    """
+
+    arity: int
+    xp: Callable[..., Any] | str
+    dtype: str = ""
+    jumps: bool = False
+    cost: int = 1
+    stored: bool = False
+
+
+def _costly(arity: int, xp: str) -> Scalar:
+    return Scalar(arity, xp, cost=20, stored=True)
+
+
+def _asks(arity: int, xp: Callable[..., Any] | str) -> Scalar:
+    return Scalar(arity, xp, dtype="bool", jumps=True)
+
+
+SCALARS = {
+    "copy": Scalar(1, lambda x: x),
+    "add": Scalar(2, operator.add),
+    "sub": Scalar(2, operator.sub),
+    "mul": Scalar(2, operator.mul),
+    "div": Scalar(2, operator.truediv, cost=4),
+    "neg": Scalar(1, operator.neg),
+    "abs": Scalar(1, "abs"),
+    "sign": Scalar(1, "sign", jumps=True),
+    "floor": Scalar(1, "floor", jumps=True),
+    "sqrt": Scalar(1, "sqrt", cost=4, stored=True),
+    "exp": _costly(1, "exp"),
+    "log": _costly(1, "log"),
+    "log1p": _costly(1, "log1p"),
+    "expm1": _costly(1, "expm1"),
+    "tanh": _costly(1, "tanh"),
+    "sin": _costly(1, "sin"),
+    "cos": _costly(1, "cos"),
+    "erf": _costly(1, "erf"),
+    "pow": _costly(2, "power"),
+    "floor_divide": Scalar(2, "floor_divide", jumps=True, cost=20),
+    "remainder": Scalar(2, "remainder", jumps=True, cost=20),
+    "minimum": Scalar(2, "minimum"),  # NaN wins, as in NumPy
+    "maximum": Scalar(2, "maximum"),
+    "eq": _asks(2, operator.eq),
+    "ne": _asks(2, operator.ne),
+    "lt": _asks(2, operator.lt),
+    "le": _asks(2, operator.le),
+    "gt": _asks(2, operator.gt),
+    "ge": _asks(2, operator.ge),
+    "and": Scalar(2, "logical_and"),
+    "or": Scalar(2, "logical_or"),
+    "xor": Scalar(2, "logical_xor"),
+    "not": _asks(1, "logical_not"),
+    "where": Scalar(3, "where"),
+    "isnan": _asks(1, "isnan"),
+    "isinf": _asks(1, "isinf"),
+    "isfinite": _asks(1, "isfinite"),
+}
+
+_READS = {"gather": 20, "const": 0}
+
+
+def cost(op: str) -> int:
+    """What an instruction costs in a loop over columns; an addition, a load: 1."""
+    return SCALARS[op].cost if op in SCALARS else _READS.get(op, 1)
