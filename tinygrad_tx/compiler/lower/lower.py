@@ -1,39 +1,36 @@
 """lower: every op that is known whole becomes the simple ops that kernels are made of.
 
 In: rewritten roots. Out: roots whose graph has maps, reductions along the last or the first axes,
-movement, products, attention, gathers, and what stays opaque. Called by schedule/plan.py after the
-passes of rewrite/engine.py. Most ops are lowered by their own `decompose`; the few written here say
+movement, products, attention, gathers, and what stays opaque. A stage of pipeline.py. Most ops are lowered by their own `decompose`; the few written here say
 the same in a form that makes better kernels (no gather of the targets: a comparison with the column
 number).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from ... import ops
-from ...dtypes import bool_, float32, float64, int64
+from ...dtypes import bool_, float32
 from ...node import (
     ITEM,
     LINE,
     Graph,
     Handle,
     Node,
-    Op,
     Spec,
-    reduced,
     scope,
     set_grad_enabled,
     tracing,
 )
 from ..rewrite.engine import again
+from .checked import CHECKED
+from .reductions import AXES, axes_fit, by_axes
+from .search import SEARCHES, finds_few, take_along_checked
 
 _WHOLE = (ops.ATTENTION, ops.ATTENTION_GRAD)
 X = Any
@@ -95,13 +92,13 @@ class _Lowering:
 
     def _how(self, node: Node) -> Callable[..., X] | None:
         """What a simple op that kernels do not know in this form is made of."""
-        if node.op in _AXIS:
-            return None if _axes_fit(node) else partial(_axes, node.op)
-        if _few(node):
+        if node.op in AXES:
+            return None if axes_fit(node) else partial(by_axes, node.op)
+        if finds_few(node):
             inside = node.op is not ops.TAKE_ALONG or node.srcs[1] in self.chosen
-            return _FEW[node.op] if inside else _take_along_checked
-        if node.op in _CHECKED and not any(src.op is ops.WRAP_INDEX for src in node.srcs):
-            return _CHECKED[node.op] if node.op is ops.UPDATE or node.attrs["axis"] == 0 else None
+            return SEARCHES[node.op] if inside else take_along_checked
+        if node.op in CHECKED and not any(src.op is ops.WRAP_INDEX for src in node.srcs):
+            return CHECKED[node.op] if node.op is ops.UPDATE or node.attrs["axis"] == 0 else None
         return None
 
     def decomposed(self, node: Node) -> tuple[Node, ...]:
@@ -184,33 +181,6 @@ def _factors(product: Node) -> tuple[X, X]:
     return Handle.wrap(b), Handle.wrap(a)
 
 
-# Reductions: one axis at a time, the last one or all of the first ones ---------------------------
-
-_AXIS = (ops.SUM, ops.MAX, ops.MIN, ops.ANY, ops.ALL)
-
-
-def _axes_fit(node: Node) -> bool:
-    wide = [i for i, n in enumerate(node.srcs[0].shape) if n != 1]
-    over = [i for i in wide if i in node.attrs["axis"]]
-    if len(over) == 1:
-        return over[0] in (wide[0], wide[-1])
-    return len(over) > 1 and over[-1] != wide[-1] and over == wide[: len(over)]
-
-
-def _axes(op: Op, x: X, axis: tuple[int, ...]) -> X:
-    """A reduction as those that kernels do."""
-    wide = [i for i, n in enumerate(x.shape) if n != 1]
-    over = [i for i in wide if i in axis]
-    shape = reduced(x.shape, axis)
-    if not over:
-        return ops.COPY(x if op is not ops.SUM or x.dtype.is_floating_point else x.long())
-    if over[-1] == wide[-1]:  # along rows first: that joins the kernel which makes them
-        return op(op(x, axis=over[-1], keepdims=True), axis=tuple(over[:-1]), keepdims=True)
-    kept = [i for i in range(x.ndim) if i not in over]
-    turned = x.permute(*over, *kept)
-    return op(turned, axis=tuple(range(len(over))), keepdims=True).reshape(shape)
-
-
 # Better forms than the ops' own ----------------------------------------------------------------
 
 
@@ -254,76 +224,6 @@ def _softmax(x: X, axis: int) -> X:
     return e * (1 / ops.SUM(e, axis=axis, keepdims=True))
 
 
-def _take(x: X, index: X, axis: int, wrap: bool = True) -> X:
-    safe = ops.WRAP_INDEX(index, size=x.shape[axis], wrap=wrap, of="take")
-    return ops.TAKE(x, safe, axis=axis, wrap=False)
-
-
-MANY = 2**16  # rows that may all be added to one, in one chain of float32
-
-
-def _index_add(x: X, index: X, value: X, axis: int) -> X:
-    safe = ops.WRAP_INDEX(index, size=x.shape[axis], of="index_add")
-    if index.shape[0] > MANY and x.dtype is float32:
-        return ops.INDEX_ADD(x.to(float64), safe, value.to(float64), axis=axis).to(float32)
-    return ops.INDEX_ADD(x, safe, value, axis=axis)
-
-
-def _update(x: X, value: X, position: X, axis: int) -> X:
-    room = x.shape[axis]
-    start = ops.WHERE(position < 0, position + room, position)
-    safe = ops.WRAP_INDEX(start, size=room - value.shape[axis] + 1, wrap=False, of="update")
-    return ops.UPDATE(x, value, safe, axis=axis)
-
-
-# Few entries of long rows: as reductions, which share a kernel with what makes the rows -----------
-
-FEW = 8
-
-
-def _few(node: Node) -> bool:
-    if node.op not in _FEW or not node.srcs[0].dtype.is_floating_point:
-        return False
-    last, entries = node.srcs[0].ndim - 1, node.srcs[0].shape[-1:]
-    return node.attrs["axis"] == last and 0 < node.shape[-1] <= FEW < entries[0]
-
-
-def _columns(x: X) -> X:
-    return ops.ARANGE(start=0, step=1, count=x.shape[-1], dtype=int64, device=x.device)
-
-
-def _argtopk(x: X, k: int, axis: int) -> X:
-    """The largest entry, k times, each time without those found before. What is taken out becomes
-    less than all others: so these are finite at least."""
-    lowest = float(np.finfo(x.dtype.np).min)
-    left = ops.MAXIMUM(x, lowest)
-    found = []
-    for _ in range(k):
-        found.append(ops.ARGMAX(left, axis=axis))
-        left = ops.WHERE(_columns(x) == found[-1], -math.inf, left)
-    return ops.CONCAT(*found, axis=axis)
-
-
-def _take_along(x: X, index: X, axis: int) -> X:
-    places = [(0, n, 1) for n in index.shape[:-1]]
-    found = []
-    for i in range(index.shape[-1]):
-        hit = _columns(x) == ops.SLICE(index, ranges=(*places, (i, i + 1, 1)))
-        found.append(ops.MAX(ops.WHERE(hit, x, -math.inf), axis=axis, keepdims=True))
-    return ops.CONCAT(*found, axis=axis) if len(found) > 1 else found[0]
-
-
-def _take_along_checked(x: X, index: X, axis: int) -> X:
-    index = ops.WRAP_INDEX(index, size=x.shape[-1], of="take_along")
-    return _take_along(x, index, axis)
-
-
-_FEW: dict[Any, Callable[..., X]] = {ops.ARGTOPK: _argtopk, ops.TAKE_ALONG: _take_along}
-_CHECKED: dict[Any, Callable[..., X]] = {
-    ops.TAKE: _take,
-    ops.INDEX_ADD: _index_add,
-    ops.UPDATE: _update,
-}
 _BETTER: dict[Any, Callable[..., X]] = {
     ops.CROSS_ENTROPY: _cross_entropy,
     ops.CROSS_ENTROPY_GRAD: _cross_entropy_grad,
