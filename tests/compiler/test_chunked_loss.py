@@ -1,4 +1,4 @@
-"""A projection with its loss by panels of rows: the same bits in less memory."""
+"""A projection with its loss by chunks of rows: the same bits in less memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 import tinygrad_tx as tx
 from tinygrad_tx.backends.kernels.kinds import Matmul
-from tinygrad_tx.compiler.schedule import chunked_loss as panels
+from tinygrad_tx.compiler.schedule import chunked_loss
 from tinygrad_tx.nn import functional as F  # noqa: N812
 
 ROWS, CLASSES, WIDTH = 600, 304, 24
@@ -37,13 +37,13 @@ def trained(smoothing: float = 0.1) -> tuple[list[np.ndarray], int, list[bool]]:
 
 
 @pytest.mark.parametrize("mode", ["native", "interp"])
-def test_panels_change_no_bit(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_change_no_bit(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TX_COMPILE", mode)
     whole, all_bytes, products = trained()
     assert not any(products)
-    monkeypatch.setattr(panels, "PANEL_BYTES", 256 * CLASSES * 4)
+    monkeypatch.setattr(chunked_loss, "CHUNK_BYTES", 256 * CLASSES * 4)
     cut, fewer_bytes, products = trained()
-    assert sum(products) == 2  # 600 rows in three panels: the second and third add to the first
+    assert sum(products) == 2  # 600 rows in three chunks: the second and third add to the first
     for a, b in zip(whole, cut, strict=True):
         if mode == "native":
             np.testing.assert_array_equal(a, b)
@@ -53,7 +53,7 @@ def test_panels_change_no_bit(mode: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_logits_that_somebody_else_reads_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panels, "PANEL_BYTES", 256 * CLASSES * 4)
+    monkeypatch.setattr(chunked_loss, "CHUNK_BYTES", 256 * CLASSES * 4)
     weight = tx.randn(CLASSES, WIDTH).requires_grad_()
 
     @tx.compile

@@ -197,7 +197,8 @@ class Body:
 
     def _made(self, kernel: Kernel, args: Args[Place[Buffer]]) -> Call:
         reads = [load.view if load.gathers else _once(load.view) for load in self.loads]
-        return Call(kernel, args, reads, [s.view for s in self.stores], self.nodes)
+        writes = tuple(store.view for store in self.stores)
+        return Call(kernel, args, tuple(reads), writes, tuple(self.nodes))
 
 
 def _once(view: View) -> View:
@@ -226,11 +227,12 @@ def _split(extents: Shape, strides: Sequence[Shape]) -> tuple[Shape, list[Shape]
     return (n // width, width), [(s[0] * width, s[0]) for s in strides]
 
 
-def copying(source: View, target: View) -> Call:
-    """A kernel that copies one view to another of the same shape."""
+def copying(source: View, target: View, *nodes: Node) -> Call:
+    """A kernel that copies one view to another of the same shape. nodes: what it is done for."""
     shape = source.shape or (1,)
     body = Body(Group("rows", shape[:-1], shape[-1]))
     body.store(body.load(source, "element"), target, "element")
+    body.nodes += nodes
     return body.call()
 
 

@@ -90,7 +90,7 @@ def _call_opaquely(values: Values, node: Node, untraceable: str) -> None:
             "an op of another kind",
             stacklevel=2,
         )
-    reads = [materialise(values, src) for src in node.srcs]
-    writes = [fresh(spec.dtype.name, spec.shape, node) for spec in node.specs]
-    add(values, Call(kinds.Opaque(node.op.name), (), reads, writes, [node]))
+    reads = tuple([materialise(values, src) for src in node.srcs])
+    writes = tuple([fresh(spec.dtype.name, spec.shape, node) for spec in node.specs])
+    add(values, Call(kinds.Opaque(node.op.name), (), reads, writes, (node,)))
     made(values, node, *writes)

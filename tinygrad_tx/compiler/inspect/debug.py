@@ -18,7 +18,7 @@ from ...errors import UserError
 from ...node import CONST, Graph, Node
 from ..fuse.body import Body
 from ..fuse.decisions import Decision
-from ..schedule.records import Call, Ends, Fusion, Launch, Plan, Schedule, waves_of
+from ..schedule.records import Call, Ends, Fusion, Launch, Plan, Schedule, View, waves_of
 from .explain import named, refusals, wave_times
 
 RETRACES, TIMES, GRAPHS, SOURCE = 1, 2, 3, 4
@@ -101,6 +101,8 @@ def _launch(launch: Launch) -> str:
 
 def _unit(unit: Body | Call) -> str:
     """A call, or a group that is still open: what it reads, computes and writes."""
+    reads: Sequence[View]
+    writes: Sequence[View]
     if isinstance(unit, Call):
         kind, reads, writes = type(unit.kernel).__name__.lower(), unit.reads, unit.writes
     else:

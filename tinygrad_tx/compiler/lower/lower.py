@@ -1,9 +1,9 @@
 """lower: every op that is known whole becomes the simple ops that kernels are made of.
 
 In: rewritten roots. Out: roots whose graph has maps, reductions along the last or the first axes,
-movement, products, attention, gathers, and what stays opaque. A stage of pipeline.py. Most ops are lowered by their own `decompose`; the few written here say
-the same in a form that makes better kernels (no gather of the targets: a comparison with the column
-number).
+movement, products, attention, gathers, and what stays opaque. A stage of pipeline.py. Most ops are
+lowered by their own `decompose`; the few written here say the same in a form that makes better
+kernels (no gather of the targets: a comparison with the column number).
 """
 
 from __future__ import annotations

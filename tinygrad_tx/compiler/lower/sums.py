@@ -1,7 +1,7 @@
 """sums: a long sum of numbers becomes the sum of a row.
 
 In: the roots of a lowered graph. Out: new roots, in which the terms of `a + b + c + ...`, each one
-number, are put side by side and summed as a row. Called by schedule/plan.py. The norm of all
+number, are put side by side and summed as a row. A stage of pipeline.py. The norm of all
 gradients is such a sum: one row program reads it whatever the number of parameters, and each term
 is written to its place by the very kernel that makes it.
 """

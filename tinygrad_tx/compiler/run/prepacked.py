@@ -38,7 +38,7 @@ class Packs:
                 _layout(call),
                 call.reads[0].buffer,
                 call.writes[0].buffer,
-                prepare([[Launch([call])]]),
+                prepare([[Launch((call,))]]),
             )
             for call in calls
         ]

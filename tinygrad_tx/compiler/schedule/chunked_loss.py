@@ -1,10 +1,9 @@
-"""panels: a projection with its loss, forward and backward, some rows at a time.
+"""Chunks a large projection and its loss by rows.
 
-In: launches in order. Out: launches in order, where a large product that a row program turns at
-once into a gradient (logits into their gradient), which only products read, is cut by rows: each
-panel goes through all of them before the next one begins. So of logits and gradient there is one
-panel in memory. The bits are those of the whole: a panel has whole blocks of rows, which is how
-a product over rows adds them up anyway. Called by schedule/plan.py.
+In and out: a Schedule. Pattern: logits = x @ W, a row program logits -> dlogits, and two products
+(dx and dW) that alone read dlogits. Each chunk of rows goes through all four before the next one,
+so that one chunk of logits and dlogits is in memory. The bits are those of the whole: a chunk is a
+multiple of the block of rows in which dW accumulates. A stage of pipeline.py.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from ...backends.kernels.kinds import Matmul, Rows
 from ...backends.target import Target
 from .records import Buffer, Call, Launch, Schedule, View
 
-PANEL_BYTES = 16 << 20
+CHUNK_BYTES = 16 << 20
 
 
 @dataclass(eq=False)
 class _Loss:
-    """Numbers of the launches that share panels, and what lies in one: M rows of `columns`."""
+    """Numbers of the launches that share chunks, and what lies in one: M rows of `columns`."""
 
     first: int  # product and row program: makes the gradient
     by_rows: int  # gradient @ weight
     by_columns: int  # gradient.T @ input, summed over rows
     rows: int
     columns: int
-    height: int  # rows of a panel
+    height: int  # rows of a chunk
     inside: tuple[Buffer, Buffer]  # logits, gradient
 
 
 def chunk_losses(schedule: Schedule, target: Target) -> Schedule:
-    """Every such loss cut into panels."""
+    """Every such loss cut into chunks."""
     launches, i = list(schedule.launches), 0
     while i < len(launches):
         found = _found(launches, i, target.block, schedule.results) if _large(launches[i]) else None
@@ -45,9 +44,9 @@ def chunk_losses(schedule: Schedule, target: Target) -> Schedule:
 
 
 def _large(launch: Launch) -> bool:
-    """Whether it begins with a product that is larger than a panel: asked of all launches."""
+    """Whether it begins with a product that is larger than a chunk: asked of all launches."""
     call = launch.calls[0]
-    return isinstance(call.kernel, Matmul) and call.writes[0].buffer.bytes > PANEL_BYTES
+    return isinstance(call.kernel, Matmul) and call.writes[0].buffer.bytes > CHUNK_BYTES
 
 
 def _found(launches: list[Launch], i: int, block: int, results: frozenset[Buffer]) -> _Loss | None:
@@ -92,9 +91,9 @@ def _found(launches: list[Launch], i: int, block: int, results: frozenset[Buffer
 
 
 def _height(columns: int, buffer: Buffer, block: int) -> int:
-    """Rows of a panel: whole blocks, as many as fit."""
+    """Rows of a chunk: whole blocks, as many as fit."""
     row = columns * (buffer.bytes // buffer.size)
-    return max(1, PANEL_BYTES // row // block) * block
+    return max(1, CHUNK_BYTES // row // block) * block
 
 
 def _sliceable(call: Call) -> bool:
@@ -108,7 +107,7 @@ def _sliceable(call: Call) -> bool:
 
 
 def _cut(launches: list[Launch], loss: _Loss) -> list[Launch] | None:
-    """The launches with the panels in the place of the last of the three; what reads the results
+    """The launches with the chunks in the place of the last of the three; what reads the results
     of those that move goes behind it. None where one of the three has to wait for another."""
     end = max(loss.by_rows, loss.by_columns)
     three = {loss.first, loss.by_rows, loss.by_columns}
@@ -129,71 +128,72 @@ def _cut(launches: list[Launch], loss: _Loss) -> list[Launch] | None:
     }
     if needed & made or crossed:
         return None
-    return [*before, *_panels(launches, loss), *after, *launches[end + 1 :]]
+    return [*before, *_chunks(launches, loss), *after, *launches[end + 1 :]]
 
 
-def _panels(launches: list[Launch], loss: _Loss) -> list[Launch]:
+def _chunks(launches: list[Launch], loss: _Loss) -> list[Launch]:
     height = loss.height
     made: list[Launch] = []
     before: tuple[Buffer, ...] = ()
     for start in range(0, loss.rows, height):
         count = min(height, loss.rows - start)
         size = count * loss.columns
-        panels = {b: Buffer("value", b.dtype, size, b.node) for b in loss.inside}
+        chunks = {b: Buffer("value", b.dtype, size, b.node) for b in loss.inside}
         for j in (loss.first, loss.by_rows):
-            calls = [_sliced(c, start, count, panels) for c in launches[j].calls]
-            made.append(Launch(calls, before if j == loss.first else ()))
-        before = tuple(panels.values())
+            calls = [_sliced(c, start, count, chunks) for c in launches[j].calls]
+            made.append(Launch(tuple(calls), before if j == loss.first else ()))
+        before = tuple(chunks.values())
         head, *rest = launches[loss.by_columns].calls
-        summed = _summed(head, start, count, panels)
-        made.append(Launch([summed, *rest] if start + count == loss.rows else [summed]))
+        summed = _summed(head, start, count, chunks)
+        made.append(Launch((summed, *rest) if start + count == loss.rows else (summed,)))
     return made
 
 
-def _sliced(call: Call, start: int, count: int, panels: dict[Buffer, Buffer]) -> Call:
+def _sliced(call: Call, start: int, count: int, chunks: dict[Buffer, Buffer]) -> Call:
     """A call for rows start .. start + count."""
 
     def rows(operand: RowOperand[Place[Buffer]]) -> RowOperand[Place[Buffer]]:
-        return operand._replace(place=_ahead(operand.place, start * operand.outer[0], panels))
+        return operand._replace(place=_ahead(operand.place, start * operand.outer[0], chunks))
 
     args = call.args
     if isinstance(args, MatmulArgs):
-        a = args.a._replace(place=_ahead(args.a.place, start * args.a.row, panels))
-        c = args.c._replace(place=_ahead(args.c.place, start * args.c.row, panels))
+        a = args.a._replace(place=_ahead(args.a.place, start * args.a.row, chunks))
+        c = args.c._replace(place=_ahead(args.c.place, start * args.c.row, chunks))
         args = args._replace(m=count, a=a, c=c)
     elif isinstance(args, RowArgs):
         inputs, outputs = tuple(map(rows, args.inputs)), tuple(map(rows, args.outputs))
         args = args._replace(outer=(count,), inputs=inputs, outputs=outputs)
-    return _with(call, args, count, panels)
+    return _with(call, args, count, chunks)
 
 
-def _summed(call: Call, start: int, count: int, panels: dict[Buffer, Buffer]) -> Call:
-    """A product over rows, for some of them: added to what the panels before have made."""
+def _summed(call: Call, start: int, count: int, chunks: dict[Buffer, Buffer]) -> Call:
+    """A product over rows, for some of them: added to what the chunks before have made."""
     args = call.args
     if isinstance(args, MatmulArgs):
-        a = args.a._replace(place=_ahead(args.a.place, start * args.a.column, panels))
+        a = args.a._replace(place=_ahead(args.a.place, start * args.a.column, chunks))
         row = args.b.place.buffer.size // args.k  # of packed b
         b = args.b._replace(place=args.b.place.ahead(start * row))
         args = args._replace(k=count, a=a, b=b)
-    made = _with(call, args, count, panels)
-    if start:
-        made.kernel = Matmul(call.writes[0].dtype, accumulate=True)
-        made.reads = [*made.reads, *made.writes]
-    return made
+    made = _with(call, args, count, chunks)
+    if not start:
+        return made
+    kernel = Matmul(call.writes[0].dtype, accumulate=True)
+    return replace(made, kernel=kernel, reads=(*made.reads, *made.writes))
 
 
-def _ahead(place: Place[Buffer], elements: int, panels: dict[Buffer, Buffer]) -> Place[Buffer]:
-    """A place so many elements on; within a panel it begins anew."""
-    panel = panels.get(place.buffer)
-    return place.ahead(elements) if panel is None else Place(panel, 0)
+def _ahead(place: Place[Buffer], elements: int, chunks: dict[Buffer, Buffer]) -> Place[Buffer]:
+    """A place so many elements on; within a chunk it begins anew."""
+    chunk = chunks.get(place.buffer)
+    return place.ahead(elements) if chunk is None else Place(chunk, 0)
 
 
-def _with(call: Call, args: Args[Place[Buffer]], count: int, panels: dict[Buffer, Buffer]) -> Call:
+def _with(call: Call, args: Args[Place[Buffer]], count: int, chunks: dict[Buffer, Buffer]) -> Call:
     def moved(view: View) -> View:
-        if view.buffer not in panels:
+        if view.buffer not in chunks:
             return view
         width = view.shape[-1]
-        return View(panels[view.buffer], (count, width), (width, 1))
+        return View(chunks[view.buffer], (count, width), (width, 1))
 
-    reads, writes = [moved(v) for v in call.reads], [moved(v) for v in call.writes]
-    return Call(call.kernel, args, reads, writes, call.nodes)
+    return replace(
+        call, args=args, reads=tuple(map(moved, call.reads)), writes=tuple(map(moved, call.writes))
+    )

@@ -6,6 +6,8 @@ product that it follows decides how its rows are cut into tasks. A stage of pipe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...backends.kernels.arguments import MatmulArgs
 from ...backends.target import Target
 from ..fuse.body import Body
@@ -31,10 +33,10 @@ def fuse_epilogues(fusion: Fusion, target: Target) -> Schedule:
         calls = [p for p in products if isinstance(p, Call)]
         cuts = [c.args.rows_per_task for c in calls if isinstance(c.args, MatmulArgs)]
         if len(set(cuts)) > 1:  # they cut their rows differently: only the last one is ridden on
-            launches += [Launch([product]) for product in calls[:-1]]
+            launches += [Launch((product,)) for product in calls[:-1]]
             calls, cuts = calls[-1:], cuts[-1:]
         calls.append(unit.call(cuts[0] if cuts else 0) if isinstance(unit, Body) else unit)
-        launches.append(Launch(calls))
+        launches.append(Launch(tuple(calls)))
     return Schedule(fusion, tuple(launches), fusion.places)
 
 
@@ -71,7 +73,7 @@ def _readers(units: list[Body | Call]) -> dict[Buffer, list[int]]:
     return readers
 
 
-def _reads(unit: Body | Call) -> list[View]:
+def _reads(unit: Body | Call) -> Sequence[View]:
     return unit.reads if isinstance(unit, Call) else [load.view for load in unit.loads]
 
 

@@ -64,7 +64,7 @@ def copy_small_state(schedule: Schedule, target: Target) -> Schedule:
         aliases.pop(new, None)
         places[end] = whole(Buffer("value", new.dtype, new.size, new.node), view.shape)
         aliases[places[end].buffer] = old
-        copies.append(Launch([copying(view, places[end])]))
+        copies.append(Launch((copying(view, places[end]),)))
     if not copies:
         return schedule
     if steps and isinstance(steps[-1], list):

@@ -82,7 +82,7 @@ def _offsets(
 def _roles(schedule: Schedule) -> dict[Buffer, str]:
     """All buffers, with their roles."""
     found = dict.fromkeys(schedule.fusion.inputs.values())
-    for launch in (*schedule.launches, *(Launch([call]) for call in schedule.prepacked)):
+    for launch in (*schedule.launches, *(Launch((call,)) for call in schedule.prepacked)):
         found.update(dict.fromkeys(v.buffer for v in (*launch.reads, *launch.writes)))
     found.update(dict.fromkeys(v.buffer for v in schedule.places.values()))
     special = dict.fromkeys(schedule.results, "result")

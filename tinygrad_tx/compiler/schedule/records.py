@@ -114,7 +114,7 @@ def whole(buffer: Buffer, shape: Shape) -> View:
     return View(buffer, shape, dense(shape))
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Call:
     """A Kernel with its arguments.
 
@@ -123,19 +123,19 @@ class Call:
 
     kernel: Kernel
     args: Args[Place[Buffer]]
-    reads: list[View]
-    writes: list[View]
-    nodes: list[Node] = field(default_factory=list)
+    reads: tuple[View, ...]
+    writes: tuple[View, ...]
+    nodes: tuple[Node, ...] = ()
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Launch:
     """Calls whose tasks run one after the other: a product and the row program on its rows.
 
     waits: buffers that others must have read before it runs, so that its own can take their place.
     """
 
-    calls: list[Call]
+    calls: tuple[Call, ...]
     waits: tuple[Buffer, ...] = ()
 
     @property

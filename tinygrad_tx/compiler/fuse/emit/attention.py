@@ -100,7 +100,7 @@ def emit(values: Values, node: Node) -> None:
     operands = [Matrix(x.place, *x.strides) for x in (*views, four, *mask)]
     args = AttentionArgs(b, h, t, k.shape[-2], d, v.shape[-1], *operands)
     kernel = Attention(node.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
-    add(values, Call(kernel, args, [*views, *mask], [out], [node]))
+    add(values, Call(kernel, args, (*views, *mask), (out,), (node,)))
     made(values, node, out)
 
 
@@ -115,5 +115,5 @@ def emit_grad(values: Values, node: Node) -> None:
     args = AttentionGradArgs(b, h, t, k.shape[-2], d, v.shape[-1], *operands)
     kernel = AttentionGrad(g.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
     outs = [out for out, _ in places]
-    add(values, Call(kernel, args, [*views, *mask], outs, [node]))
+    add(values, Call(kernel, args, (*views, *mask), tuple(outs), (node,)))
     made(values, node, *outs)

@@ -45,7 +45,7 @@ def emit(values: Values, node: Node) -> None:
     packed, sp = _packed(values, node, b, (b0, b1), sb, panels)
     left, right = Matrix(a.place, *sa, *a.strides[-2:]), Packed(packed.place, *sp)
     args = MatmulArgs(b0, b1, m, n, k, rows, columns, left, right, Product(c.place, *(*sc, n)))
-    add(values, Call(Matmul(node.dtype.name), args, [a, packed], [c], [node]))
+    add(values, Call(Matmul(node.dtype.name), args, (a, packed), (c,), (node,)))
     made(values, node, out)
 
 
@@ -90,6 +90,6 @@ def _packed(
         packed = fresh(node.dtype.name, (b0 * b1 * size,))
         matrix = Matrix(b.place, *strides, *b.strides[-2:])
         args = PackArgs(b0, b1, k, n, panels, matrix, Packed(packed.place, *where))
-        add(values, Call(Pack(node.dtype.name, width), args, [b], [packed], [node]))
+        add(values, Call(Pack(node.dtype.name, width), args, (b,), (packed,), (node,)))
         values.packed[key] = packed
     return values.packed[key], where

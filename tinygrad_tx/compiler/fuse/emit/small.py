@@ -24,7 +24,7 @@ def keep(values: Values, node: Node) -> None:
     out = fresh("bool", node.shape, node)
     args = KeepArgs(prod(node.shape), 1 << 15, key.place, stream.place, out.place)
     kernel = Keep(ceil(node.attrs["p"] * 2**24))
-    add(values, Call(kernel, args, [key, stream], [out], [node]))
+    add(values, Call(kernel, args, (key, stream), (out,), (node,)))
     made(values, node, out)
 
 
@@ -36,7 +36,7 @@ def index(values: Values, node: Node) -> None:
     size, (step,), places = node.attrs["size"], given.strides, (out.place, report.place)
     args = IndexArgs(prod(node.shape), 4096, size, skip or 0, given.place, step, *places)
     kernel = Index(given.dtype, node.attrs.get("wrap", True), skip is not None)
-    add(values, Call(kernel, args, [given], [out, report], [node]))
+    add(values, Call(kernel, args, (given,), (out, report), (node,)))
     made(values, node, out)
 
 
@@ -70,5 +70,5 @@ def scatter_add(values: Values, node: Node) -> None:
         assert added is not None
     source, row = added.place, added.strides[0]
     args = ScatterAddArgs(count, columns, 64, places.place, source, row, out.place, columns)
-    add(values, Call(ScatterAdd(node.dtype.name), args, [places, added, out], [out], [node]))
+    add(values, Call(ScatterAdd(node.dtype.name), args, (places, added, out), (out,), (node,)))
     made(values, node, out)

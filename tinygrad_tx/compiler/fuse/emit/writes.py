@@ -5,6 +5,7 @@ In: Values and a node. Out: calls added to the Values. Called by fuse.py through
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from .... import ops
@@ -39,9 +40,7 @@ def written(values: Values, node: Node, x: Node) -> View:
 
 def _write_part(values: Values, node: Node, call: Call, out: View) -> None:
     """A call that writes a part of `out`, where the rest of the value lies already."""
-    call.reads.append(out)
-    call.nodes.append(node)
-    add(values, call)
+    add(values, replace(call, reads=(*call.reads, out), nodes=(*call.nodes, node)))
     made(values, node, out)
 
 
@@ -91,10 +90,7 @@ def concat(values: Values, node: Node) -> None:
         for src, part in zip(node.srcs, _parts(node, out), strict=True):
             unit = store_in(values, src, part)
             if unit < 0:
-                call = copying(materialise(values, src), part)
-                call.nodes.append(node)
-                add(values, call)
-                unit = len(values.units) - 1
+                unit = add(values, copying(materialise(values, src), part, node))
             last = max(last, unit)
     values.unit_of[node], values.places[node] = last, out
 
