@@ -139,6 +139,6 @@ def test_what_windows_lacks(tmp_path: Path) -> None:
 
 def test_lines_of_models_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever separates directories: the place of a model's line is its own."""
-    from tinygrad_tx import node
+    from tinygrad_tx import context
 
-    assert str(Path(node.__file__).parent / "models") == node._MODELS
+    assert str(Path(context.__file__).parent / "models") == context._MODELS

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .autograd import grad, value_and_grad
+from .context import grad_enabled as is_grad_enabled
 from .creation import (
     arange,
     cat,
@@ -43,9 +44,9 @@ from .creation import (
 from .dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, int64
 from .gradcheck import gradcheck
 from .methods import matmul
-from .node import Op, Spec
-from .node import grad_enabled as is_grad_enabled
+from .op import Op
 from .random import manual_seed
+from .rules import Spec
 from .tensor import Tensor, no_grad
 from .version import __version__
 

@@ -13,27 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import tree
 from .arguments import shown
+from .context import current_trace, grad_enabled, scope, set_grad_enabled
 from .dtypes import float32
 from .errors import DeviceError, GradError
 from .half import WIDENED
 from .mistakes import explain
-from .node import (
-    ITEM,
-    LOST,
-    RELEASED,
-    Graph,
-    Handle,
-    Node,
-    Spec,
-    apply,
-    cast,
-    current_trace,
-    grad_enabled,
-    rebound,
-    scope,
-    set_grad_enabled,
-)
+from .node import ITEM, LOST, RELEASED, Graph, Handle, Node, apply, cast, rebound
 from .ops import ADD, COPY, FULL, RESHAPE, SUM
+from .rules import Spec
 
 if TYPE_CHECKING:  # tensor.py imports this file; annotations are all that is wanted back
     from .tensor import Tensor

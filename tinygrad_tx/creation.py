@@ -12,6 +12,7 @@ import numpy as np
 from . import backends, ops, random
 from .arguments import explain_functions
 from .backends import get
+from .context import guarded
 from .dtypes import (
     DType,
     as_dtype,
@@ -24,7 +25,9 @@ from .dtypes import (
     weak_dtype,
 )
 from .errors import DeviceError, DTypeError, ShapeError
-from .node import Op, guarded, leaf, whole
+from .node import leaf
+from .op import Op
+from .rules import whole
 from .spelling import refuse, spelled
 from .tensor import Tensor
 

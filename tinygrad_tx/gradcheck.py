@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .autograd import gradients
+from .context import set_grad_enabled
 from .creation import tensor
 from .dtypes import float64
 from .errors import GradError
-from .node import set_grad_enabled
 from .ops import COPY
 from .tensor import Tensor
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from .dtypes import float32
 
 if TYPE_CHECKING:  # node.py imports this file
-    from .node import Op, Spec
+    from .op import Op
+    from .rules import Spec
 
 WIDENED = frozenset(["map", "reduce", "fused"])  # the kinds of ops that compute
 

@@ -17,8 +17,9 @@ from . import ops
 from .arguments import shown
 from .dtypes import bool_, int64, outside
 from .errors import DTypeError, ShapeError
-from .node import Handle, broadcast_shape, leaf
+from .node import Handle, leaf
 from .ops.movement import Range
+from .rules import broadcast_shape
 
 if TYPE_CHECKING:  # tensor.py imports this file
     from .tensor import Tensor

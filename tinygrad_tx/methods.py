@@ -18,8 +18,9 @@ from .arguments import explained
 from .dtypes import as_dtype, outside
 from .elementwise import Elementwise, _t
 from .errors import DTypeError, ShapeError
-from .node import Handle, Node, axes, broadcast_shape, leaf, whole
+from .node import Handle, Node, leaf
 from .reductions import Dims, Reductions, ValuesIndices
+from .rules import axes, broadcast_shape, whole
 from .spelling import refuse, spelled
 
 if TYPE_CHECKING:  # Tensor derives from what is here

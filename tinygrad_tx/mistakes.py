@@ -1,8 +1,8 @@
 """What is said when an op's record is wrong, or an op is called wrongly: one line, by its name.
 
 In: an exception out of one of a record's functions, and what the function was called with. Out:
-OpError in its place, where the cause can be told. Called by node.py and autograd.py, when something
-has failed.
+OpError in its place, where the cause can be told. Called by op.py, node.py and autograd.py, when
+something has failed.
 """
 
 from __future__ import annotations

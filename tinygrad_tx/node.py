@@ -1,17 +1,14 @@
-"""Op, Node, Graph and the current trace: the one record behind autograd tape and compiler graph.
+"""Node, Graph and what makes Nodes: the one record behind autograd tape and compiler graph.
 
-An `Op` says what an operation is; a `Node` is one use of it. `apply` makes Nodes: with an array
-where code runs eagerly, without one while a function is traced: the current trace alone decides.
+An `Op` (op.py) says what an operation is; a `Node` is one use of it. `apply` makes Nodes: with an
+array where code runs eagerly, without one while a function is traced: the current trace alone
+(context.py) decides.
 Tensors (floor 3) are mutable handles on Nodes; everything here knows them only as `Handle`.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
 from typing import Any, ClassVar
@@ -22,113 +19,15 @@ import numpy as np
 from . import backends
 from .arguments import shown
 from .backends import Array
+from .context import GRAD, LINE, SCOPE, TRACE, Trace, user_line
 from .dtypes import DType, as_dtype, require_fit, result_type, weak_dtype
 from .errors import DeviceError, DTypeError, OpError, TraceError
 from .half import computing
-from .mistakes import check_record, explain
-from .rules import DEFAULT_RULES, as_promised, promised
+from .mistakes import explain
+from .op import OPS, Attrs
+from .op import Op as Op
 from .rules import Spec as Spec
-from .rules import axes as axes
-from .rules import broadcast_shape as broadcast_shape
-from .rules import floating as floating
-from .rules import numeric as numeric
-from .rules import reduced as reduced
-from .rules import reducing as reducing
-from .rules import require_floating as require_floating
-from .rules import whole as whole
-
-Attrs = Mapping[str, Any]
-
-
-class Op:
-    """One operation.
-
-    name: its registered name; making another Op of that name replaces it, but for built-in ones.
-    kind: "map" (elementwise with broadcasting), "reduce" (over `axis`, kept as 1), "move",
-        "matmul", "gather", "random", "create", "fused" (has a decomposition) or "opaque".
-    forward: (xp, *arrays, **attrs) -> array, or a tuple of arrays; xp is the device's backend. A
-        map forward uses arithmetic and xp functions only: the compiler runs it on expressions. In
-        "map", "reduce" and "fused" ops it never sees 16 bits: see half.py.
-    rule: (op, *nodes, **attrs) -> Spec, or a tuple of them; raises the error that users see. Map
-        and reduce ops have one by default (inputs of one floating dtype, which the result has).
-    vjp: (g, y, *inputs, **attrs) -> one gradient (or None, or a function that makes it) for each
-        input, written on Tensors; un-broadcasting is not its business. g and y are tuples where
-        there are several outputs.
-    decompose: (*inputs, **attrs) -> the same result by simpler ops, on Tensors: the oracle of a
-        fused op, and its gradient where there is no vjp.
-    promote: which inputs of a map op are brought to a common dtype (all by default).
-
-    ours: whether it belongs to this package, or a user made it.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        kind: str = "opaque",
-        forward: Callable[..., Any],
-        rule: Callable[..., Any] | None = None,
-        vjp: Callable[..., Sequence[Any]] | None = None,
-        decompose: Callable[..., Any] | None = None,
-        promote: tuple[int, ...] | None = None,
-    ) -> None:
-        self.ours = (getattr(forward, "__module__", "") or "").startswith(f"{__package__}.")
-        functions = {"forward": forward, "rule": rule, "vjp": vjp, "decompose": decompose}
-        check_record(name, kind, promote, self.ours, **functions)
-        if not self.ours and name in OPS and OPS[name].ours:
-            raise ValueError(f'Op "{name}": a built-in op has this name; choose another')
-        rule = rule or DEFAULT_RULES.get(kind)
-        if rule is None:
-            raise ValueError(
-                f'Op "{name}": kind "{kind}" needs rule=, a function (op, *nodes, **attrs) that '
-                "gives tx.Spec(shape, dtype)"
-            )
-        self.name, self.kind, self.forward, self.rule = name, kind, forward, rule
-        self.vjp, self.decompose, self.promote = vjp, decompose, promote
-        OPS[name] = self
-
-    def __repr__(self) -> str:
-        return f"Op({self.name})"
-
-    def __call__(self, *inputs: Any, **attrs: Any) -> Any:
-        """Use the op on Tensors (arrays and scalars are converted). Reductions take `axis` (an
-        int, a tuple or None for all) and `keepdims`, or PyTorch's `dim` and `keepdim`."""
-        nodes = _lift(self, inputs)
-        if self.kind == "reduce":
-            for theirs, ours in (("dim", "axis"), ("keepdim", "keepdims")):
-                if theirs in attrs:
-                    if ours in attrs:
-                        raise TypeError(f"{self.name}: {ours} and {theirs} are one argument")
-                    attrs[ours] = attrs.pop(theirs)
-            keepdims = attrs.pop("keepdims", False)
-            if not isinstance(keepdims, (bool, np.bool_)):
-                raise DTypeError(f"{self.name}: keepdims must be a bool, not {shown(keepdims)}")
-            attrs["axis"] = axes(self.name, attrs.get("axis"), len(nodes[0].shape))
-            node = apply(self, nodes, attrs)
-            return Handle.wrap(node if keepdims else _squeezed(node, attrs["axis"]))
-        node = apply(self, nodes, attrs)
-        if type(node.spec) is Spec:
-            return Handle.wrap(node)
-        if node.op.kind == "leaf":  # computed, and nothing is recorded: each output is data
-            specs: Any = node.spec
-            parts, lost = zip(specs, node.array, strict=True), node.op is LOST
-            made = (data(spec, node.device, array, lost=lost) for spec, array in parts)
-            return tuple(Handle.wrap(part) for part in made)
-        return tuple(Handle.wrap(apply(ITEM, (node,), {"i": i})) for i in range(len(node.spec)))
-
-
-OPS: dict[str, Op] = {}
-
-
-def _squeezed(node: Node, axis: tuple[int, ...]) -> Node:
-    """A reduction's result without the axes that it went over."""
-    if not axis:
-        return node
-    shape = tuple(n for i, n in enumerate(node.shape) if i not in axis)
-    if node.op.kind != "leaf":
-        return apply(OPS["reshape"], (node,), {"shape": shape})
-    array = node.array.reshape(shape)  # computed, and nothing is recorded
-    return Node(node.op, (), {}, Spec(shape, node.dtype), node.device, array=array)
+from .rules import as_promised, axes, promised
 
 
 class Node:
@@ -175,7 +74,7 @@ class Node:
         self.op, self.srcs, self.attrs, self.spec, self.device = op, srcs, attrs, spec, device
         self.array, self.requires_grad, self.trace, self.line = array, requires_grad, trace, line
         self.owner: ref[Any] | None = None
-        self.scope = _SCOPE.get()
+        self.scope = SCOPE.get()
         self.place = next(_PLACES)
 
     @property
@@ -197,6 +96,25 @@ class Node:
     @property
     def is_leaf(self) -> bool:
         return self.op.kind == "leaf"
+
+    def with_srcs(self, srcs: tuple[Node, ...]) -> Node:
+        """The same use of the op on other sources, in the same place of the program."""
+        new = Node(
+            self.op,
+            srcs,
+            self.attrs,
+            self.spec,
+            self.device,
+            requires_grad=self.requires_grad,
+            trace=self.trace,
+        )
+        new.owner = self.owner
+        return new.put_at(self)
+
+    def put_at(self, other: Node) -> Node:
+        """Take the place in the program of a node that this one helps to replace."""
+        self.scope, self.line, self.place = other.scope, other.line, other.place
+        return self
 
     def release(self) -> None:
         """Forget the inputs of an eager node, so that their memory can be reused."""
@@ -240,43 +158,7 @@ class Graph:
         return found
 
 
-class Trace:
-    """What happens instead of computing while a function is traced; see compiler/capture/trace.py.
-
-    A Tensor's node and gradient are asked of the trace, so nothing outside of it changes before
-    the trace is done.
-    """
-
-    def read(self, handle: Any) -> Node:
-        """The node of a Tensor; one made before the trace becomes an input."""
-        raise NotImplementedError
-
-    def write(self, handle: Any, node: Node) -> None:
-        """Point a Tensor at another node."""
-        raise NotImplementedError
-
-    def read_grad(self, handle: Any) -> Any:
-        """A Tensor's `.grad`."""
-        raise NotImplementedError
-
-    def write_grad(self, handle: Any, grad: Any) -> None:
-        """Set a Tensor's `.grad`."""
-        raise NotImplementedError
-
-    def guard(self, owner: Any, attribute: str, value: Any) -> None:
-        """The function read a Python attribute: trace again when it changes."""
-        raise NotImplementedError
-
-    def differentiate(self, roots: tuple[Node, ...]) -> tuple[Node, ...]:
-        """The graph of which gradients are taken: a compiler may lift it first."""
-        return roots
-
-
 _PLACES = count()
-_TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
-_GRAD: ContextVar[bool] = ContextVar("grad", default=True)
-_SCOPE: ContextVar[str] = ContextVar("scope", default="")
-LINE: ContextVar[str] = ContextVar("line", default="")  # of what traced nodes stand for
 
 
 class Handle:
@@ -288,57 +170,6 @@ class Handle:
     @property
     def node(self) -> Node:
         raise NotImplementedError
-
-
-def current_trace() -> Trace | None:
-    return _TRACE.get()
-
-
-def current_scope() -> str:
-    return _SCOPE.get()
-
-
-def grad_enabled() -> bool:
-    return _GRAD.get()
-
-
-@contextmanager
-def tracing(trace: Trace | None) -> Iterator[None]:
-    """Make `trace` the current one (None: compute eagerly)."""
-    token = _TRACE.set(trace)
-    try:
-        yield
-    finally:
-        _TRACE.reset(token)
-
-
-@contextmanager
-def set_grad_enabled(enabled: bool) -> Iterator[None]:
-    """Record, or do not record, what gradients need."""
-    token = _GRAD.set(enabled)
-    try:
-        yield
-    finally:
-        _GRAD.reset(token)
-
-
-@contextmanager
-def scope(name: str) -> Iterator[None]:
-    """Nodes made inside belong to the module path `name`."""
-    token = _SCOPE.set(name)
-    try:
-        yield
-    finally:
-        _SCOPE.reset(token)
-
-
-def guarded(owner: Any, attribute: str) -> Any:
-    """A Python attribute that a traced function may read, noted as a guard of the trace."""
-    value = getattr(owner, attribute)
-    trace = _TRACE.get()
-    if trace is not None:
-        trace.guard(owner, attribute, value)
-    return value
 
 
 # Making nodes ------------------------------------------------------------------------------
@@ -375,8 +206,8 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     if not op.ours:
         promised(op, spec)
     lands = attrs.get("target", device) if attrs else device
-    needs_grad = asks and _GRAD.get() and (type(spec) is not Spec or spec[1].kind == "f")
-    trace = _TRACE.get()
+    needs_grad = asks and GRAD.get() and (type(spec) is not Spec or spec[1].kind == "f")
+    trace = TRACE.get()
     if trace is not None:
         for name, value in attrs.items():  # a plan would keep a Tensor's value of now
             inside = not op.ours and type(value) in (tuple, list)
@@ -398,7 +229,7 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     array = execute(op, device, arrays, attrs, spec)
     if needs_grad:
         return Node(op, srcs, attrs, spec, lands, array=array, requires_grad=True)
-    if lost and _GRAD.get():
+    if lost and GRAD.get():
         return data(spec, lands, array, lost=True)
     return Node(LEAF, (), {}, spec, lands, array=array)
 
@@ -433,7 +264,7 @@ def leaf(array: Array, dtype: DType, device: str, *, requires_grad: bool = False
     """A node for data. Inside a trace it is a constant of the traced function."""
     spec = Spec(tuple(array.shape), dtype)
     return Node(
-        LEAF, (), {}, spec, device, array=array, requires_grad=requires_grad, trace=_TRACE.get()
+        LEAF, (), {}, spec, device, array=array, requires_grad=requires_grad, trace=TRACE.get()
     )
 
 
@@ -448,11 +279,11 @@ def rebound(node: Node, *, requires_grad: bool) -> Node:
 
 def constant(value: Any, dtype: DType, device: str) -> Node:
     """A scalar as a 0-d node, known to the compiler by its value."""
-    trace = _TRACE.get()
+    trace = TRACE.get()
     if trace is None:
         # 0.0 and -0.0 are one key, but not one number.
         known = _scalar_leaf if value else _scalar_leaf.__wrapped__
-        return known(value, dtype, device, _SCOPE.get())
+        return known(value, dtype, device, SCOPE.get())
     attrs = {"value": value, "dtype": dtype, "device": device}
     return Node(CONST, (), attrs, Spec((), dtype), device, trace=trace)
 
@@ -471,6 +302,49 @@ def cast(node: Node, dtype: DType) -> Node:
     if node.op is CONST:
         return constant(node.attrs["value"], dtype, node.device)
     return apply(CAST, (node,), {"dtype": dtype})
+
+
+# Calling an op: what it is given becomes nodes, and its node a Tensor --------------------------
+
+
+def _use(op: Op, *inputs: Any, **attrs: Any) -> Any:
+    """Use the op on Tensors (arrays and scalars are converted). Reductions take `axis` (an
+    int, a tuple or None for all) and `keepdims`, or PyTorch's `dim` and `keepdim`."""
+    nodes = _lift(op, inputs)
+    if op.kind == "reduce":
+        for theirs, ours in (("dim", "axis"), ("keepdim", "keepdims")):
+            if theirs in attrs:
+                if ours in attrs:
+                    raise TypeError(f"{op.name}: {ours} and {theirs} are one argument")
+                attrs[ours] = attrs.pop(theirs)
+        keepdims = attrs.pop("keepdims", False)
+        if not isinstance(keepdims, (bool, np.bool_)):
+            raise DTypeError(f"{op.name}: keepdims must be a bool, not {shown(keepdims)}")
+        attrs["axis"] = axes(op.name, attrs.get("axis"), len(nodes[0].shape))
+        node = apply(op, nodes, attrs)
+        return Handle.wrap(node if keepdims else _squeezed(node, attrs["axis"]))
+    node = apply(op, nodes, attrs)
+    if type(node.spec) is Spec:
+        return Handle.wrap(node)
+    if node.op.kind == "leaf":  # computed, and nothing is recorded: each output is data
+        parts, lost = zip(node.specs, node.array, strict=True), node.op is LOST
+        made = (data(spec, node.device, array, lost=lost) for spec, array in parts)
+        return tuple(Handle.wrap(part) for part in made)
+    return tuple(Handle.wrap(apply(ITEM, (node,), {"i": i})) for i in range(len(node.spec)))
+
+
+Op.__call__ = _use  # a record knows no Nodes
+
+
+def _squeezed(node: Node, axis: tuple[int, ...]) -> Node:
+    """A reduction's result without the axes that it went over."""
+    if not axis:
+        return node
+    shape = tuple(n for i, n in enumerate(node.shape) if i not in axis)
+    if node.op.kind != "leaf":
+        return apply(OPS["reshape"], (node,), {"shape": shape})
+    array = node.array.reshape(shape)  # computed, and nothing is recorded
+    return Node(node.op, (), {}, Spec(shape, node.dtype), node.device, array=array)
 
 
 def _lift(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
@@ -534,23 +408,6 @@ def _alike(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...] | None:
             if type(value) is not Node:
                 found[i] = constant(value, first.dtype, first.device)
     return tuple(found)
-
-
-_PACKAGE = __file__.rpartition(os.sep)[0]
-_MODELS = os.path.join(_PACKAGE, "models")  # noqa: PTH118 - a string, like the names of code
-
-
-def user_line() -> str:
-    """ "file:line" of the innermost caller outside this package (models count as callers, and
-    contextlib does not: it stands between a decorated function and who calls it)."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        name = frame.f_code.co_filename
-        inside = name.startswith(_PACKAGE) and not name.startswith(_MODELS)
-        if not inside and frame.f_globals.get("__name__") != "contextlib":
-            return f"{name}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""
 
 
 # Structural ops: data, constants, one output of several, a change of dtype ---------------------

@@ -15,7 +15,8 @@ from . import ops
 from .dtypes import as_dtype, bool_, float32
 from .elementwise import Elementwise, _t
 from .errors import DTypeError, ShapeError, UserError
-from .node import Op, axes, whole
+from .op import Op
+from .rules import axes, whole
 from .spelling import spelled
 
 if TYPE_CHECKING:  # Tensor derives from what is here

@@ -17,7 +17,8 @@ from .errors import DTypeError, OpError, ShapeError
 from .mistakes import broken
 
 if TYPE_CHECKING:  # node.py imports this file
-    from .node import Node, Op
+    from .node import Node
+    from .op import Op
 
 
 class Spec(NamedTuple):

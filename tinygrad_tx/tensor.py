@@ -17,6 +17,7 @@ import numpy as np
 
 from . import autograd, backends, indexing, ops
 from .arguments import explained, shown
+from .context import TRACE, current_trace, grad_enabled, set_grad_enabled
 from .dtypes import (
     DType,
     as_dtype,
@@ -26,21 +27,8 @@ from .dtypes import (
     promote,
 )
 from .errors import DTypeError, GradError, ShapeError
-from .node import (
-    _TRACE,
-    LOST,
-    MOVE,
-    Handle,
-    Node,
-    apply,
-    broadcast_shape,
-    cast,
-    current_trace,
-    grad_enabled,
-    leaf,
-    rebound,
-    set_grad_enabled,
-)
+from .node import LOST, MOVE, Handle, Node, apply, cast, leaf, rebound
+from .rules import broadcast_shape
 from .spelling import refuse
 from .values import Values
 
@@ -65,7 +53,7 @@ class Tensor(Values):
     @property
     def node(self) -> Node:
         """The node it stands for now."""
-        trace = _TRACE.get()
+        trace = TRACE.get()
         return self._node if trace is None else trace.read(self)
 
     def _point(self, node: Node) -> None:

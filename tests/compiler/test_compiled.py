@@ -193,7 +193,7 @@ def test_a_retrace_names_the_values(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_guarded_value_is_compared_as_an_argument_is() -> None:
-    from tinygrad_tx.node import guarded
+    from tinygrad_tx.context import guarded
 
     class Settings:
         scale: Any = float("nan")

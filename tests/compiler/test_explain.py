@@ -13,7 +13,8 @@ from tinygrad_tx.compiler.inspect import debug, explain
 from tinygrad_tx.compiler.pipeline import STAGES
 from tinygrad_tx.compiler.schedule.records import Refusal
 from tinygrad_tx.errors import UserError
-from tinygrad_tx.node import OPS, Node
+from tinygrad_tx.node import Node
+from tinygrad_tx.op import OPS
 
 F = nn.functional
 

@@ -15,7 +15,7 @@ from op_case import double, leaf
 
 import tinygrad_tx as tx
 from tinygrad_tx.errors import DTypeError, GradError, ShapeError
-from tinygrad_tx.node import OPS
+from tinygrad_tx.op import OPS
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from modes import running
 
 import tinygrad_tx as tx
 from tinygrad_tx.errors import GradError, OpError, ShapeError
-from tinygrad_tx.node import OPS
+from tinygrad_tx.op import OPS
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 import tinygrad_tx as tx
 from tinygrad_tx.dtypes import as_dtype
-from tinygrad_tx.node import OPS, Op
+from tinygrad_tx.op import OPS, Op
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 INTS = ("int64", "int32")

@@ -15,7 +15,7 @@ from modes import MODES, bits, running
 import tinygrad_tx as tx
 from tinygrad_tx import backends
 from tinygrad_tx.backends.arrays.base import Backend
-from tinygrad_tx.node import OPS
+from tinygrad_tx.op import OPS
 
 INF, NAN = math.inf, math.nan
 FLOATS = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinygrad_tx as tx
-from tinygrad_tx.node import OPS
+from tinygrad_tx.op import OPS
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ import tinygrad_tx as tx
 from tinygrad_tx import ops
 from tinygrad_tx.autograd import gradients
 from tinygrad_tx.nn import functional as F  # noqa: N812
-from tinygrad_tx.node import OPS
+from tinygrad_tx.op import OPS
 
 
 def cases(rows: list[OpCase]) -> Any:
@@ -145,7 +145,7 @@ def _decomposed(case: OpCase, inputs: list[tx.Tensor]) -> tuple[tx.Tensor, ...]:
     attrs = dict(case.attrs)
     if case.op.kind == "reduce":  # inside, axes are a tuple and kept
         want = call(case, inputs)[0].shape
-        axis = tx.node.axes(case.name, attrs["axis"], inputs[0].ndim)
+        axis = tx.rules.axes(case.name, attrs["axis"], inputs[0].ndim)
         return (case.op.decompose(*inputs, axis=axis).reshape(want),)
     out = case.op.decompose(*inputs, **attrs)
     return out if isinstance(out, tuple) else (out,)

@@ -14,7 +14,8 @@ import pytest
 
 import tinygrad_tx as tx
 from tinygrad_tx import nn, viz
-from tinygrad_tx.node import ITEM, Graph, scope
+from tinygrad_tx.context import scope
+from tinygrad_tx.node import ITEM, Graph
 from tinygrad_tx.viz.boxes import is_data
 from tinygrad_tx.viz.graph import READABLE
 

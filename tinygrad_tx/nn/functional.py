@@ -17,7 +17,7 @@ from ..arguments import explain_functions
 from ..creation import arange, bernoulli_keep, tensor
 from ..dtypes import bool_, float32, int64
 from ..errors import DTypeError, ShapeError, UserError
-from ..node import whole
+from ..rules import whole
 from ..spelling import refuse, spelled
 from ..tensor import Tensor
 from .losses import cross_entropy as cross_entropy

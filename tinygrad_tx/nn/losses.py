@@ -9,7 +9,7 @@ from .. import ops
 from ..arguments import explain_functions
 from ..dtypes import float32, promote
 from ..errors import DTypeError, ShapeError, UserError
-from ..node import whole
+from ..rules import whole
 from ..spelling import refuse
 from ..tensor import Tensor
 

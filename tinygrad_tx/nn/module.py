@@ -18,11 +18,12 @@ from weakref import ref
 import numpy as np
 
 from ..arguments import blame, explain_init
+from ..context import guarded, scope
 from ..creation import zeros_like
 from ..dtypes import DType, as_dtype
 from ..errors import DTypeError, UserError
 from ..indexing import leaf_like
-from ..node import guarded, rebound, scope
+from ..node import rebound
 from ..spelling import refuse
 from ..tensor import Tensor, no_grad, placed
 

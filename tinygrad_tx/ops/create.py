@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..dtypes import DType, require_fit
-from ..node import Op, Spec
+from ..op import Op
+from ..rules import Spec
 
 
 def _filled(op: Op, *, shape: tuple[int, ...], value: float, dtype: DType, **attrs: Any) -> Spec:

@@ -10,7 +10,9 @@ from typing import Any
 
 from ..dtypes import bool_, int64
 from ..errors import DTypeError, ShapeError
-from ..node import Node, Op, Spec, broadcast_shape, reduced, require_floating
+from ..node import Node
+from ..op import Op
+from ..rules import Spec, broadcast_shape, reduced, require_floating
 from .create import ARANGE
 from .gather import TAKE_ALONG
 from .map import AND, EXP, GE, ISFINITE, LOG, RSQRT, WHERE

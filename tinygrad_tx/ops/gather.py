@@ -10,7 +10,9 @@ from typing import Any
 
 from ..dtypes import int64
 from ..errors import DTypeError, ShapeError
-from ..node import Node, Op, Spec
+from ..node import Node
+from ..op import Op
+from ..rules import Spec
 from .create import ARANGE, FULL, zeros_like
 from .map import WHERE
 

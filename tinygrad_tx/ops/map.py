@@ -11,7 +11,9 @@ from typing import Any
 
 from ..dtypes import bool_, require_fit
 from ..errors import DTypeError
-from ..node import Node, Op, Spec, broadcast_shape, numeric, require_floating
+from ..node import Node
+from ..op import Op
+from ..rules import Spec, broadcast_shape, numeric, require_floating
 from .create import zeros_like
 
 

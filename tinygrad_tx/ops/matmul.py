@@ -7,7 +7,9 @@ from typing import Any
 
 from ..dtypes import bool_
 from ..errors import DTypeError, ShapeError
-from ..node import Node, Op, Spec, broadcast_shape
+from ..node import Node
+from ..op import Op
+from ..rules import Spec, broadcast_shape
 from .movement import PERMUTE
 
 

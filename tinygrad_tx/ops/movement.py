@@ -6,7 +6,9 @@ from math import prod
 from typing import Any
 
 from ..errors import DTypeError, ShapeError
-from ..node import Node, Op, Spec
+from ..node import Node
+from ..op import Op
+from ..rules import Spec
 from .create import zeros_like
 
 Range = tuple[int, int, int]  # start, stop, step of one axis, as range() takes them

@@ -12,7 +12,9 @@ from typing import Any
 from .. import backends
 from ..dtypes import DType, bool_
 from ..errors import ShapeError
-from ..node import Node, Op, Spec
+from ..node import Node
+from ..op import Op
+from ..rules import Spec
 
 
 def _shaped(

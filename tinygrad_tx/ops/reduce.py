@@ -7,7 +7,9 @@ from typing import Any
 
 from ..dtypes import bool_, int64
 from ..errors import DTypeError, ShapeError
-from ..node import Node, Op, Spec, reduced
+from ..node import Node
+from ..op import Op
+from ..rules import Spec, reduced
 from .movement import BROADCAST, FLIP
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ShapeError
-from ..node import Node, Op, Spec, require_floating
+from ..node import Node
+from ..op import Op
+from ..rules import Spec, require_floating
 from .map import SQRT, WHERE
 
 X = Any  # arrays in a forward, Tensors in a decomposition

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import atomic, nn
+from ..context import set_grad_enabled
 from ..creation import tensor
 from ..errors import UserError
 from ..nn import functional as F  # noqa: N812
-from ..node import Graph, Node, set_grad_enabled
+from ..node import Graph, Node
 from ..ops import ATTENTION
 from ..tensor import Tensor
 

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from weakref import ref
 
 from ... import tree
+from ...context import Trace, tracing
 from ...errors import TraceError
-from ...node import INPUT, Node, Trace, tracing
+from ...node import INPUT, Node
 from ...tensor import Tensor
 from ..rewrite.lift.idioms import lift
 from .callables import check_returned, name_of

@@ -15,19 +15,10 @@ from math import prod
 from typing import Any
 
 from ... import ops
+from ...context import LINE, scope, set_grad_enabled, tracing
 from ...dtypes import bool_, float32
-from ...node import (
-    ITEM,
-    LINE,
-    Graph,
-    Handle,
-    Node,
-    Spec,
-    scope,
-    set_grad_enabled,
-    tracing,
-)
-from ..rewrite.engine import again
+from ...node import ITEM, Graph, Handle, Node
+from ...rules import Spec
 from .checked import CHECKED
 from .reductions import AXES, axes_fit, by_axes
 from .search import SEARCHES, finds_few, take_along_checked
@@ -61,7 +52,7 @@ class _Lowering:
         for node in Graph(roots, follow=lambda n: n not in known):
             if node not in known:
                 if place is not None:
-                    node.scope, node.line, node.place = place.scope, place.line, place.place
+                    node.put_at(place)
                 made = _rebuilt(node, done)
                 turned = node.op is ops.PERMUTE and node.srcs[0] in self.lone
                 done[node] = self.turned(made) if turned else self.lowered(made)
@@ -130,7 +121,7 @@ def _rebuilt(node: Node, done: dict[Node, Node]) -> Node:
     srcs = tuple(done[src] for src in node.srcs)
     if all(a is b for a, b in zip(srcs, node.srcs, strict=True)):
         return node
-    return again(node, srcs)
+    return node.with_srcs(srcs)
 
 
 def _plain(node: Node) -> bool:

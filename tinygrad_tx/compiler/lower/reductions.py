@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from ... import ops
-from ...node import Node, Op, reduced
+from ...node import Node
+from ...op import Op
+from ...rules import reduced
 
 X = Any
 

@@ -13,7 +13,7 @@ from math import prod
 from ... import ops
 from ...node import REBOUND, Graph, Node
 from ..fuse.order import REDUCTIONS
-from ..rewrite.engine import Roots, again, use
+from ..rewrite.engine import Roots, use
 
 FEW = 8  # terms that stay an addition each
 
@@ -25,7 +25,7 @@ def sums(roots: Roots) -> Roots:
     done: dict[Node, Node] = {}
     for node in graph:
         srcs = tuple([done[src] for src in node.srcs])
-        done[node] = node if srcs == node.srcs else again(node, srcs)
+        done[node] = node if srcs == node.srcs else node.with_srcs(srcs)
         if _adds(node) and not (_once(users[node]) and node not in ends):  # no part of another one
             terms = _terms(node, users, ends)
             parts = [done[x] for x in terms if _computed(x)]

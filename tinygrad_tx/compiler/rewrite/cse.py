@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...node import INPUT, LEAF, Attrs, Node
+from ...node import INPUT, LEAF, Node
+from ...op import Attrs
 from ..keys import itself
 from ..keys import key as key_of
-from .engine import Roots, again, graph, is_boundary
+from .engine import Roots, graph, is_boundary
 
 
 def cse(roots: Roots, *, differentiable: bool = False) -> Roots:
@@ -32,7 +33,7 @@ def cse(roots: Roots, *, differentiable: bool = False) -> Roots:
         key = (node.op, srcs, attrs, differentiable and node.requires_grad)
         found = kept.get(key)
         if found is None:
-            found = kept[key] = node if srcs == node.srcs else again(node, srcs)
+            found = kept[key] = node if srcs == node.srcs else node.with_srcs(srcs)
         done[node] = found
     return tuple(done[root] for root in roots)
 

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...node import REBOUND, Attrs, Graph, Node, Op, Spec, rebound
+from ...node import REBOUND, Graph, Node, rebound
+from ...op import Attrs, Op
 from ...ops import COPY
+from ...rules import Spec
 
 Rule = Callable[[Node], Node | None]
 Roots = tuple[Node, ...]
@@ -61,7 +63,7 @@ def rewrite(roots: Roots, rules: Sequence[Rule], *, differentiable: bool = False
             if node.srcs:
                 srcs = sources(node)
                 if srcs != node.srcs:
-                    node = again(node, srcs)
+                    node = node.with_srcs(srcs)
             candidates = for_op.get(node.op)
             if candidates is None:
                 candidates = [r for r in rules if node.op in _ABOUT.get(r, (node.op,))]
@@ -95,26 +97,8 @@ def use(op: Op, srcs: tuple[Node, ...], attrs: Attrs, *, like: Node) -> Node:
         attrs.get("target", like.device),
         requires_grad=floats and any(src.requires_grad for src in srcs),
         trace=like.trace,
-        line=like.line,
     )
-    node.scope, node.place = like.scope, like.place
-    return node
-
-
-def again(node: Node, srcs: tuple[Node, ...]) -> Node:
-    """The same use of an op on other sources."""
-    new = Node(
-        node.op,
-        srcs,
-        node.attrs,
-        node.spec,
-        node.device,
-        requires_grad=node.requires_grad,
-        trace=node.trace,
-        line=node.line,
-    )
-    new.scope, new.owner, new.place = node.scope, node.owner, node.place
-    return new
+    return node.put_at(like)
 
 
 def graph(roots: Roots, differentiable: bool) -> Graph:

@@ -13,7 +13,8 @@ from typing import Any
 from ... import ops
 from ...backends import get
 from ...dtypes import DType, bool_, float64
-from ...node import CAST, CONST, REBOUND, Node, Spec, broadcast_shape, execute
+from ...node import CAST, CONST, REBOUND, Node, execute
+from ...rules import Spec, broadcast_shape
 from .engine import Roots, Rule, about, rewrite, use
 
 _MOVES = (ops.RESHAPE, ops.BROADCAST, ops.PERMUTE, ops.SLICE, ops.FLIP)

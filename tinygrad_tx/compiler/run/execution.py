@@ -22,7 +22,7 @@ from ...backends.kernels.kinds import Kernel, Opaque
 from ...backends.target import Target
 from ...half import computing
 from ...mistakes import explain, naming
-from ...node import OPS
+from ...op import OPS
 from ...rules import as_promised
 from .. import pipeline
 from ..capture.guards import Match

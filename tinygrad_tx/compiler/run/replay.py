@@ -15,22 +15,11 @@ from weakref import ref
 import numpy as np
 
 from ... import backends, tree
+from ...context import grad_enabled
 from ...half import computing
 from ...mistakes import naming
-from ...node import (
-    CONST,
-    INPUT,
-    LEAF,
-    LOST,
-    REBOUND,
-    Graph,
-    Node,
-    Spec,
-    execute,
-    grad_enabled,
-    leaf,
-)
-from ...rules import as_promised
+from ...node import CONST, INPUT, LEAF, LOST, REBOUND, Graph, Node, execute, leaf
+from ...rules import Spec, as_promised
 from ...tensor import Tensor
 from ..capture.guards import Inputs, Match
 from ..capture.trace import Traced

@@ -17,7 +17,8 @@ from __future__ import annotations
 from math import isclose, prod
 
 from .... import ops
-from ....node import REBOUND, Node, reduced
+from ....node import REBOUND, Node
+from ....rules import reduced
 from ..cse import cse
 from ..engine import Roots, Rule, about, rewrite, use
 from ..simplify import BEFORE_GRADIENTS, number

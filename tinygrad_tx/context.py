@@ -1,0 +1,124 @@
+"""What holds while code runs: the trace, whether gradients are recorded, module and source line.
+
+Context variables, so that each thread has its own. node.apply reads them: it computes, or records
+where a trace is current. compiler/capture/trace.py is the Trace; tensor.py asks it for a Tensor's
+node, nn/module.py says which module is running.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # node.py imports this file
+    from .node import Node
+
+
+class Trace:
+    """What happens instead of computing while a function is traced; see compiler/capture/trace.py.
+
+    A Tensor's node and gradient are asked of the trace, so nothing outside of it changes before
+    the trace is done.
+    """
+
+    def read(self, handle: Any) -> Node:
+        """The node of a Tensor; one made before the trace becomes an input."""
+        raise NotImplementedError
+
+    def write(self, handle: Any, node: Node) -> None:
+        """Point a Tensor at another node."""
+        raise NotImplementedError
+
+    def read_grad(self, handle: Any) -> Any:
+        """A Tensor's `.grad`."""
+        raise NotImplementedError
+
+    def write_grad(self, handle: Any, grad: Any) -> None:
+        """Set a Tensor's `.grad`."""
+        raise NotImplementedError
+
+    def guard(self, owner: Any, attribute: str, value: Any) -> None:
+        """The function read a Python attribute: trace again when it changes."""
+        raise NotImplementedError
+
+    def differentiate(self, roots: tuple[Node, ...]) -> tuple[Node, ...]:
+        """The graph of which gradients are taken: a compiler may lift it first."""
+        return roots
+
+
+TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
+GRAD: ContextVar[bool] = ContextVar("grad", default=True)
+SCOPE: ContextVar[str] = ContextVar("scope", default="")
+LINE: ContextVar[str] = ContextVar("line", default="")  # of what traced nodes stand for
+
+
+def current_trace() -> Trace | None:
+    return TRACE.get()
+
+
+def current_scope() -> str:
+    return SCOPE.get()
+
+
+def grad_enabled() -> bool:
+    return GRAD.get()
+
+
+@contextmanager
+def tracing(trace: Trace | None) -> Iterator[None]:
+    """Make `trace` the current one (None: compute eagerly)."""
+    token = TRACE.set(trace)
+    try:
+        yield
+    finally:
+        TRACE.reset(token)
+
+
+@contextmanager
+def set_grad_enabled(enabled: bool) -> Iterator[None]:
+    """Record, or do not record, what gradients need."""
+    token = GRAD.set(enabled)
+    try:
+        yield
+    finally:
+        GRAD.reset(token)
+
+
+@contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Nodes made inside belong to the module path `name`."""
+    token = SCOPE.set(name)
+    try:
+        yield
+    finally:
+        SCOPE.reset(token)
+
+
+def guarded(owner: Any, attribute: str) -> Any:
+    """A Python attribute that a traced function may read, noted as a guard of the trace."""
+    value = getattr(owner, attribute)
+    trace = TRACE.get()
+    if trace is not None:
+        trace.guard(owner, attribute, value)
+    return value
+
+
+_PACKAGE = __file__.rpartition(os.sep)[0]
+_MODELS = os.path.join(_PACKAGE, "models")  # noqa: PTH118 - a string, like the names of code
+
+
+def user_line() -> str:
+    """ "file:line" of the innermost caller outside this package (models count as callers, and
+    contextlib does not: it stands between a decorated function and who calls it)."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        name = frame.f_code.co_filename
+        inside = name.startswith(_PACKAGE) and not name.startswith(_MODELS)
+        if not inside and frame.f_globals.get("__name__") != "contextlib":
+            return f"{name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
