@@ -19,7 +19,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinygrad_tx"
 FLOORS = {
     **dict.fromkeys(
-        ("arguments", "dtypes", "errors", "locks", "mistakes", "atomic", "settings", "version"), 0
+        (
+            *("arguments", "atomic", "dtypes", "errors", "locks", "mistakes", "settings", "tree"),
+            "version",
+        ),
+        0,
     ),
     "backends": 1,
     **dict.fromkeys(("context", "half", "node", "op", "ops", "rules"), 2),
@@ -96,6 +100,17 @@ def test_floors() -> None:
         if name[0] == "tinygrad_tx" and floor(name) > floor(imports.parts)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_page_on_the_architecture_names_every_file_and_its_floor() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    said = {
+        name: int(row[1])
+        for row in re.finditer(r"^\| (\d) \| (`[^|]+) \|", page, re.MULTILINE)
+        for name in re.findall(r"`(\w+)(?:\.py|/)`", row[2])
+    }
+    rooms = {p.stem for p in PACKAGE.iterdir() if p.suffix in ("", ".py")}
+    assert said == {name: floor(["tinygrad_tx", name]) for name in rooms if name[0] != "_"}
 
 
 def test_the_floors_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +24,8 @@ from .arguments import shown
 from .creation import tensor
 from .dtypes import as_dtype, bfloat16
 from .errors import DamagedError, DTypeError, UserError, brief
+from .state import State
 from .tensor import Tensor
-
-if TYPE_CHECKING:
-    from .nn.module import State
 
 Array = np.ndarray[Any, Any]
 

@@ -7,14 +7,14 @@ line and users.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
+from ..nn.module import evaluating
 from ..tensor import Tensor, no_grad
 from .beam import BeamSearch
 from .loop import Model, decode, round_up
@@ -97,28 +97,13 @@ def generate(
             min_new_tokens=min_new_tokens,
             length_penalty=length_penalty,
         )
-    with evaluating(model), no_grad():
+    with evaluating(model.modules()), no_grad():
         _run(model, rows, max(limits), search)
     found = search.results(num_return_sequences)
     for i, row in enumerate(found):
         if not row:
             raise UserError(f"row {i}: the model gives every continuation allowed probability 0")
     return found
-
-
-@contextmanager
-def evaluating(model: Model) -> Iterator[None]:
-    """The model in evaluation mode; each of its modules is in the mode it was in afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    if not any(mode for _, mode in modes):
-        yield
-        return
-    modes[0][0].eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:  # parents come before their children
-            module.train(mode)
 
 
 def _run(model: Model, rows: list[list[int]], most: int, search: Search) -> None:

@@ -18,8 +18,8 @@ from ..errors import ShapeError
 from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
+from .config import check
 from .stepwise import Start, repeated, rows_of
-from .transformer import check
 
 
 @explain_init

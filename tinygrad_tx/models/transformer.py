@@ -16,10 +16,11 @@ from .. import nn
 from ..arguments import check_fields, explain_init
 from ..creation import arange, full, stack, tensor
 from ..dtypes import DType, float64, int64
-from ..errors import ShapeError, UserError
+from ..errors import ShapeError
 from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
+from .config import check
 from .stepwise import Start, rows_of
 
 
@@ -77,12 +78,6 @@ class TransformerConfig:
         one = self.src_vocab_size in (None, self.vocab_size)
         wanted = f"vocab_size, {self.vocab_size}, where tie_embeddings is set"
         check("src_vocab_size", self.src_vocab_size, one or not self.tie_embeddings, wanted)
-
-
-def check(name: str, value: object, holds: bool, wanted: str) -> None:
-    """Raise UserError where a configuration's value makes no sense."""
-    if not holds:
-        raise UserError(f"{name} = {value!r} must be {wanted}")
 
 
 # Positions -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from ..dtypes import float32
-from ..nn.module import State, load_state
+from ..state import State, load_state
 from ..tensor import Tensor, no_grad
 from .optimizer import require, require_numbers, require_tensors, tensors
 

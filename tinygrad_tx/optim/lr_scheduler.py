@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 
 from ..creation import tensor, where
 from ..dtypes import float64, int64
-from ..nn.module import State, load_state, require_state
+from ..state import State, load_state, require_state
 from ..tensor import Tensor, no_grad
 from .optimizer import Optimizer, require, require_numbers
 

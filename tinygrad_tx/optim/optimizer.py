@@ -19,7 +19,7 @@ from ..context import guarded, set_grad_enabled
 from ..creation import stack, tensor, where, zeros, zeros_like
 from ..dtypes import DType, float32, float64, int64
 from ..errors import DeviceError, DTypeError, GradError, UserError
-from ..nn.module import State, load_state, require_state
+from ..state import State, load_state, require_state
 from ..tensor import Tensor, no_grad
 
 Params = Iterable[Tensor] | Iterable[Mapping[str, Any]]

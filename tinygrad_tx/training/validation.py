@@ -11,8 +11,8 @@ from .. import compiler
 from ..data import Batches, Dataset
 from ..data.batches import round_up
 from ..decoding import Translator
-from ..decoding.generate import evaluating
 from ..models import Transformer
+from ..nn.module import evaluating
 from ..tensor import Tensor, no_grad
 from ..tokenizer import Tokenizer
 from .corpus import Pair
@@ -57,7 +57,7 @@ class Validation:
     def loss(self) -> float:
         """The mean over all target tokens, in nats, without label smoothing."""
         total = n_tokens = 0.0
-        with evaluating(self._model):
+        with evaluating(self._model.modules()):
             for batch in self._batches.once():
                 self._pause()
                 total += self._loss(*tensors(batch)).item() * batch.n_tokens

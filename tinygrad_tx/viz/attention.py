@@ -20,6 +20,7 @@ from ..context import set_grad_enabled
 from ..creation import tensor
 from ..errors import UserError
 from ..nn import functional as F  # noqa: N812
+from ..nn.module import evaluating
 from ..node import Graph, Node
 from ..ops import ATTENTION
 from ..tensor import Tensor
@@ -40,14 +41,9 @@ def attention_maps(model: nn.Module, *ids: Sequence[int]) -> dict[str, Weights]:
         to 1, and are 0 at masked keys. UserError where the model records no attention.
     """
     device = next(model.parameters()).device
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with set_grad_enabled(True):  # recorded nodes keep their inputs
-            out: Tensor = model(*(tensor([list(row)], device=device) for row in ids))
-    finally:
-        for module, mode in modes:  # parents first, so that each has its own in the end
-            module.train(mode)
+    # Recorded nodes keep their inputs.
+    with evaluating(model.modules()), set_grad_enabled(True):
+        out: Tensor = model(*(tensor([list(row)], device=device) for row in ids))
     found: dict[str, Weights] = {}
     for node in Graph([out.node]):
         if node.op is ATTENTION:
