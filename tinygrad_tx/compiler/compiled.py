@@ -38,7 +38,8 @@ from .keys import key as key_of
 from .run.arena import ARENA
 from .run.execution import Execution
 from .run.garbage import REST
-from .run.replay import Replay, Rounds
+from .run.recording import Rounds
+from .run.replay import Replay
 
 MAX_PLANS = 64
 MODES = ("", "0", "native", "interp", "replay")  # of TX_COMPILE

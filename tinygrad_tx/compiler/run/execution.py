@@ -35,7 +35,7 @@ from ..schedule.waves import indices
 from .addresses import Addresses
 from .ownership import held_elsewhere, may_stay
 from .prepacked import Packs
-from .replay import Recording, Rounds
+from .recording import Recording, Rounds
 from .segment import Segment, Words
 
 TIMED = 3  # the run whose waves are timed, for explain(): the first that finds everything warm
