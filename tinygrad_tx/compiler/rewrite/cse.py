@@ -1,4 +1,4 @@
-"""cse: common subexpression elimination. What is said twice is computed once.
+"""cse: common subexpression elimination, equal nodes merged into one.
 
 In and out: the roots of a graph. A stage of pipeline.py; lift/idioms.py calls it first, for a rule
 compares nodes.

@@ -1,14 +1,13 @@
-"""rewrite: rules applied to a recorded graph, and nodes that say the same made one.
+"""rewrite: rules applied to a recorded graph.
 
-What comes in: the roots of a traced graph and rules, each `Node -> Node | None`, named by what they
-make. What goes out: new roots. Called by rewrite/lift/idioms.py and rewrite/simplify.py, whose
-passes pipeline.py lists. A node that nothing reads any more is no longer reached from the roots,
-which is all there is to dropping it.
+In: the roots of a traced graph and rules, each `Node -> Node | None`. Out: new roots. Called by
+rewrite/lift/idioms.py and rewrite/simplify.py, whose passes pipeline.py lists. Dead code needs no
+pass: a node that nothing reads is not reached from the roots.
 
 `differentiable` says that gradients will still be taken of the result. Then a node where autograd
-may stop or accumulate (a leaf, a copy) stays the very same object, what was computed under no_grad
-from something that requires a gradient reads detached inputs instead, so that rules see where
-gradients end, and nodes that require a gradient are never made one with nodes that do not.
+may stop or accumulate (a leaf, a copy) stays the very same object; a result computed under no_grad
+from something that requires a gradient reads detached inputs instead, so that rules see the
+gradient boundary; and nodes that require a gradient are never merged with nodes that do not.
 """
 
 from __future__ import annotations
@@ -106,13 +105,14 @@ def graph(roots: Roots, differentiable: bool) -> Graph:
 
 
 def is_boundary(node: Node) -> bool:
-    """Whether autograd may be asked for the gradient of this very node: leaves have owners, and
+    """True if autograd may be asked for the gradient of this very node: leaves have owners, and
     tx.grad differentiates by copies of its arguments."""
     return node.requires_grad and (node.op is COPY or node.op is REBOUND)
 
 
 def _cuts(node: Node) -> bool:
-    """Whether gradients end here without a sign of it: a result computed under no_grad."""
+    """True for a float result recorded under no_grad. Its inputs are detached explicitly, so that
+    rules can see the gradient boundary."""
     if node.requires_grad or node.op is REBOUND:
         return False
     return not isinstance(node.spec, Spec) or node.spec.dtype.kind == "f"

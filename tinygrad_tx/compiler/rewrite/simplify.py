@@ -1,8 +1,8 @@
-"""simplify: rules that take away what changes nothing, applied after gradients have been taken.
+"""simplify: rules that drop, merge and fold nodes, applied after gradients have been taken.
 
-What comes in: roots; what goes out: roots with the same values, but for rounding where a rule says
-so. Each rule is named by what it makes. Called through pipeline.py; rewrite/lift/idioms.py uses
-those of the rules that gradients may be taken after.
+In: roots. Out: roots with the same values, but for rounding where a rule says so. Each rule is
+named by what it does, and its docstring shows before -> after. Called through pipeline.py;
+rewrite/lift/idioms.py uses BEFORE_GRADIENTS, the rules that gradients may be taken after.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def filled(value: Any, like: Node) -> Node:
 
 
 @about(ops.RESHAPE)
-def reshape(node: Node) -> Node | None:
-    """Of several reshapes the last; none where the shape stays."""
+def merge_reshapes(node: Node) -> Node | None:
+    """reshape(reshape(x)) -> the outer reshape of x; a reshape to x's own shape -> x."""
     match node:
         case Node(op=ops.RESHAPE, srcs=(x,)):
             if x.shape == node.shape:
@@ -62,8 +62,8 @@ def reshape(node: Node) -> Node | None:
 
 
 @about(ops.PERMUTE)
-def permute(node: Node) -> Node | None:
-    """Of several permutations the product; none where the order stays."""
+def merge_permutes(node: Node) -> Node | None:
+    """permute(permute(x)) -> one permute by the composed order; a permute by the identity -> x."""
     match node:
         case Node(op=ops.PERMUTE, srcs=(x,), attrs={"order": order}):
             if order == tuple(range(node.ndim)):
@@ -76,8 +76,8 @@ def permute(node: Node) -> Node | None:
 
 
 @about(ops.BROADCAST)
-def broadcast(node: Node) -> Node | None:
-    """Of several broadcasts the last; none where the shape stays."""
+def merge_broadcasts(node: Node) -> Node | None:
+    """broadcast(broadcast(x)) -> the outer broadcast of x; a broadcast to x's own shape -> x."""
     match node:
         case Node(op=ops.BROADCAST, srcs=(x,)):
             if x.shape == node.shape:
@@ -87,8 +87,8 @@ def broadcast(node: Node) -> Node | None:
     return None
 
 
-def unstretched(node: Node) -> Node | None:
-    """An elementwise op of what was broadcast, where it broadcasts by itself."""
+def drop_broadcast(node: Node) -> Node | None:
+    """add(broadcast(x), y) -> add(x, y) where elementwise broadcasting gives the same shape."""
     if node.op.kind != "map" or not any(src.op is ops.BROADCAST for src in node.srcs):
         return None
     srcs = list(node.srcs)
@@ -103,8 +103,8 @@ def unstretched(node: Node) -> Node | None:
 
 
 @about(*_MOVES)
-def moved_number(node: Node) -> Node | None:
-    """A number that is reshaped, broadcast, permuted or sliced is that number."""
+def fold_movement(node: Node) -> Node | None:
+    """A movement op of a known number, such as reshape(full(2)) -> full(2) of the new shape."""
     value = number(node.srcs[0])
     return None if value is None else filled(value, node)
 
@@ -113,14 +113,14 @@ def moved_number(node: Node) -> Node | None:
 
 
 @about(ops.COPY, REBOUND)
-def same(node: Node) -> Node | None:
-    """The values as they are: of a copy, and where history ends."""
+def drop_copy(node: Node) -> Node | None:
+    """copy(x) or rebound(x), which end autograd's history -> x."""
     return node.srcs[0]
 
 
 @about(ops.SLICE, ops.PAD, ops.CONCAT)
-def whole(node: Node) -> Node | None:
-    """All of it: a slice of everything, a pad by nothing, a concat of one."""
+def drop_full_slice(node: Node) -> Node | None:
+    """A slice of all of x, a pad of x by nothing, a concat of x alone -> x."""
     match node:
         case Node(op=ops.SLICE, srcs=(x,), attrs={"ranges": ranges}):
             return x if ranges == tuple((0, n, 1) for n in x.shape) else None
@@ -132,9 +132,8 @@ def whole(node: Node) -> Node | None:
 
 
 @about(ops.MUL, ops.ADD, ops.DIV, ops.SUB)
-def neutral(node: Node) -> Node | None:
-    """x itself for x * 1, x / 1, x - 0 and x + -0.0; for x + 0.0 only where x is an integer, as
-    -0.0 + 0.0 is 0.0."""
+def drop_neutral(node: Node) -> Node | None:
+    """x * 1, x / 1, x - 0, x + -0.0 -> x; x + 0.0 -> x for integers only, as -0.0 + 0.0 is 0.0."""
     match node:
         case Node(op=ops.MUL | ops.ADD, srcs=(a, b)):
             idle = 1 if node.op is ops.MUL else 0
@@ -155,15 +154,15 @@ def neutral(node: Node) -> Node | None:
 
 
 @about(ops.NEG, ops.NOT, ops.FLIP)
-def twice(node: Node) -> Node | None:
-    """Negated, inverted or flipped twice: as it was."""
+def cancel_involution(node: Node) -> Node | None:
+    """neg(neg(x)), not(not(x)) or flip(flip(x)) along the same axes -> x."""
     (x,) = node.srcs
     return x.srcs[0] if x.op is node.op and x.attrs == node.attrs else None
 
 
 @about(CAST)
-def cast(node: Node) -> Node | None:
-    """One cast for two where the first loses nothing; none where the dtype stays."""
+def merge_casts(node: Node) -> Node | None:
+    """cast(cast(x)) -> the outer cast of x if the inner one is lossless; a no-op cast of x -> x."""
     (x,) = node.srcs
     if x.dtype == node.dtype:
         return x
@@ -173,15 +172,15 @@ def cast(node: Node) -> Node | None:
 
 
 def _holds(wide: DType, narrow: DType) -> bool:
-    """Whether every value of the narrow dtype is one of the wide dtype."""
+    """True if the wide dtype represents every value of the narrow one."""
     if narrow == bool_ or (narrow.kind == "i" and wide == float64):
         return narrow.itemsize < wide.itemsize
     return wide.kind == narrow.kind and narrow.itemsize < wide.itemsize
 
 
 @about(ops.ADD, ops.SUB)
-def difference(node: Node) -> Node | None:
-    """a - b for a + -b; a + b for a - -b."""
+def absorb_neg(node: Node) -> Node | None:
+    """a + -b -> a - b; -a + b -> b - a; a - -b -> a + b."""
     match node:
         case Node(op=ops.ADD, srcs=(a, Node(op=ops.NEG, srcs=(b,)))):
             return use(ops.SUB, (a, b), {}, like=node)
@@ -195,8 +194,8 @@ def difference(node: Node) -> Node | None:
 # Numbers and conditions ------------------------------------------------------------------------
 
 
-def constant(node: Node) -> Node | None:
-    """What an elementwise op makes of numbers, as NumPy computes it in the dtype at hand."""
+def fold_constants(node: Node) -> Node | None:
+    """Constant folding: exp(2.0) -> its value, as NumPy computes it in the node's dtype."""
     if node.op.kind != "map":
         return None
     values = []
@@ -209,8 +208,8 @@ def constant(node: Node) -> Node | None:
 
 
 @about(ops.WHERE)
-def chosen(node: Node) -> Node | None:
-    """The branch that a known condition takes, or that both are."""
+def fold_where(node: Node) -> Node | None:
+    """where(True, a, b) -> a; where(False, a, b) -> b; where(c, a, a) -> a."""
     match node:
         case Node(op=ops.WHERE, srcs=(condition, x, other)):
             value = number(condition)
@@ -221,8 +220,8 @@ def chosen(node: Node) -> Node | None:
 
 
 @about(ops.WHERE)
-def inverted(node: Node) -> Node | None:
-    """where(not c, a, b) is where(c, b, a)."""
+def where_of_not(node: Node) -> Node | None:
+    """where(not c, a, b) -> where(c, b, a)."""
     match node:
         case Node(op=ops.WHERE, srcs=(Node(op=ops.NOT, srcs=(condition,)), x, other)):
             return use(ops.WHERE, (condition, other, x), {}, like=node)
@@ -230,8 +229,9 @@ def inverted(node: Node) -> Node | None:
 
 
 @about(*_COMPARE, CAST)
-def decided(node: Node) -> Node | None:
-    """A condition for what compares two numbers chosen by it, as in `tril(ones(n, n)) == 0`."""
+def fold_compare_of_where(node: Node) -> Node | None:
+    """where(c, 1, 0) == 0 -> not c: a comparison of two numbers that c selects from, as in
+    `tril(ones(n, n)) == 0`, becomes c, its negation, or a constant."""
     if node.dtype != bool_:  # another cast
         return None
     for i, src in enumerate(node.srcs):
@@ -257,7 +257,7 @@ def decided(node: Node) -> Node | None:
 
 
 def _computed(node: Node, values: list[Any]) -> Any:
-    """What node would be of other inputs, which are numbers: computed by NumPy."""
+    """The value of node's op on these numbers as inputs, computed by NumPy."""
     xp = get("cpu")
     scalars = [xp.scalar(v, src.dtype) for v, src in zip(values, node.srcs, strict=True)]
     made = execute(node.op, "cpu", scalars, node.attrs, Spec((), node.dtype))
@@ -274,9 +274,9 @@ def _stretched(x: Node, like: Node) -> Node:
 
 
 @about(ops.SLICE)
-def piece(node: Node) -> Node | None:
-    """A slice straight from where its elements come from: another slice, the inside of a pad, one
-    part of a concat."""
+def slice_of(node: Node) -> Node | None:
+    """A slice of a slice, of the inside of a pad, of one part of a concat -> a slice of the source
+    that the elements come from."""
     match node:
         case Node(op=ops.SLICE, srcs=(x,), attrs={"ranges": ranges}) if prod(node.shape):
             wanted = [range(*r) for r in ranges]
@@ -319,8 +319,8 @@ def _span(first: int, last: int, step: int) -> tuple[int, int, int]:
 
 
 @about(ops.SLICE_WRITE)
-def written(node: Node) -> Node | None:
-    """A write over everything is the value written."""
+def overwrite_all(node: Node) -> Node | None:
+    """slice_write(x, value) over all of x -> value."""
     match node:
         case Node(op=ops.SLICE_WRITE, srcs=(x, value), attrs={"ranges": ranges}):
             if ranges == tuple((0, n, 1) for n in x.shape):
@@ -329,9 +329,9 @@ def written(node: Node) -> Node | None:
 
 
 @about(ops.ADD)
-def concat(node: Node) -> Node | None:
-    """Parts side by side, for parts padded by zeros to be added up: the gradient of what was split.
-    (As numbers: -0.0 + 0.0 is 0.0.)"""
+def concat_of_pads(node: Node) -> Node | None:
+    """pad(a) + pad(b), side by side and zero elsewhere -> concat(a, b): the gradient of a split. A
+    -0.0 that met a padding 0.0 stays -0.0."""
     parts = _padded(node)
     if parts is None or len(parts) < 2:
         return None
@@ -354,7 +354,7 @@ def concat(node: Node) -> Node | None:
 
 
 def _padded(node: Node) -> list[Node] | None:
-    """The pads by zero that node is the sum of; None where it is the sum of something else."""
+    """The pads by zero that node is the sum of; None if it has another summand."""
     if node.op is ops.PAD:
         return [node] if node.attrs["value"] == 0 else None
     if any(src.op not in (ops.ADD, ops.PAD) or src.shape != node.shape for src in node.srcs):
@@ -373,9 +373,9 @@ def _without(widths: tuple[Any, ...], axis: int) -> tuple[Any, tuple[Any, ...]]:
 
 
 @about(ops.ADD)
-def index_add(node: Node) -> Node | None:
-    """Rows added into y, for rows added into zeros and the sum added to y: what a tied embedding's
-    gradient comes to. (As numbers: the order of additions changes, and -0.0 + 0.0 is 0.0.)"""
+def index_add_onto(node: Node) -> Node | None:
+    """index_add(zeros, rows) + y -> index_add(y, rows): the gradient of a tied embedding. The order
+    of additions changes, and a -0.0 of y that met 0.0 stays -0.0."""
     for added, y in (node.srcs, node.srcs[::-1]):
         if added.op is ops.INDEX_ADD and number(added.srcs[0]) == 0 and y.shape == node.shape:
             return use(ops.INDEX_ADD, (y, *added.srcs[1:]), added.attrs, like=node)
@@ -383,9 +383,9 @@ def index_add(node: Node) -> Node | None:
 
 
 @about(ops.SUM)
-def multiple(node: Node) -> Node | None:
-    """n * x for the sum of n copies of x. (But for rounding: the product is the better one.) Half
-    precision, which may not hold n, and integers, whose sums change dtype, are left as they are."""
+def sum_of_broadcast(node: Node) -> Node | None:
+    """sum(broadcast(x)) over n copies -> n * x, which rounds less. Not for half precision, which
+    may not represent n, nor for integers, whose sums change dtype."""
     match node:
         case Node(op=ops.SUM, srcs=(Node(op=ops.BROADCAST, srcs=(x,), shape=shape),)):
             sizes = (*(1,) * (len(shape) - x.ndim), *x.shape)
@@ -403,17 +403,17 @@ def multiple(node: Node) -> Node | None:
 
 # Those that rewrite/lift/idioms.py sees its patterns through. Gradients may be taken after them.
 BEFORE_GRADIENTS: tuple[Rule, ...] = (
-    reshape, permute, broadcast, unstretched, moved_number, neutral, twice, constant, chosen,
-    inverted, decided,
+    merge_reshapes, merge_permutes, merge_broadcasts, drop_broadcast, fold_movement, drop_neutral,
+    cancel_involution, fold_constants, fold_where, where_of_not, fold_compare_of_where,
 )  # fmt: skip
 RULES: tuple[Rule, ...] = (
-    same,
-    whole,
-    cast,
-    difference,
-    piece,
-    written,
-    concat,
-    index_add,
-    multiple,
+    drop_copy,
+    drop_full_slice,
+    merge_casts,
+    absorb_neg,
+    slice_of,
+    overwrite_all,
+    concat_of_pads,
+    index_add_onto,
+    sum_of_broadcast,
 )

@@ -1,4 +1,4 @@
-"""lift_attention: softmax(scale * q k^T + mask) v, as written by hand -> attention(q, k, v, mask).
+"""lift/attention: softmax(scale * q k^T + mask) v, as written by hand -> attention(q, k, v, mask).
 
 A rule of rewrite/lift/idioms.py. What masks mean: `where(allowed, scores, -inf)` makes NaN of a row
 without a key, where a boolean mask gives zero. So it is a boolean mask as it stands only with the
@@ -63,7 +63,7 @@ def attention(node: Node) -> Node | None:
 
 
 def _scores(node: Node, depth: int) -> Scores | None:
-    """What the rows of a softmax are, down to the matmul; `depth` bounds the search."""
+    """The Scores that a softmax is of, down to the matmul; `depth` bounds the search."""
     match node:
         case Node(op=ops.MATMUL, srcs=(q, kt)):
             q, by_q = _scaled(q)
@@ -136,7 +136,7 @@ def _guarded(node: Node) -> Scores | None:
 def _split(
     allowed: tuple[Node, ...], shape: tuple[int, ...], like: Node
 ) -> tuple[bool, Node | None]:
-    """Whether `allowed` keeps each query from later keys, and what else it says."""
+    """(True if `allowed` keeps each query from later keys, its other conditions as one mask)."""
     parts = [part for condition in allowed for part in _parts(condition, True)]
     rest = [part for part in parts if not _is_causal(*part, shape)]
     if len(rest) == len(parts) and len(allowed) == 1:
@@ -165,7 +165,7 @@ def _parts(condition: Node, wanted: bool) -> list[tuple[Node, bool]]:
 
 
 def _is_causal(condition: Node, wanted: bool, shape: tuple[int, ...]) -> bool:
-    """Whether the condition, being as wanted, says that key <= query."""
+    """True if the condition, being as wanted, says that key <= query."""
     match condition:
         case Node(op=op, srcs=(keys, queries)) if op is (ops.LE if wanted else ops.GT):
             pass
@@ -178,7 +178,7 @@ def _is_causal(condition: Node, wanted: bool, shape: tuple[int, ...]) -> bool:
 
 
 def _positions(node: Node, shape: tuple[int, int]) -> bool:
-    """Whether node counts from 0 along one of the last two axes, and is 1 along the others."""
+    """True if node counts from 0 along one of the last two axes and has size 1 along the others."""
     n = prod(shape)
     if prod(node.shape) != n or (1, 1, *node.shape)[-2:] != shape:
         return False
@@ -187,7 +187,7 @@ def _positions(node: Node, shape: tuple[int, int]) -> bool:
 
 
 def _alive(allowed: tuple[Node, ...], like: Node) -> Node:
-    """Which rows have a key."""
+    """The rows with at least one allowed key, as booleans."""
     every = allowed[0]
     for condition in allowed[1:]:
         every = use(ops.AND, (every, condition), {}, like=like)

@@ -1,4 +1,4 @@
-"""lift_gelu: gelu and gelu_tanh as written by hand, whatever the order of their factors.
+"""lift/gelu: gelu and gelu_tanh as written by hand, whatever the order of their factors.
 
 A rule of rewrite/lift/idioms.py. Both formulas are polynomials of x and one erf or tanh: they are
 multiplied out and compared.
@@ -100,7 +100,7 @@ def _product(a: Polynomial, b: Polynomial) -> Polynomial:
 
 
 def _equal(found: Polynomial | None, wanted: Polynomial, x: Node) -> bool:
-    """Whether the coefficients agree to the precision of x's dtype."""
+    """True if the coefficients agree to the precision of x's dtype."""
     if found is None or found.keys() != wanted.keys():
         return False
     tolerance = 1e-12 if x.dtype.itemsize == 8 else 1e-6

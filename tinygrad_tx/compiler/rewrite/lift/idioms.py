@@ -1,15 +1,16 @@
-"""lift: rules that recognise what was written by hand and make the ops that are known whole.
+"""lift: rules that recognise idioms written by hand (a softmax, a layer norm, ...) and replace each
+by the one op that computes it. A rule is named by the op that it makes.
 
-What comes in: the roots of a recorded graph; what goes out: roots with the same values. Called
-before gradients are taken (capture/trace.py), for afterwards a softmax has a second reader, and
-once more as a pass (pipeline.py), for what gradients were never taken of. What else reads a
-recognised part keeps it alive by itself.
+In: the roots of a recorded graph. Out: roots with the same values. Called before gradients are
+taken (capture/trace.py), because afterwards a softmax has a second reader, and once more as a pass
+(pipeline.py), for graphs without gradients. An intermediate result with another reader stays
+alive: the recognised op replaces the idiom's last node only.
 
 No value changes but by rounding: a spelling that overflows where the op would not, or that makes
-NaN of a row of -inf where the op would not, stays as it is. Three things are let go: where a score
-is +inf, more of its row may become NaN; a gradient that is NaN because its spelling divides by zero
-or overflows on the way may be what it should be; and scores are taken to lie above -1e8 where they
-are masked with -1e9 or the like.
+NaN of a row of -inf where the op would not, stays as it is. Three exceptions are accepted: where a
+score is +inf, more of its row may become NaN; a gradient that is NaN only because its spelling
+divides by zero or overflows on the way may become the correct value; and a mask of -1e9 or the like
+counts as -inf, because scores are assumed to lie above -1e8.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def _log_sum_exp(node: Node) -> tuple[Node | None, tuple[int, ...]]:
 
 
 def _is_shifted(node: Node, axis: tuple[int, ...]) -> bool:
-    """Whether node is x minus its maximum along axis."""
+    """True if node is x minus its maximum along axis."""
     if node.op is not ops.SUB:
         return False
     x, shift = node.srcs
@@ -108,7 +109,7 @@ def _is_shifted(node: Node, axis: tuple[int, ...]) -> bool:
 
 
 def _is_max(node: Node, x: Node, axis: tuple[int, ...]) -> bool:
-    """Whether node is the maximum of x along axis."""
+    """True if node is the maximum of x along axis."""
     match node:
         case Node(op=ops.MAX, srcs=(y,)):
             return node.attrs["axis"] == axis and _attached(y) is _attached(x)
@@ -195,7 +196,7 @@ def layer_norm(node: Node) -> Node | None:
 
 
 @about(ops.MUL, ops.ADD)
-def scaled_norm(node: Node) -> Node | None:
+def affine_layer_norm(node: Node) -> Node | None:
     """layer_norm(x) * weight -> layer_norm(x, weight); + bias -> layer_norm(x, weight, bias)."""
     for y, p in (node.srcs, node.srcs[::-1]):
         if y.op is ops.LAYER_NORM and len(y.srcs) == (1 if node.op is ops.MUL else 2):
@@ -251,8 +252,8 @@ def _mean_of(node: Node) -> Node | None:
 
 @about(ops.SUB, ops.TAKE, ops.TAKE_ALONG)
 def cross_entropy(node: Node) -> Node | None:
-    """What is picked from log-probabilities, one a row, or logsumexp(x) minus what is picked of x
-    -> cross_entropy. The index keeps its meaning: it may count from the end."""
+    """log_softmax(x)[i, index[i]] -> -cross_entropy(x, index); logsumexp(x) - x[i, index[i]] ->
+    cross_entropy(x, index). The index keeps its meaning: it may count from the end."""
     match node:
         case Node(op=ops.SUB, srcs=(total, picked)):
             found = _picked(_flat(picked))
@@ -284,7 +285,7 @@ def _scores(node: Node) -> Node | None:
 
 
 @about(ops.ADD, ops.SUB)
-def smoothed(node: Node) -> Node | None:
+def smoothed_cross_entropy(node: Node) -> Node | None:
     """(1 - s) * cross_entropy(x) - s * mean(log_softmax(x)) -> cross_entropy(x, smoothing s)."""
     terms = _terms(node)
     if len(terms) != 2 or not node.dtype.is_floating_point:
@@ -310,7 +311,7 @@ def smoothed(node: Node) -> Node | None:
 
 
 def _terms(node: Node) -> list[tuple[Node, float]]:
-    """What a sum is of, with the factors: through reshapes, signs and products with numbers."""
+    """The summands of a sum with their factors: through reshapes, signs, products with numbers."""
     found: list[tuple[Node, float]] = []
     left = [(node, 1.0, 4, DEEP)]  # how many sums deep, and how many steps between two of them
     while left:
@@ -364,7 +365,7 @@ def _picked(node: Node) -> tuple[Node, Node] | None:
 
 
 def _counts(node: Node, n: int) -> bool:
-    """Whether node is 0, 1, ..., n - 1."""
+    """True if node is 0, 1, ..., n - 1."""
     attrs = node.attrs
     return node.op is ops.ARANGE and (attrs["start"], attrs["step"], attrs["count"]) == (0, 1, n)
 
@@ -407,6 +408,6 @@ def _negated_exp(node: Node) -> Node | None:
 
 
 RULES: tuple[Rule, ...] = (
-    softmax, log_softmax, logsumexp, layer_norm, scaled_norm, cross_entropy, smoothed, attention,
-    sigmoid, silu, gelu,
+    softmax, log_softmax, logsumexp, layer_norm, affine_layer_norm, cross_entropy,
+    smoothed_cross_entropy, attention, sigmoid, silu, gelu,
 )  # fmt: skip
