@@ -174,11 +174,11 @@ def test_no_k_is_zero(target: Processor, dtype: str) -> None:
 def test_the_inner_loops_stay_in_registers(name: str, dtype: str) -> None:
     target, module = jit.named_target(name), ir.Module()
     names = [
-        tile.micro(module, target, dtype, rows, along_k=along_k)
+        tile.micro(module, target, dtype, rows, along_k=along_k).name
         for rows in tile.heights(target, dtype)
         for along_k in (False, True)
     ]
-    names += [tile.micro(module, target, dtype, 1, along_k=False, panels=4)]
+    names += [tile.micro(module, target, dtype, 1, along_k=False, panels=4).name]
     text = jit.assembly(module.text().replace("define internal", "define"), target)
     for function in names:
         code = re.split(rf"\n_?{function}:", text)[1].split("\n.Lfunc_end")[0]

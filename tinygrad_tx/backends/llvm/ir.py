@@ -25,7 +25,7 @@ class Value(NamedTuple):
 
     @property
     def lanes(self) -> int:
-        """How many elements a vector has; 1 for a scalar."""
+        """The number of a vector's elements; 1 for a scalar."""
         found = _VECTOR.match(self.type)
         return int(found[1]) if found else 1
 
@@ -60,6 +60,23 @@ def floating(value: float, type: str = "float") -> Value:
     return Value(type, f"0x{struct.unpack('Q', struct.pack('d', value))[0]:016X}")
 
 
+class Function(NamedTuple):
+    """A function of a module, which is called by the names of its parameters."""
+
+    name: str
+    returns: str
+    params: tuple[tuple[str, str], ...]  # type and name of each
+
+    def __call__(self, b: Builder, /, **args: Value) -> Value:
+        """Write a call of it into b. TypeError where args are not its parameters, or of another
+        type."""
+        given = {name: value.type for name, value in args.items()}
+        wanted = {name: type for type, name in self.params}
+        if given != wanted:
+            raise TypeError(f"{self.name} takes {wanted}, not {given}")
+        return b.call(self.name, self.returns, *(args[name] for _, name in self.params))
+
+
 class Module:
     """Functions and the declarations that they need."""
 
@@ -81,6 +98,10 @@ class Module:
         made = Builder(self, name, params, returns, internal, attributes)
         self.functions.append(made)
         return made
+
+    def find(self, name: str) -> Function | None:
+        """The function of that name; None where it has not been added."""
+        return next((f.function for f in self.functions if f.name == name), None)
 
     def text(self) -> str:
         defined = {f.name for f in self.functions}
@@ -107,6 +128,7 @@ class Builder:
             + f") {attributes} {{"
         )
         self.params = [Value(type.split()[0], f"%{n}") for type, n in params]
+        self.function = Function(name, returns, tuple((type.split()[0], n) for type, n in params))
         self.lines: list[str] = []
         self.block = "entry"
         self._count = 0
@@ -351,7 +373,7 @@ def ceil_div(b: Builder, x: Value, y: Value) -> Value:
 
 
 def share(b: Builder, total: Value, parts: Value, part: Value) -> tuple[Value, Value]:
-    """Where one of some even parts of so many things begins, and where the next one does."""
+    """Start and stop of part number `part` of `total` elements, cut into even parts."""
     start, stop = (b.mul(total, x) for x in (part, b.add(part, integer(1))))
     return b.binary("sdiv", start, parts), b.binary("sdiv", stop, parts)
 
@@ -362,7 +384,7 @@ def width(type: str) -> int:
 
 
 def suffix(type: str) -> str:
-    """How a type is spelled in the name of an overloaded intrinsic."""
+    """The spelling of a type in the name of an overloaded intrinsic."""
     found = _VECTOR.match(type)
     if found:
         return f"v{found[1]}{suffix(found[2])}"

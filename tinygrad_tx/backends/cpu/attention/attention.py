@@ -3,14 +3,14 @@
 In: `Attention` and `AttentionGrad` Kernels. Out: functions in an ir.Module, and bytes of scratch.
 Called by writers.py.
 
-Few queries (a decoding step has one) go one by one, and read keys and values where they lie:
-attention/rows.py. More go block by block. Products are then the micro-kernel's of tile.py: K^T and
-V^T are packed once a task, everything else is read where it lies, but a last panel of fewer than NR
-columns. Which way is taken depends on the number of queries alone.
+Few queries (a decoding step has one) go one by one and read keys and values in place, unpacked:
+attention/rows.py. More go block by block, with the micro-kernel of tile.py for the products: K^T
+and V^T are packed once per task; other operands are read in place, except for a last panel of fewer
+than NR columns. The number of queries alone decides between the two.
 
-Keys that a mask takes out, or that the call does not have, get the weight 0, which adds nothing to
-a sum: so padding keys changes no bit. Keys that no query of a block sees because they lie behind
-it, or behind the last one that a boolean mask lets through for all queries, are skipped.
+Keys that are masked out, or beyond those of the call, get the weight 0, which adds nothing to a
+sum: so padding keys changes no bit. Keys that no query of a block sees, because they are later than
+its queries or than the last one that a boolean mask allows for all queries, are skipped.
 """
 
 from __future__ import annotations
@@ -30,14 +30,12 @@ from . import rows as attention_rows
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
 _FEW = 2  # queries at most that go one by one
-_QUERIES = (
-    64  # in a block of the backward pass: the same everywhere, for dk and dv add up by blocks
-)
+_QUERIES = 64  # in a block of the backward pass, on every processor: dk and dv sum by blocks
 
 
 class _Matrix(NamedTuple):
-    """Rows, `stride` apart, each contiguous. edge: where the last panel is not whole, a copy of it
-    whose rows are NR apart."""
+    """Rows, `stride` apart, each contiguous. edge: a copy of a last panel of fewer than NR columns,
+    its rows NR apart."""
 
     start: Value
     stride: Value
@@ -74,7 +72,7 @@ class _Writer:
         self.by_columns = tile.product(module, target, kernel.dtype, along_k=False)
         self.softmax = attention_rows.softmax(kernel, module, of, target)
         self.mask_row = (
-            "" if kernel.mask == "none" else attention_rows.mask_row(kernel, module, target)
+            None if kernel.mask == "none" else attention_rows.mask_row(kernel, module, target)
         )
         self.b = module.function(name, PARAMS, internal=internal)
 
@@ -115,8 +113,10 @@ class _Writer:
         b, to = self.b, self.reserve(d, self.padded)
         with b.loop(self.zero, self.limit, self.nr) as j:
             w = b.smin(b.sub(self.limit, j.i), self.nr)
-            here, there = self.at(to, (j.i, d)), self.at(start, (j.i, stride))
-            b.call(self.panel, "void", here, there, stride, self.one, w, self.nr, d)
+            here, src = self.at(to, (j.i, d)), self.at(start, (j.i, stride))
+            self.panel(
+                b, to=here, source=src, stride=stride, k_stride=self.one, w=w, fill=self.nr, K=d
+            )
         return to
 
     def with_edge(self, start: Value, stride: Value, d: Value, rows: Value, to: Value) -> _Matrix:
@@ -125,22 +125,30 @@ class _Writer:
         over = b.binary("srem", d, self.nr)
         with b.when(b.compare("sgt", over, self.zero)):
             last = b.at(start, b.sub(d, over), self.element)
-            b.call(self.panel, "void", to, last, self.one, stride, over, self.nr, rows)
+            self.panel(
+                b, to=to, source=last, stride=self.one, k_stride=stride, w=over, fill=self.nr,
+                K=rows,
+            )  # fmt: skip
         return _Matrix(start, stride, to)
 
     def times_packed(
         self, m: Value, n: Value, d: Value, a: Value, a_stride: Value, packed: Value, c: Value
     ) -> None:
         """c (m, n; rows `padded` apart) = a (m, d) times a packed transpose; n: whole panels."""
-        given = m, n, d, a, a_stride, packed, self.nr, self.b.mul(d, self.nr), packed, c
-        self.b.call(self.by_rows, "void", *given, self.padded, ir.boolean(False))
+        self.by_rows(
+            self.b, M=m, N=n, K=d, A=a, a_stride=a_stride, B=packed, b_stride=self.nr,
+            b_panel_stride=self.b.mul(d, self.nr), edge=packed, C=c, c_stride=self.padded,
+            add=ir.boolean(False),
+        )  # fmt: skip
 
     def times(
         self, m: Value, n: Value, k: Value, a: Value, right: _Matrix, c: Value, c_stride: Value
     ) -> None:
         """c (m, n) = a (m, k; rows `padded` apart) times `right` (k, n)."""
-        given = m, n, k, a, self.padded, right.start, right.stride, self.nr, right.edge, c
-        self.b.call(self.by_rows, "void", *given, c_stride, ir.boolean(False))
+        self.by_rows(
+            self.b, M=m, N=n, K=k, A=a, a_stride=self.padded, B=right.start, b_stride=right.stride,
+            b_panel_stride=self.nr, edge=right.edge, C=c, c_stride=c_stride, add=ir.boolean(False),
+        )  # fmt: skip
 
     def transpose_times(
         self,
@@ -154,13 +162,15 @@ class _Writer:
         add: Value,
     ) -> None:
         """c (m, n) = [c +] the transpose of a (k, m; rows `padded` apart) times `right` (k, n)."""
-        given = m, n, k, a, self.padded, right.start, right.stride, self.nr, right.edge, c
-        self.b.call(self.by_columns, "void", *given, c_stride, add)
+        self.by_columns(
+            self.b, M=m, N=n, K=k, A=a, a_stride=self.padded, B=right.start, b_stride=right.stride,
+            b_panel_stride=self.nr, edge=right.edge, C=c, c_stride=c_stride, add=add,
+        )  # fmt: skip
 
     # Weights -------------------------------------------------------------------------------------
 
     def keys_seen(self, first: Value, count: Value) -> Value:
-        """Behind how many keys there is none that the queries from `first` on see."""
+        """The number of keys after which `count` queries from `first` on see none."""
         b = self.b
         return b.smin(self.limit, b.add(first, count)) if self.kernel.causal else self.limit
 
@@ -176,8 +186,9 @@ class _Writer:
     def read_mask(self, mask: _Mask, query: Value, count: Value) -> Value:
         """A query's row of the mask, its first `count` numbers; how many keys may take part."""
         b = self.b
-        there = b.at(mask.start, b.mul(query, mask.t_stride), self.stored)
-        return b.call(self.mask_row, "i64", mask.row, there, mask.s_stride, count)
+        assert self.mask_row is not None
+        src = b.at(mask.start, b.mul(query, mask.t_stride), self.stored)
+        return self.mask_row(b, to=mask.row, source=src, stride=mask.s_stride, N=count)
 
     def read_shared_mask(self, mask: _Mask) -> None:
         """Once, where it is the same for all queries: keys behind the last that may take part are
@@ -202,7 +213,7 @@ class _Writer:
 
     def softmax_row(self, row: Value, stop: Value, width: Value, mask: _Mask | None) -> None:
         kept = mask.row if mask is not None else Value("ptr", "null")
-        self.b.call(self.softmax, "void", row, stop, width, kept)
+        self.softmax(self.b, row=row, STOP=stop, WIDTH=width, mask=kept)
 
 
 def attention(kernel: Attention, module: Module, name: str, target: Processor) -> None:
@@ -231,25 +242,25 @@ def _one_by_one(w: _Writer, at: AttentionArgs[int]) -> None:
         if mask is not None:
             width = w.read_mask(mask, query.i, width)
         mine, result = w.at(q, (query.i, q_stride)), w.at(out, (query.i, out_stride))
-        b.call(dots, "void", row, mine, k, k_stride, w.d_k, width)
+        dots(b, row=row, q=mine, keys=k, stride=k_stride, D=w.d_k, N=width)
         w.softmax_row(row, width, width, mask)
-        b.call(mix, "void", result, row, v, v_stride, w.d_v, width)
+        mix(b, out=result, row=row, values=v, stride=v_stride, D=w.d_v, N=width)
     b.end()
 
 
 def _by_blocks(w: _Writer, at: AttentionArgs[int]) -> None:
     """MR queries at a time: one tile's height, so that the scores take little room."""
-    b, high = w.b, integer(w.mr)
+    b, block_rows = w.b, integer(w.mr)
     (q, q_stride), (k, k_stride), (v, v_stride) = map(w.operand, (at.q, at.k, at.v))
     out, out_stride = w.operand(at.out)
     mask = w.mask()
     if mask is not None:
         w.read_shared_mask(mask)
     keys = w.packed_transpose(k, k_stride, w.d_k)
-    scores = w.reserve(high, w.padded)
+    scores = w.reserve(block_rows, w.padded)
     values = w.with_edge(v, v_stride, w.d_v, w.limit, w.reserve(w.S, w.nr))
-    with b.loop(w.zero, w.T, high) as block:
-        m = b.smin(b.sub(w.T, block.i), high)
+    with b.loop(w.zero, w.T, block_rows) as block:
+        m = b.smin(b.sub(w.T, block.i), block_rows)
         width = w.keys_seen(block.i, m)
         mine = w.at(q, (block.i, q_stride))
         w.times_packed(m, w.round_up(width), w.d_k, mine, q_stride, keys, scores)
@@ -271,7 +282,7 @@ def attention_scratch(kernel: Attention, args: Sequence[int], target: Processor)
 def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Processor) -> None:
     """Add the function `name` that runs a task of an AttentionGrad."""
     w, at = _Writer(kernel, module, name, name, target), kernel.layout
-    b, high = w.b, integer(_QUERIES)
+    b, block_rows = w.b, integer(_QUERIES)
     slope = attention_rows.slope(kernel, module, name, target)
     (q, q_stride), (k, k_stride), (v, v_stride) = map(w.operand, (at.q, at.k, at.v))
     g, g_stride = w.operand(at.g)
@@ -281,19 +292,19 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
         w.read_shared_mask(mask)
     keys_packed = w.packed_transpose(k, k_stride, w.d_k)
     values_packed = w.packed_transpose(v, v_stride, w.d_v)
-    p, ds = w.reserve(high, w.padded), w.reserve(high, w.padded)
-    q_edge, g_edge = w.reserve(high, w.nr), w.reserve(high, w.nr)
+    p, ds = w.reserve(block_rows, w.padded), w.reserve(block_rows, w.padded)
+    q_edge, g_edge = w.reserve(block_rows, w.nr), w.reserve(block_rows, w.nr)
     keys = w.with_edge(k, k_stride, w.d_k, w.limit, w.reserve(w.S, w.nr))
 
-    # The first block writes dk and dv of the keys that it sees, and those of the others are zero;
-    # what follows adds. One round even without a query.
-    seen = w.keys_seen(w.zero, b.smin(w.T, high))
+    # The first block writes dk and dv of the keys that it sees; those of the others begin as zero.
+    # Later blocks add. One round even without a query.
+    seen = w.keys_seen(w.zero, b.smin(w.T, block_rows))
     unseen = b.sub(w.S, seen)
     for grad, stride, d in ((dk, dk_stride, w.d_k), (dv, dv_stride, w.d_v)):
         rest = w.at(grad, (seen, stride))
         w.transpose_times(unseen, d, w.zero, p, keys, rest, stride, ir.boolean(False))
-    with b.loop(w.zero, b.intrinsic("smax", "i64", w.T, w.one), high) as block:
-        m = b.smin(b.sub(w.T, block.i), high)
+    with b.loop(w.zero, b.intrinsic("smax", "i64", w.T, w.one), block_rows) as block:
+        m = b.smin(b.sub(w.T, block.i), block_rows)
         later = b.compare("sgt", block.i, w.zero)
         width = w.keys_seen(block.i, m)
         whole = w.round_up(width)
@@ -302,7 +313,7 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
         w.weights(p, block.i, m, width, mask)
         w.times_packed(m, whole, w.d_v, g_block, g_stride, values_packed, ds)
         with b.loop(w.zero, m, w.one) as i:
-            b.call(slope, "void", w.at(ds, (i.i, w.padded)), w.at(p, (i.i, w.padded)), width)
+            slope(b, row=w.at(ds, (i.i, w.padded)), p=w.at(p, (i.i, w.padded)), WIDTH=width)
         w.times(m, w.d_k, width, ds, keys, w.at(dq, (block.i, dq_stride)), dq_stride)
         queries = w.with_edge(q_block, q_stride, w.d_k, m, q_edge)
         w.transpose_times(width, w.d_k, m, ds, queries, dk, dk_stride, later)
@@ -315,7 +326,7 @@ def attention_grad_scratch(kernel: AttentionGrad, args: Sequence[int], target: P
     """Bytes of scratch that a thread needs for a call of an AttentionGrad."""
     at = kernel.layout
     s, d_k, d_v = args[at.s], args[at.d_k], args[at.d_v]
-    nr, high = target.tile(kernel.dtype)[1], _QUERIES
+    nr, rows = target.tile(kernel.dtype)[1], _QUERIES
     padded = -(-s // nr) * nr
-    elements = padded * (d_k + d_v + 2 * high + 1) + (2 * high + s) * nr
+    elements = padded * (d_k + d_v + 2 * rows + 1) + (2 * rows + s) * nr
     return elements * ir.width(ALL[kernel.dtype].memory)

@@ -1,15 +1,15 @@
-"""Rows of scores: one query's over all keys. What attention.py calls for each.
+"""Rows of scores: one query's over all keys. Called by attention.py.
 
-In: a kernel, a module, a target. Out: names of internal functions in that module, each added once:
+In: a kernel, a module, a target. Out: internal functions in that module, each added once:
 
-- `dots`: a query times all keys, where these lie; `mix`: weights times all values, where they lie.
-  So few queries are answered without packing anything.
-- `mask_row`: a row of a mask, as numbers; tells how many keys may take part.
+- `dots`: a query times all keys; `mix`: weights times all values. Both read their operands in
+  place, so few queries are computed without packing.
+- `mask_row`: a row of a mask, as numbers, and the number of keys that may take part.
 - `softmax`: scores become weights; `slope`: the same for gradients.
 
 Element j of a row belongs to slot j % SLOTS in every sum, on every processor: slots are the lanes
-of one vector or of several. Keys that take no part have the weight 0, and sums begin with 0: so
-such keys behind the others change no bit, and nobody need read them.
+of one vector or of several. Masked keys have the weight 0, and sums begin with 0: so masked keys
+after the others change no bit, and need not be read.
 """
 
 from __future__ import annotations
@@ -20,23 +20,19 @@ from ....dtypes import ALL
 from ...kernels.kinds import Attention, AttentionGrad
 from ...llvm import ir
 from ...llvm.elementary import exp, like
-from ...llvm.ir import Builder, Module, Value, integer, vector
+from ...llvm.ir import Builder, Function, Module, Value, integer, vector
 from ..matmul import tile
 from ..processor import Processor
 
 _LEAST = {"float32": -87.0, "float64": -708.0}  # exp of it is still a normal number
 _SLOTS = {"float32": 16, "float64": 8}  # the lanes of a register of the widest kind
-_AT_ONCE = 8  # vectors of sums that fit into any processor's registers beside what they are made of
-_WIDE = 4  # vectors of values that are summed at a time
+_AT_ONCE = 8  # vectors of sums that fit into any processor's registers beside their operands
+_VECTORS = 4  # of values that are summed at a time
 
 
-def _function(
-    module: Module, name: str, params: Sequence[str], returns: str = "void"
-) -> Builder | None:
-    """A new internal function; none where the module has it. Capitals and words that end in
-    `stride` are numbers, the other parameters pointers."""
-    if any(f.name == name for f in module.functions):
-        return None
+def _function(module: Module, name: str, params: Sequence[str], returns: str = "void") -> Builder:
+    """A new internal function. Capitals and words that end in `stride` are numbers, the other
+    parameters pointers."""
     typed = [("i64" if p.isupper() or p.endswith("stride") else "ptr", p) for p in params]
     return module.function(name, typed, returns, internal=True, attributes="noinline nounwind")
 
@@ -44,27 +40,27 @@ def _function(
 # Products of one row -----------------------------------------------------------------------------
 
 
-def dots(module: Module, target: Processor, dtype: str) -> str:
-    """row[j] = q . (row j of keys), both of width D, for j < N; what the last vector written holds
-    behind that is of no interest.
+def dots(module: Module, target: Processor, dtype: str) -> Function:
+    """row[j] = q . (row j of keys), both of width D, for j < N; the last vector written holds
+    arbitrary values behind that.
 
     Keys go by as many as a vector has lanes: each has its own sum, whose lanes are then added,
     halves first, for all keys of the group together.
     """
     name = f"dots_{dtype}"
+    if found := module.find(name):
+        return found
     b = _function(module, name, ["row", "q", "keys", "stride", "D", "N"])
-    if b is None:
-        return name
     row, q, keys, stride, D, N = b.params  # noqa: N806
     lanes, element = target.lanes(dtype), ALL[dtype].memory
     step, parts = integer(lanes), _SLOTS[dtype] // lanes
     several = lanes if parts == 1 else max(1, _AT_ONCE // parts)  # keys at a time
 
-    def group(start: Value, tops: Sequence[Value], reach: Sequence[Value]) -> None:
+    def group(start: Value, bases: Sequence[Value], reach: Sequence[Value]) -> None:
         sums: list[Value] = []
         for first in range(0, lanes, several):
             keys = range(first, first + several)
-            sums += _group_sums(b, target, dtype, q, keys, tops, reach, D)
+            sums += _group_sums(b, target, dtype, q, keys, bases, reach, D)
         b.store(_add_lanes(b, sums), b.at(row, start, element))
 
     reach = [b.mul(stride, integer(i)) for i in range(tile.REACH)]
@@ -78,7 +74,7 @@ def dots(module: Module, target: Processor, dtype: str) -> str:
         places = [b.mul(b.smin(integer(i), last), stride) for i in range(lanes)]
         group(whole, [b.at(start, place, element) for place in places], [integer(0)])
     b.end()
-    return name
+    return b.function
 
 
 def _group_sums(
@@ -87,12 +83,12 @@ def _group_sums(
     dtype: str,
     q: Value,
     keys: range,
-    tops: Sequence[Value],
+    bases: Sequence[Value],
     reach: Sequence[Value],
     D: Value,  # noqa: N803
 ) -> list[Value]:
-    """For each of the keys its products with q, added up lane by lane. Key i lies reach[i % n]
-    behind tops[i // n], n being how many reaches there are."""
+    """For each of the keys its products with q, added up lane by lane. Key i is at
+    bases[i // n] + reach[i % n], where n = len(reach)."""
     lanes, element = target.lanes(dtype), ALL[dtype].memory
     type, slots = vector(lanes, element), _SLOTS[dtype]
     whole = b.sub(D, b.binary("srem", D, integer(slots)))
@@ -105,7 +101,7 @@ def _group_sums(
                 first = b.add(loop.i, integer(part * lanes))
                 mask = tile.prefix_mask(b, b.sub(D, first), lanes) if stop is D else None
                 x = _read(b, type, b.at(q, first, element), mask)
-                here = {top: b.at(tops[top], first, element) for top in used}
+                here = {base: b.at(bases[base], first, element) for base in used}
                 for i, sum in zip(keys, loop.carried[part::parts], strict=True):
                     at = b.at(here[i // len(reach)], reach[i % len(reach)], element)
                     y = _read(b, type, at, mask)
@@ -147,16 +143,16 @@ def _add_lanes(b: Builder, sums: Sequence[Value]) -> Value:
     return sums[0]
 
 
-def mix(module: Module, target: Processor, dtype: str) -> str:
+def mix(module: Module, target: Processor, dtype: str) -> Function:
     """out[i] = the sum of row[j] times values[j][i] over j < N, for i < D. Even and odd j have a
     sum each, for one chain of additions alone would be slow."""
     name = f"mix_{dtype}"
+    if found := module.find(name):
+        return found
     b = _function(module, name, ["out", "row", "values", "stride", "D", "N"])
-    if b is None:
-        return name
     out, row, values, stride, D, N = b.params  # noqa: N806
     lanes, element = target.lanes(dtype), ALL[dtype].memory
-    type, step = vector(lanes, element), integer(_WIDE * lanes)
+    type, step = vector(lanes, element), integer(_VECTORS * lanes)
     one, two = integer(1), integer(2)
     pairs = b.sub(N, b.binary("srem", N, two))
     whole = b.sub(D, b.binary("srem", D, step))
@@ -165,7 +161,7 @@ def mix(module: Module, target: Processor, dtype: str) -> str:
             left = b.sub(D, column.i)
             masks = [
                 tile.prefix_mask(b, left, lanes, i * lanes) if stop is D else None
-                for i in range(_WIDE)
+                for i in range(_VECTORS)
             ]
 
             def add(j: Value, at: Value, sums: Sequence[Value]) -> Iterator[Value]:
@@ -174,14 +170,14 @@ def mix(module: Module, target: Processor, dtype: str) -> str:
                     y = _read(b, type, b.at(at, integer(i * lanes), element), mask)
                     yield tile.multiply_add(b, target, weight, y, sum)
 
-            zeros = [tile.zero(type)] * _WIDE
+            zeros = [tile.zero(type)] * _VECTORS
             top = b.at(values, column.i, element)
             with b.loop(integer(0), pairs, two, [*zeros, *zeros, top]) as loop:
-                even, odd, at = loop.carried[:_WIDE], loop.carried[_WIDE:-1], loop.carried[-1]
+                even, odd, at = loop.carried[:_VECTORS], loop.carried[_VECTORS:-1], loop.carried[-1]
                 below = b.at(at, stride, element)
                 loop.next = [*add(loop.i, at, even), *add(b.add(loop.i, one), below, odd)]
                 loop.next.append(b.at(below, stride, element))
-            even, odd, at = loop.carried[:_WIDE], loop.carried[_WIDE:-1], loop.carried[-1]
+            even, odd, at = loop.carried[:_VECTORS], loop.carried[_VECTORS:-1], loop.carried[-1]
             with b.loop(pairs, N, one, even) as loop:
                 loop.next = list(add(loop.i, at, loop.carried))
             for i, (x, y, mask) in enumerate(zip(loop.carried, odd, masks, strict=True)):
@@ -191,7 +187,7 @@ def mix(module: Module, target: Processor, dtype: str) -> str:
                 else:
                     b.masked_store(b.add(x, y), at, mask)
     b.end()
-    return name
+    return b.function
 
 
 def _read(b: Builder, type: str, at: Value, mask: Value | None) -> Value:
@@ -201,14 +197,16 @@ def _read(b: Builder, type: str, at: Value, mask: Value | None) -> Value:
 # Weights -----------------------------------------------------------------------------------------
 
 
-def softmax(kernel: Attention | AttentionGrad, module: Module, of: str, target: Processor) -> str:
+def softmax(
+    kernel: Attention | AttentionGrad, module: Module, of: str, target: Processor
+) -> Function:
     """Makes a row of scores into weights, in place: of WIDTH keys, the first STOP of which take
     part as `mask` (a row that mask_row wrote) says. For the kernel `of` alone: its scale and kind
     of mask are in the code."""
     name = f"{of}_softmax"
+    if found := module.find(name):
+        return found
     b = _function(module, name, ["row", "STOP", "WIDTH", "mask"])
-    if b is None:
-        return name
     row, stop, width, mask = b.params
     lanes, element = target.lanes(kernel.dtype), ALL[kernel.dtype].memory
     type, zero, step = vector(lanes, element), integer(0), integer(lanes)
@@ -254,16 +252,16 @@ def softmax(kernel: Attention | AttentionGrad, module: Module, of: str, target: 
         at = b.at(row, loop.i, element)
         b.store(b.mul(b.load(type, at), shares), at)
     b.end()
-    return name
+    return b.function
 
 
-def slope(kernel: AttentionGrad, module: Module, of: str, target: Processor) -> str:
+def slope(kernel: AttentionGrad, module: Module, of: str, target: Processor) -> Function:
     """Makes a row of g V^T into scale * p * (it - its mean under p), in place, for WIDTH keys. For
     the kernel `of` alone."""
     name = f"{of}_slope"
+    if found := module.find(name):
+        return found
     b = _function(module, name, ["row", "p", "WIDTH"])
-    if b is None:
-        return name
     row, weights, width = b.params
     lanes, element = target.lanes(kernel.dtype), ALL[kernel.dtype].memory
     type, zero, step = vector(lanes, element), integer(0), integer(lanes)
@@ -280,16 +278,16 @@ def slope(kernel: AttentionGrad, module: Module, of: str, target: Processor) -> 
         slope = b.mul(b.sub(b.load(type, at), mean), p)
         b.store(b.mul(slope, like(slope, kernel.scale)), at)
     b.end()
-    return name
+    return b.function
 
 
-def mask_row(kernel: Attention | AttentionGrad, module: Module, target: Processor) -> str:
+def mask_row(kernel: Attention | AttentionGrad, module: Module, target: Processor) -> Function:
     """Copies N numbers of a row of a mask: a float one's values, a boolean one's as 1.0 and 0.0.
     Returns (i64) how many keys may take part: behind them a boolean mask lets none through."""
     name = f"mask_{kernel.mask}_{kernel.dtype}"
+    if found := module.find(name):
+        return found
     b = _function(module, name, ["to", "source", "stride", "N"], "i64")
-    if b is None:
-        return name
     to, source, stride, N = b.params  # noqa: N806
     lanes, element = target.lanes(kernel.dtype), ALL[kernel.dtype].memory
     boolean = kernel.mask == "bool"
@@ -317,7 +315,7 @@ def mask_row(kernel: Attention | AttentionGrad, module: Module, target: Processo
         at = b.at(source, b.mul(loop.i, stride), stored)
         loop.next = [copy(loop.i, at, 1, loop.carried[0])]
     b.end(loop.carried[0])
-    return name
+    return b.function
 
 
 def _across(b: Builder, x: Value, combine: Callable[[Value, Value], Value]) -> Value:

@@ -3,10 +3,11 @@
 In: `Pack` and `Matmul` Kernels. Out: functions in an ir.Module; bytes of scratch; `choose`, the
 tasks that a product is cut into. Called by writers.py and, through the target, by the compiler.
 
-Blocks, from the outside in: row blocks that fit the second cache, blocks of KC along k, panels of b
-(first cache), tiles of MR rows (registers). A row block of a is packed once for each block of KC,
-or read where it lies: a single row, and rows that are contiguous along k where a task has so few
-columns that packing would not pay.
+The names are those of BLIS. Blocks, from the outside in: MC rows that fit the second cache, KC
+along k, NC columns, tiles of MR rows (registers) times panels of b, NR columns wide (first cache).
+A row block of a is packed once for each block of KC, as tiles. It is not packed but read in place
+if it is a single row, or if its rows are contiguous along k and the task has too few columns for
+packing to pay.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from ....dtypes import ALL
 from ...kernels.kinds import Matmul, Pack
 from ...kernels.summation import KC
 from ...llvm import ir
-from ...llvm.ir import Builder, Value, integer
+from ...llvm.ir import Builder, Function, Value, integer
 from ..processor import Processor
 from ..rows.operands import Words, address
 from . import tile
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
-_AT_ONCE = 4  # panels that a product of a single row goes through side by side
-_BESIDE = 16  # k that are packed at a time where those of a k lie side by side
+_AT_ONCE = 4  # panels that the micro-kernel of a single row computes at once
+_BESIDE = 16  # k packed at a time from a source whose elements of one k are contiguous
 _FEW = 8  # panels at most for which rows of a are not packed
 
 
@@ -57,9 +58,9 @@ def pack(kernel: Pack, module: ir.Module, name: str, target: Processor) -> None:
             column = b.mul(p.i, nr)
             to = b.at(packed, b.index(base, (column, kc), (k.i, nr)), element)
             row = b.add(block.i, k.i)
-            there = b.at(source, b.index(integer(0), (row, sk), (column, sn)), element)
+            src = b.at(source, b.index(integer(0), (row, sk), (column, sn)), element)
             w, count = b.smin(b.sub(n, column), nr), b.smin(b.sub(kc, k.i), few)
-            b.call(panel, "void", to, there, sn, sk, w, nr, count)
+            panel(b, to=to, source=src, stride=sn, k_stride=sk, w=w, fill=nr, K=count)
     b.end()
 
 
@@ -94,49 +95,54 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Processor) -> N
 
     rounds = b.intrinsic("smax", "i64", K, one)  # where there is no k, c is still written
     blocks = ir.ceil_div(b, b.sub(row_stop, row), integer(row_block(target, dtype)))
-    high = ir.ceil_div(b, b.sub(row_stop, row), b.intrinsic("smax", "i64", blocks, one))
-    high = b.mul(ir.ceil_div(b, high, mr), mr)  # blocks of about as many tiles each
-    wide = integer(column_block(target, dtype))
-    with b.loop(row, row_stop, high) as top, b.loop(zero, rounds, integer(KC)) as block:
-        m = b.smin(b.sub(row_stop, top.i), high)
-        kc = b.smin(b.sub(K, block.i), integer(KC))
-        there = b.at(a, b.index(zero, (top.i, am), (block.i, ak)), element)
-        apart = b.add(b.mul(kc, mr), integer(target.lanes(dtype)))  # from tile to tile
-        add = ir.boolean(True) if kernel.accumulate else b.compare("sgt", block.i, zero)
-        feet = b.at(packed, b.mul(block.i, padded), element)
+    mc = ir.ceil_div(b, b.sub(row_stop, row), b.intrinsic("smax", "i64", blocks, one))
+    mc = b.mul(ir.ceil_div(b, mc, mr), mr)  # blocks of about as many tiles each
+    nc = integer(column_block(target, dtype))
+    with b.loop(row, row_stop, mc) as i_block, b.loop(zero, rounds, integer(KC)) as k_block:
+        m = b.smin(b.sub(row_stop, i_block.i), mc)
+        kc = b.smin(b.sub(K, k_block.i), integer(KC))
+        src = b.at(a, b.index(zero, (i_block.i, am), (k_block.i, ak)), element)
+        tile_stride = b.add(b.mul(kc, mr), integer(target.lanes(dtype)))  # room behind each tile
+        add = ir.boolean(True) if kernel.accumulate else b.compare("sgt", k_block.i, zero)
+        b_rows = b.at(packed, b.mul(k_block.i, padded), element)
         single = b.compare("eq", m, one)
         few = b.compare("sle", b.sub(column_stop, column), b.mul(nr, integer(_FEW)))
         in_place = b.binary("and", few, b.compare("eq", ak, one))
         in_place = b.binary("and", in_place, b.compare("ne", m, one))
         with b.when(in_place):
-            foot, width = b.at(feet, b.mul(column, kc), element), b.sub(column_stop, column)
-            edge = b.at(foot, b.mul(b.sub(width, b.binary("srem", width, nr)), kc), element)
-            at = b.at(c, b.index(column, (top.i, cm)), element)
-            given = m, width, kc, there, am, foot, nr, b.mul(kc, nr), edge, at, cm
-            b.call(product, "void", *given, add)
+            b_panel, n = b.at(b_rows, b.mul(column, kc), element), b.sub(column_stop, column)
+            edge = b.at(b_panel, b.mul(b.sub(n, b.binary("srem", n, nr)), kc), element)
+            at = b.at(c, b.index(column, (i_block.i, cm)), element)
+            product(
+                b, M=m, N=n, K=kc, A=src, a_stride=am, B=b_panel, b_stride=nr,
+                b_panel_stride=b.mul(kc, nr), edge=edge, C=at, c_stride=cm, add=add,
+            )  # fmt: skip
         with b.when(b.binary("xor", b.binary("or", in_place, single), ir.boolean(True))):
             heights = tile.heights(target, dtype)
-            _pack_rows(b, panel, heights, scratch, there, am, ak, m, kc, apart, element)
-        left, left_stride = b.select(single, there, scratch), b.select(single, ak, mr)
+            _pack_rows(b, panel, heights, scratch, src, am, ak, m, kc, tile_stride, element)
+        a_src, a_stride = b.select(single, src, scratch), b.select(single, ak, mr)
         start = b.select(in_place, column_stop, column)
-        with b.loop(start, column_stop, wide) as j, b.loop(zero, m, mr) as i:
+        with b.loop(start, column_stop, nc) as j, b.loop(zero, m, mr) as i:
             rows_left = b.smin(b.sub(m, i.i), mr)
-            tops = b.at(left, b.mul(b.binary("sdiv", i.i, mr), apart), element)
-            c_row = b.at(c, b.mul(b.add(top.i, i.i), cm), element)
+            a_tile = b.at(a_src, b.mul(b.binary("sdiv", i.i, mr), tile_stride), element)
+            c_row = b.at(c, b.mul(b.add(i_block.i, i.i), cm), element)
 
-            def call(function: str, column: Value) -> None:
-                foot, at = b.at(feet, b.mul(column, kc), element), b.at(c_row, column, element)
-                given = kc, tops, left_stride, foot, nr, b.mul(kc, nr), at, cm, rows_left
-                b.call(function, "void", *given, b.sub(N, column), add)
+            def call(micro: Function, column: Value) -> None:
+                b_panel, at = b.at(b_rows, b.mul(column, kc), element), b.at(c_row, column, element)
+                micro(
+                    b, K=kc, A=a_tile, a_stride=a_stride, B=b_panel, b_stride=nr,
+                    b_panel_stride=b.mul(kc, nr), C=at, c_stride=cm, m=rows_left,
+                    n=b.sub(N, column), add=add,
+                )  # fmt: skip
 
-            stop = b.smin(column_stop, b.add(j.i, wide))
+            stop = b.smin(column_stop, b.add(j.i, nc))
             _across_panels(b, micros, rows_left, j.i, stop, target.tile(dtype)[1], call)
     b.end()
 
 
-def _micros(module: ir.Module, target: Processor, dtype: str) -> dict[tuple[int, int], str]:
-    """The micro-kernels by their rows and panels. One or two rows are too few to hide the latency
-    of their chains of additions: for these there are some of several panels."""
+def _micros(module: ir.Module, target: Processor, dtype: str) -> dict[tuple[int, int], Function]:
+    """The micro-kernels by their rows and panels. One or two rows alone are too few to hide the
+    latency of their chains of additions: for these there are micro-kernels of several panels."""
     shapes = [(1, _AT_ONCE), (2, 2), *((rows, 1) for rows in tile.heights(target, dtype))]
     return {
         (rows, panels): tile.micro(module, target, dtype, rows, along_k=False, panels=panels)
@@ -146,37 +152,37 @@ def _micros(module: ir.Module, target: Processor, dtype: str) -> dict[tuple[int,
 
 def _across_panels(
     b: Builder,
-    micros: dict[tuple[int, int], str],
+    micros: dict[tuple[int, int], Function],
     rows: Value,
     start: Value,
     stop: Value,
     nr: int,
-    call: Callable[[str, Value], None],
+    call: Callable[[Function, Value], None],
 ) -> None:
-    """Call for a tile of so many rows the lowest micro-kernel that has them, at each panel of the
-    columns from start to stop; at several panels at once where there is one for exactly those."""
-    for (high, panels), function in micros.items():
+    """Call the lowest micro-kernel with enough rows for this tile, at each panel of the columns
+    from start to stop; one of several panels where its rows are exactly the tile's."""
+    for (height, panels), micro in micros.items():
         if panels > 1:
             step = integer(panels * nr)
             whole = b.mul(b.binary("sdiv", b.sub(stop, start), step), step)
-            fits = b.compare("eq", rows, integer(high))
+            fits = b.compare("eq", rows, integer(height))
             ahead = b.add(start, b.select(fits, whole, integer(0)))
             with b.loop(start, ahead, step) as j:
-                call(function, j.i)
+                call(micro, j.i)
             start = ahead
     with b.loop(start, stop, integer(nr)) as j:
         lower = 0
-        for (high, panels), function in micros.items():
+        for (height, panels), micro in micros.items():
             if panels == 1:
-                fits = b.compare("sle", rows, integer(high))
+                fits = b.compare("sle", rows, integer(height))
                 with b.when(b.binary("and", fits, b.compare("sgt", rows, integer(lower)))):
-                    call(function, j.i)
-                lower = high
+                    call(micro, j.i)
+                lower = height
 
 
 def _pack_rows(
     b: Builder,
-    panel: str,
+    panel: Function,
     heights: Sequence[int],
     to: Value,
     source: Value,
@@ -184,26 +190,26 @@ def _pack_rows(
     k_stride: Value,
     m: Value,
     kc: Value,
-    apart: Value,
+    tile_stride: Value,
     element: str,
 ) -> None:
-    """The rows of one block of a, tile by tile."""
+    """Pack the rows of one block of a, tile by tile."""
     mr = heights[-1]
     few = _few(b, stride, kc)
     with b.loop(integer(0), kc, few) as k, b.loop(integer(0), m, integer(mr)) as i:
-        tile_start = b.mul(b.binary("sdiv", i.i, integer(mr)), apart)
+        tile_start = b.mul(b.binary("sdiv", i.i, integer(mr)), tile_stride)
         here = b.at(to, b.index(tile_start, (k.i, integer(mr))), element)
-        there = b.at(source, b.index(integer(0), (i.i, stride), (k.i, k_stride)), element)
+        src = b.at(source, b.index(integer(0), (i.i, stride), (k.i, k_stride)), element)
         w = fill = b.smin(b.sub(m, i.i), integer(mr))
-        for lower, rows in pairwise(heights):  # what the micro-kernel of that height reads
+        for lower, rows in pairwise(heights):  # the rows that the micro-kernel will read
             fill = b.select(b.compare("sgt", w, integer(lower)), integer(rows), fill)
         count = b.smin(b.sub(kc, k.i), few)
-        b.call(panel, "void", here, there, stride, k_stride, w, fill, count)
+        panel(b, to=here, source=src, stride=stride, k_stride=k_stride, w=w, fill=fill, K=count)
 
 
 def _few(b: Builder, stride: Value, kc: Value) -> Value:
-    """How many k panels take at a time: few where one k's elements lie side by side, so that a
-    panel finds on its way what has come with its neighbours'."""
+    """The number of k that panels take at a time: few where the elements of one k are contiguous,
+    so that a panel finds in the cache the lines that its neighbours have brought."""
     return b.select(b.compare("eq", stride, integer(1)), b.smin(kc, integer(_BESIDE)), kc)
 
 
@@ -211,31 +217,31 @@ def matmul_scratch(kernel: Matmul, args: Sequence[int], target: Processor) -> in
     """Bytes of scratch that a thread needs for a call of a Matmul: one packed block of a."""
     at = kernel.layout
     m, k, rows = args[at.m], args[at.k], args[at.rows_per_task]
-    high = min(m, rows, row_block(target, kernel.dtype))
+    mc = min(m, rows, row_block(target, kernel.dtype))
     mr = target.tile(kernel.dtype)[0]
-    elements = -(-high // mr) * (mr * min(k, KC) + target.lanes(kernel.dtype))
+    elements = -(-mc // mr) * (mr * min(k, KC) + target.lanes(kernel.dtype))
     return elements * ir.width(ALL[kernel.dtype].memory)
 
 
 def row_block(target: Processor, dtype: str) -> int:
-    """The most rows of a that are packed at a time: with KC columns they take a quarter MiB."""
+    """MC, the most rows of a that are packed at a time: with KC columns they take a quarter MiB."""
     mr = target.tile(dtype)[0]
     return -(-(256 if dtype == "float32" else 128) // mr) * mr
 
 
 def column_block(target: Processor, dtype: str) -> int:
-    """Columns whose panels of KC rows stay in the second cache while all tiles of rows use them."""
+    """NC, columns whose panels of KC rows stay in the second cache while all tiles use them."""
     nr = target.tile(dtype)[1]
     return (512 if dtype == "float32" else 256) // nr * nr
 
 
 # Cutting into tasks ------------------------------------------------------------------------------
 
-_START = 1_000  # cycles that a task's start takes
-_LEAST = 8_000  # cycles that a task is worth at least
-_BYTES = 8  # bytes of b that a core reads in a cycle where all of them pass by only once
-_STALL = 20  # of them for each cycle that is lost where they pass by beside the computing
-_CHAIN = 4  # cycles from one multiply-add to the next of its chain
+_START = 1_000  # cycles to start a task
+_LEAST = 8_000  # cycles of work that a task has at least
+_STREAM = 8  # bytes/cycle of b per core, where b is read once (memory-bound)
+_OVERLAP = 20  # bytes of b per cycle of stall, where its loads overlap with computing
+_CHAIN = 4  # cycles of latency of a multiply-add
 
 
 @cache
@@ -253,13 +259,14 @@ def choose(
     heights = tile.heights(target, dtype)
 
     def work(rows: int, across: int) -> float:
-        """Cycles of a task of so many rows and panels: two products at a time, an element of a
-        packed in half a one, and what is lost to reading b; or those that reading b takes."""
+        """Cycles of a task of so many rows and panels, the greater of two estimates. Computing: two
+        multiply-adds per cycle, half a cycle to pack an element of a, the stalls of reading b;
+        and reading b alone."""
         whole, rest = divmod(rows, mr)
-        panel = whole * max(_CHAIN, vectors * mr / 2) + line / _STALL
+        panel = whole * max(_CHAIN, vectors * mr / 2) + line / _OVERLAP
         if rest:
             panel += max(_CHAIN, vectors * next(h for h in heights if h >= rest) / 2)
-        return max(k * (across * panel + rows / 2), k * across * line / _BYTES)
+        return max(k * (across * panel + rows / 2), k * across * line / _STREAM)
 
     def cost(rows: int, across: int) -> float:
         task = _START + work(rows, across)
@@ -268,7 +275,7 @@ def choose(
 
     downs = {-(-m // cuts) for cuts in range(1, min(-(-m // mr), 64) + 1)} or {1}
     acrosses = {-(-panels // cuts) for cuts in range(1, 1 if full_rows else min(panels, 16) + 1)}
-    if m == 1:  # which has a micro-kernel of its own
+    if m == 1:  # the micro-kernel of a single row
         acrosses = {-(-across // _AT_ONCE) * _AT_ONCE for across in acrosses}
     cuts = [(d, a) for d in downs for a in acrosses | {panels} if work(d, a) > _LEAST]
     rows, across = min(sorted(cuts, reverse=True), default=(m, panels), key=lambda c: cost(*c))

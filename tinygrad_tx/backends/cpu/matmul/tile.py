@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from ....dtypes import ALL
 from ...llvm import fma, ir
-from ...llvm.ir import Builder, Module, Value, integer, vector
+from ...llvm.ir import Builder, Function, Module, Value, integer, vector
 from ..processor import Processor
 
 
@@ -35,7 +35,7 @@ def multiply_add(b: Builder, target: Processor, x: Value, y: Value, z: Value) ->
 
 
 def prefix_mask(b: Builder, count: Value, lanes: int, start: int = 0) -> Value:
-    """For each lane i whether start + i < count."""
+    """A mask of lanes: True in lane i if start + i < count."""
     left = b.convert("trunc", b.sub(count, integer(start)), "i32")
     return b.compare("slt", b.iota(lanes, "i32"), b.splat(left, lanes))
 
@@ -52,7 +52,7 @@ MICRO = [
     ("i64", "a_stride"),
     ("ptr", "B"),
     ("i64", "b_stride"),
-    ("i64", "b_panel"),
+    ("i64", "b_panel_stride"),
     ("ptr", "C"),
     ("i64", "c_stride"),
     ("i64", "m"),
@@ -63,48 +63,48 @@ MICRO = [
 
 def micro(
     module: Module, target: Processor, dtype: str, rows: int, *, along_k: bool, panels: int = 1
-) -> str:
-    """The name of a function that computes m <= rows times n <= panels * NR elements of C.
+) -> Function:
+    """A function that computes m <= rows times n <= panels * NR elements of C.
 
     Its parameters are MICRO. along_k: A is contiguous along k and a_stride leads from row to row;
     otherwise A is contiguous along its rows' index and a_stride leads from k to k. At least `rows`
-    rows of A are read. B has NR columns readable at each k, b_stride apart; b_panel leads from a
-    panel to the next (unused for one panel).
+    rows of A are read. B has NR columns readable at each k, b_stride apart; b_panel_stride leads
+    from a panel to the next (unused for one panel).
     """
     name = f"tile_{dtype}_{rows}x{panels}_{'row' if along_k else 'column'}"
-    if any(f.name == name for f in module.functions):
-        return name
+    if found := module.find(name):
+        return found
     b = module.function(name, MICRO, internal=True, attributes="noinline nounwind")
-    K, A, a_stride, B, b_stride, b_panel, C, c_stride, m, n, add = b.params  # noqa: N806
+    K, A, a_stride, B, b_stride, b_panel_stride, C, c_stride, m, n, add = b.params  # noqa: N806
     lanes, element = target.lanes(dtype), ALL[dtype].memory
     type, nr = vector(lanes, element), target.tile(dtype)[1]
     per_panel = nr // lanes
     width = panels * per_panel
 
     bases = row_bases(b, A, a_stride, rows, element) if along_k else [A]
-    starts = [b.at(B, b.mul(b_panel, integer(p)), element) for p in range(panels)]
+    starts = [b.at(B, b.mul(b_panel_stride, integer(p)), element) for p in range(panels)]
     carried = [zero(type)] * (rows * width) + bases + starts
     with b.loop(integer(0), K, integer(1), carried) as loop:
         sums = loop.carried[: rows * width]
-        tops = loop.carried[rows * width : len(carried) - panels]
-        feet = loop.carried[len(carried) - panels :]
+        a_rows = loop.carried[rows * width : len(carried) - panels]
+        b_rows = loop.carried[len(carried) - panels :]  # of each panel
         vectors = [
-            b.load(type, b.at(foot, integer(j * lanes), element))
-            for foot in feet
+            b.load(type, b.at(b_row, integer(j * lanes), element))
+            for b_row in b_rows
             for j in range(per_panel)
         ]
         following = []
-        for i, x in enumerate(_broadcasts(b, target, dtype, rows, tops, a_stride, along_k)):
+        for i, x in enumerate(_broadcasts(b, target, dtype, rows, a_rows, a_stride, along_k)):
             for j, y in enumerate(vectors):
                 following.append(multiply_add(b, target, x, y, sums[i * width + j]))
         step = integer(1) if along_k else a_stride
         loop.next = [
             *following,
-            *(b.at(top, step, element) for top in tops),
-            *(b.at(foot, b_stride, element) for foot in feet),
+            *(b.at(a_row, step, element) for a_row in a_rows),
+            *(b.at(b_row, b_stride, element) for b_row in b_rows),
         ]
     _store(b, loop.carried[: rows * width], width, C, c_stride, m, n, add)
-    return name
+    return b.function
 
 
 REACH = 5  # rows that x86 can address from one pointer: 0, s, 2 s, 3 s (an own register), 4 s
@@ -120,7 +120,7 @@ def _broadcasts(
     target: Processor,
     dtype: str,
     rows: int,
-    tops: Sequence[Value],
+    a_rows: Sequence[Value],
     stride: Value,
     along_k: bool,
 ) -> Iterator[Value]:
@@ -136,13 +136,13 @@ def _broadcasts(
             b.do('call void asm sideeffect "", "~{memory}"()')  # the loads below stay below
         if by_lane:  # a multiply-add takes one lane of a register there: no broadcasts
             if i % lanes == 0:
-                several = b.load(vector(lanes, element), b.at(tops[0], integer(i), element))
+                several = b.load(vector(lanes, element), b.at(a_rows[0], integer(i), element))
             yield b.splat(b.lane(several, i % lanes), lanes)
         elif along_k:
-            at = b.at(tops[i // REACH], reach[i % REACH], element)
+            at = b.at(a_rows[i // REACH], reach[i % REACH], element)
             yield b.splat(b.load(element, at), lanes)
         else:
-            yield b.splat(b.load(element, b.at(tops[0], integer(i), element)), lanes)
+            yield b.splat(b.load(element, b.at(a_rows[0], integer(i), element)), lanes)
 
 
 def _store(
@@ -193,13 +193,13 @@ def _store(
 # All tiles ---------------------------------------------------------------------------------------
 
 
-def product(module: Module, target: Processor, dtype: str, *, along_k: bool) -> str:
-    """The name of a function: C (M, N) = [C +] A B, over all tiles. A is read where it lies, as
-    micro reads it, and exactly M rows of it. Panels of B are b_panel apart, their rows b_stride;
-    where the last is not whole it lies at `edge`, its rows NR apart."""
+def product(module: Module, target: Processor, dtype: str, *, along_k: bool) -> Function:
+    """A function: C (M, N) = [C +] A B, over all tiles. A is not packed: it is read as micro reads
+    it, exactly M rows. Panels of B are b_panel_stride apart, their rows b_stride; a last panel of
+    fewer than NR columns is read at `edge`, its rows NR apart."""
     name = f"product_{dtype}_{'row' if along_k else 'column'}"
-    if any(f.name == name for f in module.functions):
-        return name
+    if found := module.find(name):
+        return found
     variants = heights(target, dtype)
     micros = {r: micro(module, target, dtype, r, along_k=along_k) for r in variants}
     params = [
@@ -208,20 +208,20 @@ def product(module: Module, target: Processor, dtype: str, *, along_k: bool) -> 
         ("i64", "a_stride"),
         ("ptr", "B"),
         ("i64", "b_stride"),
-        ("i64", "b_panel"),
+        ("i64", "b_panel_stride"),
         ("ptr", "edge"),
         ("ptr", "C"),
         ("i64", "c_stride"),
         ("i1", "add"),
     ]
     b = module.function(name, params, internal=True, attributes="noinline nounwind")
-    M, N, K, A, a_stride, B, b_stride, b_panel, edge, C, c_stride, add = b.params  # noqa: N806
+    M, N, K, A, a_stride, B, b_stride, b_panel_stride, edge, C, c_stride, add = b.params  # noqa: N806
     element, nr, zero = ALL[dtype].memory, integer(target.tile(dtype)[1]), integer(0)
     panels = b.binary("sdiv", N, nr)
     whole = b.mul(panels, nr)
     over = b.sub(N, whole)
 
-    def all_rows(foot: Value, stride: Value, column: Value, n: Value) -> None:
+    def all_rows(b_panel: Value, stride: Value, column: Value, n: Value) -> None:
         """All rows, for a panel that stays in the first cache meanwhile."""
         start = zero
         for r in reversed(variants):  # exactly M rows: none is read beyond the last
@@ -230,16 +230,18 @@ def product(module: Module, target: Processor, dtype: str, *, along_k: bool) -> 
             with b.loop(start, stop, rows) as i:
                 a = b.at(A, b.mul(i.i, a_stride) if along_k else i.i, element)
                 c = b.at(C, b.index(column, (i.i, c_stride)), element)
-                given = K, a, a_stride, foot, stride, zero, c, c_stride, rows, n, add
-                b.call(micros[r], "void", *given)
+                micros[r](
+                    b, K=K, A=a, a_stride=a_stride, B=b_panel, b_stride=stride, b_panel_stride=zero,
+                    C=c, c_stride=c_stride, m=rows, n=n, add=add,
+                )  # fmt: skip
             start = stop
 
     with b.loop(zero, panels, integer(1)) as p:
-        all_rows(b.at(B, b.mul(p.i, b_panel), element), b_stride, b.mul(p.i, nr), nr)
+        all_rows(b.at(B, b.mul(p.i, b_panel_stride), element), b_stride, b.mul(p.i, nr), nr)
     with b.when(b.compare("sgt", over, zero)):
         all_rows(edge, nr, whole, over)
     b.end()
-    return name
+    return b.function
 
 
 # Packing -----------------------------------------------------------------------------------------
@@ -255,11 +257,11 @@ PANEL = [
 ]
 
 
-_FEW = 4  # so many rows are copied sooner element by element than transposed
+_FEW = 4  # rows at most for which element-by-element copying beats transposing
 
 
-def panel(module: Module, target: Processor, dtype: str, width: int) -> str:
-    """The name of a function: to[k * width + x] = source[x * stride + k * k_stride] for x < w and
+def panel(module: Module, target: Processor, dtype: str, width: int) -> Function:
+    """A function: to[k * width + x] = source[x * stride + k * k_stride] for x < w and
     k < K, zero for w <= x < fill.
 
     Its parameters are PANEL. Whole vectors are written where that is quick: up to one vector's
@@ -267,8 +269,8 @@ def panel(module: Module, target: Processor, dtype: str, width: int) -> str:
     and the last has that room behind it (none is needed where lanes divide the width).
     """
     name = f"panel_{dtype}_{width}"
-    if any(f.name == name for f in module.functions):
-        return name
+    if found := module.find(name):
+        return found
     b = module.function(name, PANEL, internal=True, attributes="noinline nounwind")
     to, source, stride, k_stride, w, fill, K = b.params  # noqa: N806
     lanes, element = target.lanes(dtype), ALL[dtype].memory
@@ -286,20 +288,20 @@ def panel(module: Module, target: Processor, dtype: str, width: int) -> str:
         _copy_rows(b, to, source, k_stride, width, count, K, lanes, element)
     with b.when(turned):
         _turn_blocks(b, to, source, stride, w, width, blocks, lanes, element)
-    # What is left goes one by one.
+    # The remainder, element by element.
     done = b.select(rows, K, b.select(turned, blocks, integer(0)))
     with b.loop(done, K, one) as k:
         here = b.at(to, b.mul(k.i, integer(width)), element)
-        there = b.at(source, b.mul(k.i, k_stride), element)
+        src = b.at(source, b.mul(k.i, k_stride), element)
         with b.loop(integer(0), w, one) as x:
-            value = b.load(element, b.at(there, b.mul(x.i, stride), element))
+            value = b.load(element, b.at(src, b.mul(x.i, stride), element))
             b.store(value, b.at(here, x.i, element))
     with b.loop(integer(0), b.select(rows, integer(0), K), one) as k:
         here = b.at(to, b.mul(k.i, integer(width)), element)
         with b.loop(w, fill, one) as x:
             b.store(zero(element), b.at(here, x.i, element))
     b.end()
-    return name
+    return b.function
 
 
 def _copy_rows(
@@ -317,12 +319,12 @@ def _copy_rows(
     from w on."""
     type = vector(lanes, element)
     with b.loop(integer(0), K, integer(1), [to, source]) as loop:
-        here, there = loop.carried
+        here, src = loop.carried
         for start in range(0, width, lanes):
             mask = prefix_mask(b, w, lanes, start)
-            value = b.masked_load(type, b.at(there, integer(start), element), mask, zero(type))
+            value = b.masked_load(type, b.at(src, integer(start), element), mask, zero(type))
             b.store(value, b.at(here, integer(start), element))
-        loop.next = [b.at(here, integer(width), element), b.at(there, k_stride, element)]
+        loop.next = [b.at(here, integer(width), element), b.at(src, k_stride, element)]
 
 
 def _turn_blocks(

@@ -19,7 +19,7 @@ from ...kernels.instructions import Instr
 from ...kernels.summation import CHAIN
 from ...llvm import ir
 from ...llvm.elementary import like
-from ...llvm.ir import Builder, Module, Value
+from ...llvm.ir import Builder, Function, Module, Value
 from ...llvm.scalars import cast, is_nan, maximum, minimum, register, to_memory
 
 State = tuple[Value, ...]  # one vector; the best and its position for argmax and argmin
@@ -130,8 +130,8 @@ class Sums:
 
     def add(self, number: Value) -> None:
         """The block with that number, counted from 1, is over: memory begins anew."""
-        name = _fold(self._b.module, self._type)
-        self._b.call(name, "void", self.memory, self._levels, number, self._count)
+        fold = _fold(self._b.module, self._type)
+        fold(self._b, sums=self.memory, levels=self._levels, number=number, count=self._count)
 
     def total(self) -> None:
         """Memory: the sum of all blocks and of what it holds."""
@@ -145,12 +145,12 @@ class Sums:
             b.store(sum, place)
 
 
-def _fold(module: Module, type: str) -> str:
-    """The name of a function that adds `count` vectors to as many of the first level, and every
+def _fold(module: Module, type: str) -> Function:
+    """A function that adds `count` vectors to as many of the first level, and every
     CHAIN-th time these to those of the next, and so on. What was added becomes zero."""
     name = f"fold_{ir.suffix(type)}"
-    if any(f.name == name for f in module.functions):
-        return name
+    if found := module.find(name):
+        return found
     params = [("ptr", "sums"), ("ptr", "levels"), ("i64", "number"), ("i64", "count")]
     b = module.function(name, params, internal=True, attributes="noinline nounwind")
     sums, levels, number, count = b.params
@@ -165,7 +165,7 @@ def _fold(module: Module, type: str) -> str:
         again = b.compare("eq", every, ir.integer(0))
         source, goal = goal, b.at(goal, count, type)
     b.end()
-    return name
+    return b.function
 
 
 def _zero(type: str) -> Value:
