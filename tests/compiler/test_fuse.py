@@ -13,7 +13,7 @@ from plan_case import calls, floats, instrs, kinds, launches, plan, sizes, waves
 
 import tinygrad_tx as tx
 from tinygrad_tx import nn, optim
-from tinygrad_tx.backends.kernels.kinds import Rows
+from tinygrad_tx.backends.kernels.kinds import RowProgram
 from tinygrad_tx.compiler.schedule.records import Launch, Plan
 from tinygrad_tx.models import GPT, GPTConfig, Transformer, TransformerConfig
 from tinygrad_tx.nn import functional as F  # noqa: N812
@@ -29,7 +29,7 @@ def rows_with(op: str, found: Plan) -> tuple[list[Launch], list[Launch]]:
     having = [
         x
         for x in found.launches()
-        if isinstance(x.calls[-1].kernel, Rows) and op in instrs(x.calls[-1].kernel)
+        if isinstance(x.calls[-1].kernel, RowProgram) and op in instrs(x.calls[-1].kernel)
     ]
     return [x for x in having if len(x.calls) > 1], [x for x in having if len(x.calls) == 1]
 
@@ -55,15 +55,15 @@ def rows_with(op: str, found: Plan) -> tuple[list[Launch], list[Launch]]:
          "maps_and_sum", "argmax", "three_results"],
 )  # fmt: skip
 def test_one_row_program(f: Callable[..., Any]) -> None:
-    assert made(f, floats(300, 64))[0] == ["Rows"]
-    assert made(f, floats(5, 60, 64))[0] == ["Rows"]
+    assert made(f, floats(300, 64))[0] == ["RowProgram"]
+    assert made(f, floats(5, 60, 64))[0] == ["RowProgram"]
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu"])
 def test_bias_and_activation_ride_on_their_product(activation: str) -> None:
     layer = nn.Linear(32, 64)
     found = plan(lambda x: F.activation(activation)(layer(x)), floats(16, 24, 32))
-    assert launches(found) == ["Matmul+Rows"] and len(found.prepacked) == 1
+    assert launches(found) == ["Matmul+RowProgram"] and len(found.prepacked) == 1
     assert sizes(found, "arena") == [16 * 24 * 64]  # the product itself, of which a task is warm
 
 
@@ -73,7 +73,7 @@ def test_a_sublayer_rides_on_its_product() -> None:
         lambda x, h: norm(x + F.dropout(layer(h), 0.1)), floats(16, 24, 32), floats(16, 24, 64)
     )
     # and the stream number's step, which is copied where the number lies when all have read that
-    assert kinds(found) == {"Rows": 3, "Keep": 1, "Matmul": 1}
+    assert kinds(found) == {"RowProgram": 3, "DropoutMask": 1, "Matmul": 1}
     (riding,), _ = rows_with("sqrt", found)
     assert {"where", "add", "sum", "sqrt"} <= set(instrs(riding.calls[-1].kernel))
     assert "bool" in [i.dtype for i in riding.calls[-1].kernel.inputs]  # type: ignore[attr-defined]
@@ -82,7 +82,7 @@ def test_a_sublayer_rides_on_its_product() -> None:
 def test_products_that_are_added_ride_together() -> None:
     a, b = nn.Linear(32, 64, bias=False), nn.Linear(32, 64, bias=False)
     names, _ = made(lambda x, y: (a(x) + b(y)).relu(), floats(400, 32), floats(400, 32))
-    assert names == ["Matmul+Matmul+Rows"]
+    assert names == ["Matmul+Matmul+RowProgram"]
 
 
 def test_a_norms_gradient_rides_on_the_product_that_brings_it() -> None:
@@ -99,7 +99,7 @@ def test_a_norms_gradient_rides_on_the_product_that_brings_it() -> None:
     (riding,) = (
         x for x in found.launches() if len(x.calls) > 1 and instrs(x.calls[-1].kernel).count("sum")
     )
-    assert isinstance(riding.calls[-1].kernel, Rows)
+    assert isinstance(riding.calls[-1].kernel, RowProgram)
     assert instrs(riding.calls[-1].kernel).count("sum") == 2
 
 
@@ -203,7 +203,7 @@ def test_costly_values_are_stored_once() -> None:
 
 def test_the_same_said_twice_is_computed_once() -> None:
     found = plan(lambda x: (x.exp() + 1, x.exp() * 3), floats(200, 300))
-    assert launches(found) == ["Rows"]
+    assert launches(found) == ["RowProgram"]
     assert [instrs(c.kernel).count("exp") for c in calls(found)] == [1]
 
 
@@ -215,8 +215,8 @@ def test_sums_along_rows_share_a_kernel() -> None:
         (norm(x) * g).sum().backward()
 
     found = plan(step, floats(40, 32), floats(40, 32))
-    assert kinds(found)["Columns"] == 1
-    (shared,) = (c for c in calls(found) if type(c.kernel).__name__ == "Columns")
+    assert kinds(found)["ColumnReduce"] == 1
+    (shared,) = (c for c in calls(found) if type(c.kernel).__name__ == "ColumnReduce")
     assert len(shared.writes) == 2
 
 
@@ -244,7 +244,9 @@ def test_an_optimizer_is_one_program_for_each_parameter(kind: Any) -> None:
 
     found = plan(step, *(floats(*p.shape) for p in parameters))
     updates = [c for c in calls(found) if c.writes[0].buffer.size >= 9000]
-    assert set(kinds(found)) == {"Rows"} and len(calls(found)) <= 14, "sums, which must be finite"
+    assert set(kinds(found)) == {"RowProgram"} and len(calls(found)) <= 14, (
+        "sums, which must be finite"
+    )
     assert [len(c.writes) for c in updates] == [3, 3, 3], "parameter and moments"
     written = {v.buffer for c in updates for v in c.writes}
     assert written <= found.aliases.keys(), "all of it is written where it lay"
@@ -297,7 +299,7 @@ def test_a_transformers_training_step(norm: str, most: int) -> None:
     count = kinds(found)
     parameters = len(list(model.parameters()))
     assert count["Attention"] == count["AttentionGrad"] == 6 and not count["Opaque"]
-    assert count["Keep"] == 2 + 2 * 2 + 2 * 3, "dropout: two embeddings and every sublayer"
+    assert count["DropoutMask"] == 2 + 2 * 2 + 2 * 3, "dropout: two embeddings and every sublayer"
     assert sum(count.values()) <= most and not found.refusals
     norms, others = rows_with("sqrt", found)
     assert len(norms) == 10, "every layer norm but those of the embeddings rides on a product"
@@ -321,7 +323,7 @@ def test_a_gpts_training_step() -> None:
     found = trained(model, model.loss, ids(T), ids(T))
     count = kinds(found)
     assert count["Attention"] == count["AttentionGrad"] == 2
-    assert not count["Keep"] and not count["Opaque"] and not found.refusals
+    assert not count["DropoutMask"] and not count["Opaque"] and not found.refusals
     assert sum(count.values()) <= 165
     assert len(rows_with("erf", found)[0]) >= 2, "gelu rides, forward"
     assert [len(x) for x in rows_with("log", found)] == [1, 0]

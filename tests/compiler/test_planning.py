@@ -14,7 +14,7 @@ import pytest
 from plan_case import TARGET, calls, floats, kinds, plan, waves
 
 import tinygrad_tx as tx
-from tinygrad_tx.backends.kernels.kinds import Rows
+from tinygrad_tx.backends.kernels.kinds import RowProgram
 from tinygrad_tx.compiler.capture.trace import trace
 from tinygrad_tx.compiler.run.execution import Execution
 from tinygrad_tx.compiler.run.garbage import REST
@@ -91,13 +91,13 @@ def norm(*xs: tx.Tensor) -> tx.Tensor:
 
 def test_a_norm_of_many_is_the_sum_of_a_row() -> None:
     made = plan(norm, *(floats(8, 8) for _ in range(20)))
-    assert set(kinds(made)) == {"Rows"} and kinds(made)["Rows"] <= 42
+    assert set(kinds(made)) == {"RowProgram"} and kinds(made)["RowProgram"] <= 42
     assert max(len(call.reads) for call in calls(made)) <= 2
     assert len(list(waves(made))) <= 4  # they do not wait for each other
     few, many = (
         {c.kernel for c in calls(plan(norm, *(floats(8, 8) for _ in range(n))))} for n in (20, 33)
     )
-    assert few == many and all(isinstance(kernel, Rows) for kernel in few)
+    assert few == many and all(isinstance(kernel, RowProgram) for kernel in few)
 
 
 def test_a_short_sum_stays_one() -> None:

@@ -127,7 +127,7 @@ def test_a_row_program_writes_over_what_dies_with_it() -> None:
 
     found = plan(f, floats(40, 50))
     replay(found)
-    (program,) = (c for c in calls(found) if type(c.kernel).__name__ == "Rows" and c.reads)
+    (program,) = (c for c in calls(found) if type(c.kernel).__name__ == "RowProgram" and c.reads)
     read, written = program.reads[0].buffer, program.writes[0].buffer
     assert read is not written and found.offsets[read] == found.offsets[written]
 

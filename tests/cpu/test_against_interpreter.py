@@ -17,8 +17,8 @@ from tinygrad_tx.backends.kernels.describe import describe
 from tinygrad_tx.backends.kernels.kinds import (
     Attention,
     AttentionGrad,
-    Index,
-    Keep,
+    CheckIndex,
+    DropoutMask,
     Kernel,
     Matmul,
     Pack,
@@ -196,17 +196,17 @@ def test_moves(count: int) -> None:
     rng = np.random.default_rng(count)
     key, stream, mask = np.array(-9), np.array(2**33 + 1), np.zeros(count, bool)
     args = [count, 64, key.ctypes.data, stream.ctypes.data, mask.ctypes.data]
-    results = both(Keep(3_000_000), args, [mask])
+    results = both(DropoutMask(3_000_000), args, [mask])
 
     safe, report = np.zeros(count, "int64"), np.zeros(2, "int64")
-    for kernel, low in ((Index("int64", False, True), 0), (Index("int64", True), -8)):
+    for kernel, low in ((CheckIndex("int64", False, True), 0), (CheckIndex("int64", True), -8)):
         given = rng.integers(low, 8, 2 * count)[::2]
         given[::5] = -8  # skipped, then wrapped
         args = [count, 16, 8, -8, *operand(given), safe.ctypes.data, report.ctypes.data]
         results += both(kernel, args, [safe, report])
         assert not report.any()
     given[count // 2] = 8
-    results += both(Index("int64", True), args, [report])
+    results += both(CheckIndex("int64", True), args, [report])
     assert list(report) == [1, 8]
 
     value, out = normal(3, "float32", count, 21), normal(4, "float32", 9, 21)

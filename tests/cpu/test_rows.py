@@ -14,7 +14,7 @@ from native_case import host, run, targets
 from tinygrad_tx.backends.cpu.processor import Processor
 from tinygrad_tx.backends.cpu.rows import loops
 from tinygrad_tx.backends.kernels.instructions import REDUCTIONS
-from tinygrad_tx.backends.kernels.kinds import Rows
+from tinygrad_tx.backends.kernels.kinds import RowProgram
 
 WIDTHS = (1, 7, 15, 16, 17, 63, 64, 65, 1000)
 
@@ -24,7 +24,7 @@ def normal(seed: int, *shape: int, dtype: str = "float32") -> Array:
 
 
 def call(
-    kernel: Rows,
+    kernel: RowProgram,
     domain: Sequence[int],
     arrays: Sequence[Array],
     target: Processor | None = None,
@@ -38,7 +38,7 @@ def call(
 # Programs ----------------------------------------------------------------------------------------
 
 
-def softmax(column: str = "unit", log: bool = False) -> Rows:
+def softmax(column: str = "unit", log: bool = False) -> RowProgram:
     p = Program()
     x = p.load("float32", column)
     shifted = p.do("sub", "float32", x, p.do("max", "float32", x))
@@ -71,7 +71,7 @@ def moments(p: Program, x: int, width: int) -> tuple[int, int]:
     return centered, p.do("div", "float32", one, deviation)
 
 
-def layer_norm(width: int) -> Rows:
+def layer_norm(width: int) -> RowProgram:
     p = Program()
     x, w, bias = p.load("float32"), p.load("float32"), p.load("float32")
     centered, rstd = moments(p, x, width)
@@ -81,7 +81,7 @@ def layer_norm(width: int) -> Rows:
     return p.rows(1)
 
 
-def layer_norm_grad(width: int) -> Rows:
+def layer_norm_grad(width: int) -> RowProgram:
     """The gradient by x, and x normed."""
     p = Program()
     x, w, g = p.load("float32"), p.load("float32"), p.load("float32")
@@ -99,7 +99,7 @@ def layer_norm_grad(width: int) -> Rows:
     return p.rows(1)
 
 
-def cross_entropy() -> Rows:
+def cross_entropy() -> RowProgram:
     """The loss of each row, and the gradient of its logits."""
     p = Program()
     x, target, scale = p.load("float32"), p.load("int64", "same"), p.load("float32", "same")
@@ -118,7 +118,7 @@ def cross_entropy() -> Rows:
     return p.rows(1)
 
 
-def adam() -> Rows:
+def adam() -> RowProgram:
     """Parameter and moments, updated in place; the step size is one number."""
     p = Program()
     w, m, v, g = (p.load("float32") for _ in range(4))

@@ -10,12 +10,12 @@ from kernel_case import Array, operand
 from native_case import run, targets
 
 from tinygrad_tx.backends.arrays import numpy_random
-from tinygrad_tx.backends.kernels.kinds import Index, Keep, ScatterAdd
+from tinygrad_tx.backends.kernels.kinds import CheckIndex, DropoutMask, ScatterAdd
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.3, 0.999, 1.0])
 def test_a_mask_is_the_eager_one(p: float) -> None:
-    kernel = Keep(numpy_random.keep_threshold(p))
+    kernel = DropoutMask(numpy_random.keep_threshold(p))
     for count, seed, stream in ((1, 0, 0), (63, 5, 2), (64, -9, 2**33 + 1), (1000, 2**40, -1)):
         key, number = np.array(seed, np.int64), np.array(stream, np.int64)
         wanted = numpy_random.bernoulli_keep(seed, stream, p, (count,))
@@ -34,7 +34,7 @@ def test_a_mask_is_the_eager_one(p: float) -> None:
 # Indices -----------------------------------------------------------------------------------------
 
 
-def checked(kernel: Index, given: Array, size: int, skipped: int = 0) -> tuple[Array, Array]:
+def checked(kernel: CheckIndex, given: Array, size: int, skipped: int = 0) -> tuple[Array, Array]:
     """The safe indices and the report."""
     safe, report = np.full(given.size, -1), np.zeros(2, np.int64)
     args = [given.size, 16, size, skipped, *operand(given), safe.ctypes.data, report.ctypes.data]
@@ -45,21 +45,21 @@ def checked(kernel: Index, given: Array, size: int, skipped: int = 0) -> tuple[A
 @pytest.mark.parametrize("dtype", ["int32", "int64"])
 def test_indices(dtype: str) -> None:
     given = np.random.default_rng(1).integers(0, 50, 200).astype(dtype)[::2]
-    safe, report = checked(Index(dtype, wrap=False), given, 50)
+    safe, report = checked(CheckIndex(dtype, wrap=False), given, 50)
     np.testing.assert_array_equal(safe, given)
     assert not report.any()
 
 
 def test_negative_indices_count_from_the_end() -> None:
     given = np.arange(-20, 20)
-    safe, report = checked(Index("int64", wrap=True), given, 20)
+    safe, report = checked(CheckIndex("int64", wrap=True), given, 20)
     np.testing.assert_array_equal(safe, np.arange(20)[given])
     assert not report.any()
 
 
 def test_skipped_indices_become_zero() -> None:
     given = np.array([3, -100, 2, -100])
-    safe, report = checked(Index("int64", wrap=False, skip=True), given, 5, skipped=-100)
+    safe, report = checked(CheckIndex("int64", wrap=False, skip=True), given, 5, skipped=-100)
     np.testing.assert_array_equal(safe, [3, 0, 2, 0])
     assert not report.any()
 
@@ -68,7 +68,7 @@ def test_skipped_indices_become_zero() -> None:
 def test_an_index_outside_is_reported(wrong: int) -> None:
     given = np.arange(20)
     given[[6, 9]] = wrong, 77
-    safe, report = checked(Index("int64", wrap=True), given, 20)
+    safe, report = checked(CheckIndex("int64", wrap=True), given, 20)
     given[[6, 9]] = 0
     np.testing.assert_array_equal(safe, given)
     assert list(report) == [1, wrong]

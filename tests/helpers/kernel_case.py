@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tinygrad_tx.backends.kernels.instructions import Instr
-from tinygrad_tx.backends.kernels.kinds import Columns, Input, Output, Rows
+from tinygrad_tx.backends.kernels.kinds import ColumnReduce, Input, Output, RowProgram
 
 Array = NDArray[Any]
 
@@ -47,15 +47,15 @@ class Program:
     def store(self, instr: int, column: str = "unit", at: int = -1) -> None:
         self.outputs.append(Output(instr, column, at))
 
-    def rows(self, outer: int) -> Rows:
-        return Rows(outer, tuple(self.inputs), tuple(self.instrs), tuple(self.outputs))
+    def rows(self, outer: int) -> RowProgram:
+        return RowProgram(outer, tuple(self.inputs), tuple(self.instrs), tuple(self.outputs))
 
-    def columns(self, outer: int) -> Columns:
-        return Columns(outer, tuple(self.inputs), tuple(self.instrs), tuple(self.outputs))
+    def columns(self, outer: int) -> ColumnReduce:
+        return ColumnReduce(outer, tuple(self.inputs), tuple(self.instrs), tuple(self.outputs))
 
 
 def row_args(domain: Sequence[int], arrays: Sequence[Array], rows_per_task: int = 3) -> list[int]:
-    """Arguments of a Rows call without `at`; arrays have the domain's shape (broadcast views)."""
+    """Arguments of a RowProgram without `at`; arrays have the domain's shape (broadcast views)."""
     args = [*domain, rows_per_task]
     for array in arrays:
         args += operand(array)

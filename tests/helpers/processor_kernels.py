@@ -6,21 +6,21 @@ from tinygrad_tx.backends.kernels.instructions import Instr
 from tinygrad_tx.backends.kernels.kinds import (
     Attention,
     AttentionGrad,
-    Columns,
-    Index,
+    CheckIndex,
+    ColumnReduce,
+    DropoutMask,
     Input,
-    Keep,
     Kernel,
     Matmul,
     Output,
     Pack,
-    Rows,
+    RowProgram,
     ScatterAdd,
 )
 
 _LOAD = Instr("load", (), "float32", 0)
 KERNELS: tuple[Kernel, ...] = (
-    Rows(
+    RowProgram(
         1,
         (Input("float32", "unit"),),
         (
@@ -34,7 +34,7 @@ KERNELS: tuple[Kernel, ...] = (
         ),
         (Output(5, "unit"), Output(4, "same"), Output(6, "same")),
     ),
-    Rows(
+    RowProgram(
         1,
         (Input("float32", "any"),),
         (
@@ -47,7 +47,7 @@ KERNELS: tuple[Kernel, ...] = (
         ),
         (Output(5, "any"),),
     ),
-    Columns(
+    ColumnReduce(
         1, (Input("float32", "unit"),), (_LOAD, Instr("sum", (0,), "float32")), (Output(1, "unit"),)
     ),
     Pack("float32", 16),
@@ -55,7 +55,7 @@ KERNELS: tuple[Kernel, ...] = (
     Matmul("float64", accumulate=True),
     Attention("float32", 0.125, "bool", False),
     AttentionGrad("float32", 0.125, "none", True),
-    Keep(1 << 20),
-    Index("int64", True),
+    DropoutMask(1 << 20),
+    CheckIndex("int64", True),
     ScatterAdd("float32"),
 )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from kernel_case import Array, Program, operand
 
 from tinygrad_tx.backends.kernels.instructions import REDUCTIONS
-from tinygrad_tx.backends.kernels.kinds import Columns, Rows, per_row
+from tinygrad_tx.backends.kernels.kinds import ColumnReduce, RowProgram, per_row
 
 Draw = Callable[[Any], Any]
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
@@ -57,7 +57,7 @@ class Known:
 class Case:
     """A kernel and how its operands lie in memory."""
 
-    kernel: Rows | Columns
+    kernel: RowProgram | ColumnReduce
     domain: tuple[int, ...]
     cut: list[int]  # rows per task (and columns per task)
     layouts: list[Layout]  # of inputs and outputs
@@ -291,7 +291,7 @@ class Writer:
 
 @st.composite
 def cases(draw: Draw, columns_kind: bool) -> Case:
-    """Rows, or Columns where `columns_kind`."""
+    """RowProgram, or ColumnReduce where `columns_kind`."""
     outer = draw(st.integers(0, 3))
     domain = tuple(draw(st.integers(1, 4)) for _ in range(outer))
     domain = (*domain, draw(st.sampled_from((1, 2, 5, 16, 33, 70, 129))))
@@ -309,7 +309,7 @@ def cases(draw: Draw, columns_kind: bool) -> Case:
             folded = writer.put(op, writer.folded(op, known[a], rows), a)
             program.store(folded, writer.pick(("unit", "any")))
         cut = [draw(st.integers(1, rows + 2)), draw(st.integers(1, domain[-1] + 3))]
-        kernel: Rows | Columns = program.columns(outer)
+        kernel: RowProgram | ColumnReduce = program.columns(outer)
     else:
         once = per_row(program.inputs, program.instrs)
         for number in {
@@ -378,7 +378,7 @@ def arrays(case: Case) -> list[Array]:
         extents = case.domain
         if number in gathered:
             extents = (TABLE_ROWS, *(1,) * (len(extents) - 2), extents[-1])
-        if number >= inputs and isinstance(kernel, Columns):
+        if number >= inputs and isinstance(kernel, ColumnReduce):
             extents = place.shape
         source = case.alias[number - inputs] if number >= inputs else -1
         found.append(found[source] if source >= 0 else place.array(extents, rng))

@@ -14,15 +14,15 @@ from tinygrad_tx.nn import functional as F  # noqa: N812
 
 INPUT, OUTPUT = k.Input("float32", "unit"), k.Output(0, "unit")
 KERNELS: list[Any] = [
-    k.Rows(2, (INPUT, INPUT), (), (OUTPUT, k.Output(0, "unit", at=1), OUTPUT)),
-    k.Rows(1, (), (), (OUTPUT,)),
-    k.Columns(3, (INPUT,), (), (OUTPUT, OUTPUT)),
+    k.RowProgram(2, (INPUT, INPUT), (), (OUTPUT, k.Output(0, "unit", at=1), OUTPUT)),
+    k.RowProgram(1, (), (), (OUTPUT,)),
+    k.ColumnReduce(3, (INPUT,), (), (OUTPUT, OUTPUT)),
     k.Pack("float32", 16),
     k.Matmul("float32"),
     *(k.Attention("float32", 1.0, mask, False) for mask in ("none", "bool", "float")),
     *(k.AttentionGrad("float32", 1.0, mask, False) for mask in ("none", "bool", "float")),
-    k.Keep(1),
-    k.Index("int64", True),
+    k.DropoutMask(1),
+    k.CheckIndex("int64", True),
     k.ScatterAdd("float32"),
 ]
 
@@ -56,12 +56,14 @@ def test_words_stand_where_the_kernels_code_has_them() -> None:
     assert [x.place for x in (*rows.inputs, *rows.outputs)] == [4, 8, 12, 16, 21]
     assert [x.at for x in rows.outputs] == [None, 20, None]
     assert KERNELS[5].layout.mask is None and KERNELS[6].layout.mask.place == 26
-    assert k.Index.layout.report == 7
+    assert k.CheckIndex.layout.report == 7
 
 
 def test_a_place_is_one_word() -> None:
     buffer = object()
-    args = a.KeepArgs(5, 64, a.Place(buffer, 0), a.Place(buffer, 1).ahead(2), a.Place(buffer, 7))
+    args = a.DropoutMaskArgs(
+        5, 64, a.Place(buffer, 0), a.Place(buffer, 1).ahead(2), a.Place(buffer, 7)
+    )
     assert list(a.words(args)) == [5, 64, (buffer, 0), (buffer, 3), (buffer, 7)]
 
 

@@ -16,8 +16,8 @@ from tinygrad_tx.backends.kernels.interpreter import run
 from tinygrad_tx.backends.kernels.kinds import (
     Attention,
     AttentionGrad,
-    Index,
-    Keep,
+    CheckIndex,
+    DropoutMask,
     Kernel,
     Matmul,
     Opaque,
@@ -421,7 +421,7 @@ def test_an_additive_mask_of_minus_infinity_makes_nan() -> None:
 def test_keep_is_the_mask_of_eager_dropout(p: float) -> None:
     key, stream = np.array(-5), np.array(2**40 + 3)
     mask = np.full(1001, 7, np.uint8)
-    kernel = Keep(numpy_random.keep_threshold(p))
+    kernel = DropoutMask(numpy_random.keep_threshold(p))
     call(kernel, [1000, 64, key.ctypes.data, stream.ctypes.data, mask.ctypes.data])
     expected = numpy_random.bernoulli_keep(-5, 2**40 + 3, p, (1000,))
     np.testing.assert_array_equal(mask[:1000], expected)
@@ -438,7 +438,7 @@ def test_index_reports_the_first_that_is_outside(dtype: str) -> None:
     ):
         out, found = np.full(4, 77), np.zeros(2, "int64")
         args = [4, 2, 5, -100, *operand(given), out.ctypes.data, found.ctypes.data]
-        call(Index(dtype, wrap, skip), args)
+        call(CheckIndex(dtype, wrap, skip), args)
         np.testing.assert_array_equal(out, expected)
         np.testing.assert_array_equal(found, report)
 
@@ -446,7 +446,7 @@ def test_index_reports_the_first_that_is_outside(dtype: str) -> None:
 def test_index_wraps_and_names_the_index_as_given() -> None:
     given, out, found = np.array([-1, -5, 5, -6]), np.zeros(4, "int64"), np.zeros(2, "int64")
     args = [4, 4, 5, 0, *operand(given), out.ctypes.data, found.ctypes.data]
-    call(Index("int64", True), args)
+    call(CheckIndex("int64", True), args)
     np.testing.assert_array_equal(out[:2], [4, 0])
     np.testing.assert_array_equal(found, [1, 5])
 
@@ -521,8 +521,8 @@ def test_every_other_kind_has_a_line() -> None:
         AttentionGrad("float32", 0.5, "float", False): (
             "attention_grad float32: dq, dk, dv of softmax(0.5 q k^T + mask) @ v"
         ),
-        Keep(5): "keep: philox >> 8 >= 5",
-        Index("int32", True): "index int32: checked, negative ones from the end",
+        DropoutMask(5): "keep: philox >> 8 >= 5",
+        CheckIndex("int32", True): "index int32: checked, negative ones from the end",
         ScatterAdd("float32"): "scatter_add float32: out[index[i]] += value[i]",
         Opaque("sort"): "opaque: sort",
     }

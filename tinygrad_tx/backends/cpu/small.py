@@ -1,6 +1,7 @@
 """Dropout masks, checked indices and scattered sums as native code.
 
-In: a Keep, Index or ScatterAdd kernel. Out: its function. Called by writers.py. None of them needs
+In: a DropoutMask, CheckIndex or ScatterAdd kernel. Out: its function. Called by writers.py. None
+of them needs
 scratch memory.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..kernels.kinds import Index, Keep, ScatterAdd
+from ..kernels.kinds import CheckIndex, DropoutMask, ScatterAdd
 from ..llvm import ir
 from ..llvm.elementary import like
 from ..llvm.ir import Builder, Value
@@ -31,7 +32,7 @@ _ROUNDS = 10
 _LOW = 0xFFFFFFFF
 
 
-def keep(kernel: Keep, module: ir.Module, name: str, target: Processor) -> None:
+def dropout_mask(kernel: DropoutMask, module: ir.Module, name: str, target: Processor) -> None:
     """Add the function of a dropout mask to the module."""
     b = module.function(name, _PARAMS)
     args, task, _ = b.params
@@ -121,7 +122,7 @@ def _kept(b: Builder, words: Sequence[Value], threshold: int) -> Value:
 # Indices -----------------------------------------------------------------------------------------
 
 
-def index(kernel: Index, module: ir.Module, name: str, target: Processor) -> None:
+def check_index(kernel: CheckIndex, module: ir.Module, name: str, target: Processor) -> None:
     """Add the function that makes indices safe to the module."""
     b = module.function(name, _PARAMS)
     args, task, _ = b.params

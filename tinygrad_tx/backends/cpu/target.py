@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import target
 from ..kernels import interpreter
-from ..kernels.kinds import Index, Kernel
+from ..kernels.kinds import CheckIndex, Kernel
 from ..kernels.summation import KC
 from ..llvm import ir
 from ..target import Cut, Part
@@ -56,7 +56,7 @@ class Cpu(target.Target):
 
     def interpret(self, kernel: Kernel, args: Sequence[int]) -> bool:
         interpreter.run(kernel, args, self.machine)
-        if not isinstance(kernel, Index):
+        if not isinstance(kernel, CheckIndex):
             return True
         return not ctypes.c_int64.from_address(args[kernel.layout.report]).value
 

@@ -1,5 +1,5 @@
-"""Which function writes the native code of which kind of Kernel, and how much scratch memory a call
-takes: one table, read by library.py and target.py."""
+"""The writers of native code: for each kind of Kernel the function that writes it and the scratch
+memory that a call takes, in one table read by library.py and target.py."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _WRITERS: dict[type[k.Kernel], _Writer] = {
     k.Matmul: _Writer(gemm.matmul, gemm.matmul_scratch),
     k.Attention: _Writer(attention.attention, attention.attention_scratch),
     k.AttentionGrad: _Writer(attention.attention_grad, attention.attention_grad_scratch),
-    k.Rows: _Writer(rows.rows, rows.rows_scratch),
-    k.Columns: _Writer(columns.columns),
-    k.Keep: _Writer(small.keep),
-    k.Index: _Writer(small.index),
+    k.RowProgram: _Writer(rows.row_program, rows.row_program_scratch),
+    k.ColumnReduce: _Writer(columns.column_reduce),
+    k.DropoutMask: _Writer(small.dropout_mask),
+    k.CheckIndex: _Writer(small.check_index),
     k.ScatterAdd: _Writer(small.scatter_add),
 }
 

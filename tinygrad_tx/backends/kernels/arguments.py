@@ -47,7 +47,7 @@ class RowOperand(NamedTuple, Generic[P]):
 
 
 class Chunks(NamedTuple, Generic[P]):
-    """What a reduction along rows writes: a row for each chunk."""
+    """The output of a reduction along rows: a row for each chunk."""
 
     place: P
     chunk: int
@@ -84,8 +84,8 @@ class Product(NamedTuple, Generic[P]):
 # Arguments ---------------------------------------------------------------------------------------
 
 
-class RowArgs(NamedTuple, Generic[P]):
-    """Of Rows. outer: the extent of each outer axis."""
+class RowProgramArgs(NamedTuple, Generic[P]):
+    """Of RowProgram. outer: the extent of each outer axis."""
 
     outer: tuple[int, ...]
     columns: int
@@ -94,8 +94,8 @@ class RowArgs(NamedTuple, Generic[P]):
     outputs: tuple[RowOperand[P], ...]
 
 
-class ColumnArgs(NamedTuple, Generic[P]):
-    """Of Columns. outer: the extent of each outer axis."""
+class ColumnReduceArgs(NamedTuple, Generic[P]):
+    """Of ColumnReduce. outer: the extent of each outer axis."""
 
     outer: tuple[int, ...]
     columns: int
@@ -168,8 +168,8 @@ class AttentionGradArgs(NamedTuple, Generic[P]):
     mask: Matrix[P] | None = None
 
 
-class KeepArgs(NamedTuple, Generic[P]):
-    """Of Keep. per_task: a multiple of 64. key, stream: an int64 each."""
+class DropoutMaskArgs(NamedTuple, Generic[P]):
+    """Of DropoutMask. per_task: a multiple of 64. key, stream: an int64 each."""
 
     elements: int
     per_task: int
@@ -178,9 +178,9 @@ class KeepArgs(NamedTuple, Generic[P]):
     mask: P
 
 
-class IndexArgs(NamedTuple, Generic[P]):
-    """Of Index. safe: the int64 result. report: two int64, which a task that finds an index outside
-    sets to (1, that index), and leaves alone otherwise."""
+class CheckIndexArgs(NamedTuple, Generic[P]):
+    """Of CheckIndex. safe: the int64 result. report: two int64, which a task that finds an index
+    outside sets to (1, that index), and leaves alone otherwise."""
 
     elements: int
     per_task: int
@@ -206,14 +206,14 @@ class ScatterAddArgs(NamedTuple, Generic[P]):
 
 
 Args = (
-    RowArgs[P]
-    | ColumnArgs[P]
+    RowProgramArgs[P]
+    | ColumnReduceArgs[P]
     | PackArgs[P]
     | MatmulArgs[P]
     | AttentionArgs[P]
     | AttentionGradArgs[P]
-    | KeepArgs[P]
-    | IndexArgs[P]
+    | DropoutMaskArgs[P]
+    | CheckIndexArgs[P]
     | ScatterAddArgs[P]
     | tuple[()]  # of Opaque
 )
@@ -239,20 +239,22 @@ def layout_of(kind: type[A], **parts: Any) -> A:
 
 
 @cache
-def row_layout(outer: int, inputs: int, at: tuple[bool, ...]) -> RowArgs[int]:
-    """Of Rows. at: for each output whether it has one."""
+def row_layout(outer: int, inputs: int, at: tuple[bool, ...]) -> RowProgramArgs[int]:
+    """Of RowProgram. at: for each output, True if it has an `at`."""
     axes = (0,) * outer
     read = (example(RowOperand, outer=axes),) * inputs
     written = (example(RowOperand, outer=axes, at=0 if moves else None) for moves in at)
-    return layout_of(RowArgs, outer=axes, inputs=read, outputs=tuple(written))
+    return layout_of(RowProgramArgs, outer=axes, inputs=read, outputs=tuple(written))
 
 
 @cache
-def column_layout(outer: int, inputs: int, outputs: int) -> ColumnArgs[int]:
-    """Of Columns."""
+def column_layout(outer: int, inputs: int, outputs: int) -> ColumnReduceArgs[int]:
+    """Of ColumnReduce."""
     axes = (0,) * outer
     read, written = example(RowOperand, outer=axes), example(Chunks)
-    return layout_of(ColumnArgs, outer=axes, inputs=(read,) * inputs, outputs=(written,) * outputs)
+    return layout_of(
+        ColumnReduceArgs, outer=axes, inputs=(read,) * inputs, outputs=(written,) * outputs
+    )
 
 
 def example(kind: type[A], **parts: Any) -> A:

@@ -11,15 +11,15 @@ from .instructions import REDUCTIONS, Instr
 from .kinds import (
     Attention,
     AttentionGrad,
-    Columns,
-    Index,
-    Keep,
+    CheckIndex,
+    ColumnReduce,
+    DropoutMask,
     Kernel,
     Matmul,
     Opaque,
     Output,
     Pack,
-    Rows,
+    RowProgram,
     ScatterAdd,
     per_row,
 )
@@ -28,10 +28,10 @@ from .kinds import (
 def describe(kernel: Kernel) -> str:
     """The listing of a kernel, without a newline at its end."""
     match kernel:
-        case Rows():
-            return "\n".join((_head("rows", kernel), *_rows(kernel)))
-        case Columns():
-            return "\n".join((_head("columns", kernel), *_columns(kernel)))
+        case RowProgram():
+            return "\n".join((_head("rows", kernel), *_row_program(kernel)))
+        case ColumnReduce():
+            return "\n".join((_head("columns", kernel), *_column_reduce(kernel)))
         case Pack():
             return f"pack {kernel.dtype}: b in panels of {kernel.width} columns"
         case Matmul():
@@ -40,9 +40,9 @@ def describe(kernel: Kernel) -> str:
             return f"attention {kernel.dtype}: out = {_softmax(kernel)} @ v"
         case AttentionGrad():
             return f"attention_grad {kernel.dtype}: dq, dk, dv of {_softmax(kernel)} @ v"
-        case Keep():
+        case DropoutMask():
             return f"keep: philox >> 8 >= {kernel.threshold}"
-        case Index():
+        case CheckIndex():
             notes = ", negative ones from the end" * kernel.wrap + ", one skipped" * kernel.skip
             return f"index {kernel.dtype}: checked{notes}"
         case ScatterAdd():
@@ -52,12 +52,12 @@ def describe(kernel: Kernel) -> str:
     raise TypeError(f"no description of {type(kernel).__name__}")
 
 
-def _head(name: str, kernel: Rows | Columns) -> str:
+def _head(name: str, kernel: RowProgram | ColumnReduce) -> str:
     inputs = ", ".join(f"{i.dtype} {i.column}" for i in kernel.inputs) or "nothing"
     return f"{name} over {kernel.outer} outer axes of {inputs}"
 
 
-def _rows(kernel: Rows) -> list[str]:
+def _row_program(kernel: RowProgram) -> list[str]:
     """for each row: what is known of it before any pass, a pass over its columns, and so on."""
     once = per_row(kernel.inputs, kernel.instrs)
     levels: dict[tuple[int, bool], list[str]] = {}  # by passes ended before, and whether once a row
@@ -77,7 +77,7 @@ def _rows(kernel: Rows) -> list[str]:
     return lines
 
 
-def _columns(kernel: Columns) -> list[str]:
+def _column_reduce(kernel: ColumnReduce) -> list[str]:
     """for each column: a pass over the rows, then the stores."""
     lines = ["for each column:", "    for each row:"]
     lines += [f"        {_instruction(i, instr)}" for i, instr in enumerate(kernel.instrs)]

@@ -26,14 +26,14 @@ from .instructions import REDUCTIONS, Instr
 from .kinds import (
     Attention,
     AttentionGrad,
-    Columns,
-    Index,
+    CheckIndex,
+    ColumnReduce,
+    DropoutMask,
     Input,
-    Keep,
     Kernel,
     Matmul,
     Pack,
-    Rows,
+    RowProgram,
     ScatterAdd,
 )
 from .summation import KC
@@ -46,10 +46,10 @@ def run(kernel: Kernel, words: Sequence[int], target: Processor) -> None:
     """All tasks of a call. target: says how packed matrices are laid out."""
     with np.errstate(all="ignore"):
         match kernel:
-            case Rows():
-                _rows(kernel, words)
-            case Columns():
-                _columns(kernel, words)
+            case RowProgram():
+                _row_program(kernel, words)
+            case ColumnReduce():
+                _column_reduce(kernel, words)
             case Pack():
                 _pack(kernel, words)
             case Matmul():
@@ -58,10 +58,10 @@ def run(kernel: Kernel, words: Sequence[int], target: Processor) -> None:
                 _attention(kernel, words)
             case AttentionGrad():
                 _attention_grad(kernel, words)
-            case Keep():
-                _keep(kernel, words)
-            case Index():
-                _index(kernel, words)
+            case DropoutMask():
+                _dropout_mask(kernel, words)
+            case CheckIndex():
+                _check_index(kernel, words)
             case ScatterAdd():
                 _scatter_add(kernel, words)
             case _:
@@ -97,7 +97,7 @@ def _matrix(operand: Matrix[int], dtype: str, *shape: int) -> Array:
 Fold = Callable[[Instr, Array], Array]  # a reduction of what has the whole domain's shape
 
 
-def _rows(kernel: Rows, words: Sequence[int]) -> None:
+def _row_program(kernel: RowProgram, words: Sequence[int]) -> None:
     args = read(kernel.layout, words)
     domain = *args.outer, args.columns
     results = _evaluate(
@@ -114,7 +114,7 @@ def _rows(kernel: Rows, words: Sequence[int]) -> None:
         _along(operand, result.dtype.name, _extents(domain, output.column))[...] = result
 
 
-def _columns(kernel: Columns, words: Sequence[int]) -> None:
+def _column_reduce(kernel: ColumnReduce, words: Sequence[int]) -> None:
     args = read(kernel.layout, words)
     domain = *args.outer, args.columns
     rows, columns, rows_each = prod(args.outer), args.columns, args.rows_per_task
@@ -139,7 +139,10 @@ def _extents(domain: Shape, column: str) -> Shape:
 
 
 def _evaluate(
-    kernel: Rows | Columns, domain: Shape, operands: Sequence[RowOperand[int]], fold: Fold
+    kernel: RowProgram | ColumnReduce,
+    domain: Shape,
+    operands: Sequence[RowOperand[int]],
+    fold: Fold,
 ) -> list[Array]:
     """The values of the outputs, none of them a view of an operand."""
     last_use = {a: i for i, instr in enumerate(kernel.instrs) for a in instr.args}
@@ -277,14 +280,14 @@ def _weights(kernel: Attention | AttentionGrad, q: Array, k: Array, mask: Array 
 # Moves -------------------------------------------------------------------------------------------
 
 
-def _keep(kernel: Keep, words: Sequence[int]) -> None:
+def _dropout_mask(kernel: DropoutMask, words: Sequence[int]) -> None:
     args = read(kernel.layout, words)
     seed, number = (int(view(place, "int64", (), ())) for place in (args.key, args.stream))
     p, shape = kernel.threshold * numpy_random.UNIT, (args.elements,)
     view(args.mask, "bool", shape, (1,))[...] = numpy_random.bernoulli_keep(seed, number, p, shape)
 
 
-def _index(kernel: Index, words: Sequence[int]) -> None:
+def _check_index(kernel: CheckIndex, words: Sequence[int]) -> None:
     args = read(kernel.layout, words)
     given = view(args.given, kernel.dtype, (args.elements,), (args.stride,)).astype(np.int64)
     index = np.where((given < 0) & kernel.wrap, given + args.size, given)

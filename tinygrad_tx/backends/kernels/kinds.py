@@ -20,18 +20,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from .arguments import (
     AttentionArgs,
     AttentionGradArgs,
-    ColumnArgs,
-    IndexArgs,
-    KeepArgs,
+    CheckIndexArgs,
+    ColumnReduceArgs,
+    DropoutMaskArgs,
     MatmulArgs,
     Matrix,
     PackArgs,
-    RowArgs,
+    RowProgramArgs,
     ScatterAddArgs,
     column_layout,
     example,
@@ -43,23 +43,27 @@ from .instructions import REDUCTIONS, Instr
 # Operands of row programs ------------------------------------------------------------------------
 
 
+ColumnStride = Literal["same", "unit", "any"]
+"""The stride of an operand along its row: "same" is 0 (broadcast: one value for the whole row),
+"unit" is 1 (contiguous), "any" is another one (strided), an argument of the call."""
+
+
 @dataclass(frozen=True)
 class Input:
-    """column: "same" (one value for a whole row: its column stride is 0), "unit" (stride 1) or
-    "any"."""
+    """An operand that a program reads."""
 
     dtype: str
-    column: str
+    column: ColumnStride
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where the value of instruction `instr` goes. column: as for an Input; "same" where the value
-    is one for a row. at: number of a 0-d int64 input that is added to the position along one axis
-    (a cache's write), or -1."""
+    """An operand that the value of instruction `instr` is written to; "same" stores one value for
+    each row. at: number of a 0-d int64 input that is added to the position along one axis (a
+    cache's write), or -1."""
 
     instr: int
-    column: str
+    column: ColumnStride
     at: int = -1
 
 
@@ -67,31 +71,33 @@ class Output:
 
 
 class Kernel:
-    """The common name of all kinds. Each is a frozen dataclass; `layout` (arguments.py) says which
-    word of a call's arguments is which."""
+    """The common name of all kinds. Each is a frozen dataclass. layout (arguments.py): the names of
+    the words of a call's arguments. word: the kind, as explain() and TX_DEBUG print it."""
+
+    word: ClassVar[str]
 
     def tasks(self, words: Sequence[int]) -> int:
-        """How many tasks a call with these arguments has."""
+        """The number of tasks of a call with these arguments."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Rows(Kernel):
-    """A row program: `instrs` are computed for each row of a domain (outer axes..., columns).
+class RowProgram(Kernel):
+    """`instrs` are computed for each row of a domain (outer axes..., columns).
 
-    An instruction is per row where it depends on no column (a reduction's result, "row", a load
-    whose column is "same", and what is made of those), per element otherwise. A reduction goes over
-    the columns of its row in a fixed tree, the same on every processor: element j is added to slot
-    j % S (target.py says how many slots there are), sums of floats block by block, and the slots
-    are combined in a fixed order (so trailing columns that add nothing change nothing). Outputs may
-    be the very memory of an input that is read at the same place: an element is read before it is
-    written, and a row's reductions are done before any output of that row is written where that
-    matters.
+    An instruction is row-invariant where it depends on no column (a reduction's result, "row", a
+    load whose column is "same", and functions of those), and per element otherwise. A reduction
+    goes over the columns of its row in a fixed tree, the same on every processor: element j is
+    added to slot j % S (target.py says how many slots there are), sums of floats block by block,
+    and the slots are combined in a fixed order (so trailing columns that add nothing change
+    nothing). An output may alias an input read with the same strides: each element is loaded
+    before it is stored, and all reductions of a row finish before the row's first store.
 
     A "gather" input is read at its argument's row. The n = ceil(rows / rows_per_task) tasks share
     the rows evenly: task t has those from t * rows // n on.
     """
 
+    word: ClassVar[str] = "rows"
     outer: int
     inputs: tuple[Input, ...]
     instrs: tuple[Instr, ...]
@@ -102,12 +108,12 @@ class Rows(Kernel):
         return -(-prod(words[i] for i in at.outer) // words[at.rows_per_task])
 
     @property
-    def layout(self) -> RowArgs[int]:
+    def layout(self) -> RowProgramArgs[int]:
         return row_layout(self.outer, len(self.inputs), tuple(o.at >= 0 for o in self.outputs))
 
 
 @dataclass(frozen=True)
-class Columns(Kernel):
+class ColumnReduce(Kernel):
     """Reductions along the rows of a domain (outer axes..., columns): outputs name instructions
     "sum", "max" or "min" whose results are one for each column. No other instruction depends on
     them.
@@ -117,6 +123,7 @@ class Columns(Kernel):
     added in order, in one chain for each column and block of rows.
     """
 
+    word: ClassVar[str] = "columns"
     outer: int
     inputs: tuple[Input, ...]
     instrs: tuple[Instr, ...]
@@ -128,7 +135,7 @@ class Columns(Kernel):
         return chunks * -(-words[at.columns] // words[at.columns_per_task])
 
     @property
-    def layout(self) -> ColumnArgs[int]:
+    def layout(self) -> ColumnReduceArgs[int]:
         return column_layout(self.outer, len(self.inputs), len(self.outputs))
 
 
@@ -142,6 +149,7 @@ class Pack(Kernel):
     them.
     """
 
+    word: ClassVar[str] = "pack"
     dtype: str
     width: int
     layout: ClassVar[PackArgs[int]] = layout_of(PackArgs)
@@ -160,9 +168,10 @@ class Matmul(Kernel):
     accumulate: c is added to (its old value first) instead of written.
     Task t: with Nt = ceil(N / columns_per_task) and Mt = ceil(M / rows_per_task): column block
     t % Nt, row block r = (t // Nt) % Mt, batch t // (Nt * Mt). Row blocks are even, as those of
-    Rows: r begins at r * M // Mt.
+    RowProgram: r begins at r * M // Mt.
     """
 
+    word: ClassVar[str] = "matmul"
     dtype: str
     accumulate: bool = False
     layout: ClassVar[MatmulArgs[int]] = layout_of(MatmulArgs)
@@ -187,6 +196,7 @@ class Attention(Kernel):
     causal: key <= query only, both counted from the start.
     """
 
+    word: ClassVar[str] = "attention"
     dtype: str
     scale: float
     mask: str
@@ -205,6 +215,7 @@ class AttentionGrad(Kernel):
     """Gradients of Attention by q, k and v; the probabilities are computed again. Every (b, h) of
     dq, dk, dv is written by one task."""
 
+    word: ClassVar[str] = "attentiongrad"
     dtype: str
     scale: float
     mask: str
@@ -219,32 +230,34 @@ class AttentionGrad(Kernel):
 
 
 @dataclass(frozen=True)
-class Keep(Kernel):
+class DropoutMask(Kernel):
     """A dropout mask: byte i is 1 where Philox word i of a stream is at least p.
 
     threshold: ceil(p * 2^24); kept where (word >> 8) >= threshold. Element i is word i % 4 of
     counter i // 4.
     """
 
+    word: ClassVar[str] = "keep"
     threshold: int
-    layout: ClassVar[KeepArgs[int]] = layout_of(KeepArgs)
+    layout: ClassVar[DropoutMaskArgs[int]] = layout_of(DropoutMaskArgs)
 
     def tasks(self, words: Sequence[int]) -> int:
         return -(-words[self.layout.elements] // words[self.layout.per_task])
 
 
 @dataclass(frozen=True)
-class Index(Kernel):
+class CheckIndex(Kernel):
     """Indices made safe: int64, in 0..size-1, and a report where one was not.
 
     wrap: negative ones count from the end. skip: indices equal to the argument `skipped` are let
     through as 0.
     """
 
+    word: ClassVar[str] = "index"
     dtype: str
     wrap: bool
     skip: bool = False
-    layout: ClassVar[IndexArgs[int]] = layout_of(IndexArgs)
+    layout: ClassVar[CheckIndexArgs[int]] = layout_of(CheckIndexArgs)
 
     def tasks(self, words: Sequence[int]) -> int:
         return -(-words[self.layout.elements] // words[self.layout.per_task])
@@ -257,6 +270,7 @@ class ScatterAdd(Kernel):
     Task t has the columns from t * columns_per_task on.
     """
 
+    word: ClassVar[str] = "scatteradd"
     dtype: str
     layout: ClassVar[ScatterAddArgs[int]] = layout_of(ScatterAddArgs)
 
@@ -269,6 +283,7 @@ class Opaque(Kernel):
     """A call of an op's forward on arrays: Python between two native segments. name: of the op;
     its attributes stay with the call."""
 
+    word: ClassVar[str] = "opaque"
     name: str
 
     def tasks(self, words: Sequence[int]) -> int:
@@ -279,7 +294,7 @@ class Opaque(Kernel):
 
 
 def per_row(inputs: Sequence[Input], instrs: Sequence[Instr]) -> list[bool]:
-    """For each instruction whether it has one value for a whole row."""
+    """For each instruction, True if it is row-invariant: one value for a whole row."""
     found: list[bool] = []
     for instr in instrs:
         if instr.op == "col":

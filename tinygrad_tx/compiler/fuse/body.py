@@ -14,12 +14,12 @@ from ... import ops
 from ...backends.kernels.arguments import (
     Args,
     Chunks,
-    ColumnArgs,
+    ColumnReduceArgs,
     Place,
-    RowArgs,
     RowOperand,
+    RowProgramArgs,
 )
-from ...backends.kernels.kinds import Columns, Input, Kernel, Output, Rows
+from ...backends.kernels.kinds import ColumnReduce, ColumnStride, Input, Kernel, Output, RowProgram
 from ...node import Node
 from ..schedule.layout import Shape, collapse
 from ..schedule.records import Buffer, Call, View
@@ -170,8 +170,8 @@ class Body:
             written.append(RowOperand(store.view.place, along, step, at))
             row = store.view.shape[-1] == 1 and self.columns > 1
             outputs.append(Output(store.instr, "same" if row else _kind(step, width), store.at))
-        args = RowArgs(outer, width, per_task, tuple(read), tuple(written))
-        kernel = Rows(len(outer), tuple(inputs), tuple(self.program.instrs), tuple(outputs))
+        args = RowProgramArgs(outer, width, per_task, tuple(read), tuple(written))
+        kernel = RowProgram(len(outer), tuple(inputs), tuple(self.program.instrs), tuple(outputs))
         return self._made(kernel, args)
 
     def _counts(self) -> bool:
@@ -191,8 +191,10 @@ class Body:
             written.append(Chunks(store.view.place, *store.view.strides))
             outputs.append(Output(store.instr, "unit"))
         rows_each, columns_each = self.group.chunk, min(self.columns, limits.TASK_COLUMNS)
-        args = ColumnArgs(outer, self.columns, rows_each, columns_each, tuple(read), tuple(written))
-        kernel = Columns(len(outer), tuple(inputs), tuple(self.program.instrs), tuple(outputs))
+        args = ColumnReduceArgs(
+            outer, self.columns, rows_each, columns_each, tuple(read), tuple(written)
+        )
+        kernel = ColumnReduce(len(outer), tuple(inputs), tuple(self.program.instrs), tuple(outputs))
         return self._made(kernel, args)
 
     def _made(self, kernel: Kernel, args: Args[Place[Buffer]]) -> Call:
@@ -208,10 +210,10 @@ def _once(view: View) -> View:
     return View(view.buffer, (*view.shape[:-1], 1), view.strides, view.offset)
 
 
-def _kind(step: int, columns: int) -> str:
-    if columns == 1:
+def _kind(step: int, columns: int) -> ColumnStride:
+    if columns == 1 or step == 1:
         return "unit"
-    return {0: "same", 1: "unit"}.get(step, "any")
+    return "same" if step == 0 else "any"
 
 
 def _split(extents: Shape, strides: Sequence[Shape]) -> tuple[Shape, list[Shape]]:

@@ -17,9 +17,14 @@ from typing import Any
 import numpy as np
 
 from ... import settings
-from ...backends.kernels.arguments import ColumnArgs, MatmulArgs, RowArgs, ScatterAddArgs
+from ...backends.kernels.arguments import (
+    ColumnReduceArgs,
+    MatmulArgs,
+    RowProgramArgs,
+    ScatterAddArgs,
+)
 from ...backends.kernels.instructions import REDUCTIONS
-from ...backends.kernels.kinds import Columns, Index, Matmul, Rows, ScatterAdd
+from ...backends.kernels.kinds import CheckIndex, ColumnReduce, Matmul, RowProgram, ScatterAdd
 from ...backends.target import Program
 from ...dtypes import as_dtype
 from ..run.segment import Segment
@@ -101,7 +106,7 @@ def _made(launch: Launch) -> list[tuple[Call, View]]:
 
 def _partly(call: Call, view: View) -> bool:
     """Whether a call writes to a place in a view's buffer that it reads from memory."""
-    if not isinstance(call.kernel, Rows):
+    if not isinstance(call.kernel, RowProgram):
         return False
     outputs = zip(call.kernel.outputs, call.writes, strict=True)
     return any(o.at >= 0 and v.buffer is view.buffer for o, v in outputs)
@@ -160,7 +165,7 @@ def _wrong(launch: Launch, found: Array, wanted: Array, largest: float) -> Array
 def _rounds(call: Call) -> bool:
     """Whether a row program's numbers may be rounded in another way natively."""
     kernel = call.kernel
-    return isinstance(kernel, Rows) and any(
+    return isinstance(kernel, RowProgram) and any(
         i.dtype.startswith("float") and i.op not in ("load", "gather", "const")
         for i in kernel.instrs
     )
@@ -171,13 +176,13 @@ def _length(call: Call) -> int:
     match call.kernel, call.args:
         case Matmul(), MatmulArgs(k=k):
             return k
-        case Rows(instrs=instrs), RowArgs(columns=columns):
+        case RowProgram(instrs=instrs), RowProgramArgs(columns=columns):
             return columns if any(i.op in REDUCTIONS for i in instrs) else 1
-        case Columns(), ColumnArgs(rows_per_task=rows):
+        case ColumnReduce(), ColumnReduceArgs(rows_per_task=rows):
             return rows
         case ScatterAdd(), ScatterAddArgs(rows=rows):
             return rows
-        case Index(), _:
+        case CheckIndex(), _:
             return 1
         case _:
             return max((max(view.shape, default=1) for view in call.reads), default=1)

@@ -104,7 +104,7 @@ def _unit(unit: Body | Call) -> str:
     reads: Sequence[View]
     writes: Sequence[View]
     if isinstance(unit, Call):
-        kind, reads, writes = type(unit.kernel).__name__.lower(), unit.reads, unit.writes
+        kind, reads, writes = unit.kernel.word, unit.reads, unit.writes
     else:
         kind = f"{unit.kind} {unit.rows}x{unit.columns}"
         reads, writes = [x.view for x in unit.loads], [x.view for x in unit.stores]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ...backends.kernels.arguments import AttentionArgs, AttentionGradArgs, MatmulArgs
 from ...backends.kernels.describe import describe
-from ...backends.kernels.kinds import Attention, AttentionGrad, Kernel, Matmul, Rows
+from ...backends.kernels.kinds import Attention, AttentionGrad, Kernel, Matmul, RowProgram
 from ...dtypes import ALL
 from ...node import Node
 from ..schedule.records import Call, Launch, Plan, Refusal, View, itemsize
@@ -97,8 +97,8 @@ def origin(call: Call) -> str:
 
 
 def kind(call: Call) -> str:
-    """What a call's kernel is, in one word."""
-    return type(call.kernel).__name__.lower()
+    """The kind of a call's kernel, in one word."""
+    return call.kernel.word
 
 
 def ops(call: Call) -> str:
@@ -125,7 +125,7 @@ def flops(call: Call) -> int:
 
 def gathered(call: Call) -> set[int]:
     """Which of a call's reads are of rows that other values name: their views do not say which."""
-    instrs = call.kernel.instrs if isinstance(call.kernel, Rows) else ()
+    instrs = call.kernel.instrs if isinstance(call.kernel, RowProgram) else ()
     return {instr.value for instr in instrs if instr.op == "gather"}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.kernels.arguments import Place, words
-from ...backends.kernels.kinds import Index
+from ...backends.kernels.kinds import CheckIndex
 from ...backends.target import Part, Program, Target, Wave
 from ..schedule.records import Buffer, Launch, itemsize
 
@@ -52,7 +52,7 @@ class Segment:
                             self._values.append(word)
                             slots.append(-1)
                     self.parts[launch].append(Part(call.kernel, start, len(self._values)))
-                    if isinstance(call.kernel, Index):
+                    if isinstance(call.kernel, CheckIndex):
                         stop = start + call.kernel.layout.report
                     work += sum(v.buffer.size for v in call.writes)
             linked.append(Wave([self.parts[launch] for launch in wave], stop))

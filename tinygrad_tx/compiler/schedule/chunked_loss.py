@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ...backends.kernels.arguments import Args, MatmulArgs, Place, RowArgs, RowOperand
-from ...backends.kernels.kinds import Matmul, Rows
+from ...backends.kernels.arguments import Args, MatmulArgs, Place, RowOperand, RowProgramArgs
+from ...backends.kernels.kinds import Matmul, RowProgram
 from ...backends.target import Target
 from .records import Buffer, Call, Launch, Schedule, View
 
@@ -100,7 +100,7 @@ def _sliceable(call: Call) -> bool:
     """Whether a call can be done for some of its rows."""
     if isinstance(call.args, MatmulArgs):
         return (call.args.b0, call.args.b1) == (1, 1)
-    if not isinstance(call.kernel, Rows) or call.kernel.outer != 1:
+    if not isinstance(call.kernel, RowProgram) or call.kernel.outer != 1:
         return False
     plain = all(i.op not in ("row", "gather") for i in call.kernel.instrs)
     return plain and all(o.at < 0 for o in call.kernel.outputs)
@@ -160,7 +160,7 @@ def _sliced(call: Call, start: int, count: int, chunks: dict[Buffer, Buffer]) ->
         a = args.a._replace(place=_ahead(args.a.place, start * args.a.row, chunks))
         c = args.c._replace(place=_ahead(args.c.place, start * args.c.row, chunks))
         args = args._replace(m=count, a=a, c=c)
-    elif isinstance(args, RowArgs):
+    elif isinstance(args, RowProgramArgs):
         inputs, outputs = tuple(map(rows, args.inputs)), tuple(map(rows, args.outputs))
         args = args._replace(outer=(count,), inputs=inputs, outputs=outputs)
     return _with(call, args, count, chunks)

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...backends.kernels.kinds import Rows
+from ...backends.kernels.kinds import RowProgram
 from ...backends.target import Target
 from ...node import Graph
 from .records import Buffer, Launch, Plan, Schedule, View, waves_of
@@ -163,7 +163,7 @@ def _inherits(launch: Launch, roles: Mapping[Buffer, str]) -> list[tuple[Buffer,
     """Pairs (old, new) where the launch may write `new` over `old`, if that dies with it."""
     pairs: list[tuple[Buffer, Buffer]] = []
     for call in launch.calls:
-        if not isinstance(call.kernel, Rows):
+        if not isinstance(call.kernel, RowProgram):
             continue
         for out in call.writes:
             for view in call.reads:
@@ -181,7 +181,7 @@ def same_place(launch: Launch, old: Buffer, new: Buffer) -> bool:
             if any(v.buffer is old for v in call.reads):
                 return False
             continue
-        if not isinstance(call.kernel, Rows):
+        if not isinstance(call.kernel, RowProgram):
             return False
         out = next(v for v in call.writes if v.buffer is new)
         for view in call.reads:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...backends.kernels.kinds import Index
+from ...backends.kernels.kinds import CheckIndex
 from ...backends.target import Target
 from .records import Buffer, Call, Launch, Schedule
 
@@ -61,4 +61,4 @@ def form_waves(schedule: Schedule, target: Target) -> Schedule:
 
 def indices(wave: Sequence[Launch]) -> list[Call]:
     """The calls of a wave that check indices."""
-    return [call for x in wave for call in x.calls if isinstance(call.kernel, Index)]
+    return [call for x in wave for call in x.calls if isinstance(call.kernel, CheckIndex)]

@@ -1,6 +1,6 @@
 """Reductions along the rows of a domain as native code.
 
-In: a Columns kernel. Out: its function. Called by writers.py.
+In: a ColumnReduce kernel. Out: its function. Called by writers.py.
 
 Some vectors of columns stay in registers while the function goes down the rows of its chunk; then
 come the next columns. What is left is done vector by vector under a mask. Sums go by blocks of
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...kernels.instructions import REDUCTIONS
-from ...kernels.kinds import Columns, per_row
+from ...kernels.kinds import ColumnReduce, per_row
 from ...kernels.summation import CHAIN
 from ...llvm import ir
 from ...llvm.ir import Builder, Value
@@ -36,7 +36,7 @@ _VECTORS = 4  # of columns at once
 _BLOCK = 2 * CHAIN  # rows
 
 
-def columns(kernel: Columns, module: ir.Module, name: str, target: Processor) -> None:
+def column_reduce(kernel: ColumnReduce, module: ir.Module, name: str, target: Processor) -> None:
     """Add the kernel's function to the module."""
     params = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
     _Writer(kernel, module.function(name, params), target).write()
@@ -45,7 +45,7 @@ def columns(kernel: Columns, module: ir.Module, name: str, target: Processor) ->
 class _Writer:
     """Writes the function of one kernel."""
 
-    def __init__(self, kernel: Columns, b: Builder, target: Processor) -> None:
+    def __init__(self, kernel: ColumnReduce, b: Builder, target: Processor) -> None:
         self.kernel, self.b, self.target = kernel, b, target
         self.lanes = target.lanes(main_dtype(kernel))
         args, task, _ = b.params

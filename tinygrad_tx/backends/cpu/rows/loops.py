@@ -1,6 +1,6 @@
 """How a row program runs: which loops over the columns, and what is kept from one to the next.
 
-In: a Rows kernel. Out: a RowPlan. Called by rows.py.
+In: a RowProgram kernel. Out: a RowPlan. Called by rows.py.
 
 The level of a value is the number of reductions that must be over before it can be computed; the
 loop of level n computes what the reductions of that level need. Values of elements are computed
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ...kernels.instructions import REDUCTIONS, Instr, cost
-from ...kernels.kinds import Rows, per_row
+from ...kernels.kinds import RowProgram, per_row
 
 _KEEP_ABOVE = 6  # what it may cost to compute a value again; keeping it costs some 3
 _HEAVY = 4  # what costs more is written once in a loop
@@ -42,7 +42,7 @@ class RowPlan:
 
 
 @lru_cache(maxsize=1024)
-def plan(kernel: Rows) -> RowPlan:
+def plan(kernel: RowProgram) -> RowPlan:
     """The plan of a kernel, which is not to be changed."""
     rowwise = per_row(kernel.inputs, kernel.instrs)
     levels = _levels(kernel.instrs)
@@ -60,7 +60,7 @@ def plan(kernel: Rows) -> RowPlan:
     return made
 
 
-def _roots(kernel: Rows, loop: Loop) -> list[int]:
+def _roots(kernel: RowProgram, loop: Loop) -> list[int]:
     """The instructions whose elements a loop is there for."""
     reduced = [kernel.instrs[i].args[0] for i in loop.reductions]
     return reduced + [kernel.outputs[k].instr for k in loop.outputs]
@@ -74,7 +74,7 @@ def _levels(instrs: Sequence[Instr]) -> list[int]:
     return levels
 
 
-def _keep(kernel: Rows, made: RowPlan) -> None:
+def _keep(kernel: RowProgram, made: RowPlan) -> None:
     """Decide what is kept, and list for each loop the elements that it computes."""
     first: dict[int, Loop] = {}  # where an element value is computed first
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...kernels.instructions import Instr
-from ...kernels.kinds import Columns, Input, Rows
+from ...kernels.kinds import ColumnReduce, Input, RowProgram
 from ...llvm import ir
 from ...llvm.elementary import like
 from ...llvm.ir import Builder, Value
@@ -40,7 +40,7 @@ def address(b: Builder, number: Value) -> Value:
     return b.emit("ptr", f"inttoptr i64 {number.name} to ptr")
 
 
-def main_dtype(kernel: Rows | Columns) -> str:
+def main_dtype(kernel: RowProgram | ColumnReduce) -> str:
     """What the program mostly has, by whose lanes it goes: one vector has as many elements of every
     dtype."""
     dtypes = [instr.dtype for instr in kernel.instrs if instr.op != "const"]
@@ -160,7 +160,11 @@ class RowValues:
     reductions are put into `scalars` by whoever made them."""
 
     def __init__(
-        self, b: Builder, kernel: Rows | Columns, inputs: Sequence[Operand], rowwise: Sequence[bool]
+        self,
+        b: Builder,
+        kernel: RowProgram | ColumnReduce,
+        inputs: Sequence[Operand],
+        rowwise: Sequence[bool],
     ) -> None:
         self.b, self.kernel, self.inputs, self.rowwise = b, kernel, inputs, rowwise
         self.places: list[Value] = []

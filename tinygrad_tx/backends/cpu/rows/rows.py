@@ -1,6 +1,6 @@
 """Row programs as native code.
 
-In: a Rows kernel. Out: its function, and how much scratch memory a call needs. Called by
+In: a RowProgram kernel. Out: its function, and how much scratch memory a call needs. Called by
 writers.py.
 
 The function goes through the rows of its task. For each it computes what there is one of for a row
@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from ...kernels.arguments import RowOperand
 from ...kernels.instructions import REDUCTIONS
-from ...kernels.kinds import Output, Rows
+from ...kernels.kinds import Output, RowProgram
 from ...kernels.summation import slots
 from ...llvm import ir
 from ...llvm.ir import Builder, Value
@@ -42,13 +42,13 @@ _PAD = 64  # rows in scratch memory have room for this many columns at a time
 _LONG = 32  # instructions up to which the vectors of a round are written out
 
 
-def rows(kernel: Rows, module: ir.Module, name: str, target: Processor) -> None:
+def row_program(kernel: RowProgram, module: ir.Module, name: str, target: Processor) -> None:
     """Add the kernel's function to the module."""
     params = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
     _Writer(kernel, module.function(name, params), target).write()
 
 
-def rows_scratch(kernel: Rows, args: Sequence[int], target: Processor) -> int:
+def row_program_scratch(kernel: RowProgram, args: Sequence[int], target: Processor) -> int:
     """Bytes of scratch memory for a call with these arguments."""
     padded = _padded(args[kernel.layout.columns])
     return padded * sum(width(dtype) for dtype in _slots(kernel, plan(kernel)))
@@ -58,7 +58,7 @@ def _padded(columns: int) -> int:
     return -(-columns // _PAD) * _PAD
 
 
-def _slots(kernel: Rows, how: RowPlan) -> list[str]:
+def _slots(kernel: RowProgram, how: RowPlan) -> list[str]:
     """The dtypes of the rows in scratch memory: kept values, then inputs and outputs that do not
     lie side by side."""
     kept = [kernel.instrs[i].dtype for i in how.kept]
@@ -66,19 +66,19 @@ def _slots(kernel: Rows, how: RowPlan) -> list[str]:
     return kept + inputs + [kernel.instrs[kernel.outputs[k].instr].dtype for k in _spread(kernel)]
 
 
-def _spread_inputs(kernel: Rows) -> list[int]:
+def _spread_inputs(kernel: RowProgram) -> list[int]:
     loaded = {instr.value for instr in kernel.instrs if instr.op == "load"}
     return [k for k, i in enumerate(kernel.inputs) if i.column == "any" and k in loaded]
 
 
-def _spread(kernel: Rows) -> list[int]:
+def _spread(kernel: RowProgram) -> list[int]:
     return [k for k, output in enumerate(kernel.outputs) if output.column == "any"]
 
 
 class _Writer:
     """Writes the function of one kernel."""
 
-    def __init__(self, kernel: Rows, b: Builder, target: Processor) -> None:
+    def __init__(self, kernel: RowProgram, b: Builder, target: Processor) -> None:
         self.kernel, self.b, self.target = kernel, b, target
         self.how = plan(kernel)
         dtype = main_dtype(kernel)

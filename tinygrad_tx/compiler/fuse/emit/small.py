@@ -9,8 +9,8 @@ from __future__ import annotations
 from math import ceil, prod
 
 from .... import ops
-from ....backends.kernels.arguments import IndexArgs, KeepArgs, ScatterAddArgs
-from ....backends.kernels.kinds import Index, Keep, ScatterAdd
+from ....backends.kernels.arguments import CheckIndexArgs, DropoutMaskArgs, ScatterAddArgs
+from ....backends.kernels.kinds import CheckIndex, DropoutMask, ScatterAdd
 from ....node import Node
 from ...schedule.records import Buffer, Call, View
 from ..build import add, dense, flat, join, made, materialise
@@ -22,8 +22,8 @@ from .writes import written
 def keep(values: Values, node: Node) -> None:
     key, stream = (materialise(values, src) for src in node.srcs)
     out = fresh("bool", node.shape, node)
-    args = KeepArgs(prod(node.shape), 1 << 15, key.place, stream.place, out.place)
-    kernel = Keep(ceil(node.attrs["p"] * 2**24))
+    args = DropoutMaskArgs(prod(node.shape), 1 << 15, key.place, stream.place, out.place)
+    kernel = DropoutMask(ceil(node.attrs["p"] * 2**24))
     add(values, Call(kernel, args, (key, stream), (out,), (node,)))
     made(values, node, out)
 
@@ -34,8 +34,8 @@ def index(values: Values, node: Node) -> None:
     report = View(Buffer("report", "int64", 2, node), (2,), (1,))
     skip = node.attrs.get("skip")
     size, (step,), places = node.attrs["size"], given.strides, (out.place, report.place)
-    args = IndexArgs(prod(node.shape), 4096, size, skip or 0, given.place, step, *places)
-    kernel = Index(given.dtype, node.attrs.get("wrap", True), skip is not None)
+    args = CheckIndexArgs(prod(node.shape), 4096, size, skip or 0, given.place, step, *places)
+    kernel = CheckIndex(given.dtype, node.attrs.get("wrap", True), skip is not None)
     add(values, Call(kernel, args, (given,), (out, report), (node,)))
     made(values, node, out)
 
