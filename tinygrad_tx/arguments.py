@@ -100,7 +100,7 @@ def _atoms(annotation: str) -> list[str]:
 
 
 def _fits(value: Any, annotation: str) -> bool:
-    """Whether value is of one of the kinds; True where one of them is not known here."""
+    """True if value is of one of the kinds, or if one of them is not known here."""
     atoms = _atoms(annotation)
     return any(atom not in _KINDS or _KINDS[atom][1](value) for atom in atoms)
 

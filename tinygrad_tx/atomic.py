@@ -104,7 +104,7 @@ def _temporary(target: Path) -> Iterator[Path]:
 
 
 def _is_left(path: Path) -> bool:
-    """Whether nobody is writing the temporary file: then its lock is free."""
+    """True if nobody is writing the temporary file: then its lock is free."""
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:
@@ -116,7 +116,7 @@ def _is_left(path: Path) -> bool:
 
 
 def _reason(error: Exception) -> str | None:
-    """What the operating system refused, or None if the error is of another kind."""
+    """The operating system's words for a refusal, or None if the error is of another kind."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     # Writers in Rust (safetensors, tokenizers) raise exceptions of their own, with this text.

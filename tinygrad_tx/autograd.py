@@ -30,7 +30,7 @@ _DIFFERENTIATING: ContextVar[bool] = ContextVar("differentiating", default=False
 
 
 def differentiating() -> bool:
-    """Whether a function runs whose gradient grad() or value_and_grad() takes."""
+    """True while a function runs whose gradient grad() or value_and_grad() takes."""
     return _DIFFERENTIATING.get()
 
 
@@ -263,7 +263,7 @@ def _widened(x: Any) -> Any:
 
 
 def _asked(node: Node, role: str, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
-    """What a function of a node's op says; OpError where it is not written for being asked so."""
+    """The result of a function of a node's op; OpError where it cannot be called in this way."""
     try:
         return function(*given, **node.attrs)
     except Exception as error:
@@ -340,7 +340,7 @@ def _fresh(number: int, argument: Any) -> Any:
 
 
 def _depends_on_more(value: Node, leaves: Sequence[Node]) -> bool:
-    """Whether a gradient of value could be asked for by something else than the leaves."""
+    """True if a gradient of value could be asked for by nodes other than the leaves."""
     known = set(leaves)
     graph = Graph([value], follow=lambda node: node.requires_grad and node not in known)
     return any(node.requires_grad and node.is_leaf for node in graph)

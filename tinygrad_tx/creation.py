@@ -33,7 +33,7 @@ from .tensor import Tensor
 
 
 class _Defaults:
-    """What creation uses where nothing is said."""
+    """The defaults of creation."""
 
     device = "cpu"
 
@@ -388,7 +388,7 @@ def bernoulli_keep(shape: Sequence[int], p: float, device: str | None = None) ->
 
 
 def _drawn(op: Op, device: str | None, **attrs: Any) -> Tensor:
-    """What a random op makes on a device of the next stream."""
+    """The result of a random op on a device, from the next stream."""
     there = _device(device)
     key, stream = random.generator(there).next()
     if there != key.device:

@@ -56,7 +56,7 @@ class DType:
 
     @property
     def is_half(self) -> bool:
-        """Whether it is stored in 16 bits, and computed with in float32."""
+        """True if it is stored in 16 bits, and computed with in float32."""
         return self.kind == "f" and self.itemsize == 2
 
     @property
@@ -122,7 +122,7 @@ def promote(a: DType, b: DType) -> DType:
 
 
 def weak_dtype(scalar: Any) -> DType:
-    """What a Python or NumPy scalar becomes where nothing else decides: bool, int64 or float32."""
+    """The dtype of a Python or NumPy scalar where nothing else decides: bool, int64 or float32."""
     if isinstance(scalar, (bool, np.bool_)):
         return bool_
     if isinstance(scalar, (int, np.integer)):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # Tensor derives from what is here
 
 
 class Elementwise(Handle):
-    """What a Tensor is, and what is computed of it element by element."""
+    """A Tensor's properties, and functions of it element by element."""
 
     __slots__ = ()
     __array_priority__ = 1000  # NumPy leaves `array + tensor` to Tensor.__radd__
@@ -262,7 +262,7 @@ def _t(result: Any) -> Tensor:
 
 
 def _comparable(other: object) -> bool:
-    """Whether == compares elements; with anything else Python compares identities."""
+    """True if == compares elements; with anything else Python compares identities."""
     return isinstance(other, (Handle, np.ndarray, np.generic, bool, int, float))
 
 

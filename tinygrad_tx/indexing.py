@@ -214,7 +214,7 @@ def _positions(item: Any, x: Tensor, axis: int) -> list[Any]:
 
 
 def _without(advanced: dict[int, Tensor], axis: int) -> dict[int, Tensor]:
-    """What is left to be indexed after `axis` has been taken away."""
+    """The indices that remain after `axis` has been taken away."""
     return {a - (a > axis): index for a, index in advanced.items() if a != axis}
 
 

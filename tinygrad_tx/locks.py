@@ -82,7 +82,7 @@ def _opened(path: Path, what: str) -> tuple[int, bool]:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether the open file is still the one of that name: its last holder may have removed it."""
+    """True if the open file is still the one of that name: its last holder may have removed it."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except OSError:

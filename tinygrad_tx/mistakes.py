@@ -1,4 +1,4 @@
-"""What is said when an op's record is wrong, or an op is called wrongly: one line, by its name.
+"""The message when an op's record is wrong, or an op is called wrongly: one line, by its name.
 
 In: an exception out of one of a record's functions, and what the function was called with. Out:
 OpError in its place, where the cause can be told. Called by op.py, node.py and autograd.py, when
@@ -114,6 +114,6 @@ def _misfit(function: Callable[..., Any], given: tuple[Any, ...], attrs: Mapping
 
 
 def _kind(owner: Any) -> str:
-    """What a record's functions are handed, in words; empty for what is none of it."""
+    """The kind of a value that a record's functions are handed, in words; empty for any other."""
     kinds = {"Backend": "xp", "Handle": "a Tensor", "Node": "a node"}
     return next((kinds[c.__name__] for c in type(owner).__mro__ if c.__name__ in kinds), "")

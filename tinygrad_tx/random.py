@@ -1,4 +1,4 @@
-"""Where random numbers come from: a key, and one counter of streams for all devices.
+"""The source of random numbers: a key, and one counter of streams for all devices.
 
 Each random call takes the next stream number, whichever device its numbers are for: a model draws
 the same masks wherever it is, and after it was moved. Both are 0-d int64 Tensors on the host, so a

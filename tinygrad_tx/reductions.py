@@ -26,7 +26,7 @@ Dims = int | Sequence[int] | None
 
 
 class ValuesIndices(NamedTuple):
-    """What max(dim), min(dim), topk and sort give."""
+    """The result of max(dim), min(dim), topk and sort."""
 
     values: Tensor
     indices: Tensor
@@ -161,12 +161,12 @@ class Reductions(Elementwise):
 
     @spelled
     def any(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        """Whether an element is not 0. An empty dim reduces nothing, as in PyTorch."""
+        """True if any element is not 0. An empty dim reduces nothing, as in PyTorch."""
         return _t(ops.ANY(_truth(self), axis=dim, keepdims=keepdim))
 
     @spelled
     def all(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        """Whether no element is 0. An empty dim reduces nothing, as in PyTorch."""
+        """True if no element is 0. An empty dim reduces nothing, as in PyTorch."""
         return _t(ops.ALL(_truth(self), axis=dim, keepdims=keepdim))
 
     @spelled
@@ -211,8 +211,8 @@ class Reductions(Elementwise):
         return found[0]
 
     def _as_row(self, method: str, *args: Any) -> Any:
-        """What a method that works along one dimension makes of a 0-d Tensor: the same as of a row
-        of one, as in PyTorch."""
+        """The result of a method along one dimension for a 0-d Tensor: that for a row of one, as in
+        PyTorch."""
         out = getattr(self.reshape(1), method)(*args)
         if isinstance(out, ValuesIndices):
             return ValuesIndices(*(y.reshape(()) for y in out))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # node.py imports this file
 
 
 class Spec(NamedTuple):
-    """What is known of a result before it exists."""
+    """Shape and dtype of a result, known before it exists."""
 
     shape: tuple[int, ...]
     dtype: DType
@@ -103,7 +103,7 @@ DEFAULT_RULES: dict[str, Callable[..., Any]] = {"map": floating, "reduce": reduc
 
 
 def promised(op: Op, given: Any) -> Any:
-    """What a rule gave, where it is a Spec or a tuple of them; OpError otherwise."""
+    """The result of a rule, if it is a Spec or a tuple of them; OpError otherwise."""
     parts = given if isinstance(given, tuple) and type(given) is not Spec else (given,)
     for spec in parts:
         sizes = isinstance(spec, Spec) and isinstance(spec.shape, tuple)
@@ -117,8 +117,8 @@ def promised(op: Op, given: Any) -> Any:
 
 
 def as_promised(op: Op, xp: Any, out: Any, spec: Spec | tuple[Spec, ...]) -> Any:
-    """What a forward gave as an array, or a tuple of them; ShapeError where its op's rule promises
-    something else."""
+    """The result of a forward as an array, or a tuple of them; ShapeError where its op's rule
+    promises something else."""
     if isinstance(spec, Spec):
         array = xp.asarray(out)
         if array.shape != spec[0] or array.dtype != spec[1].np:

@@ -1,5 +1,5 @@
-"""How arguments are spelled: PyTorch's names, NumPy's beside them, and a refusal by name of what
-PyTorch has and this library has not. Called by all that has a namesake in PyTorch."""
+"""The spelling of arguments: PyTorch's names, NumPy's beside them, and a refusal by name of those
+that PyTorch has and this library has not. Called by all functions with a namesake in PyTorch."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ State = Mapping[str, Tensor | np.ndarray[Any, Any]]
 
 
 class IncompatibleKeys(NamedTuple):
-    """What load_state_dict(strict=False) has passed over."""
+    """The keys that load_state_dict(strict=False) has passed over."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]

@@ -90,7 +90,7 @@ class Tensor(Values):
 
     @property
     def is_leaf(self) -> builtins.bool:
-        """Whether it is data rather than a recorded result."""
+        """True if it is data rather than a recorded result."""
         return self.node.is_leaf
 
     @property
@@ -311,7 +311,7 @@ def _restored(
     requires_grad: builtins.bool,
     grad: Tensor | None,
 ) -> Tensor:
-    """What a copied or unpickled Tensor is made of."""
+    """A copied or unpickled Tensor, made of its parts."""
     out = cls.__new__(cls)
     Tensor.__init__(out, leaf(backends.get(device).from_host(value), as_dtype(dtype), device))
     out.requires_grad = requires_grad
@@ -332,7 +332,7 @@ def _without_flags(args: Sequence[Any]) -> tuple[list[Any], bool]:
 
 
 def placed(target: Any) -> str | DType:
-    """What to() is given, as a device or a dtype; DTypeError where it is neither."""
+    """The argument of to() as a device or a dtype; DTypeError where it is neither."""
     if isinstance(target, str) and target in backends.devices():
         return target
     try:

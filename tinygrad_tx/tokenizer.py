@@ -100,7 +100,7 @@ class Tokenizer:
         atomic.write_bytes(path, self.dumps().encode())
 
     def dumps(self) -> str:
-        """What `save` writes."""
+        """The text that `save` writes."""
         return self._core.to_str(pretty=True)
 
     @classmethod
@@ -125,7 +125,8 @@ class Tokenizer:
         return self._words.encode(texts)
 
     def words(self) -> vocabulary.Words | None:
-        """How texts may be cut before they are encoded; None for a tokenizer of another making."""
+        """The rule by which texts may be cut before they are encoded; None for a tokenizer of
+        another making."""
         steps = ("normalizer", "pre_tokenizer")
         own = json.loads(self._core.to_str())
         for kind in get_args(Kind):

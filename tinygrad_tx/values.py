@@ -1,4 +1,4 @@
-"""How a Tensor's values leave for NumPy, Python and other libraries, or become another dtype's.
+"""The ways of a Tensor's values to NumPy, Python and other libraries, or to another dtype.
 
 In: a handle whose node has an array; while a function is traced it has none, and each way out says
 what to do instead. The base of Tensor.

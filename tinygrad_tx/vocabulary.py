@@ -47,7 +47,7 @@ Counted = Callable[[int], None]  # told now and then how many texts have been re
 
 
 class Words:
-    """How texts are cut at spaces, for a kind of tokenizer: into words that are cut into pieces
+    """The cutting of texts at spaces, for a kind of tokenizer: into words that are cut into pieces
     independently of each other. Where one space is put before every text (all kinds but "char"),
     each word begins with a space, which is not written; elsewhere it is."""
 
@@ -61,14 +61,14 @@ class Words:
         return [word for text in texts for word in _SPACED.findall(text)]
 
     def count(self, text: str) -> int:
-        """How many words `cut` makes of a text."""
+        """The number of words that `cut` makes of a text."""
         if self.spaced:
             return text.count(" ") + 1 if text else 0
         return len(_SPACED.findall(text))
 
 
 class PieceCounts:
-    """How often each piece occurs in texts that are added."""
+    """The frequency of each piece in texts that are added."""
 
     def __init__(self, core: tokenizers.Tokenizer, words: Words) -> None:
         self._core, self._cut = core, words

@@ -1,8 +1,8 @@
 """Floor 1: arrays and kernels, one backend per device. `get(device)` is the only door.
 
-What comes in: a device name. What goes out: a Backend, made on first use. Called by node.py when
-an op runs, and by tensor.py when data enters or leaves. This file alone knows which device names
-exist; a further backend adds one line here and one file beside it.
+In: a device name. Out: a Backend, made on first use. Called by node.py when an op runs, and by
+tensor.py when data enters or leaves. This file alone knows which device names exist; a further
+backend adds one line here and one file beside it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def get(device: str) -> Backend:
 
 
 def target_of(device: str, *, interpreted: bool = False) -> Target | None:
-    """What runs kernels on a device's arrays; None where nothing does. interpreted: in NumPy, on
-    any machine. NativeUnavailable where code cannot be made here."""
+    """The Target that runs kernels on a device's arrays; None where there is none. interpreted: in
+    NumPy, on any machine. NativeUnavailable where code cannot be made here."""
     if device not in _TARGETS:
         return None
     module = import_module(f"{__name__}.{_TARGETS[device]}")

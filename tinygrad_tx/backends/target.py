@@ -42,7 +42,7 @@ class Program(Protocol):
     """Waves, ready to run on arguments (int64 words, addresses put in)."""
 
     def run(self, args: Any) -> int:
-        """How many waves have run: all, or up to the one that a stop ended it after."""
+        """The number of waves that have run: all, or up to the one after which a stop ended it."""
 
     def run_timed(self, args: Any) -> list[float]:
         """The seconds of each wave that has run."""
@@ -58,12 +58,12 @@ class Target(ABC):
     # Asked by the stages -------------------------------------------------------------------------
     @abstractmethod
     def cut(self, m: int, n: int, k: int, batch: int, dtype: str, *, full_rows: bool) -> Cut:
-        """How a product (batch, m, k) @ (k, n) is cut into tasks: by shape alone. full_rows: a task
-        has whole rows, so that a row program can run on them as an epilogue."""
+        """The tasks of a product (batch, m, k) @ (k, n), cut by shape alone. full_rows: a task has
+        whole rows, so that a row program can run on them as an epilogue."""
 
     @abstractmethod
     def takes_epilogues(self, m: int, dtype: str) -> bool:
-        """Whether a product of m rows has tasks enough with whole rows."""
+        """True if a product of m rows has enough tasks when each has whole rows."""
 
     @abstractmethod
     def pack_width(self, dtype: str) -> int:
@@ -76,7 +76,7 @@ class Target(ABC):
 
     @abstractmethod
     def program(self, code: Any, waves: Sequence[Wave], values: Sequence[int], alone: bool) -> Any:
-        """A Program. values: its arguments but for addresses, which say how many tasks there are.
+        """A Program. values: its arguments but for addresses, which give the number of tasks.
         alone: so little is to be done that no other thread is woken."""
 
     @abstractmethod
@@ -86,4 +86,4 @@ class Target(ABC):
 
     @abstractmethod
     def source(self, kernel: Kernel) -> str:
-        """What is compiled for a kernel, to be read."""
+        """The text that is compiled for a kernel."""

@@ -1,4 +1,4 @@
-"""What a command of `tinygrad-tx` is. Each of the other files here but program.py makes one."""
+"""A command of `tinygrad-tx`. Each of the other files here but program.py makes one."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _processor() -> str:
 
 
 def _blas() -> str:
-    """What NumPy multiplies matrices with, and what limits its threads."""
+    """NumPy's library for matrix products, and the limit of its threads."""
     import numpy as np
 
     config = np.show_config(mode="dicts")
@@ -101,7 +101,7 @@ def _blas() -> str:
 
 
 def _native() -> str:
-    """What compiled functions are compiled for, and how many threads run them."""
+    """The processor that functions are compiled for, and the number of threads that run them."""
     from ..backends.cpu import jit
     from ..backends.cpu.run import team
 

@@ -1,9 +1,8 @@
 """tx.compile: a function that is traced once for each kind of call, then run from its plan.
 
-What comes in: a Python function on Tensors. What goes out: a Compiled, called like it. A call whose
-guards fail traces again and says why (logger "tinygrad_tx.compiler", or TX_DEBUG=1); the number of
-plans kept is bounded, the least recently used one goes first. TX_COMPILE=0 runs every function
-eagerly.
+In: a Python function on Tensors. Out: a Compiled, called like it. A call whose guards fail traces
+again and says why (logger "tinygrad_tx.compiler", or TX_DEBUG=1); the number of plans kept is
+bounded, the least recently used one goes first. TX_COMPILE=0 runs every function eagerly.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class Compiled:
         return self if instance is None else Method(self, instance)
 
     def __getattr__(self, name: str) -> Any:
-        """What is not found here is the function's: a compiled Module's parameters(), say."""
+        """The attributes of the function, such as a compiled Module's parameters()."""
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
         return getattr(self._f, name)
@@ -288,7 +287,7 @@ def check_environment() -> None:
 
 
 def chosen_mode() -> str:
-    """What TX_COMPILE asks for."""
+    """The mode that TX_COMPILE asks for."""
     mode = settings.get("TX_COMPILE")
     if mode not in MODES:
         raise UserError(f"TX_COMPILE={mode}: it must be 0, interp, replay or native")
@@ -320,8 +319,8 @@ def _empty(node: Node) -> bool:
 
 
 def _key(args: Any, kwargs: Any, flat: list[Any]) -> Any:
-    """What tells calls apart before any plan is looked at; None where an argument has a history
-    that gradients may go on along. flat: gets the arguments' leaves."""
+    """The key of a call's arguments, compared before the guards of any plan; None if an argument
+    has a history through which gradients may flow. flat: gets the arguments' leaves."""
     nesting: list[Any] = []
     _flatten(args, flat, nesting)
     _flatten(kwargs, flat, nesting)
@@ -358,7 +357,7 @@ def _key(args: Any, kwargs: Any, flat: list[Any]) -> Any:
 
 
 def _flatten(value: Any, flat: list[Any], nesting: list[Any]) -> None:
-    """The leaves of nested containers, in tree.leaves' order, and what tells the nesting."""
+    """The leaves of nested containers, in tree.leaves' order, and a key of their nesting."""
     if isinstance(value, Tensor):
         flat.append(value)
         nesting.append(None)
@@ -377,7 +376,7 @@ def _flatten(value: Any, flat: list[Any], nesting: list[Any]) -> None:
 
 
 def _difference(old: Any, new: Any) -> str:
-    """How the keys of two calls differ, in words."""
+    """The difference between the keys of two calls, in words."""
     if old[0] != new[0]:
         return "the arguments have another structure"
     for i, (a, b) in enumerate(zip(old[1], new[1], strict=True)):

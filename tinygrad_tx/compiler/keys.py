@@ -1,4 +1,4 @@
-"""keys: Python values as what tells them apart.
+"""keys: hashable keys of Python values.
 
 In: an argument that is no Tensor, an op's attributes, a guarded attribute. Out: a hashable key,
 equal for values with which every function does the same. Python's own == is neither fine enough (1,
@@ -21,7 +21,7 @@ _PLAIN = frozenset([int, str, bool, bytes, type(None)])  # told apart by == and 
 
 
 class Text(str):
-    """What stands for a value whose text tells it from all others of its type."""
+    """The key of a value whose text distinguishes it from all others of its type."""
 
     __slots__ = ()
 
@@ -30,8 +30,8 @@ class Text(str):
 
 
 class Itself:
-    """What stands for a Tensor within an argument: the function does the same with no other one,
-    and == of Tensors compares their elements."""
+    """The key of a Tensor within an argument, by identity: no other Tensor is equivalent, and == of
+    Tensors compares their elements."""
 
     __slots__ = ("value",)
 
@@ -79,7 +79,7 @@ def key(value: Any, unhashable: Callable[[Any], Any] | None = None) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether a function does the same with both."""
+    """True if a function does the same with both."""
     return a is b or bool(key(a, itself) == key(b, itself))
 
 

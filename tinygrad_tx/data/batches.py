@@ -97,7 +97,7 @@ class Batches:
         return len(self._plan)
 
     def state(self) -> dict[str, int]:
-        """Where the next batch is."""
+        """The position of the next batch."""
         return {"epoch": self._epoch, "position": self._position}
 
     def restore(self, state: Mapping[str, int]) -> None:

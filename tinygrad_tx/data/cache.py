@@ -1,5 +1,5 @@
-"""What was computed from text, kept on disk from one start of a training to the next: what was
-found in a corpus, vocabularies, token ids.
+"""Results computed from text, kept on disk from one start of a training to the next: facts of a
+corpus, vocabularies, token ids.
 
 In: a key, JSON, and arrays. Out: the same again, the arrays mapped into memory. Called by training;
 `tinygrad-tx doctor` shows its size and clears it.
@@ -115,7 +115,7 @@ def trim() -> None:
 
 
 def info() -> CacheInfo:
-    """Where the entries are, or would be, and how much they take."""
+    """The directory of the entries, which may not exist yet, and their number and bytes."""
     place = location()
     sizes = [size for _, size, _ in _entries(place)]
     return CacheInfo(place, len(sizes), sum(sizes))

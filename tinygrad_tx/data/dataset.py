@@ -128,7 +128,7 @@ class Dataset:
 
     @classmethod
     def kept(cls, name: str) -> Self | None:
-        """What `keep` has put under that key, if it is there, mapped from the file."""
+        """The value that `keep` has put under that key, if it is there, mapped from the file."""
         if (entry := cache.load(name)) is None:
             return None
         facts, arrays = entry

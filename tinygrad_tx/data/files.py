@@ -36,8 +36,8 @@ _GZIP = b"\x1f\x8b"
 
 
 class Spooled:
-    """What came out of a pipe, which can be read once, in a file that can be read again. The file
-    has no name, so nothing is left of it however the process ends.
+    """The content of a pipe, which can be read once, in a file that can be read again. The file has
+    no name, so nothing is left of it however the process ends.
 
     The lines are looked at as they come: what is no text is refused before it fills the disk.
     """
@@ -214,7 +214,7 @@ def _too_long(name: str, number: int, characters: str) -> UserError:
 
 @contextmanager
 def _errors_named(name: str) -> Iterator[None]:
-    """What the operating system refuses becomes one line."""
+    """One line for a refusal of the operating system."""
     try:
         yield
     except IsADirectoryError as error:

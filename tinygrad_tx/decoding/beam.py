@@ -99,7 +99,7 @@ class BeamSearch:
         return 1 if self.reorders else int(self._limits[~self.done].min()) - self._n
 
     def inputs(self, steps: int) -> tuple[Tensor, ...]:
-        """What the choice needs besides log-probabilities: nothing."""
+        """The inputs of the choice besides log-probabilities: none."""
         return ()
 
     def select(self, slots: Ints, done: Bools) -> None:

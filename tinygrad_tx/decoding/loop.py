@@ -42,8 +42,8 @@ class Model(Stepwise, Protocol):
 
 
 class Notes(NamedTuple):
-    """What the steps of N rows leave for the search, which reads it when it is time. All of it is
-    written in place."""
+    """The notes that the steps of N rows leave for the search, which reads them when it looks. All
+    are written in place."""
 
     log_probs: Tensor  # float64 (steps, N, k)
     ids: Tensor  # (steps, N, k)
@@ -151,7 +151,7 @@ def decode(
     taken = 0
 
     def prepared() -> tuple[Notes, tuple[Tensor, ...]]:
-        """What the steps get as long as the slots stay."""
+        """The inputs of the steps as long as the slots stay."""
         open = np.repeat(~search.done, search.width)
         blank = Notes.blank(max_new_tokens, search.choice.k, open, taken, device)
         return blank, search.inputs(max_new_tokens)

@@ -1,4 +1,4 @@
-"""What a search is: hypotheses with their scores, and what drives a decoding.
+"""Protocols of a search: hypotheses with their scores, and the driver of a decoding.
 
 BeamSearch (beam.py) and Sampling (sampling.py) are the two searches; loop.py runs them. Users get
 `Hypothesis` lists from generate.
@@ -46,11 +46,12 @@ def penalties(longest: int, length_penalty: float) -> Floats:
 
 
 class Choice(Protocol):
-    """What a step does with its log-probabilities. Hashable: a step is traced for each choice."""
+    """The choice that a step makes from its log-probabilities. Hashable: a step is traced for each
+    choice."""
 
     @property
     def k(self) -> int:
-        """How many candidates it gives."""
+        """The number of candidates that it gives."""
 
     def __call__(self, log_probs: Tensor, step: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(N, V), the 0-d number of steps before this one, and the search's inputs ->
@@ -65,7 +66,7 @@ class Choice(Protocol):
 
 
 class Search(Protocol):
-    """What drives a decoding: BeamSearch or Sampling. It works on slots; each has one row."""
+    """The driver of a decoding: BeamSearch or Sampling. It works on slots; each has one row."""
 
     width: int  # hypotheses of a row
     reorders: bool  # whether a hypothesis may continue another one than its own
@@ -75,7 +76,7 @@ class Search(Protocol):
 
     @property
     def choice(self) -> Choice:
-        """What runs inside the step."""
+        """The choice that runs inside the step."""
 
     @property
     def tokens(self) -> Ints:
@@ -83,10 +84,11 @@ class Search(Protocol):
 
     @property
     def ahead(self) -> int:
-        """How many steps may be taken before it looks at their candidates, if none ends a row."""
+        """The number of steps that may be taken before it looks at their candidates, if none ends a
+        row."""
 
     def inputs(self, steps: int) -> tuple[Tensor, ...]:
-        """What the choice gets, as long as the slots stay. steps: more than there will be."""
+        """The inputs of the choice, as long as the slots stay. steps: more than there will be."""
 
     def select(self, slots: Ints, done: Bools) -> None:
         """Go on with these slots only; `done` marks those that are there to fill the shape."""

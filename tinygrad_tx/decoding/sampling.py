@@ -124,7 +124,7 @@ class Sampling:
         return int(self._limits[self.rows[~self.done]].min()) - self._n
 
     def inputs(self, steps: int) -> tuple[Tensor, ...]:
-        """What `Draw` needs besides log-probabilities. steps: at least the longest limit."""
+        """The inputs of `Draw` besides log-probabilities. steps: at least the longest limit."""
         drawn = self._uniforms[self.rows]  # (slots, longest, width)
         uniforms = np.zeros((steps, len(drawn) * self.width))
         uniforms[: drawn.shape[1]] = drawn.swapaxes(0, 1).reshape(drawn.shape[1], -1)
@@ -160,7 +160,7 @@ class Sampling:
 
 
 class _Line:
-    """How many streams have been handed out since the random numbers were last started anew."""
+    """The number of streams handed out since the random numbers were last seeded."""
 
     seeding: Node | None = None
     taken = 0

@@ -142,7 +142,7 @@ class Block(nn.Module):
 
 
 class GPTState(NamedTuple):
-    """What decoding remembers of N = B * beam rows; see stepwise.py."""
+    """The decoding state of N = B * beam rows; see stepwise.py."""
 
     caches: tuple[KVCache, ...]  # of each layer: (N, H, L, d_k)
     begin: Tensor  # (B,): the column at which each prompt begins, after its padding
@@ -201,7 +201,8 @@ class GPT(nn.Module):
 
     # One token at a time; see stepwise.py
     def room(self, length: int) -> int | None:
-        """How many new tokens may follow a prompt of that length; the last is never read."""
+        """The number of new tokens that may follow a prompt of that length; the last is never
+        read."""
         return self.config.block_size - length + 1
 
     @no_grad()

@@ -70,7 +70,7 @@ def weights(file: Path) -> dict[str, Tensor]:
 
 
 def belongings(root: Path, section: Mapping[str, Any]) -> dict[str, str]:
-    """What the metadata of a run's weights say of the other files that these need."""
+    """The metadata of a run's weights on the other files that these need."""
     try:
         tokenizer = zlib.crc32((root / TOKENIZER).read_bytes())
     except OSError as error:

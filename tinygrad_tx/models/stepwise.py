@@ -1,4 +1,5 @@
-"""What decoding asks of a model: to start on some sentences, and to go on by one token at a time.
+"""Stepwise: the two things that decoding asks of a model: to start on some sentences, and to go on
+by one token at a time.
 
 Both Transformer and GPT are `Stepwise`. A search over B sentences with `beam` hypotheses each works
 on N = B * beam rows, those of a sentence side by side:
@@ -24,7 +25,7 @@ from ..tensor import Tensor
 
 
 class State(Protocol):
-    """What a model remembers of N = B * beam rows."""
+    """A model's decoding state of N = B * beam rows."""
 
     def reorder(self, rows: Tensor) -> None:
         """Let row i go on from what row rows[i] has, in place. rows: (N,); each must be of the
@@ -35,7 +36,7 @@ class State(Protocol):
 
 
 class Start(NamedTuple):
-    """What the first step() takes."""
+    """The arguments of the first step()."""
 
     state: State
     ids: Tensor  # (N,): the start token, or the last one of each prompt
@@ -48,8 +49,8 @@ class Stepwise(Protocol):
     padding_side: str  # "right" or "left": where the rows of ids that start() takes are padded
 
     def room(self, length: int) -> int | None:
-        """How many new tokens may follow a source or prompt of that length, 0 or less where it is
-        too long by itself; None: any number."""
+        """The number of new tokens that may follow a source or prompt of that length, 0 or less
+        where it is too long by itself; None: any number."""
 
     def start(
         self, ids: Tensor, lengths: Tensor | None = None, *, max_new_tokens: int, beam: int = 1

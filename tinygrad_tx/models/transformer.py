@@ -148,7 +148,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """What the two kinds of layer share: how a sub-layer is wrapped."""
+    """The base of both kinds of layer: the wrapping of a sub-layer."""
 
     def __init__(self, config: TransformerConfig) -> None:
         self.pre = config.norm == "pre"
@@ -261,7 +261,7 @@ class Decoder(nn.Module):
 
 
 class DecoderState(NamedTuple):
-    """What decoding remembers of N = B * beam rows; see stepwise.py."""
+    """The decoding state of N = B * beam rows; see stepwise.py."""
 
     own: tuple[KVCache, ...]  # of each layer's self-attention: (N, H, max_new_tokens, d_k)
     memory: tuple[KVCache, ...]  # of each layer's cross-attention: (B, H, S, d_k)
@@ -361,7 +361,7 @@ class Transformer(nn.Module):
 
     # One token at a time; see stepwise.py
     def room(self, length: int) -> int | None:
-        """How many new tokens may follow a source of that length; None: any number."""
+        """The number of new tokens that may follow a source of that length; None: any number."""
         if self.config.positions == "sinusoidal":
             return None
         return self.config.max_len if length <= self.config.max_len else 0

@@ -19,7 +19,7 @@ Self = TypeVar("Self", bound="_Numbered[Any]")
 
 
 class _Container(Module, Generic[T]):
-    """What the containers share: members of one kind, which are attributes."""
+    """The base of the containers: members of one kind, which are attributes."""
 
     _kind: type = Module
 

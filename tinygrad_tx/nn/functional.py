@@ -370,7 +370,8 @@ def attention_weights(
     is_causal: bool = False,
     scale: float | None = None,
 ) -> Tensor:
-    """What scaled_dot_product_attention multiplies v by: (..., T, S), rows that add up to 1."""
+    """The weights that scaled_dot_product_attention multiplies v by: (..., T, S), rows that add up
+    to 1."""
     scores = (q * (_scale(q) if scale is None else scale)) @ k.mT
     allowed: Tensor | None = None
     if is_causal:

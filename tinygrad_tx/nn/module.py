@@ -64,7 +64,7 @@ def scoped(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P]
 
 
 def _is_ours(cls: type) -> bool:
-    """Whether a class is this package's: of a user's, no error is put into other words."""
+    """True if a class is this package's: errors of a user's class are not put into other words."""
     return cls.__module__.startswith(f"{__package__.partition('.')[0]}.")
 
 
@@ -86,7 +86,7 @@ class Module:
             explain_init(cls)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What a call computes; for a derived class to write, with arguments of its own."""
+        """The computation of a call; for a derived class to write, with arguments of its own."""
         kind = type(self).__name__
         raise NotImplementedError(f"{kind} cannot be called: it has no method forward")
 
@@ -207,7 +207,7 @@ class Module:
     # Modes and places --------------------------------------------------------------------------
     @property
     def training(self) -> bool:
-        """Whether it is in training mode (as it is made) or in evaluation mode."""
+        """True in training mode (the default), False in evaluation mode."""
         mode: bool = guarded(self, "_training")
         return mode
 

@@ -236,7 +236,8 @@ def _cross_entropy_rule(op: Op, logits: Node, targets: Node, **attrs: Any) -> Sp
 
 
 def _targets(xp: X, targets: X, classes: int, ignore_index: int) -> tuple[X, X]:
-    """Which targets count, and all of them as places to read (0 where they do not count)."""
+    """A mask of the targets that count, and all targets as places to read (0 where they do not
+    count)."""
     counts = targets != ignore_index
     places = xp.checked(xp.where(counts, targets, 0), classes, wrap=False, of="cross_entropy")
     return counts, places[..., None]

@@ -19,7 +19,7 @@ X = Any  # arrays in a forward, Tensors in a decomposition
 
 
 def _alike(op: Op, p: Node, grad: Node, *moments: Node) -> tuple[Spec, ...]:
-    """What changes: the parameter and its moments, as they are."""
+    """The specs of the results: those of the parameter and its moments."""
     require_floating(op, p)
     for node in (grad, *moments):
         if node.spec != p.spec:

@@ -320,7 +320,7 @@ def _require_rate(value: Any) -> None:
 
 
 def tensors(name: str, given: Any, wanted: str = "Tensors") -> list[Any]:
-    """What was given as a list; TypeError naming the function where it is no collection."""
+    """The given collection as a list; TypeError naming the function where it is none."""
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError(f"{name}: params must be {wanted}, not {shown(given)}")
     return list(given)

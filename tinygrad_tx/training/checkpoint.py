@@ -29,7 +29,7 @@ _KEY = "run"  # of the JSON in the metadata
 
 @dataclass
 class Window:
-    """What the next training row of metrics.jsonl sums up."""
+    """The sums of the next training row of metrics.jsonl."""
 
     steps: int = 0
     tokens: int = 0
@@ -41,7 +41,7 @@ class Window:
 
 @dataclass
 class State:
-    """Where a run is; all that the loop itself remembers."""
+    """The position of a run: all state of the loop itself."""
 
     step: int = 0
     tokens: int = 0  # of targets, trained on
@@ -55,7 +55,7 @@ class State:
 
 
 class Stateful(Protocol):
-    """What has a state of Tensors by name: modules, optimizers, schedules, moving averages."""
+    """Objects with a state of Tensors by name: modules, optimizers, schedules, moving averages."""
 
     def state_dict(self) -> dict[str, Tensor]: ...
 
@@ -171,7 +171,7 @@ def _described(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _holds(kind: type, values: Mapping[str, Any]) -> bool:
-    """Whether these are the fields of a dataclass; of those that are numbers, whether they are."""
+    """True if these are the fields of a dataclass, and numbers where those are."""
     kinds = {"int": lambda value: type(value) is int, "float": _is_number}
     return {f.name for f in fields(kind)} == values.keys() and all(
         kinds[f.type](values[f.name]) for f in fields(kind) if f.type in kinds

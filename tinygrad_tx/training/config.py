@@ -210,7 +210,8 @@ def _parsed(text: str, kind: Kind) -> object:
 
 
 def _kind_of(name: str) -> Kind:
-    """What the key `section.key` accepts; UserError with the nearest key if there is no such."""
+    """The values that the key `section.key` accepts; UserError with the nearest key if there is no
+    such."""
     if name in _KINDS:
         return _KINDS[name]
     sections = _sections(_BASE)

@@ -31,8 +31,8 @@ _OFTEN = 20_000  # pairs
 
 
 class Rule(NamedTuple):
-    """Which pairs the held-out ones are drawn from, what one of those is called, and a name that
-    tells rules apart."""
+    """The condition of the pairs that held-out ones are drawn from, the word for one of those, and
+    a name that tells rules apart."""
 
     holds: Callable[[Pair], bool]
     what: str
@@ -40,7 +40,7 @@ class Rule(NamedTuple):
 
 
 def is_full(pair: Pair) -> bool:
-    """Whether neither side is blank."""
+    """True if neither side is blank."""
     return bool(pair[0].strip() and pair[1].strip())
 
 
@@ -132,7 +132,7 @@ def _drawn(files: _Files, wanted: int, seed: int, rule: Rule, counted: Counted) 
 
 
 class _Survey(NamedTuple):
-    """What a first reading of training files finds."""
+    """The result of a first reading of training files."""
 
     size: int  # pairs that follow the rule
     blank: int  # pairs with a blank side
@@ -187,7 +187,7 @@ class _Files:
         return read_tsv(*self.sources) if self.kind == "tsv" else read_pairs(*self.sources)
 
     def digests(self) -> list[str]:
-        """What differs when the content of a file does."""
+        """A key that differs when the content of a file does."""
         stop = Event()
         with ThreadPoolExecutor() as threads:
             try:
@@ -197,7 +197,7 @@ class _Files:
                 raise
 
     def stamp(self) -> list[tuple[int, int, int]]:
-        """What differs when a file has been changed."""
+        """A key that differs when a file has been changed."""
         found = []
         with suppress(OSError):  # reading it will say what is wrong
             for path in self.sources:

@@ -1,5 +1,5 @@
-"""What a run trains on and is measured with. In: a configuration, and the run's tokenizer if it has
-one. Out: `Examples`. Called by the trainer.
+"""The data that a run trains on and is measured with. In: a configuration, and the run's tokenizer
+if it has one. Out: `Examples`. Called by the trainer.
 
 A vocabulary and token ids are kept in the cache (data/cache.py), by all that they depend on: the
 bytes of the files, the tokenizer, the settings, and the library. So a second start, or a resumed

@@ -1,5 +1,5 @@
-"""What a user sees while training: a progress bar on a terminal, plain lines elsewhere. In: what
-the trainer tells of each step. Out: text on standard error.
+"""The progress of training, for a user: a bar on a terminal, plain lines elsewhere. In: the
+trainer's calls at each step. Out: text on standard error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONG = 5.0  # seconds after which a line says what is being waited for
 
 
 class Progress(Protocol):
-    """What the trainer tells of its steps."""
+    """The calls by which the trainer tells of its steps."""
 
     def start(self, step: int, last: int | None) -> None:
         """Training begins after `step`; it ends at `last`, None if that is not known."""
@@ -81,7 +81,7 @@ def for_stream(stream: TextIO | None = None) -> Progress:
 
 
 def counting(show: Progress) -> Callable[[str, int], None]:
-    """What is told how many pairs have been read, before training starts: our own kinds show it, a
+    """The listener for the number of pairs read before training starts: our own kinds show it, a
     user's Progress is not asked to."""
     return show.count if isinstance(show, Lines | Bar) else lambda what, n: None
 
@@ -144,7 +144,7 @@ class Bar:
         self._reading: TaskID | None = None
 
     def count(self, what: str, n: int) -> None:
-        """How far reading is, until training starts."""
+        """The number of pairs read, until training starts."""
         if self._reading is None:
             self._reading = self._bar.add_task("", total=None)
             self._bar.start()

@@ -1,4 +1,4 @@
-"""What is done about damaged checkpoints: the newest whole one is gone on from. In: a run's
+"""Recovery from damaged checkpoints: a run goes on from the newest whole one. In: a run's
 directory. Out: the state that the run goes on from. Called by the trainer.
 """
 

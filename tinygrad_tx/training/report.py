@@ -1,4 +1,4 @@
-"""What a finished run comes to. In: its best weights. Out: final scores and ten translations, as
+"""The report of a finished run. In: its best weights. Out: final scores and ten translations, as
 text and as a file. Made by the trainer, printed by `train`.
 """
 

@@ -1,5 +1,5 @@
-"""What describes a run: one frozen dataclass per section of config.toml, and `Config` of them all.
-In: plain values. Out: checked, immutable descriptions. Made by config.py, read by the trainer.
+"""The description of a run: one frozen dataclass per section of config.toml, and `Config` of them
+all. In: plain values. Out: checked, immutable descriptions. Made by config.py, read by the trainer.
 
 Every field says in its type what it accepts; a section checks its fields when it is made, so no
 object of these classes holds a value that cannot be trained with. In fields that count or measure
@@ -38,7 +38,7 @@ Rate = Annotated[float, Rule("at least 0 and below 1", lambda v: 0 <= v < 1)]
 
 @dataclass(frozen=True)
 class Kind:
-    """What one field accepts, read off its annotation."""
+    """The values that one field accepts, read off its annotation."""
 
     type: type
     optional: bool = False
@@ -77,7 +77,7 @@ def _shown(value: object) -> str:
 
 
 def _fault(text: str) -> str | None:
-    """What is wrong with the name of a file, if anything is."""
+    """The fault of a file's name, in words; None if it has none."""
     if not text:
         return "the name is empty"
     try:
@@ -102,7 +102,8 @@ def _kind(hint: Any) -> Kind:
 
 
 def kinds(section: type[Section]) -> dict[str, Kind]:
-    """What each field of a section's class accepts, in the order of the fields."""
+    """The kind of value that each field of a section's class accepts, in the order of the
+    fields."""
     hints = get_type_hints(section, include_extras=True)
     return {f.name: _kind(hints[f.name]) for f in fields(section)}
 
@@ -252,7 +253,7 @@ class TrainConfig(Section):
 
 @dataclass(frozen=True)
 class DecodeConfig(Section):
-    """How `translate` and the final evaluation search, unless told otherwise."""
+    """The search of `translate` and of the final evaluation, unless told otherwise."""
 
     beam_size: Beam = 1
     length_penalty: PositiveOrOff = 0.0

@@ -181,11 +181,12 @@ class Trainer:
             self._save()
 
     def _seen(self) -> tuple[int, int]:
-        """What tells states apart: a step may be saved before, and again after it is validated."""
+        """The key that distinguishes states: a step may be saved before, and again after it is
+        validated."""
         return self.state.step, self.state.validated
 
     def _over(self) -> bool:
-        """Whether there is no step left."""
+        """True if there is no step left."""
         t, state = self.config.train, self.state
         return (
             (t.max_steps is not None and state.step >= t.max_steps)
@@ -304,6 +305,7 @@ class _Asked(Exception):  # noqa: N818 - no error
 
 
 def _score(row: Mapping[str, float]) -> list[float]:
-    """What validations are compared by, greater is better: BLEU, if measured, then the loss."""
+    """The key by which validations are compared, greater is better: BLEU, if measured, then the
+    loss."""
     bleu = [row["bleu"]] if "bleu" in row else []
     return [*bleu, -row["valid_loss"]]

@@ -1,6 +1,6 @@
-"""How good a model is: its loss on held-out pairs, and BLEU and chrF of its translations. In: a
-model, in either mode. Out: numbers. Called by the trainer; nothing of the training's state,
-random numbers included, is touched.
+"""Validation of a model: its loss on held-out pairs, and BLEU and chrF of its translations. In: a
+model, in either mode. Out: numbers. Called by the trainer; nothing of the training's state, random
+numbers included, is touched.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a model's heads look at: attention weights out of a run, and their picture.
+"""The attention weights of a model's heads, read out of a run, and their picture.
 
 What comes in: a model with the token ids of one sentence; the weights with the tokens as text. What
 goes out: the weights by module; a file. Called by users and by `tinygrad-tx attention`. Attention

@@ -1,4 +1,4 @@
-"""Which nodes of a graph share a box of its picture, and which frames stand around each box.
+"""The boxes of a graph's picture, each of one or more nodes, and the frames around each box.
 
 What comes in: a Graph and how many levels of modules to open. What goes out: a `Layout` of boxes
 and the edges between them, never in a circle. Called by graph.py, which draws it.
@@ -28,7 +28,7 @@ def module_path(node: Node) -> Path:
 
 
 def is_data(node: Node) -> bool:
-    """Whether a node is a value that came from outside, rather than computed."""
+    """True if a node is a value that came from outside, rather than computed."""
     return not node.srcs and (node.op.kind == "leaf" or node.op is CONST)
 
 
@@ -110,8 +110,8 @@ def small_modules(graph: Graph, ops: int = 3) -> set[Path]:
 
 
 def _folds(data: Node, box: Box) -> bool:
-    """Whether data is drawn as a part of the box that reads it: known scalars are, and what a
-    collapsed module learns (its parameters) or has made itself (its masks)."""
+    """True if data is drawn as a part of the box that reads it: known scalars are, and a collapsed
+    module's parameters and masks of its own making."""
     if data.shape == () and not data.requires_grad and data.op is not INPUT:
         return True
     home = (*box.path, box.title)

@@ -211,7 +211,7 @@ def _label(head: str, *lines: str, bold: bool = True) -> str:
 
 
 def _contents(box: Box, shared: set[Node]) -> list[str]:
-    """What a collapsed module holds: its ops, the heavy ones by name, and its parameters."""
+    """The contents of a collapsed module: its ops, the heavy ones by name, and its parameters."""
     counts = Counter(n.op.name for n in box.nodes if n.op is not ITEM)
     heavy = {n.op.name for n in box.nodes if n.op.kind in _HEAVY}
     named = [f"{n} {op}" if n > 1 else op for op, n in counts.items() if op in heavy]

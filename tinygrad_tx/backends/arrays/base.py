@@ -1,4 +1,4 @@
-"""What a backend is: the array namespace `xp` that every op's forward is written against.
+"""Backend: the array namespace `xp` that every op's forward is written against.
 
 A backend is a device name, the functions listed in `Backend`, and nothing else. NumPy and CuPy
 agree on most of them, so the shared ones are bound here from the array module; what differs
@@ -75,7 +75,7 @@ class Backend(ABC):
         return array
 
     def asarray(self, value: Any) -> Array:
-        """What a forward returned, as an array (NumPy returns scalars for 0-d results)."""
+        """The result of a forward as an array (NumPy returns scalars for 0-d results)."""
         return value if isinstance(value, self.module.ndarray) else self.module.asarray(value)
 
     # Elementwise ---------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class Backend(ABC):
         return special.divmod(self, a, b)[0]
 
     def remainder(self, a: Array, b: Array) -> Array:
-        """What floor_divide leaves, exactly, with the sign of b. Integers by 0 are 0."""
+        """a - floor_divide(a, b) * b, exactly, with the sign of b. Integers by 0 are 0."""
         if a.dtype.kind == "i":
             return self.module.remainder(a, b)
         return special.divmod(self, a, b)[1]

@@ -86,7 +86,7 @@ __global__ void put(
 
 
 class _Check(NamedTuple):
-    """What is kept of a check: its index, and the error, with {} for the entry."""
+    """The record of a check: its index, and the error, with {} for the entry."""
 
     index: Array
     error: str
@@ -171,7 +171,7 @@ def _write(
 
 
 def sums(dtype: Any) -> bool:
-    """Whether add_slices() takes the dtype."""
+    """True if add_slices() takes the dtype."""
     return dtype.name in _C_TYPES
 
 

@@ -198,15 +198,15 @@ class _Scratch(threading.local):
         return [_Row(part[:-1].view(np.uint64), part[:-1], part[1:]) for part in parts]
 
     def singles(self, count: int) -> NDArray[np.float32]:
-        """Where uniform converts."""
+        """The buffer in which uniform converts."""
         return self._reals.view(np.float32)[:count]
 
     def longs(self, count: int) -> Longs:
-        """Where randint multiplies."""
+        """The buffer in which randint multiplies."""
         return self._reals.view(np.uint64)[:count]
 
     def polar(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.intp], Complex, Complex]:
-        """Where normal works: radius, table index and two complex factors of `count` pairs."""
+        """The buffers of normal: radius, table index and two complex factors of `count` pairs."""
         radius, index = self._reals.reshape(2, -1)[:, :count]
         first, second = self._factors[:, :count]
         return radius, index.view(np.intp), first, second

@@ -1,4 +1,4 @@
-"""What this machine is, as far as the environment lets on: its kind of processor and its cores.
+"""Host: the kind of this machine's processor and its cores, as far as the environment lets on.
 
 In: nothing but the operating system and TX_HOST_FEATURES. Out: names and numbers. Called by jit.py
 (what code is made for), team.py (how many threads run it) and by what describes the machine.
@@ -32,7 +32,7 @@ def believed(kinds: Sequence[str]) -> str:
 
 
 def has(kind: str, feature: str) -> bool:
-    """Whether a processor of that kind may have a feature of this one."""
+    """True if a processor of that kind may have a feature of this one."""
     if kind == "avx2":
         return not feature.startswith(_BEYOND_AVX2)
     return kind != "plain" or feature in _PLAIN
@@ -61,7 +61,7 @@ def _sysctl(name: str) -> int:
 
 
 def cpuinfo() -> dict[str, str]:
-    """What Linux tells of the first processor, its model's name and its flags among it; elsewhere
+    """Linux's description of the first processor, with its model's name and its flags; elsewhere
     only the name."""
     found: dict[str, str] = {}
     try:

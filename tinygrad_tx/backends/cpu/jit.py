@@ -125,7 +125,7 @@ def compile_object(text: str, target: Processor) -> bytes:
 
 
 def assembly(text: str, target: Processor) -> str:
-    """What compile_object makes, to be read."""
+    """The assembly of what compile_object makes."""
     machine, module = _optimised(text, target)
     return str(machine.emit_assembly(module))
 
@@ -176,7 +176,7 @@ class Loaded:
         self._found: dict[str, Any] = {}
 
     def address(self, name: str) -> int:
-        """Where the function of that name is; KeyError where there is none, or where it calls
+        """The address of the function of that name; KeyError where there is none, or where it calls
         one that this process lacks."""
         with _LINKING:  # if two threads found it at once, dropping one's find would unload the code
             if name not in self._found:

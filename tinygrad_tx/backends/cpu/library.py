@@ -140,7 +140,7 @@ class CacheInfo(NamedTuple):
 
 
 def cache_info() -> CacheInfo:
-    """Where the disk cache is, and how much is in it."""
+    """The directory of the disk cache, and the number and bytes of its files."""
     directory = _directory()
     sizes = [size for _, size, _ in _entries(directory)] if directory else []
     return CacheInfo(directory, len(sizes), sum(sizes))

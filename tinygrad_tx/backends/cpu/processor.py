@@ -1,4 +1,4 @@
-"""What code is generated for: the vector width and the number of registers of a processor."""
+"""Processor: the vector width and the register tile that code is generated for."""
 
 from __future__ import annotations
 

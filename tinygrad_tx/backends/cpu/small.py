@@ -1,8 +1,7 @@
 """Dropout masks, checked indices and scattered sums as native code.
 
-In: a DropoutMask, CheckIndex or ScatterAdd kernel. Out: its function. Called by writers.py. None
-of them needs
-scratch memory.
+In: a DropoutMask, CheckIndex or ScatterAdd kernel. Out: its function. Called by writers.py. None of
+them needs scratch memory.
 """
 
 from __future__ import annotations

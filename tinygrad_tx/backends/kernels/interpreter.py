@@ -1,10 +1,10 @@
-"""Kernels in NumPy: the oracle of native code, and what runs a plan where llvmlite is missing.
+"""Kernels in NumPy: the oracle of native code, and its substitute where llvmlite is missing.
 
 In: a Kernel, and the words of a call's arguments. Out: nothing; the memory that they point to is
 written as all tasks of the call would write it. Called by the executor and by the tests. Operands
-are NumPy views of raw memory; a whole kernel is computed before anything is written, so that
-outputs may be the memory of inputs. Sums have a fixed order, but not the one of native code:
-results agree to rounding, and bit for bit where nothing is rounded.
+are NumPy views of raw memory; a whole kernel is computed before anything is written, so that an
+output may alias an input. Sums have a fixed order, but not the one of native code: results agree to
+rounding, and bit for bit where nothing is rounded.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _column_reduce(kernel: ColumnReduce, words: Sequence[int]) -> None:
 
 
 def _extents(domain: Shape, column: str) -> Shape:
-    """The domain, as an operand with one value for a row has it where column is "same"."""
+    """The extents of an operand over the domain: one column where its column stride is "same"."""
     return (*domain[:-1], 1) if column == "same" else domain
 
 

@@ -1,4 +1,4 @@
-"""What the instructions of a kernel mean, on NumPy arrays.
+"""The instructions of a kernel, computed on NumPy arrays.
 
 In: the arrays that an instruction takes. Out: an array of its dtype. Called by interpreter.py. The
 dtype rules are those of Instr, whose arguments have been cast already.

@@ -35,7 +35,7 @@ def double(b: Builder, x: Value, y: Value, z: Value) -> Value:
 
 
 def _lost(b: Builder, x: Value, y: Value, product: Value) -> Value:
-    """What rounding x * y lost (Dekker 1971)."""
+    """The rounding error of x * y (Dekker 1971)."""
     x_high, x_low = _halves(b, x)
     y_high, y_low = _halves(b, y)
     error = b.sub(b.mul(x_high, y_high), product)
@@ -51,7 +51,7 @@ def _halves(b: Builder, x: Value) -> tuple[Value, Value]:
 
 
 def _two_sum(b: Builder, x: Value, y: Value) -> tuple[Value, Value]:
-    """The rounded sum, and what rounding lost (Knuth)."""
+    """The rounded sum, and its rounding error (Knuth)."""
     sum = b.add(x, y)
     other = b.sub(sum, x)
     return sum, b.add(b.sub(x, b.sub(sum, other)), b.sub(y, other))

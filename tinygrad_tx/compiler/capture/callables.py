@@ -1,4 +1,4 @@
-"""callables: what tx.compile takes, and what a compiled function may give.
+"""callables: checks of what tx.compile takes and of what a compiled function returns.
 
 In: whatever was handed to tx.compile, and what a traced function has returned. Out: nothing, or an
 error of one line. Called by compiled.py and capture/trace.py.
@@ -67,7 +67,7 @@ def check_returned(name: str, value: Any) -> None:
 
 
 def name_of(f: Any) -> str:
-    """What messages call a function."""
+    """The name of a function in messages."""
     while isinstance(f, functools.partial):
         f = f.func
     return str(getattr(f, "__qualname__", None) or type(f).__qualname__)

@@ -1,11 +1,12 @@
-"""inputs: find a recorded call's Tensors again, and see whether all is as it was recorded.
+"""guards: find a recorded call's Tensors again, and check that all is as it was recorded.
 
 In: a recorded call, later the arguments of other calls. Out: a Match, where the recording serves
 such a call; otherwise the reason, in words. Used by run/replay.py and run/execution.py, asked by
 compiled.py.
 
 A step has hundreds of captured Tensors, nearly all of which stand on the node that they stood on
-after the last call. A node is immutable, so who is known by its node needs no second look.
+after the last call. A node is immutable, so an input that still stands on its known node needs no
+second look.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from .trace import Argument, GradOf, Held, Signature, Traced, signature
 
 
 class Match(NamedTuple):
-    """What a call brings for the recording's inputs, in their order. strangers: numbers of the
-    inputs whose node is not the one that was known."""
+    """A call's values for the recording's inputs, in their order. strangers: numbers of the inputs
+    whose node is not the one that was known."""
 
     tensors: list[Tensor]
     nodes: list[Node]

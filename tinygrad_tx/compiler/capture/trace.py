@@ -1,8 +1,8 @@
 """trace: a call of a Python function, recorded as a graph.
 
-What comes in: a function and its arguments. What goes out: a `Traced`: the input Tensors with where
-to find them, the nodes that results and changed state come from, and the guards under which the
-recording holds. Called by compiled.py.
+In: a function and its arguments. Out: a `Traced`: the input Tensors and how to find them again, the
+nodes that results and changed state come from, and the guards under which the recording holds.
+Called by compiled.py.
 
 No state is declared. A Tensor made before the trace and touched in it becomes an input; what the
 function does to it is kept beside it and applied after a run, so a trace that fails leaves nothing
@@ -68,7 +68,7 @@ Source = Held | Argument | GradOf
 
 
 class Signature(NamedTuple):
-    """What a recording takes for granted of an input."""
+    """The properties of an input that a recording is specialised to."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -105,7 +105,7 @@ class Input:
 
 
 class Aliased(BaseException):
-    """Argument i is also reached by another way: trace again with its identity as a guard."""
+    """Argument i is also captured in another way: trace again with its identity as a guard."""
 
     def __init__(self, i: int) -> None:
         self.i = i
@@ -217,7 +217,8 @@ class Tracer(Trace):
 
     # Inputs
     def _gradient(self, source: GradOf, grad: Tensor) -> Tensor:
-        """What stands for a gradient inside: one Tensor, by however many ways it is reached."""
+        """The stand-in of a gradient inside the trace: one Tensor, in however many ways it is
+        reached."""
         if id(grad) in self.outside:
             raise Aliased(self.outside[id(grad)])
         if id(grad) in self.by_handle:  # captured by itself
@@ -231,7 +232,7 @@ class Tracer(Trace):
         return self.gradients[id(grad)][1]
 
     def _pin(self, grad: Tensor) -> Input:
-        """A gradient is reached in another way too: from now on by its identity."""
+        """Bind a gradient that is also reached in another way by its identity from now on."""
         source, inside = self.gradients[id(grad)]
         self.pinned.append((source, grad))
         return self.by_handle[id(inside)]
@@ -313,7 +314,7 @@ def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> Traced:
 
 
 def _grad_changed(found: Input, by_handle: dict[int, Input]) -> bool:
-    """Whether an input's .grad is another Tensor, or none, than before."""
+    """True if an input's .grad is no longer the Tensor, or the None, that it was."""
     if found.grad is _UNREAD:
         return False
     if found.grad is None:

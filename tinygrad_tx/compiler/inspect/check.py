@@ -43,13 +43,13 @@ class CheckError(RuntimeError):
 
 
 def wanted() -> bool:
-    """Whether TX_CHECK asks for it."""
+    """True if TX_CHECK asks for it."""
     return settings.get("TX_CHECK") not in ("", "0")
 
 
 def run(segment: Segment, look: Look) -> int:
-    """Run a segment, checked; how many waves have run, as Segment.run. look: gives the memory of a
-    view as an array."""
+    """Run a segment, checked; the number of waves that have run, as Segment.run. look: gives the
+    memory of a view as an array."""
     for number, wave in enumerate(segment.waves, 1):
         for launch in wave:
             # The report of an index is looked at below, when the interpreter has seen it too.
@@ -81,7 +81,7 @@ def _agrees(segment: Segment, launch: Launch, program: Program, look: Look) -> b
 
 
 def _read(launch: Launch) -> list[View]:
-    """What comes into a launch: not what an earlier part of it makes."""
+    """The live-ins of a launch: its reads, but for values that an earlier part of it makes."""
     views: list[View] = []
     inside: set[Buffer] = set()
     for call in launch.calls:
@@ -93,8 +93,9 @@ def _read(launch: Launch) -> list[View]:
 
 
 def _made(launch: Launch) -> list[tuple[Call, View]]:
-    """What a launch leaves behind: each view with its call; of a buffer that a later part writes
-    again only that; the whole buffer where the place of the write is known at run time only."""
+    """The live-outs of a launch: each view with its call; of a buffer that a later part writes
+    again only the later view; the whole buffer where the place of the write is known at run time
+    only."""
     writes = [(call, view) for call in launch.calls for view in call.writes]
     last = {view.buffer: call for call, view in writes}
     return [
@@ -105,7 +106,7 @@ def _made(launch: Launch) -> list[tuple[Call, View]]:
 
 
 def _partly(call: Call, view: View) -> bool:
-    """Whether a call writes to a place in a view's buffer that it reads from memory."""
+    """True if a call writes to a place in a view's buffer that it reads from memory."""
     if not isinstance(call.kernel, RowProgram):
         return False
     outputs = zip(call.kernel.outputs, call.writes, strict=True)
@@ -146,7 +147,7 @@ def _compare(
 
 
 def _wrong(launch: Launch, found: Array, wanted: Array, largest: float) -> Array:
-    """Which elements differ by more than rounding can explain."""
+    """A mask of the elements that differ by more than rounding can explain."""
     unit = as_dtype(found.dtype).eps
     if not unit:
         differs = np.asarray(found != wanted)
@@ -163,7 +164,7 @@ def _wrong(launch: Launch, found: Array, wanted: Array, largest: float) -> Array
 
 
 def _rounds(call: Call) -> bool:
-    """Whether a row program's numbers may be rounded in another way natively."""
+    """True if a row program's numbers may be rounded in another way natively."""
     kernel = call.kernel
     return isinstance(kernel, RowProgram) and any(
         i.dtype.startswith("float") and i.op not in ("load", "gather", "const")

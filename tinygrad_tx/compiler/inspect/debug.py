@@ -1,5 +1,5 @@
-"""What TX_DEBUG prints, to stderr: 1 retraces, 2 also the times of each run, 3 also what each stage
-of pipeline.py has made and the fusions that were refused, 4 also the generated source.
+"""TX_DEBUG's output on stderr: 1 retraces, 2 also the times of each run, 3 also what each stage of
+pipeline.py has made and the fusions that were refused, 4 also the generated source.
 
 Called by compiled.py and run/execution.py, which ask for the level when they make a plan.
 """
@@ -60,7 +60,7 @@ def watch(
 
 
 def report(before: Any, after: Any) -> str:
-    """What a stage has made of what it was given."""
+    """A stage's result in lines, or "(unchanged)", with the decisions of fusing."""
     if after is before or (isinstance(after, Ends) and after.roots == before.roots):
         return " (unchanged)"
     decided = isinstance(before, Ends) and isinstance(after, Fusion)
@@ -69,7 +69,7 @@ def report(before: Any, after: Any) -> str:
 
 
 def described(value: Ends | Fusion | Schedule | Plan) -> str:
-    """What a stage has made, in lines."""
+    """A stage's result, in lines."""
     match value:
         case Ends():
             return listing(value.roots)

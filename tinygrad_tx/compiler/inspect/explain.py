@@ -81,18 +81,18 @@ def refusals(given: Sequence[Refusal]) -> list[str]:
 
 
 def listings(kernels: Iterable[Kernel]) -> list[str]:
-    """Each of some kernels in a few lines, and how many calls of it there are."""
+    """Each of some kernels in a few lines, and the number of its calls."""
     counted = Counter(kernels).items()
     return [f"{describe(kernel)}\n  called {count} times\n" for kernel, count in counted]
 
 
 def named(node: Node) -> str:
-    """Where a node is from: module path and source line."""
+    """The origin of a node: module path and source line."""
     return _shortened("  ".join(x for x in (node.scope, node.line) if x))
 
 
 def origin(call: Call) -> str:
-    """Where a call is from: the place of the last node that it computes."""
+    """The origin of a call: that of the last node that it computes."""
     return named(call.nodes[-1]) if call.nodes else ""
 
 
@@ -110,7 +110,7 @@ def ops(call: Call) -> str:
 
 
 def flops(call: Call) -> int:
-    """Of the products in a call; what is done element by element is measured in bytes."""
+    """Of the products in a call; elementwise work is measured in bytes."""
     match call.kernel, call.args:
         case Matmul(), MatmulArgs(b0=b0, b1=b1, m=m, n=n, k=k):
             return 2 * b0 * b1 * m * n * k
@@ -124,7 +124,8 @@ def flops(call: Call) -> int:
 
 
 def gathered(call: Call) -> set[int]:
-    """Which of a call's reads are of rows that other values name: their views do not say which."""
+    """The reads of a call, by number, that gather rows chosen by other values: their views do not
+    say which rows."""
     instrs = call.kernel.instrs if isinstance(call.kernel, RowProgram) else ()
     return {instr.value for instr in instrs if instr.op == "gather"}
 
@@ -169,7 +170,7 @@ def _wave(number: int, wave: Sequence[Launch], took: float, total: float) -> lis
 
 
 def _looks(call: Call) -> tuple[str, str, str, str]:
-    """What is shown of a call: kind, ops, results, place."""
+    """The looks of a call: kind, ops, results, origin."""
     outs = [f"{ALL[v.dtype].short}[{','.join(map(str, v.shape))}]" for v in call.writes]
     return kind(call), ops(call), " ".join(outs), _LAYER.sub(".*", origin(call))
 
@@ -179,7 +180,7 @@ def _blank() -> str:
 
 
 def _times(wave: Sequence[Launch], took: float, total: float) -> str:
-    """How long it took, and how many operations or bytes a second that is."""
+    """The time that it took, its share, and the operations or bytes per second."""
     if not took:
         return _blank()
     calls = [call for launch in wave for call in launch.calls]

@@ -1,9 +1,9 @@
-"""lower: every op that is known whole becomes the simple ops that kernels are made of.
+"""lower: every composite op (softmax, layer norm, a loss) becomes simple ops that kernels have.
 
 In: rewritten roots. Out: roots whose graph has maps, reductions along the last or the first axes,
-movement, products, attention, gathers, and what stays opaque. A stage of pipeline.py. Most ops are
-lowered by their own `decompose`; the few written here say the same in a form that makes better
-kernels (no gather of the targets: a comparison with the column number).
+movement, products, attention, gathers, and opaque ops. A stage of pipeline.py. Most ops are lowered
+by their own `decompose`; the few written here say the same in a form that makes better kernels (no
+gather of the targets: a comparison with the column number).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def lower(roots: Sequence[Node]) -> tuple[Node, ...]:
 
 
 class _Lowering:
-    """What is known while one graph is lowered."""
+    """The lowering of one graph: its nodes so far, and facts about them."""
 
     def __init__(self) -> None:
         self.parts: dict[Node, tuple[Node, ...]] = {}  # an op's several outputs, once decomposed
@@ -61,7 +61,7 @@ class _Lowering:
         return tuple(done[root] for root in roots)
 
     def turned(self, node: Node) -> Node:
-        """(a b).T as b.T a.T, which comes out lying as it is wanted; the sums are the same."""
+        """(a b).T as b.T a.T, whose result has the wanted layout; the sums are the same."""
         product, order = node.srcs[0], node.attrs["order"]
         swap = (*range(node.ndim - 2), node.ndim - 1, node.ndim - 2)
         if product.op is not ops.MATMUL or order != swap or not _plain(node):
@@ -82,7 +82,8 @@ class _Lowering:
         return node if how is None else self.grown(node, how)[0]
 
     def _how(self, node: Node) -> Callable[..., X] | None:
-        """What a simple op that kernels do not know in this form is made of."""
+        """The function that makes a simple op of others, where kernels do not have it in this
+        form."""
         if node.op in AXES:
             return None if axes_fit(node) else partial(by_axes, node.op)
         if finds_few(node):
@@ -125,7 +126,8 @@ def _rebuilt(node: Node, done: dict[Node, Node]) -> Node:
 
 
 def _plain(node: Node) -> bool:
-    """Whether kernels can compute it: one output, and at least one element of everything."""
+    """True if kernels can compute a node: one output, and at least one element in each operand and
+    result."""
     return all(isinstance(n.spec, Spec) and prod(n.shape) > 0 for n in (node, *node.srcs))
 
 
@@ -143,7 +145,8 @@ _ACCUMULATE = (ops.MATMUL, ops.INDEX_ADD, ops.ARGMAX, ops.ARGMIN, ops.ARGTOPK)
 
 
 def _widens(node: Node) -> bool:
-    """Whether it is computed in float32 as a whole, for it does more with 16 bits than maps do."""
+    """True if a node is computed in float32 as a whole, because it does more with 16 bits than maps
+    do."""
     if node.op.kind not in ("fused", "reduce") and node.op not in _ACCUMULATE:
         return False
     return any(src.dtype.is_half for src in node.srcs)
@@ -159,7 +162,7 @@ def _widened(node: Node, *xs: X, **attrs: Any) -> X:
 
 
 def attention_fits(node: Node) -> bool:
-    """Whether the attention kernels take these operands; others are decomposed."""
+    """True if the attention kernels take these operands; others are decomposed."""
     srcs = node.srcs[1:] if node.op is ops.ATTENTION_GRAD else node.srcs
     if srcs[0].ndim > 4 or any(prod(src.shape) == 0 for src in node.srcs):
         return False
@@ -176,7 +179,8 @@ def _factors(product: Node) -> tuple[X, X]:
 
 
 def _hits(x: X, t: X, ignore_index: int) -> tuple[X, X]:
-    """Which targets count (rows, 1), and where the columns are the target (rows, classes)."""
+    """A mask of the targets that count (rows, 1), and one of the columns that are the target (rows,
+    classes)."""
     n = x.shape[-1]
     safe = ops.WRAP_INDEX(t, size=n, wrap=False, skip=ignore_index, of="cross_entropy")
     safe = safe.unsqueeze(-1)

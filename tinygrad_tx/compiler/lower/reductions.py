@@ -26,7 +26,7 @@ def axes_fit(node: Node) -> bool:
 
 
 def by_axes(op: Op, x: X, axis: tuple[int, ...]) -> X:
-    """A reduction as those that kernels do."""
+    """A reduction as a chain of those that kernels have."""
     wide = [i for i, n in enumerate(x.shape) if n != 1]
     over = [i for i in wide if i in axis]
     shape = reduced(x.shape, axis)

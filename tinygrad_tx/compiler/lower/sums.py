@@ -40,12 +40,12 @@ def _adds(node: Node) -> bool:
 
 
 def _once(users: list[Node]) -> bool:
-    """Whether a value is read once, by another addition."""
+    """True if a value is read once, by another addition."""
     return len(users) == 1 and _adds(users[0])
 
 
 def _terms(node: Node, users: dict[Node, list[Node]], ends: set[Node]) -> list[Node]:
-    """What a sum is of, in order."""
+    """The terms of a sum, in order."""
     found, left = [], [*node.srcs[::-1]]
     while left:
         node = left.pop()
@@ -57,7 +57,7 @@ def _terms(node: Node, users: dict[Node, list[Node]], ends: set[Node]) -> list[N
 
 
 def _computed(node: Node) -> bool:
-    """Whether a row program makes it, which can write it anywhere."""
+    """True if a row program makes the value: it can write it anywhere."""
     while node.op in (ops.RESHAPE, REBOUND):
         node = node.srcs[0]
     return node.op.kind == "map" or node.op in REDUCTIONS

@@ -33,7 +33,7 @@ class Arena:
 
     @property
     def mine(self) -> bool:
-        """Whether this very thread is inside."""
+        """True if this very thread is inside."""
         return self._inside == get_ident()
 
     def __enter__(self) -> None:

@@ -1,4 +1,4 @@
-"""garbage: Python's search for cyclic garbage rests while a call is traced and planned.
+"""garbage: a pause of Python's search for cyclic garbage while a call is traced and planned.
 
 A graph of tens of thousands of nodes is made, all of them alive, and the search would go through
 them again and again for nothing: a quarter of the time. Called by compiled.py.

@@ -1,8 +1,9 @@
-"""ownership: which state a run may write over where it lies.
+"""ownership: the state that a run may overwrite in place.
 
-In: at each run the state's Tensors, nodes and arrays. Out: what is somebody else's too. Called by
-run/execution.py. What numpy(), detach(), an eager graph or a second Tensor hold keeps its values,
-so they are looked for where they cannot hide: in the numbers of references.
+In: at each run the state's Tensors, nodes and arrays. Out: those that have another holder. Called
+by run/execution.py. State may be overwritten in place only if nobody else holds its array. Every
+other holder (numpy(), detach(), an eager graph, a second Tensor) owns a reference, so we compare
+getrefcount() with that of an unshared object.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ...tensor import Tensor
 
 
 def held_elsewhere(items: list[Any], which: list[int]) -> list[int]:
-    """Which of a list's items (by number, of those named) have another holder than this list and
+    """The items of a list (by number, of those named) that have another holder than this list and
     the one owner that each is known to have."""
     counts = _references(items, which)
     if counts.count(_ALONE) == len(counts):
@@ -26,9 +27,8 @@ def held_elsewhere(items: list[Any], which: list[int]) -> list[int]:
 
 
 def may_stay(tensor: Tensor, node: Node, array: Any, requires_grad: bool) -> bool:
-    """Whether a state's node can stay what it is, with other values in its array: a leaf of that
-    Tensor, over memory that the array itself has allocated. requires_grad: as it is after the
-    run."""
+    """True if a state's node can be kept, with new values in its array: a leaf of that Tensor, over
+    memory that the array itself has allocated. requires_grad: as it is after the run."""
     if not node.is_leaf or node.requires_grad != requires_grad:
         return False
     if node.requires_grad and (node.owner is None or node.owner() is not tensor):
@@ -39,15 +39,15 @@ def may_stay(tensor: Tensor, node: Node, array: Any, requires_grad: bool) -> boo
 
 
 def _references(items: list[Any], which: list[int]) -> list[int]:
-    """How many references there are to some of a list's items: the list's own among them, and as
-    many more as counting takes."""
+    """The reference counts of some of a list's items, with the list's own reference and those that
+    counting takes."""
     chosen = [items[i] for i in which]
     return list(map(getrefcount, chosen))
 
 
 def _alone() -> int:
-    """What _references says of an item that has one owner beside the list: found by the very code
-    that is used later, for interpreters count differently."""
+    """The reference count of an item with one owner beside the list, measured by the very code that
+    is used later, because interpreters count differently."""
     owner = [object()]
     return _references([*owner], [0])[0]
 

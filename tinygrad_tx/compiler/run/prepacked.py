@@ -57,6 +57,6 @@ class Packs:
 
 
 def _layout(call: Call) -> Any:
-    """What tells two packed copies of one array apart."""
+    """The key that distinguishes two packed copies of one array."""
     numbers = (x.offset if isinstance(x, Place) else x for x in words(call.args))
     return call.kernel, tuple(numbers)

@@ -71,8 +71,8 @@ class Segment:
             self.args[at] = self.values[at] + bases[self.slots[at]]
 
     def run(self) -> int:
-        """Run it; how many waves have run: all, or up to the one in which an index was outside,
-        which the plan's report tells apart."""
+        """Run it; the number of waves that have run: all, or up to the one in which an index was
+        outside, as the plan's report says."""
         return self._program.run(self.args)
 
     def run_timed(self) -> list[float]:

@@ -44,7 +44,8 @@ def chunk_losses(schedule: Schedule, target: Target) -> Schedule:
 
 
 def _large(launch: Launch) -> bool:
-    """Whether it begins with a product that is larger than a chunk: asked of all launches."""
+    """True if a launch begins with a product larger than a chunk: a quick test, made of every
+    launch."""
     call = launch.calls[0]
     return isinstance(call.kernel, Matmul) and call.writes[0].buffer.bytes > CHUNK_BYTES
 
@@ -97,7 +98,7 @@ def _height(columns: int, buffer: Buffer, block: int) -> int:
 
 
 def _sliceable(call: Call) -> bool:
-    """Whether a call can be done for some of its rows."""
+    """True if a call can be done for some of its rows."""
     if isinstance(call.args, MatmulArgs):
         return (call.args.b0, call.args.b1) == (1, 1)
     if not isinstance(call.kernel, RowProgram) or call.kernel.outer != 1:

@@ -78,7 +78,7 @@ def _reads(unit: Body | Call) -> Sequence[View]:
 
 
 def _is_epilogue(product: Call, group: Body | Call) -> bool:
-    """Whether a row program can take the product's rows task by task."""
+    """True if a row program can take the product's rows task by task."""
     args = product.args
     if not isinstance(group, Body) or group.kind != "rows" or not isinstance(args, MatmulArgs):
         return False

@@ -76,8 +76,8 @@ def copy_small_state(schedule: Schedule, target: Target) -> Schedule:
 
 
 def early(steps: Sequence[list[list[Launch]] | Launch]) -> set[Buffer]:
-    """What is written before the last index is checked and the last op called: while the run may
-    still fail."""
+    """The buffers that are written before the last index check and the last opaque call, while the
+    run may still fail."""
     found: set[Buffer] = set()
     written: set[Buffer] = set()
     for step in steps:

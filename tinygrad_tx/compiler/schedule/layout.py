@@ -1,4 +1,4 @@
-"""Strides: which elements of a buffer a view names.
+"""Strides: the elements of a buffer that a view names.
 
 In: shapes and strides, in elements. Out: those of a view that copies nothing, or None where no
 strides can say it. Called by records.py and by what makes kernel arguments of views.
@@ -18,7 +18,7 @@ def dense(shape: Shape) -> Shape:
 
 
 def same_places(shape: Shape, a: Shape, b: Shape) -> bool:
-    """Whether two strides say the same: those of axes of size 1 do not count."""
+    """True if two strides are equivalent: those of axes of size 1 do not count."""
     return all(n == 1 or x == y for n, x, y in zip(shape, a, b, strict=True))
 
 

@@ -93,7 +93,7 @@ def _roles(schedule: Schedule) -> dict[Buffer, str]:
 
 
 class _Gaps:
-    """What is free: from starts[i] to ends[i], in order, no two of which touch."""
+    """The free gaps: from starts[i] to ends[i], in order, no two of which touch."""
 
     def __init__(self) -> None:
         self.starts, self.ends = [0], [_END]
@@ -175,7 +175,7 @@ def _inherits(launch: Launch, roles: Mapping[Buffer, str]) -> list[tuple[Buffer,
 
 
 def same_place(launch: Launch, old: Buffer, new: Buffer) -> bool:
-    """Whether every read of `old` in a launch is where it writes `new`."""
+    """True if every read of `old` in a launch is where it writes `new`."""
     for call in launch.calls:
         if not any(v.buffer is new for v in call.writes):
             if any(v.buffer is old for v in call.reads):

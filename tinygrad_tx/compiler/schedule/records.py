@@ -1,5 +1,5 @@
-"""What the stages hand on: buffers, strided views of them, calls of kernels, launches, and the
-frozen values that pipeline.py takes from stage to stage: Ends -> Fusion -> Schedule -> Plan.
+"""The records that stages hand on: buffers, strided views of them, calls of kernels, launches, and
+the frozen values that pipeline.py takes from stage to stage: Ends -> Fusion -> Schedule -> Plan.
 
 Strides and offsets count elements.
 """
@@ -63,7 +63,7 @@ class View:
 
     @property
     def place(self) -> Place[Buffer]:
-        """Where its first element is."""
+        """The place of its first element."""
         return Place(self.buffer, self.offset)
 
     @property
@@ -71,7 +71,7 @@ class View:
         return same_places(self.shape, self.strides, dense(self.shape))
 
     def same(self, other: View) -> bool:
-        """Whether both name the same elements in the same order."""
+        """True if both name the same elements in the same order."""
         return (
             self.buffer is other.buffer
             and self.offset == other.offset
@@ -157,8 +157,8 @@ Steps = tuple["list[list[Launch]] | Launch", ...]  # waves of native launches, a
 @dataclass(frozen=True, eq=False)
 class Ends:
     """A recorded call as a graph. ends: the nodes whose values outlive it, as they were recorded;
-    roots: what each has become. states: for each INPUT that changes, the end that it becomes.
-    shown: the roots that users are shown, before ops are lowered."""
+    roots: the node that each has become. states: for each INPUT that changes, the end that it
+    becomes. shown: the roots that users are shown, before ops are lowered."""
 
     ends: tuple[Node, ...]
     states: Mapping[Node, Node]
@@ -172,7 +172,7 @@ class Ends:
 
 
 class Refusal(NamedTuple):
-    """Why a node did not join a kernel, or why no kernel does it."""
+    """The reason for which a node did not join a kernel, or for which no kernel computes it."""
 
     node: Node
     reason: str
@@ -180,7 +180,7 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    """What kernels there are. units: in an order in which they can run; a Body is still open for an
+    """The kernels of a call. units: in an order in which they can run; a Body is still open for an
     epilogue's cut into tasks. places: where each end's value lies. decisions: what has become of
     each node, in the order in which that was decided. in_place: inputs whose new value is written
     over the old one by the very op that changes it."""
@@ -197,8 +197,8 @@ class Fusion:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """When they run, and what is written where something else lay. prepacked: packings of inputs
-    that do not change, made once. aliases: results written over an input, and that input."""
+    """The order of the launches, and the results that are written in place. prepacked: packings of
+    inputs that do not change, made once. aliases: results written over an input, and that input."""
 
     fusion: Fusion
     launches: tuple[Launch, ...]
@@ -209,7 +209,7 @@ class Schedule:
 
     @property
     def results(self) -> frozenset[Buffer]:
-        """What kernels write and the run hands out."""
+        """The buffers that kernels write and the run hands out."""
         return frozenset(v.buffer for v in self.places.values() if v.buffer.kind == "value")
 
 

@@ -164,7 +164,7 @@ class Verb:
     kinds: tuple[str, ...]
 
     def takes(self, noun: Noun) -> bool:
-        """Whether the noun can be its object (its subject, where it has none)."""
+        """True if the noun can be its object (its subject, where it has none)."""
         return "*" in self.kinds or noun.kind in self.kinds
 
 

@@ -1,5 +1,5 @@
-"""How English and Spanish words inflect. Comes in: base forms. Goes out: plurals, agreeing
-adjectives, conjugated verbs. Called by lexicon.py when it reads its tables.
+"""The inflection of English and Spanish words. In: base forms. Out: plurals, agreeing adjectives,
+conjugated verbs. Called by lexicon.py when it reads its tables.
 
 Only the regular patterns live here; what is irregular is written out in the lexicon.
 """

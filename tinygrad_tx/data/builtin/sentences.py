@@ -288,14 +288,14 @@ class _Composer(_Phrases):
         return sx.question(subject, predicate), True
 
     def asks_where(self) -> tuple[Pair, bool]:
-        """Where, when and why."""
+        """Questions of place, time and reason: where, when, why."""
         self._adjective_rate = 0.2
         subject, mode = self.person(), self.pick(ACTION_MODES)
         predicate = self.pick((self.does, self.helps_her, self.gives))(subject, mode, "asks")
         return sx.question(subject, predicate, self.pick(QUESTION_WORDS)), True
 
     def asks_what(self) -> tuple[Pair, bool]:
-        """What, who or how many, of the object; who, of the subject."""
+        """Questions for the object (what, who, how many) or the subject (who)."""
         asked = self.pick(("what", "who", "how many", "subject"))
         mode = self.pick(ACTION_MODES)
         if asked == "subject":
@@ -362,8 +362,8 @@ AGAIN = {n.en[0]: [v for v in lx.ACTIONS if v.takes(n)] for n in lx.NOUNS}
 
 @dataclass(frozen=True)
 class _Topic:
-    """What a clause is about: how often, who, what about them, in which modes, and whether it is so
-    for a time only."""
+    """A topic of clauses: how often it comes, who, what about them, in which modes, and whether it
+    is so for a time only."""
 
     weight: int
     subject: Callable[[_Composer], NounPhrase]

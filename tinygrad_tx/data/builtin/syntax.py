@@ -1,4 +1,4 @@
-"""How phrases are put together in both languages: agreement, order, negation, questions.
+"""The syntax of phrases in both languages: agreement, order, negation, questions.
 
 Comes in: words of lexicon.py. Goes out: noun phrases, predicates, statements and questions, each a
 pair of strings or parts of one. Called by sentences.py, which makes the choices; nothing here is
@@ -47,7 +47,7 @@ class NounPhrase(NamedTuple):
 
     @property
     def object_pronoun(self) -> Pair:
-        """What stands for it: `it` is lo or la."""
+        """Its object pronoun: `it` is lo or la."""
         clitic = ("la" if self.feminine else "lo") + "s" * self.plural
         if self.plural or self.kind != "person":
             return "them" if self.plural else "it", clitic
@@ -55,9 +55,9 @@ class NounPhrase(NamedTuple):
 
 
 class Predicate(NamedTuple):
-    """What is said of a subject, in parts, for a question puts the subject between them: English
-    `aux`, subject, `verb`, `tail`; Spanish `es_verb`, subject, `es_rest`, `es_tail`, or the subject
-    after all of it (`subject_last`). The subject of gustar is a dative."""
+    """A predicate, in parts, for a question puts the subject between them: English `aux`, subject,
+    `verb`, `tail`; Spanish `es_verb`, subject, `es_rest`, `es_tail`, or the subject after all of it
+    (`subject_last`). The subject of gustar is a dative."""
 
     aux: str
     verb: str
@@ -145,7 +145,7 @@ def state_group(es: str, person: int, mode: str, form: Form) -> Predicate:
 
 
 def likes(subject: NounPhrase, thing: NounPhrase, mode: str, form: Form) -> Predicate:
-    """What is liked is the Spanish subject: al niño le gustan las manzanas."""
+    """The thing liked is the Spanish subject: al niño le gustan las manzanas."""
     english = verb_group(lx.LIKE, subject.person, mode, form)
     spanish = verb_group(lx.LIKE, thing.person, mode, form, INDIRECT[subject.person])
     group = english._replace(es_verb=spanish.es_verb, subject_last=True, dative=True)

@@ -2,9 +2,9 @@
 
 In: a ColumnReduce kernel. Out: its function. Called by writers.py.
 
-Some vectors of columns stay in registers while the function goes down the rows of its chunk; then
-come the next columns. What is left is done vector by vector under a mask. Sums go by blocks of
-rows, and these are added in levels, as those of a row are.
+Accumulators of some vectors of columns stay in registers while the function goes down the rows of
+its chunk; then come the next columns. The remainder is done one masked vector at a time. Sums go by
+blocks of rows, and these are added in levels, as those of a row are.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class _Writer:
         end: Tail | None,
     ) -> list[Value]:
         """Reduce the rows of a block, the first of which has the index; the index of the row after
-        the last, and what has been reduced."""
+        the last, and the accumulators."""
         b, kernel, k = self.b, self.kernel, len(self.reduced)
         each = [i for i, instr in enumerate(kernel.instrs) if instr.op not in REDUCTIONS]
         with b.loop(start, stop, ir.integer(1), [*index, *states]) as loop:

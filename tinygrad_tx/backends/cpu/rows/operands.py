@@ -1,4 +1,4 @@
-"""Where the operands of a row program lie, and how vectors of them are read and written.
+"""Operands of a row program: their addresses, and vectors of them read and written.
 
 In: the numbers of the words of a call's arguments (arguments.py), a row, a column. Out: Values.
 Called by rows.py and columns.py, which share Elements: the values of a program for one vector of
@@ -41,8 +41,8 @@ def address(b: Builder, number: Value) -> Value:
 
 
 def main_dtype(kernel: RowProgram | ColumnReduce) -> str:
-    """What the program mostly has, by whose lanes it goes: one vector has as many elements of every
-    dtype."""
+    """The dtype that most of the program has and that sets the number of lanes: one vector has as
+    many elements of every dtype."""
     dtypes = [instr.dtype for instr in kernel.instrs if instr.op != "const"]
     return max(("float32", "float64"), key=dtypes.count)
 
@@ -100,7 +100,7 @@ def advance(b: Builder, index: Sequence[Value], extents: Sequence[Value]) -> lis
 
 @dataclass(frozen=True)
 class Tail:
-    """Which lanes of a vector are there: the first `count`, as a mask."""
+    """The lanes of a vector that exist: the first `count`, as a mask."""
 
     mask: Value
     count: Value
@@ -143,7 +143,7 @@ def store_vector(b: Builder, target: Processor, x: Value, place: Value, tail: Ta
 
 
 def _has_masks(target: Processor, element: str) -> bool:
-    """Whether the processor has masked loads and stores of these elements."""
+    """True if the processor has masked loads and stores of these elements."""
     return target.name == "avx512" or (target.name == "avx2" and ir.width(element) >= 4)
 
 
@@ -156,8 +156,8 @@ def _copy(b: Builder, to: Value, source: Value, count: Value, element: str) -> N
 
 
 class RowValues:
-    """What a program has one of for each row: addresses, and values as scalars. The results of
-    reductions are put into `scalars` by whoever made them."""
+    """The row-invariant parts of a program: addresses, and values as scalars. The results of
+    reductions are put into `scalars` by the code that computes them."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class RowValues:
         self.scalars: dict[int, Value] = {}
 
     def begin(self, row: Value, index: Sequence[Value]) -> None:
-        """A new row: where its operands are."""
+        """Begin a new row: the addresses of its operands."""
         self.row = row
         self.scalars = {}
         self.places = [operand.row(self.b, index) for operand in self.inputs]
@@ -225,7 +225,7 @@ class Elements:
         self._values[i] = self._element(i, self.row.kernel.instrs[i])
 
     def value(self, i: int) -> Value:
-        """What has been computed; in every lane the same, where it is one for the row."""
+        """A computed value; the same in every lane if it is row-invariant."""
         if i not in self._values:
             instr = self.row.kernel.instrs[i]
             if instr.op == "const":
@@ -275,7 +275,7 @@ class Elements:
         return self._spread(entry, instr, None)
 
     def _spread(self, base: Value, instr: Instr, entries: Value | None) -> Value:
-        """Elements that do not lie side by side: of the lanes' columns, and of rows of a table."""
+        """Strided elements: of the lanes' columns, and of rows of a table."""
         b, operand, element = self.b, self.row.inputs[instr.value], memory(instr.dtype)
         offset: Value | None = None
         if self._input(instr).column != "same":

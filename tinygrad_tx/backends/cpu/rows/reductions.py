@@ -1,7 +1,7 @@
 """Reductions of a row in vector lanes.
 
-In: an Instr whose op is in REDUCTIONS, and vectors of its argument. Out: vectors that hold what has
-been reduced so far (a State), in the end one scalar. Called by rows.py and columns.py.
+In: an Instr whose op is in REDUCTIONS, and vectors of its argument. Out: accumulators (a State), in
+the end one scalar. Called by rows.py and columns.py.
 
 Elements are dealt into slots and these combined in a fixed order, which no processor's width
 changes: a slot is a lane of one of several vectors. A missing element is given as the reduction's
@@ -29,7 +29,7 @@ _LEVELS = 3  # of sums of blocks; the last one takes whatever comes
 
 
 def start(instr: Instr, argument: str, lanes: int) -> State:
-    """Nothing reduced yet. argument: the dtype of what is to be reduced."""
+    """The accumulator before any element. argument: the dtype of the elements."""
     if _is_position(instr):
         best = Value(ir.vector(lanes, register(argument)), "")
         return _identity(instr, best), like(Value(ir.vector(lanes, "i64"), ""), _LAST)
@@ -44,8 +44,8 @@ def step(
     columns: Callable[[], Value],
     mask: Value | None,
 ) -> State:
-    """x added to what was reduced. columns: makes the columns of x's lanes, where they are needed;
-    mask: the lanes that count."""
+    """The accumulator with x taken in. columns: makes the columns of x's lanes, where they are
+    needed; mask: the lanes that count."""
     if not _is_position(instr):
         x = cast(b, x, instr.dtype)
         if mask is not None:
@@ -61,7 +61,7 @@ def step(
 
 
 def merge(b: Builder, instr: Instr, one: State, other: State) -> State:
-    """Two disjoint parts, in any order."""
+    """The accumulator of two disjoint parts, in any order."""
     if _is_position(instr):
         better, worse = _better(b, instr, other[0], one[0]), _better(b, instr, one[0], other[0])
         first = b.binary("xor", b.binary("or", better, worse), like(better, True))
@@ -122,14 +122,14 @@ class Sums:
         return self._b.load(self._type, self._b.at(self.memory, ir.integer(i), self._type))
 
     def clear(self, wanted: Value) -> None:
-        """No blocks yet. wanted: whether there will be any."""
+        """Begin without blocks. wanted: True if there will be any."""
         b = self._b
         zeros = b.mul(self._count, ir.integer(_LEVELS))
         with b.loop(ir.integer(0), b.select(wanted, zeros, ir.integer(0)), ir.integer(1)) as loop:
             b.store(_zero(self._type), b.at(self._levels, loop.i, self._type))
 
     def add(self, number: Value) -> None:
-        """The block with that number, counted from 1, is over: memory begins anew."""
+        """Add the block with that number, counted from 1, to the levels; memory begins anew."""
         fold = _fold(self._b.module, self._type)
         fold(self._b, sums=self.memory, levels=self._levels, number=number, count=self._count)
 
@@ -173,8 +173,8 @@ def _zero(type: str) -> Value:
 
 
 class Parts:
-    """What the reductions of a loop over a row's columns begin with and end as: for each a vector
-    for every `lanes` of the slots. arguments: dtypes of what is reduced."""
+    """The accumulators of a loop over a row's columns: for each reduction a vector for every
+    `lanes` of the slots. arguments: dtypes of the elements."""
 
     def __init__(
         self, b: Builder, instrs: Sequence[Instr], arguments: Sequence[str], lanes: int, slots: int
@@ -257,8 +257,8 @@ class Parts:
 
     @contextmanager
     def blocks_in_memory(self, columns: Value) -> Iterator[tuple[Value, Value]]:
-        """A loop over the blocks of so many columns: where each begins and ends. Its body takes
-        what a vector's columns belong to by `load`, and gives it back by `store`."""
+        """A loop over the blocks of so many columns: where each begins and ends. Its body takes a
+        vector's accumulator by `load`, and gives it back by `store`."""
         b = self._b
         self._memory = [
             [self._sums[k].memory]
@@ -283,7 +283,7 @@ class Parts:
                 sums.total()
 
     def place(self, column: Value) -> Value:
-        """Which vector the columns from this one on belong to."""
+        """The number of the accumulator that the columns from this one on belong to."""
         b = self._b
         vector = b.binary("udiv", column, ir.integer(self._lanes))
         return b.binary("and", vector, ir.integer(self.count - 1))
@@ -310,7 +310,7 @@ class Parts:
 
 
 class Block:
-    """The columns from start to stop, and what they begin with."""
+    """The columns from start to stop, and the accumulators before them."""
 
     def __init__(self, start: Value, stop: Value, states: list[list[State]]) -> None:
         self.start, self.stop, self.states = start, stop, states
@@ -321,8 +321,8 @@ def _flat(states: Sequence[Sequence[State]]) -> list[Value]:
 
 
 def order_matters(instr: Instr) -> bool:
-    """Whether the bits of the result depend on the order of the elements: sums of floats round,
-    and the larger of 0.0 and -0.0 is the later one."""
+    """True if the bits of the result depend on the order of the elements: sums of floats round, and
+    the larger of 0.0 and -0.0 is the later one."""
     return not _is_position(instr) and register(instr.dtype) in ("float", "double")
 
 
@@ -358,7 +358,7 @@ def _better(b: Builder, instr: Instr, x: Value, than: Value) -> Value:
 
 
 def _identity(instr: Instr, x: Value) -> Value:
-    """What changes nothing, in x's type."""
+    """The identity of a reduction, in x's type."""
     if instr.op in ("sum", "any"):
         return like(x, 0)
     if instr.op == "all":

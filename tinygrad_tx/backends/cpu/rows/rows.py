@@ -1,12 +1,11 @@
 """Row programs as native code.
 
-In: a RowProgram kernel. Out: its function, and how much scratch memory a call needs. Called by
+In: a RowProgram kernel. Out: its function, and the bytes of scratch memory of a call. Called by
 writers.py.
 
-The function goes through the rows of its task. For each it computes what there is one of for a row
-as scalars, and runs the loops over the columns that loops.py has found: whole vectors, each of a
-round with what it reduces of its own, then the rest vector by vector under a mask. Columns that do
-not lie side by side are copied to scratch memory first, or written from there afterwards.
+Per row of the task: row-invariant values first, as scalars. Then each column loop of the RowPlan:
+full vectors, unrolled, one accumulator per unrolled vector; the remainder one masked vector at a
+time. Strided columns are copied to scratch memory before, or from there afterwards.
 """
 
 from __future__ import annotations
@@ -59,8 +58,7 @@ def _padded(columns: int) -> int:
 
 
 def _slots(kernel: RowProgram, how: RowPlan) -> list[str]:
-    """The dtypes of the rows in scratch memory: kept values, then inputs and outputs that do not
-    lie side by side."""
+    """The dtypes of the rows in scratch memory: kept values, then strided inputs and outputs."""
     kept = [kernel.instrs[i].dtype for i in how.kept]
     inputs = [kernel.inputs[k].dtype for k in _spread_inputs(kernel)]
     return kept + inputs + [kernel.instrs[kernel.outputs[k].instr].dtype for k in _spread(kernel)]
@@ -151,7 +149,7 @@ class _Writer:
                 b.store(to_memory(b, self.row.scalars[output.instr]), place)
 
     def _scalars(self, level: int) -> None:
-        """Compute what there is one of for the row, as far as the reductions so far allow."""
+        """Compute the row-invariant values, as far as the reductions so far allow."""
         for i, instr in enumerate(self.kernel.instrs):
             ready = self.how.rowwise[i] and self.how.levels[i] <= level
             if ready and instr.op not in REDUCTIONS and i not in self.row.scalars:
@@ -185,9 +183,9 @@ class _Writer:
             self.row.scalars[i] = value
 
     def _by_rounds(self, loop: Loop, parts: Parts) -> list[list[State]]:
-        """A short body: written once for each vector of a round, and what it reduces stays in
-        registers. What is left of a block is a round, too, under masks, a vector at a time: so
-        that all have had their turn after it."""
+        """A short body: unrolled over the vectors of a round, with accumulators in registers. The
+        remainder of a block is a round, too, one masked vector at a time, so that each accumulator
+        has had its turn after it."""
         b, lanes = self.b, ir.integer(self.lanes)
         step = ir.integer(self.lanes * parts.count)
         with parts.blocks(self.columns) as block:
@@ -215,7 +213,7 @@ class _Writer:
         return block.states
 
     def _one_by_one(self, loop: Loop, parts: Parts) -> list[list[State]]:
-        """A long body: written once, and what it reduces is taken from memory."""
+        """A long body: not unrolled, with accumulators in memory."""
         b, lanes = self.b, ir.integer(self.lanes)
         with parts.blocks_in_memory(self.columns) as (start, stop):
             size = b.binary("and", b.sub(stop, start), ir.integer(-self.lanes))
@@ -231,7 +229,7 @@ class _Writer:
     def _vector(
         self, loop: Loop, first: Value, end: Tail | None, state: list[State]
     ) -> list[State]:
-        """One vector of columns; what has been reduced before and after."""
+        """One vector of columns: from the accumulators before it to those after it."""
         b, kernel = self.b, self.kernel
         ready = {i: self.kept[i] for i, level in self.how.kept.items() if level < loop.level}
         for i, instr in enumerate(kernel.instrs):

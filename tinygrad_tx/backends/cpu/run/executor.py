@@ -116,7 +116,7 @@ def _walk(module: Module, target: Processor) -> None:
 def _take(
     f: Builder, job: Value, args: Value, scratch: Value, share: Value, launch: Value
 ) -> Value:
-    """Do what is left of a share of a launch, task by task; how many tasks that were."""
+    """Do the remaining tasks of a share of a launch, one by one; the number of them."""
     entry = f.at(_pointer(f, job, LAUNCHES), f.mul(launch, integer(LAUNCH_WORDS)), "i64")
     tasks, shares = _word(f, entry, 0), _word(f, job, SHARES)
     first = f.binary("sdiv", f.mul(tasks, share), shares)
@@ -140,7 +140,7 @@ def _take(
 
 
 def _finish(f: Builder, job: Value, record: Value, args: Value, wave: Value, said: Value) -> None:
-    """What the thread that completed a wave does before the others may go on."""
+    """The end of a wave, by the thread that completed it, before the others may go on."""
     verdict = f.alloca("i64", 8)
     f.store(integer(GO_ON), verdict)
     stop = _word(f, record, 1)

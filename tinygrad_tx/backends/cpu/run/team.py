@@ -52,7 +52,7 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads compiled functions run on."""
+    """The number of threads that compiled functions run on."""
     return _asked if _asked is not None else _default()
 
 
@@ -166,7 +166,8 @@ def lines(words: int) -> Words:
 
 
 def _close() -> None:
-    """When the interpreter ends, before it takes away the memory and the code that threads use."""
+    """The team's end with the interpreter, before that takes away the memory and code that threads
+    use."""
     global _team, _asked
     # Never released: other threads stop here. This one may still run programs, without workers.
     _LOCK.acquire()

@@ -1,4 +1,4 @@
-"""What the system's library lacks on Windows of what native code calls elsewhere.
+"""POSIX functions that native code calls and that Windows' own library lacks.
 
 In: a module. Out: functions in it with the names and meanings of POSIX, made of Windows' own.
 Called by executor.py and jit.py. Only emitted and looked at so far: see docs/platforms.md.
