@@ -68,7 +68,7 @@ def write_with(path: Path | str, writer: Callable[[Path], None]) -> None:
 
 def remove_leftovers(directory: Path, name: str | None = None) -> None:
     """Removes what processes that were killed while they wrote have left in a directory, of the
-    file of that name or of all. What is being written right now stays: it is locked."""
+    file of that name or of all. A file that is being written stays: it is locked."""
     start = "." if name is None else f".{name}."
     with suppress(OSError):
         for path in directory.iterdir():

@@ -1,8 +1,8 @@
 """Reverse-mode differentiation over Nodes, and the functional forms built on it.
 
-What comes in: output nodes and their cotangents. What goes out: a gradient Tensor for each input
-node. Each op's vjp is written on Tensors, so the gradient is itself a graph: recorded where
-create_graph is set (gradients of gradients), computed and forgotten elsewhere.
+In: output nodes and their cotangents. Out: a gradient Tensor for each input node. Each op's vjp is
+written on Tensors, so the gradient is itself a graph: recorded where create_graph is set (gradients
+of gradients), computed and forgotten elsewhere.
 """
 
 from __future__ import annotations

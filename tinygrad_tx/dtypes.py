@@ -48,7 +48,7 @@ class DType:
         return _numpy_dtype(self.name)
 
     def scalar(self, value: Any) -> Any:
-        """A number as a NumPy scalar; what is too large is infinite, without a warning."""
+        """A number as a NumPy scalar; infinite if it is too large, without a warning."""
         if self.kind == "f" and abs(value) > 65504:
             with np.errstate(over="ignore"):
                 return self.np.type(value)

@@ -1,4 +1,4 @@
-"""Half precision: what is stored in 16 bits goes through the ops that compute as float32.
+"""Half precision: values stored in 16 bits go through the ops that compute as float32.
 
 In: an op and its inputs. Out: the function that computes its result. Called wherever forwards are
 (node.execute, the compiler's replay and opaque calls); autograd widens for vjps in the same way.

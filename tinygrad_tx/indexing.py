@@ -1,4 +1,4 @@
-"""x[index] and x[index] = value: what an index means, in terms of slices, gathers and writes.
+"""x[index] and x[index] = value: the meaning of an index in terms of slices, gathers and writes.
 
 Integers and slices (with any step) are basic; integer Tensors, arrays and lists are advanced and
 broadcast against each other, as in PyTorch; a 0-d integer Tensor is a position that a compiled

@@ -1,4 +1,5 @@
-"""Rules: what is known of an op's result before it exists, and the errors of what does not fit.
+"""Rules: the shape and dtype of an op's result, known before it exists, and the errors of operands
+that do not fit.
 
 In: an op and its input nodes. Out: a Spec. Called by node.apply; the op records share these.
 """

@@ -1,7 +1,7 @@
 """Text to token ids and back: byte-level BPE, words or characters, by the `tokenizers` library.
 
-Comes in: text. Goes out: lists of ids, and text again. `train` makes a tokenizer from a corpus and
-saves it with the model as tokenizer.json; `translate` and everything else loads it from there.
+In: text. Out: lists of ids, and text again. `train` makes a tokenizer from a corpus and saves it
+with the model as tokenizer.json; `translate` and everything else loads it from there.
 
 All three kinds cut text the same way first: a word with the space before it, single digits, single
 punctuation marks. So a piece never spans words, its leading space says where words begin, and

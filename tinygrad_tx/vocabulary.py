@@ -88,7 +88,7 @@ class PieceCounts:
             self.finish()
 
     def finish(self) -> None:
-        """Cut into pieces what was added."""
+        """Cut the added texts into pieces."""
         normalizer, pre_tokenizer = self._core.normalizer, self._core.pre_tokenizer
         assert pre_tokenizer is not None
         for word, n in self._words.items():

@@ -1,4 +1,4 @@
-"""Target: what the compiler asks of a machine that runs kernels.
+"""Target: the questions of the compiler to a machine that runs kernels.
 
 The stages of compiler/pipeline.py ask how a product is cut and what may ride on it; run/ gets its
 programs here. So no file of the compiler knows a machine: cpu.py is the first of them.

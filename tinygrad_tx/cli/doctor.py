@@ -1,4 +1,5 @@
-"""`tinygrad-tx doctor`: what this machine has, a line for each thing, and what is missing."""
+"""`tinygrad-tx doctor`: the libraries and devices of this machine, a line for each, and those
+missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tinygrad-tx info`: what a run is, how far it got, and how good it was."""
+"""`tinygrad-tx info`: the description of a run, its progress, and its scores."""
 
 from __future__ import annotations
 

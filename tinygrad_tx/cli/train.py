@@ -1,4 +1,4 @@
-"""`tinygrad-tx train`: flags to a Config, the run, and what it came to."""
+"""`tinygrad-tx train`: flags to a Config, the run, and its report."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _run(args: Namespace) -> None:
 
 
 def _with_flags(config: Config, args: Namespace) -> Config:
-    """The configuration with what the flags say about it."""
+    """The configuration with the changes that the flags make to it."""
     from ..training.config import apply_overrides
 
     # Absolute, for the run to go on from wherever it is resumed; and "none" is a file's name here.

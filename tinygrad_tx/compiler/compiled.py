@@ -89,7 +89,7 @@ class Compiled:
 
     def repeat(self, times: int, until: Tensor, /, *args: Any, **kwargs: Any) -> int:
         """Call it again and again with the same arguments, `times` times at most, until it has made
-        the 0-d Tensor `until` true; how many calls that were. What they return is dropped.
+        the 0-d Tensor `until` true; the number of calls. Their results are dropped.
 
         Where all that a call changes is written in place, the next one starts at once, without a
         look at its arguments.
@@ -128,7 +128,7 @@ class Compiled:
         self, key: Any, flat: list[Any], args: Any, kwargs: Any, rounds: Rounds | None
     ) -> Any:
         """Run the plan of a call, which is made where there is none."""
-        with ARENA:  # where runs of all functions take turns: so what is found stays true
+        with ARENA:  # from guards to run: so no other run changes a captured Tensor in between
             plan, match = self._find(key, flat)
             if plan is not None and match is not None:
                 self._hits += 1
@@ -170,7 +170,7 @@ class Compiled:
         return self._last
 
     def _find(self, key: Any, flat: list[Any]) -> tuple[Recorded | None, Match | None]:
-        """The plan that serves a call, and what the call brings for it."""
+        """The plan that serves a call, and the Match of its inputs."""
         plans = self._plans.get(key, [])
         for i, plan in enumerate(plans):
             match = plan.inputs.match(flat)
@@ -267,7 +267,7 @@ def compile(f: Callable[..., Any] | None = None) -> Any:
 
     Use it as a decorator (`@tx.compile` or `@tx.compile()`) or a call. f must be a function of
     Tensors (and of static Python values), a method or a Module, whose Python code does the same at
-    each call; whatever it changes must be a Tensor. What is compiled already is given back.
+    each call; whatever it changes must be a Tensor. A Compiled is given back as it is.
 
     Raises TypeError for anything else: a class, a generator or async function, a Tensor.
     """

@@ -76,7 +76,7 @@ def plan(
     watch: Callable[[str, Any, Any], None] | None = None,
 ) -> Plan:
     """results: nodes whose values are handed out. states: for each INPUT that changes, the node it
-    ends as. watch: is told the name of each stage, what it was given and what it made."""
+    ends as. watch: is told the name of each stage, its input and its result."""
     value: Any = Ends.of(results, states)
     seconds: dict[str, float] = {}
     for name, stage in STAGES:

@@ -1,7 +1,7 @@
-"""Token ids in batches of few shapes: what a training step takes.
+"""Token ids in batches of few shapes, for training steps.
 
-Comes in: a `Dataset` of tokenised pairs. Goes out: `Batch`es of NumPy arrays. Called by the
-training loop, by validation, and (`by_length`) by translation.
+In: a `Dataset` of tokenised pairs. Out: `Batch`es of NumPy arrays. Called by the training loop, by
+validation, and (`by_length`) by translation.
 
 A compiler makes one plan per shape, so shapes are few and do not depend on the seed: a dozen
 buckets, each one (rows, source length, target length), chosen to pad the fewest tokens. An example

@@ -1,7 +1,7 @@
 """Sentence pairs as token ids, in memory or mapped from a file.
 
-Comes in: (source, target) pairs of text and a tokenizer. Goes out: a `Dataset`, from which
-batches.py makes batches. Called by training and by validation.
+In: (source, target) pairs of text and a tokenizer. Out: a `Dataset`, from which batches.py makes
+batches. Called by training and by validation.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Text files of sentences, streamed: two aligned files, one TSV, or single lines.
 
-Comes in: paths of plain or gzipped files, or "-" for standard input. Goes out: generators of lines
-or of (source, target) pairs. Called by the command line and by training; UserErrors name the file
-and line at fault.
+In: paths of plain or gzipped files, or "-" for standard input. Out: generators of lines or of
+(source, target) pairs. Called by the command line and by training; UserErrors name the file and
+line at fault.
 
 Memory is bounded whatever a file holds: text is read in blocks, and a line of more than
 MAX_CHARACTERS is refused before the rest of it is read (or unpacked).
@@ -75,7 +75,7 @@ Source = str | Path | Spooled
 
 
 def rereadable(path: str | Path) -> Source:
-    """The path, or the content of what can be read but once: a pipe, a terminal."""
+    """The path, or the content of a source that can be read but once: a pipe, a terminal."""
     found = Path(path)
     return Spooled(found) if found.exists() and not (found.is_file() or found.is_dir()) else path
 

@@ -1,8 +1,8 @@
 """Beam search: which hypotheses live on, which are finished, and when a row is done.
 
-Comes in, at each step: for each live hypothesis its most probable next tokens with their
-log-probabilities. Goes out: which hypothesis each new one continues, and its token. The search
-keeps its books on the host, in NumPy and float64, and never sees a model; loop.py drives it. Greedy
+In, at each step: for each live hypothesis its most probable next tokens with their
+log-probabilities. Out: the hypothesis that each new one continues, and its token. The search keeps
+its books on the host, in NumPy and float64, and never sees a model; loop.py drives it. Greedy
 search is a beam of one.
 """
 

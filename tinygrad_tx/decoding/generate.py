@@ -1,6 +1,6 @@
 """generate: from a model and source ids (or prompts) to the best continuations.
 
-Comes in: ids and how to search. Goes out: Hypothesis lists. Called by translate.py, the command
+In: ids and the settings of the search. Out: Hypothesis lists. Called by translate.py, the command
 line and users.
 """
 

@@ -1,7 +1,7 @@
 """The decoding loop: a model's compiled steps, driven by a search.
 
-Comes in: a model that can be decoded, padded ids, a search. Goes out: nothing; the search holds
-what was found. Called by generate.py.
+In: a model that can be decoded, padded ids, a search. Out: nothing; the search holds its findings.
+Called by generate.py.
 
 A step (feed the newest tokens, update the caches, choose candidates) is traced once for each shape:
 position and settings are 0-d Tensors. It leaves its candidates in `Notes` and, where hypotheses do

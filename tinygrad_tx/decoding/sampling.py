@@ -1,6 +1,6 @@
 """Sampling: tokens drawn from the model's distribution, sharpened, flattened or cut.
 
-Comes in: log-probabilities, inside the compiled step. Goes out: one token for each row with its
+In: log-probabilities, inside the compiled step. Out: one token for each row with its
 log-probability, and at the end the hypotheses. loop.py drives it as it does the beam search.
 
 Random numbers are Philox words under the seed of tx.manual_seed, in streams that nothing else uses:
@@ -66,7 +66,7 @@ class Draw:
         return log_probs.take_along_dim(token, -1), token
 
     def next(self, ids: Tensor) -> Tensor:
-        """(N, 1) -> (N,): what was drawn."""
+        """(N, 1) -> (N,): the tokens drawn."""
         drawn: Tensor = ids[:, 0]
         return drawn
 
@@ -135,7 +135,7 @@ class Sampling:
         self.done, self.parents, self.rows = done, self.parents[slots], self.rows[slots]
 
     def advance(self, log_probs: Floats, ids: Ints) -> None:
-        """One step: (slots, width, 1) log-probabilities and ids of what was drawn."""
+        """One step: (slots, width, 1) log-probabilities and ids of the tokens drawn."""
         slots = np.flatnonzero(~self.done)
         rows = self.rows[slots]
         self._tokens[rows, :, self._n] = ids[slots, :, 0]

@@ -1,6 +1,6 @@
 """Lines of text translated: batched by length, in their order again.
 
-Comes in: lines, with a Transformer and its tokenizer. Goes out: for each line its best translation
+In: lines, with a Transformer and its tokenizer. Out: for each line its best translation
 (`translate`), or the n best with their scores (`Translator`). Called by validation, by the command
 line, and by users.
 """

@@ -181,7 +181,7 @@ class GPT(nn.Module):
                 nn.init.zeros_(p)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids int (B, T) -> logits (B, T, V): at t, of what follows ids[:, : t + 1]."""
+        """ids int (B, T) -> logits (B, T, V): at t, of the token after ids[:, : t + 1]."""
         if ids.ndim != 2:
             raise ShapeError(f"GPT: ids must be (batch, length), not {ids.shape}")
         self._require_room(ids.shape[1])
@@ -237,7 +237,7 @@ class GPT(nn.Module):
     @no_grad()
     @nn.scoped
     def step(self, state: GPTState, ids: Tensor, position: Tensor) -> Tensor:
-        """The logits (N, V) of what follows ids (N,) at a 0-d position."""
+        """The logits (N, V) of the tokens after ids (N,) at a 0-d position."""
         x = self._advance(state, ids.unsqueeze(1), position)  # (N, 1, D)
         return F.linear(x, self.wte.weight).squeeze(1)
 

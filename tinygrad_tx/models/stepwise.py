@@ -59,7 +59,8 @@ class Stepwise(Protocol):
         are no padding."""
 
     def step(self, state: Any, ids: Tensor, position: Tensor) -> Tensor:
-        """The logits (N, V) of what follows ids (N,) at a 0-d position. state: of its start()."""
+        """The logits (N, V) of the tokens after ids (N,) at a 0-d position. state: of its
+        start()."""
 
 
 def repeated(x: Tensor, times: int) -> Tensor:

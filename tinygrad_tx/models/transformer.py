@@ -390,7 +390,7 @@ class Transformer(nn.Module):
     @no_grad()
     @nn.scoped
     def step(self, state: DecoderState, ids: Tensor, position: Tensor) -> Tensor:
-        """The logits (N, V) of what follows ids (N,) at a 0-d position."""
+        """The logits (N, V) of the tokens after ids (N,) at a 0-d position."""
         x = self._embed_target(ids.unsqueeze(1))  # (N, 1, D)
         return self._logits(self.decoder.step(x, state, position)).squeeze(1)
 

@@ -1,5 +1,5 @@
-"""Layers: Module and what is built on it, with PyTorch's names. tx.nn.functional (usually F) has
-the functions, tx.nn.init the initial values."""
+"""Layers: Module and those built on it, with PyTorch's names. tx.nn.functional (usually F) has the
+functions, tx.nn.init the initial values."""
 
 from . import functional, init
 from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential

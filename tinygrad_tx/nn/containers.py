@@ -44,7 +44,7 @@ class _Container(Module, Generic[T]):
 
 
 class _Numbered(_Container[T]):
-    """Members by number, with what a Python list can do."""
+    """Members by number, with the methods of a Python list."""
 
     def append(self: Self, member: T) -> Self:
         self._set(str(len(self)), member)
@@ -95,7 +95,7 @@ class _Numbered(_Container[T]):
 
 
 class _Named(_Container[T]):
-    """Members by name, with what a Python dict can do."""
+    """Members by name, with the methods of a Python dict."""
 
     def __getitem__(self, name: str) -> T:
         return self._members()[name]

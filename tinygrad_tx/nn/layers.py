@@ -245,7 +245,7 @@ class MultiHeadAttention(Module):
 
     @scoped
     def project(self, key: Tensor, value: Tensor) -> KVCache:
-        """The keys and values (B, H, S, d_k) of every head: what a cache keeps."""
+        """The keys and values (B, H, S, d_k) of every head, as a cache keeps them."""
         return KVCache(self._heads(self.k_proj(key)), self._heads(self.v_proj(value)))
 
     @scoped

@@ -1,6 +1,6 @@
 """The losses of F, under PyTorch's names: the order and the meaning of their arguments are its.
 
-In: scores and what they should be. Out: a Tensor, by default the mean.
+In: scores and targets. Out: a Tensor, by default the mean.
 """
 
 from __future__ import annotations

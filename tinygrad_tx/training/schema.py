@@ -224,7 +224,7 @@ class ScheduleConfig(Section):
 
 @dataclass(frozen=True)
 class TrainConfig(Section):
-    """The loop: how long, how often, and what is kept."""
+    """The loop: its length, its intervals, and the checkpoints kept."""
 
     seed: CountOrOff = 0
     max_steps: Count | None = 1000

@@ -1,4 +1,4 @@
-"""Pictures: the graph behind a Tensor, and what a model's heads look at."""
+"""Pictures: the graph behind a Tensor, and the attention of a model's heads."""
 
 from .attention import attention_maps, draw_attention
 from .graph import Drawing, graph

@@ -1,8 +1,8 @@
 """The attention weights of a model's heads, read out of a run, and their picture.
 
-What comes in: a model with the token ids of one sentence; the weights with the tokens as text. What
-goes out: the weights by module; a file. Called by users and by `tinygrad-tx attention`. Attention
-is one op that keeps no weights, so they are computed again from the recorded queries and keys.
+In: a model with the token ids of one sentence; the weights with the tokens as text. Out: the
+weights by module; a file. Called by users and by `tinygrad-tx attention`. Attention is one op that
+keeps no weights, so they are computed again from the recorded queries and keys.
 """
 
 from __future__ import annotations

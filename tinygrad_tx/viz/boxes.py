@@ -1,7 +1,7 @@
 """The boxes of a graph's picture, each of one or more nodes, and the frames around each box.
 
-What comes in: a Graph and how many levels of modules to open. What goes out: a `Layout` of boxes
-and the edges between them, never in a circle. Called by graph.py, which draws it.
+In: a Graph and the number of levels of modules to open. Out: a `Layout` of boxes and the edges
+between them, never in a circle. Called by graph.py, which draws it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Pictures of a computation: the recorded nodes behind a Tensor, grouped by module.
 
-What comes in: a Tensor, several of them, or the Graph of a compiled function. What goes out: a
-`Drawing`, which is saved as .dot, .svg or .png, or shown by a notebook. Called by users and by
-`tinygrad-tx graph`. Which nodes share a box is decided in boxes.py; here the boxes are drawn.
+In: a Tensor, several of them, or the Graph of a compiled function. Out: a `Drawing`, which is saved
+as .dot, .svg or .png, or shown by a notebook. Called by users and by `tinygrad-tx graph`. Which
+nodes share a box is decided in boxes.py; here the boxes are drawn.
 """
 
 from __future__ import annotations

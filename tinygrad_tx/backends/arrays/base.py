@@ -68,7 +68,7 @@ class Backend(ABC):
 
     @abstractmethod
     def settle(self) -> None:
-        """Raise what has been found out of order since the host last waited: see checked()."""
+        """Raise the error of a check that failed since the host last waited: see checked()."""
 
     def frozen(self, array: Array) -> Array:
         """The array for a forward that is not trusted not to write into it."""

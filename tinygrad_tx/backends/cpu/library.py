@@ -115,7 +115,7 @@ def load(identity: str, text: Callable[[], str], target: Processor) -> jit.Loade
 
 
 def _keep(key: tuple[str, Processor], code: jit.Loaded) -> jit.Loaded:
-    """Note that it was used last. What was not for longest is freed where nobody holds it."""
+    """Mark it as used last. The least recently used are freed if nobody holds them."""
     _loaded[key] = code
     while len(_loaded) > KEPT:
         oldest = next(iter(_loaded))
@@ -147,7 +147,7 @@ def cache_info() -> CacheInfo:
 
 
 def clear_cache() -> int:
-    """Remove the files of the disk cache; how many there were. What is loaded stays."""
+    """Remove the files of the disk cache; the number of them. Loaded code stays."""
     directory = _directory()
     removed = 0
     for _, _, path in _entries(directory) if directory else []:
@@ -262,8 +262,8 @@ def _grown(directory: Path, size: int) -> None:
 
 
 def _trim(directory: Path) -> int:
-    """Remove what was not used for longest where there is too much, so much that there is some
-    room again; the bytes that are left."""
+    """Remove the least recently used files if there is too much, until there is some room again;
+    the bytes that are left."""
     entries = sorted(_entries(directory))
     total = sum(size for _, size, _ in entries)
     most = LIMIT - LIMIT // 8 if total > LIMIT else LIMIT

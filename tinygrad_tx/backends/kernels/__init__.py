@@ -1,1 +1,1 @@
-"""The language of kernels: what a Kernel is, how it is shown, and what it means in NumPy."""
+"""The language of kernels: their kinds, their listing, and their meaning in NumPy."""

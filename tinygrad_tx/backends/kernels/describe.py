@@ -1,7 +1,7 @@
 """A kernel as a few readable lines: what explain() and TX_DEBUG=4 print.
 
-In: a Kernel. Out: text. A row program is shown as the nest of loops that it stands for: what is
-computed once for a row, and the passes over the row's columns, each of which ends in reductions or
+In: a Kernel. Out: text. A row program is shown as the nest of loops that it stands for:
+row-invariant values, and the passes over the row's columns, each of which ends in reductions or
 stores. Loads and stores name their operand by its number, as %3 names instruction 3.
 """
 
@@ -58,7 +58,7 @@ def _head(name: str, kernel: RowProgram | ColumnReduce) -> str:
 
 
 def _row_program(kernel: RowProgram) -> list[str]:
-    """for each row: what is known of it before any pass, a pass over its columns, and so on."""
+    """for each row: values known before any pass, a pass over its columns, and so on."""
     once = per_row(kernel.inputs, kernel.instrs)
     levels: dict[tuple[int, bool], list[str]] = {}  # by passes ended before, and whether once a row
     known: list[int] = []  # for each instruction, how many passes end before its value is there

@@ -81,7 +81,7 @@ def _cut(rows: Array, size: int) -> Array:
 
 
 def _sum_of_chains(blocks: Array) -> Array:
-    """The rows of each block added in a chain, and so what comes of CHAIN blocks, and so on."""
+    """The rows of each block added in a chain, then the sums of CHAIN blocks, and so on."""
     sums = np.add.reduce(blocks, axis=1, dtype=blocks.dtype)
     while len(sums) > 1:
         sums = np.add.reduce(_cut(sums, CHAIN), axis=1, dtype=blocks.dtype)

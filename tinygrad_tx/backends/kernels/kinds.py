@@ -1,4 +1,4 @@
-"""Kernels: what a plan is made of, as plain values.
+"""Kernels: the parts of a plan, as plain values.
 
 A Kernel says what is computed, not where its operands lie: it is frozen and hashable, and its hash
 is the key under which machine code is kept. Extents, strides and addresses are arguments of a

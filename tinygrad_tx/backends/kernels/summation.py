@@ -1,4 +1,4 @@
-"""The order of additions, which is part of what a Kernel means: the same on every machine.
+"""The order of additions, a part of the meaning of a Kernel: the same on every machine.
 
 In: a dtype. Out: sizes of blocks. Called by whatever adds: the interpreter and every target.
 """

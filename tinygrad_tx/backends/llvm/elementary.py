@@ -194,7 +194,7 @@ def log(b: Builder, x: Value) -> Value:
 
 
 def log1p(b: Builder, x: Value) -> Value:
-    """log(1 + x): the logarithm of the rounded sum, and what the rounding lost."""
+    """log(1 + x): the logarithm of the rounded sum, corrected by the rounding error."""
     one = like(x, 1)
     u = b.add(x, one)
     added = b.sub(u, one)

@@ -2,7 +2,7 @@
 
 In: calls of a Builder's methods, in the order in which the code shall run. Out: `Module.text()`,
 which jit.py compiles. Called by everything here that writes native code. There is no optimiser in
-this file: LLVM's own removes what is computed twice.
+this file: LLVM's own removes common subexpressions.
 
 A Value is its type and its name or literal: Value("float", "%v7"), Value("i64", "8").
 """

@@ -90,7 +90,7 @@ _UNREAD = object()
 
 @dataclass(eq=False)
 class Input:
-    """One Tensor from outside: how to find it, and what the function has made of it so far."""
+    """One Tensor from outside: its Source, and its value so far inside the function."""
 
     source: Source
     original: Tensor | None
@@ -137,7 +137,7 @@ class Traced:
 
     @property
     def ends(self) -> list[Node]:
-        """The nodes whose values outlive the call: of what is made, and of what is changed."""
+        """The nodes whose values outlive the call: of Tensors made, and of Tensors changed."""
         return [t._node for t in self.made.values()] + [i.node for i in self.changed]
 
 

@@ -100,7 +100,7 @@ def _launch(launch: Launch) -> str:
 
 
 def _unit(unit: Body | Call) -> str:
-    """A call, or a group that is still open: what it reads, computes and writes."""
+    """A call, or a group that is still open: its reads, ops and writes."""
     reads: Sequence[View]
     writes: Sequence[View]
     if isinstance(unit, Call):
@@ -118,7 +118,7 @@ def show_times(name: str, run: int, plan: Plan, seconds: Sequence[float]) -> Non
 
 
 def source(kernel: Kernel, target: Target) -> str:
-    """A kernel in a few lines, and as what is compiled for it."""
+    """A kernel in a few lines, and the code that is compiled for it."""
     if isinstance(kernel, Opaque):
         return describe(kernel)
     return f"{describe(kernel)}\n{target.source(kernel)}"

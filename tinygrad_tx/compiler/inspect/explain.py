@@ -1,5 +1,5 @@
-"""explain: a plan in words: its launches with what they compute, how long they take and which line
-of Python they are from; and the fusions that were refused.
+"""explain: a plan in words: its launches with their ops, times and lines of Python, and the fusions
+that were refused.
 
 In: a Plan, and the seconds of its waves where they were measured. Out: text of 140 columns. Called
 by `compiled.explain()` and TX_DEBUG.

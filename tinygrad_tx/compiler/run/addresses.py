@@ -44,7 +44,7 @@ class Addresses:
         self.moved = True  # whether the table knows more than the segments' arguments
 
     def put_input(self, i: int, array: Array) -> None:
-        """An input, and what is written over it, lies in an array from now on."""
+        """Enter the address of an array, as that of input i and of the results written over it."""
         for number in self.of_input[i]:
             self.bases[number] = array.ctypes.data
 

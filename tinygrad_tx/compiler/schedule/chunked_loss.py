@@ -168,7 +168,7 @@ def _sliced(call: Call, start: int, count: int, chunks: dict[Buffer, Buffer]) ->
 
 
 def _summed(call: Call, start: int, count: int, chunks: dict[Buffer, Buffer]) -> Call:
-    """A product over rows, for some of them: added to what the chunks before have made."""
+    """A product over rows, for some of them: added to the sum of the chunks before."""
     args = call.args
     if isinstance(args, MatmulArgs):
         a = args.a._replace(place=_ahead(args.a.place, start * args.a.column, chunks))

@@ -118,7 +118,7 @@ def whole(buffer: Buffer, shape: Shape) -> View:
 class Call:
     """A Kernel with its arguments.
 
-    reads, writes: the views that it touches. nodes: what it computes, for explain().
+    reads, writes: the views that it touches. nodes: those that it computes, for explain().
     """
 
     kernel: Kernel
@@ -181,9 +181,9 @@ class Refusal(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Fusion:
     """The kernels of a call. units: in an order in which they can run; a Body is still open for an
-    epilogue's cut into tasks. places: where each end's value lies. decisions: what has become of
-    each node, in the order in which that was decided. in_place: inputs whose new value is written
-    over the old one by the very op that changes it."""
+    epilogue's cut into tasks. places: the view of each end's value. decisions: of each node, in the
+    order in which they were made. in_place: inputs whose new value is written over the old one by
+    the very op that changes it."""
 
     graph: Ends
     units: tuple[Body | Call, ...]
@@ -219,8 +219,8 @@ class Plan:
     while during a run), "result" (made anew at each run), "state" (an input that is written over,
     or what is written over it), "prepacked" (the plan's own, from run to run), "input", "constant"
     or "report". numbers: of each buffer, its place in the table of addresses. offsets: of arena
-    buffers, in bytes. places: of what is returned and of new state: whole dense buffers. seconds:
-    what each stage took."""
+    buffers, in bytes. places: of results and of new state: whole dense buffers. seconds: the time
+    that each stage took."""
 
     steps: Steps
     roles: Mapping[Buffer, str]

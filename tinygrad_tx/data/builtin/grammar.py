@@ -1,7 +1,7 @@
 """The built-in corpus: English-Spanish sentence pairs from a small bilingual grammar.
 
-Comes in: a split, a number and a seed. Goes out: that many distinct pairs of sentences. Called by
-`tinygrad-tx train` when no data are given, by examples and by tests.
+In: a split, a number and a seed. Out: that many distinct pairs of sentences. Called by `tinygrad-tx
+train` when no data are given, by examples and by tests.
 
 Both sides are written at once from the same choices: aligned in meaning, but seldom word by word.
 Spanish inflects, puts most adjectives after the noun and object pronouns before the verb,

@@ -1,7 +1,7 @@
 """The kinds of sentence in the built-in corpus, and the choices that fill them.
 
-Comes in: a random number generator. Goes out: a `Sentence` with the word combinations it used.
-Called by grammar.py, which sorts sentences into splits; words are lexicon.py's, syntax syntax.py's.
+In: a random number generator. Out: a `Sentence` with the word combinations it used. Called by
+grammar.py, which sorts sentences into splits; words are lexicon.py's, syntax syntax.py's.
 """
 
 from __future__ import annotations

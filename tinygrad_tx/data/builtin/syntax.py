@@ -1,8 +1,7 @@
 """The syntax of phrases in both languages: agreement, order, negation, questions.
 
-Comes in: words of lexicon.py. Goes out: noun phrases, predicates, statements and questions, each a
-pair of strings or parts of one. Called by sentences.py, which makes the choices; nothing here is
-random.
+In: words of lexicon.py. Out: noun phrases, predicates, statements and questions, each a pair of
+strings or parts of one. Called by sentences.py, which makes the choices; nothing here is random.
 """
 
 from __future__ import annotations

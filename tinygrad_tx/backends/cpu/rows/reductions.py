@@ -134,7 +134,7 @@ class Sums:
         fold(self._b, sums=self.memory, levels=self._levels, number=number, count=self._count)
 
     def total(self) -> None:
-        """Memory: the sum of all blocks and of what it holds."""
+        """Leave in memory the sum of all blocks and of its own content."""
         b = self._b
         with b.loop(ir.integer(0), self._count, ir.integer(1)) as loop:
             place = b.at(self.memory, loop.i, self._type)
@@ -146,8 +146,8 @@ class Sums:
 
 
 def _fold(module: Module, type: str) -> Function:
-    """A function that adds `count` vectors to as many of the first level, and every
-    CHAIN-th time these to those of the next, and so on. What was added becomes zero."""
+    """A function that adds `count` vectors to as many of the first level, and every CHAIN-th time
+    these to those of the next, and so on. Vectors that were added become zero."""
     name = f"fold_{ir.suffix(type)}"
     if found := module.find(name):
         return found

@@ -21,7 +21,7 @@ from ..simplify import number
 
 @dataclass(frozen=True)
 class Scores:
-    """scale * q kt, plus what is added, and `masked` where one of `allowed` is False."""
+    """scale * q kt, plus `added`, and `masked` where one of `allowed` is False."""
 
     q: Node
     kt: Node
