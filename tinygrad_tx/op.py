@@ -31,6 +31,8 @@ class Op:
         there are several outputs.
     decompose: (*inputs, **attrs) -> the same result by simpler ops, on Tensors: the oracle of a
         fused op, and its gradient where there is no vjp.
+    kernel_form: the same as decompose, in a form that makes better kernels; the compiler takes it
+        in the place of decompose.
     promote: which inputs of a map op are brought to a common dtype (all by default).
 
     ours: whether it belongs to this package, or a user made it.
@@ -47,11 +49,12 @@ class Op:
         rule: Callable[..., Any] | None = None,
         vjp: Callable[..., Sequence[Any]] | None = None,
         decompose: Callable[..., Any] | None = None,
+        kernel_form: Callable[..., Any] | None = None,
         promote: tuple[int, ...] | None = None,
     ) -> None:
         self.ours = (getattr(forward, "__module__", "") or "").startswith(f"{__package__}.")
         functions = {"forward": forward, "rule": rule, "vjp": vjp, "decompose": decompose}
-        check_record(name, kind, promote, self.ours, **functions)
+        check_record(name, kind, promote, self.ours, kernel_form=kernel_form, **functions)
         if not self.ours and name in OPS and OPS[name].ours:
             raise ValueError(f'Op "{name}": a built-in op has this name; choose another')
         rule = rule or DEFAULT_RULES.get(kind)
@@ -62,6 +65,7 @@ class Op:
             )
         self.name, self.kind, self.forward, self.rule = name, kind, forward, rule
         self.vjp, self.decompose, self.promote = vjp, decompose, promote
+        self.kernel_form = kernel_form or decompose
         OPS[name] = self
 
     def __repr__(self) -> str:

@@ -1,19 +1,7 @@
 """Floor 2: the op records, one file per family. Importing this package registers all of them."""
 
+from .attention import ATTENTION, ATTENTION_GRAD
 from .create import ARANGE, FULL
-from .fused import (
-    ATTENTION,
-    ATTENTION_GRAD,
-    CROSS_ENTROPY,
-    CROSS_ENTROPY_GRAD,
-    LAYER_NORM,
-    LAYER_NORM_GRAD,
-    LOG_SOFTMAX,
-    LOG_SOFTMAX_GRAD,
-    LOGSUMEXP,
-    SOFTMAX,
-    SOFTMAX_GRAD,
-)
 from .gather import (
     ARGSORT,
     ARGTOPK,
@@ -25,6 +13,7 @@ from .gather import (
     UPDATE,
     WRAP_INDEX,
 )
+from .loss import CROSS_ENTROPY, CROSS_ENTROPY_GRAD
 from .map import (
     ABS,
     ADD,
@@ -73,8 +62,10 @@ from .map import (
 )
 from .matmul import MATMUL
 from .movement import BROADCAST, CONCAT, FLIP, PAD, PERMUTE, RESHAPE, SLICE, SLICE_WRITE, UNBIND
+from .norm import LAYER_NORM, LAYER_NORM_GRAD
 from .random import KEEP, NORMAL, RANDINT, UNIFORM
 from .reduce import ALL, ANY, ARGMAX, ARGMIN, CUMSUM, MAX, MIN, SUM
+from .softmax import LOG_SOFTMAX, LOG_SOFTMAX_GRAD, LOGSUMEXP, SOFTMAX, SOFTMAX_GRAD
 from .update import ADAM, SGD, SGD_MOMENTUM
 
 __all__ = [

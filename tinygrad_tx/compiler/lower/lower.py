@@ -94,7 +94,7 @@ class _Lowering:
         return None
 
     def decomposed(self, node: Node) -> tuple[Node, ...]:
-        how = partial(_widened, node) if _widens(node) else _BETTER.get(node.op, node.op.decompose)
+        how = partial(_widened, node) if _widens(node) else node.op.kernel_form
         assert how is not None
         return self.grown(node, how)
 
@@ -138,7 +138,7 @@ def _decomposes(node: Node) -> bool:
         return True
     if node.op in _WHOLE:
         return not attention_fits(node)
-    return node.op in _BETTER or node.op.decompose is not None
+    return node.op.kernel_form is not None
 
 
 _ACCUMULATE = (ops.MATMUL, ops.INDEX_ADD, ops.ARGMAX, ops.ARGMIN, ops.ARGTOPK)
@@ -173,54 +173,3 @@ def attention_fits(node: Node) -> bool:
 def _factors(product: Node) -> tuple[X, X]:
     a, b = product.srcs
     return Handle.wrap(b), Handle.wrap(a)
-
-
-# Better forms than the ops' own ----------------------------------------------------------------
-
-
-def _hits(x: X, t: X, ignore_index: int) -> tuple[X, X]:
-    """A mask of the targets that count (rows, 1), and one of the columns that are the target (rows,
-    classes)."""
-    n = x.shape[-1]
-    safe = ops.WRAP_INDEX(t, size=n, wrap=False, skip=ignore_index, of="cross_entropy")
-    safe = safe.unsqueeze(-1)
-    columns = ops.ARANGE(start=0, step=1, count=n, dtype=safe.dtype, device=x.device)
-    return (t != ignore_index).unsqueeze(-1), safe == columns
-
-
-def _shifted(x: X) -> tuple[X, X]:
-    shifted = x - ops.MAX(x, axis=-1, keepdims=True)
-    return shifted, ops.SUM(ops.EXP(shifted), axis=-1, keepdims=True)
-
-
-def _cross_entropy(x: X, t: X, ignore_index: int, label_smoothing: float) -> X:
-    counts, hit = _hits(x, t, ignore_index)
-    shifted, total = _shifted(x)
-    picked = ops.SUM(ops.WHERE(hit, shifted, 0), axis=-1, keepdims=True)
-    loss = ops.LOG(total) - picked * (1 - label_smoothing)
-    if label_smoothing:
-        every = ops.SUM(shifted, axis=-1, keepdims=True)
-        loss = loss - every * (label_smoothing / x.shape[-1])
-    return ops.WHERE(counts, loss, 0).squeeze(-1)
-
-
-def _cross_entropy_grad(g: X, x: X, t: X, ignore_index: int, label_smoothing: float) -> X:
-    counts, hit = _hits(x, t, ignore_index)
-    shifted, total = _shifted(x)
-    wanted = hit.to(x.dtype) * (1 - label_smoothing)
-    if label_smoothing:
-        wanted = wanted + label_smoothing / x.shape[-1]
-    grad = ops.EXP(shifted) * (1 / total) - wanted
-    return grad * ops.WHERE(counts, g.unsqueeze(-1), 0)
-
-
-def _softmax(x: X, axis: int) -> X:
-    e = ops.EXP(x - ops.MAX(x, axis=axis, keepdims=True))
-    return e * (1 / ops.SUM(e, axis=axis, keepdims=True))
-
-
-_BETTER: dict[Any, Callable[..., X]] = {
-    ops.CROSS_ENTROPY: _cross_entropy,
-    ops.CROSS_ENTROPY_GRAD: _cross_entropy_grad,
-    ops.SOFTMAX: _softmax,
-}

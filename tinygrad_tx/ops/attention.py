@@ -1,0 +1,160 @@
+"""Attention, known whole, with its gradient. The parts of such a record are told in softmax.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..dtypes import bool_, int64
+from ..errors import DTypeError, ShapeError
+from ..node import Node
+from ..op import Op
+from ..rules import Spec, broadcast_shape, require_floating
+from .create import ARANGE
+from .map import AND, GE, WHERE
+from .matmul import MATMUL
+from .reduce import ANY
+from .softmax import SOFTMAX, SOFTMAX_GRAD
+
+# mypy sees arrays and Tensors as Any: decompositions run on Tensors, which are two floors up.
+X = Any
+
+
+def _attention_rule(
+    op: Op, q: Node, k: Node, v: Node, *mask: Node, scale: float, causal: bool
+) -> Spec:
+    require_floating(op, q, k, v)
+    if not q.dtype == k.dtype == v.dtype:
+        raise DTypeError(
+            f"attention: q, k and v are {q.dtype.name}, {k.dtype.name} and {v.dtype.name}; convert "
+            "them with .to(dtype)"
+        )
+    if min(q.ndim, k.ndim, v.ndim) < 2 or not k.shape[-2]:
+        raise ShapeError(
+            f"attention: q {q.shape}, k {k.shape} and v {v.shape} must each be (..., length, "
+            "width), with at least one key"
+        )
+    if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        raise ShapeError(
+            f"attention: q {q.shape}, k {k.shape} and v {v.shape} do not fit: q and k share the "
+            "width, k and v the length"
+        )
+    batch = broadcast_shape("attention (batch axes)", q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    scores = (*batch, q.shape[-2], k.shape[-2])
+    for m in mask:
+        if m.dtype != bool_ and m.dtype != q.dtype:
+            raise DTypeError(
+                f"attention: a mask is bool (True takes part) or {q.dtype.name} (added to the "
+                f"scores), not {m.dtype.name}"
+            )
+        if broadcast_shape("attention (mask with scores)", m.shape, scores) != scores:
+            raise ShapeError(f"attention: a mask {m.shape} does not fit scores {scores}")
+    return Spec((*batch, q.shape[-2], v.shape[-1]), q.dtype)
+
+
+def _weights(xp: X, q: X, k: X, mask: X, scale: float, causal: bool) -> X:
+    """softmax(scale q k^T + mask) over keys. Where a boolean mask leaves a row no key, the row is
+    zero; where an additive one does, or the only score is -inf, it is NaN, as softmax says."""
+    s = xp.matmul(q * scale, k.swapaxes(-1, -2))
+    masked = mask is not None and mask.dtype.kind == "b"
+    if mask is not None and not masked:
+        s = s + mask
+    elif masked:
+        s = xp.where(mask, s, xp.cast_like(-float("inf"), s))
+    if causal:
+        s = xp.where(_lower(xp, s.shape), s, xp.cast_like(-float("inf"), s))
+    last = (s.ndim - 1,)
+    top = xp.max(s, last)
+    if masked:
+        top = xp.where(top == -float("inf"), xp.cast_like(0, s), top)
+    s -= top
+    e = xp.exp(s)
+    total = xp.sum(e, last)
+    if masked:
+        total = xp.where(total == 0, xp.cast_like(1, s), total)
+    e /= total
+    return e
+
+
+def _lower(xp: X, shape: tuple[int, ...]) -> X:
+    """True where key <= query: both counted from the start, as in PyTorch."""
+    return xp.arange(shape[-2])[:, None] >= xp.arange(shape[-1])
+
+
+def _weights_plain(q: X, k: X, mask: X, scale: float, causal: bool) -> X:
+    s = MATMUL(q * scale, k.mT)
+    allowed = None
+    if causal:
+        places = [
+            ARANGE(start=0, step=1, count=n, dtype=int64, device=q.device) for n in s.shape[-2:]
+        ]
+        allowed = GE(places[0].unsqueeze(-1), places[1])
+    if mask is not None and mask.dtype == bool_:
+        allowed = mask if allowed is None else AND(mask, allowed)
+    elif mask is not None:
+        s = s + mask
+    if allowed is None:
+        return SOFTMAX(s, axis=s.ndim - 1)
+    s = WHERE(allowed, s, -float("inf"))
+    if mask is not None and mask.dtype != bool_:
+        return SOFTMAX(s, axis=s.ndim - 1)
+    alive = ANY(allowed, axis=-1, keepdims=True)
+    return WHERE(alive, SOFTMAX(WHERE(alive, s, 0), axis=s.ndim - 1), 0)
+
+
+def _attention_vjp(
+    g: X, y: X, q: X, k: X, v: X, *mask: X, scale: float, causal: bool
+) -> tuple[X, ...]:
+    grads = ATTENTION_GRAD(g, q, k, v, *mask, scale=scale, causal=causal)
+    return grads if len(grads) == 3 + len(mask) else (*grads, None)
+
+
+def _attention_grad_rule(
+    op: Op, g: Node, q: Node, k: Node, v: Node, *mask: Node, scale: float, causal: bool
+) -> tuple[Spec, ...]:
+    batch = g.shape[:-2]
+    specs = [Spec((*batch, *n.shape[-2:]), n.dtype) for n in (q, k, v)]
+    if mask and mask[0].dtype != bool_:
+        specs.append(Spec((*batch, q.shape[-2], k.shape[-2]), q.dtype))
+    return tuple(specs)
+
+
+def _attention_grad(
+    xp: X, g: X, q: X, k: X, v: X, mask: X = None, *, scale: float, causal: bool
+) -> tuple[X, ...]:
+    p = _weights(xp, q, k, mask, scale, causal)
+    dv = xp.matmul(p.swapaxes(-1, -2), g)
+    ds = xp.matmul(g, v.swapaxes(-1, -2))
+    ds -= xp.sum(ds * p, (ds.ndim - 1,))
+    ds *= p
+    grads = xp.matmul(ds, k) * scale, xp.matmul(ds.swapaxes(-1, -2), q * scale), dv
+    return grads if mask is None or mask.dtype.kind == "b" else (*grads, ds)
+
+
+def _attention_grad_plain(
+    g: X, q: X, k: X, v: X, mask: X = None, *, scale: float, causal: bool
+) -> tuple[X, ...]:
+    p = _weights_plain(q, k, mask, scale, causal)
+    ds: X = SOFTMAX_GRAD.decompose(MATMUL(g, v.mT), p, axis=-1)  # type: ignore[misc]
+    grads = MATMUL(ds, k) * scale, MATMUL(ds.mT, q * scale), MATMUL(p.mT, g)
+    return grads if mask is None or mask.dtype == bool_ else (*grads, ds)
+
+
+ATTENTION = Op(  # inputs q, k, v and perhaps a mask
+    "attention",
+    kind="fused",
+    rule=_attention_rule,
+    forward=lambda xp, q, k, v, mask=None, *, scale, causal: xp.matmul(
+        _weights(xp, q, k, mask, scale, causal), v
+    ),
+    decompose=lambda q, k, v, mask=None, *, scale, causal: MATMUL(
+        _weights_plain(q, k, mask, scale, causal), v
+    ),
+    vjp=_attention_vjp,
+)
+ATTENTION_GRAD = Op(
+    "attention_grad",
+    kind="fused",
+    rule=_attention_grad_rule,
+    forward=_attention_grad,
+    decompose=_attention_grad_plain,
+)
