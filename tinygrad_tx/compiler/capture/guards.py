@@ -18,7 +18,7 @@ from weakref import ref
 from ...node import Node
 from ...tensor import Tensor
 from ..keys import same
-from .trace import Argument, GradOf, Held, Signature, Traced, signature
+from .trace import Argument, Captured, GradOf, Signature, Traced, signature
 
 
 class Match(NamedTuple):
@@ -38,7 +38,7 @@ class Inputs:
         self._held: list[Any] = [None] * len(traced.inputs)
         self._arguments: list[tuple[int, int]] = []
         self._gradients: list[tuple[int, int]] = []  # an input, and the one whose .grad it is
-        self._found = [i for i, x in enumerate(traced.inputs) if not isinstance(x.source, Held)]
+        self._found = [i for i, x in enumerate(traced.inputs) if not isinstance(x.source, Captured)]
         self._wanted = [(i.placeholder.spec, *i.signature[2:4]) for i in traced.inputs]
         self._bare = [not i.signature.has_grad for i in traced.inputs]
         # A weak reference neither keeps a node alive nor counts where sole owners are looked for.
@@ -47,7 +47,7 @@ class Inputs:
         number = {id(found.source): i for i, found in enumerate(traced.inputs)}
         for i, found in enumerate(traced.inputs):
             match found.source:
-                case Held(tensor):
+                case Captured(tensor):
                     self._held[i] = tensor
                     self._captured.add(id(tensor))
                 case Argument(at):
@@ -64,7 +64,7 @@ class Inputs:
         for at, captured in self._traced.identities.items():
             if flat[at] is not captured:
                 return None
-        for source, gradient in self._traced.pinned:
+        for source, gradient in self._traced.grad_aliases:
             if source.find(flat) is not gradient:
                 return None
         return self.find(flat)
@@ -114,7 +114,7 @@ class Inputs:
         for _, at in self._arguments:
             if id(flat[at]) in self._captured:
                 return f"argument {at} is a captured Tensor now"
-        for source, gradient in self._traced.pinned:
+        for source, gradient in self._traced.grad_aliases:
             if source.find(flat) is not gradient:
                 return f"{source} is another Tensor"
         for found in self._traced.inputs:

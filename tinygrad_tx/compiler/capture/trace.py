@@ -24,10 +24,10 @@ from ...tensor import Tensor
 from ..rewrite.lift.idioms import lift
 from .callables import check_returned, name_of
 
-# Where an input is found when the recording runs ------------------------------------------------
+# Sources: how an input is found when the recording runs -----------------------------------------
 
 
-class Held(NamedTuple):
+class Captured(NamedTuple):
     """A Tensor that the function reached by itself: the same one at every call."""
 
     tensor: Tensor
@@ -64,7 +64,7 @@ class GradOf(NamedTuple):
         return f"the gradient of {self.source}"
 
 
-Source = Held | Argument | GradOf
+Source = Captured | Argument | GradOf
 
 
 class Signature(NamedTuple):
@@ -83,7 +83,7 @@ def signature(tensor: Tensor) -> Signature:
     return Signature(node.shape, node.dtype.name, node.device, node.requires_grad, has_grad)
 
 
-# What a trace knows ----------------------------------------------------------------------------
+# A trace -----------------------------------------------------------------------------------------
 
 _UNREAD = object()
 
@@ -104,7 +104,7 @@ class Input:
         return self.node is not self.placeholder
 
 
-class Aliased(BaseException):
+class RetraceByIdentity(BaseException):
     """Argument i is also captured in another way: trace again with its identity as a guard."""
 
     def __init__(self, i: int) -> None:
@@ -122,7 +122,7 @@ class Traced:
     guards: list[tuple[Any, str, Any]]
     by_handle: dict[int, Input]
     identities: dict[int, Tensor]  # arguments bound by identity
-    pinned: list[tuple[Source, Tensor]]  # gradients that are also reached in another way
+    grad_aliases: list[tuple[Source, Tensor]]  # gradients that are also reached in another way
 
     @property
     def changed(self) -> list[Input]:
@@ -152,7 +152,7 @@ class Tracer(Trace):
         # Tensors that the function sees through a stand-in: id of the original -> argument number.
         self.outside: dict[int, int] = {}
         self.gradients: dict[int, tuple[GradOf, Tensor]] = {}  # id of the original -> its stand-in
-        self.pinned: list[tuple[Source, Tensor]] = []
+        self.grad_aliases: list[tuple[Source, Tensor]] = []
         self.stand_ins: list[Any] = []  # the arguments as the function sees them
         self.kept: list[Tensor] = []
         first: dict[int, Tensor] = {}
@@ -220,13 +220,13 @@ class Tracer(Trace):
         """The stand-in of a gradient inside the trace: one Tensor, in however many ways it is
         reached."""
         if id(grad) in self.outside:
-            raise Aliased(self.outside[id(grad)])
+            raise RetraceByIdentity(self.outside[id(grad)])
         if id(grad) in self.by_handle:  # captured by itself
-            self.pinned.append((source, grad))
+            self.grad_aliases.append((source, grad))
             return grad
         if id(grad) in self.gradients:
             self._pin(grad)
-            self.pinned.append((source, grad))
+            self.grad_aliases.append((source, grad))
         else:
             self.gradients[id(grad)] = source, self._stand_in(source, grad)
         return self.gradients[id(grad)][1]
@@ -234,7 +234,7 @@ class Tracer(Trace):
     def _pin(self, grad: Tensor) -> Input:
         """Bind a gradient that is also reached in another way by its identity from now on."""
         source, inside = self.gradients[id(grad)]
-        self.pinned.append((source, grad))
+        self.grad_aliases.append((source, grad))
         return self.by_handle[id(inside)]
 
     def _input(self, handle: Tensor) -> Input | None:
@@ -251,11 +251,11 @@ class Tracer(Trace):
                 "the function instead"
             )
         if id(tensor) in self.outside:
-            raise Aliased(self.outside[id(tensor)])
+            raise RetraceByIdentity(self.outside[id(tensor)])
         if id(tensor) in self.gradients:
             found = self.by_handle[id(tensor)] = self._pin(tensor)
             return found
-        return self._add(Held(tensor), tensor, tensor)
+        return self._add(Captured(tensor), tensor, tensor)
 
     def _stand_in(self, source: Source, original: Tensor) -> Tensor:
         """A Tensor of the original's class that the function sees in its place."""
@@ -293,13 +293,13 @@ def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> Traced:
                         tracer.read(returned)  # one that was only passed on is an input too
                     else:
                         check_returned(name_of(f), returned)
-        except Aliased as alias:
-            identities[alias.i] = flat[alias.i]
+        except RetraceByIdentity as again:
+            identities[again.i] = flat[again.i]
             continue
         break
     grads = [(i, i.grad) for i in tracer.inputs if _grad_changed(i, tracer.by_handle)]
     for found in tracer.inputs:
-        if not isinstance(found.source, Held):
+        if not isinstance(found.source, Captured):
             found.original = None  # the recording shall not keep a call's arguments alive
     return Traced(
         name_of(f),
@@ -309,7 +309,7 @@ def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> Traced:
         list(tracer.guards.values()),
         tracer.by_handle,
         identities,
-        tracer.pinned,
+        tracer.grad_aliases,
     )
 
 

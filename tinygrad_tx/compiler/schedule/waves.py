@@ -12,11 +12,11 @@ from ...backends.kernels.kinds import CheckIndex
 from ...backends.target import Target
 from .records import Buffer, Call, Launch, Schedule
 
-WINDOW = 32  # launches: one joins a wave at most so far back, which bounds the lives of buffers
+WINDOW = 32  # a launch joins a wave at most so many launches earlier (bounds lives of buffers)
 
 
 def form_waves(schedule: Schedule, target: Target) -> Schedule:
-    """Each launch in the first wave that all it depends on allows, but not far from its place."""
+    """Each launch in the first wave after all that it depends on, at most WINDOW launches back."""
     aliases = schedule.aliases
     steps: list[list[list[Launch]] | Launch] = []
     waves: list[list[Launch]] = []

@@ -30,7 +30,9 @@ from . import rows as attention_rows
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
 _FEW = 2  # queries at most that go one by one
-_QUERIES = 64  # in a block of the backward pass, on every processor: dk and dv sum by blocks
+# Queries in a block of the backward pass: enough to amortise the read-modify-write of dk and dv.
+# The same on every processor, because dk and dv are sums over blocks.
+_QUERIES = 64
 
 
 class _Matrix(NamedTuple):

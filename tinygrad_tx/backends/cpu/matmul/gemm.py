@@ -260,8 +260,8 @@ def choose(
 
     def work(rows: int, across: int) -> float:
         """Cycles of a task of so many rows and panels, the greater of two estimates. Computing: two
-        multiply-adds per cycle, half a cycle to pack an element of a, the stalls of reading b;
-        and reading b alone."""
+        vector multiply-adds per cycle, half a cycle to pack an element of a, the stalls of reading
+        b; and reading b alone."""
         whole, rest = divmod(rows, mr)
         panel = whole * max(_CHAIN, vectors * mr / 2) + line / _OVERLAP
         if rest:
