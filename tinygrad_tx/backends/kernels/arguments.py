@@ -221,9 +221,11 @@ Args = (
 # Words -------------------------------------------------------------------------------------------
 
 
-def words(args: Args[Place[B]]) -> Iterator[int | Place[B]]:
+def words(args: Args[Place[B]]) -> list[int | Place[B]]:
     """The words of some arguments."""
-    return _leaves(args)
+    found: list[int | Place[B]] = []
+    _collect(args, found)
+    return found
 
 
 def read(layout: A, words: Iterable[int]) -> A:
@@ -267,12 +269,12 @@ def example(kind: type[A], **parts: Any) -> A:
     return kind(**fields, **parts)
 
 
-def _leaves(args: Any) -> Iterator[Any]:
+def _collect(args: Any, found: list[Any]) -> None:
     for item in args:
         if isinstance(item, tuple) and not isinstance(item, Place):
-            yield from _leaves(item)
+            _collect(item, found)
         elif item is not None:
-            yield item
+            found.append(item)
 
 
 def _filled(like: Any, rest: Iterator[int]) -> Any:
