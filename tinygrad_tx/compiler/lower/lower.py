@@ -1,9 +1,8 @@
 """lower: every composite op (softmax, layer norm, a loss) becomes simple ops that kernels have.
 
 In: rewritten roots. Out: roots whose graph has maps, reductions along the last or the first axes,
-movement, products, attention, gathers, and opaque ops. A stage of pipeline.py. Most ops are lowered
-by their own `decompose`; the few written here say the same in a form that makes better kernels (no
-gather of the targets: a comparison with the column number).
+movement, products, attention, gathers, and opaque ops. A stage of pipeline.py. A composite op
+is lowered by its own record: its `kernel_form`, or else its `decompose`.
 """
 
 from __future__ import annotations
@@ -119,10 +118,8 @@ def standing_for(node: Node) -> Iterator[None]:
 
 
 def _rebuilt(node: Node, done: dict[Node, Node]) -> Node:
-    srcs = tuple(done[src] for src in node.srcs)
-    if all(a is b for a, b in zip(srcs, node.srcs, strict=True)):
-        return node
-    return node.with_srcs(srcs)
+    srcs = tuple([done[src] for src in node.srcs])
+    return node if srcs == node.srcs else node.with_srcs(srcs)
 
 
 def _plain(node: Node) -> bool:

@@ -91,6 +91,8 @@ class View:
         return View(self.buffer, shape, strides, self.offset)
 
     def broadcast(self, shape: Shape) -> View:
+        if shape == self.shape:
+            return self
         extra = len(shape) - len(self.shape)
         strides = (0,) * extra + tuple(
             0 if n == 1 and m != 1 else s
