@@ -528,3 +528,9 @@ def test_every_other_kind_has_a_line() -> None:
     }
     for kernel, line in kernels.items():
         assert describe(kernel) == line
+
+
+def test_users_see_words_not_classes() -> None:
+    """explain() and TX_DEBUG print them: they stay when a class is renamed."""
+    words = "rows columns pack matmul attention attentiongrad keep index scatteradd opaque"
+    assert [kind.word for kind in Kernel.__subclasses__()] == words.split()
