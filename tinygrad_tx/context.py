@@ -1,4 +1,4 @@
-"""What holds while code runs: the trace, whether gradients are recorded, module and source line.
+"""Context of running code: the trace, whether gradients are recorded, module and source line.
 
 Context variables, so that each thread has its own. node.apply reads them: it computes, or records
 where a trace is current. compiler/capture/trace.py is the Trace; tensor.py asks it for a Tensor's
@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # node.py imports this file
 
 
 class Trace:
-    """What happens instead of computing while a function is traced; see compiler/capture/trace.py.
+    """The recorder that stands in for computing while a function is traced; see
+    compiler/capture/trace.py.
 
     A Tensor's node and gradient are asked of the trace, so nothing outside of it changes before
     the trace is done.

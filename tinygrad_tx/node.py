@@ -1,4 +1,5 @@
-"""Node, Graph and what makes Nodes: the one record behind autograd tape and compiler graph.
+"""Node, Graph and the functions that make Nodes: the one record behind autograd tape and compiler
+graph.
 
 An `Op` (op.py) says what an operation is; a `Node` is one use of it. `apply` makes Nodes: with an
 array where code runs eagerly, without one while a function is traced: the current trace alone
@@ -34,7 +35,7 @@ class Node:
     """One use of an op: immutable, but that backward() releases what it no longer needs.
 
     array: the value (a tuple for several outputs); None while traced.
-    requires_grad: whether a gradient may be asked for; only then an eager node keeps its srcs.
+    requires_grad: True if a gradient may be asked for; only then an eager node keeps its srcs.
     owner: the Tensor in whose `.grad` a leaf's gradient is accumulated.
     trace: the trace the node belongs to; None for eager nodes.
     scope: path of the module in whose call it was made; line: "file:line" (traced nodes only).
@@ -162,7 +163,8 @@ _PLACES = count()
 
 
 class Handle:
-    """What apply() knows of a Tensor: it has a node, and `wrap` makes one of a node."""
+    """The part of a Tensor that apply() knows: it has a node, and `wrap` makes a Tensor of a
+    node."""
 
     __slots__ = ()
     wrap: ClassVar[Callable[[Node], Any]]
@@ -255,7 +257,8 @@ def execute(
 
 
 def data(spec: Spec | tuple[Spec, ...], device: str, array: Any, *, lost: bool) -> Node:
-    """What was computed, and is not recorded. lost: where eager code would have recorded it."""
+    """A node for a computed value without history. lost: where eager code would have recorded
+    one."""
     floats = lost and (type(spec) is not Spec or spec[1].kind == "f")
     return Node(LOST if floats else LEAF, (), {}, spec, device, array=array)
 

@@ -1,4 +1,4 @@
-"""Op: the record that says what an operation is.
+"""Op: the record of an operation.
 
 In: functions of an author's. Out: a record, found by its name in OPS. The records stand in ops/
 and, for what the graph itself needs, in node.py, which also says what calling an op does (`_use`).
@@ -35,7 +35,7 @@ class Op:
         in the place of decompose.
     promote: which inputs of a map op are brought to a common dtype (all by default).
 
-    ours: whether it belongs to this package, or a user made it.
+    ours: True if it belongs to this package, False if a user made it.
     """
 
     __call__: ClassVar[Callable[..., Any]]  # node.py sets it

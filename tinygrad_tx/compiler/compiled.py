@@ -37,7 +37,7 @@ from .keys import key as key_of
 from .run.arena import ARENA
 from .run.execution import Execution
 from .run.garbage import REST
-from .run.recording import Rounds
+from .run.recording import Budget
 from .run.replay import Replay
 
 MAX_PLANS = 64
@@ -101,13 +101,13 @@ class Compiled:
         if not isinstance(until, Tensor) or until.shape != ():
             wanted = "a 0-d Tensor, true to end it"
             raise TypeError(f"repeat: until must be {wanted}, not {shown(until)}")
-        rounds = Rounds(times, until)
+        budget = Budget(times, until)
         while True:
-            self._call(args, kwargs, rounds)
-            if not rounds.again():
-                return times - rounds.left
+            self._call(args, kwargs, budget)
+            if not budget.again():
+                return times - budget.left
 
-    def _call(self, args: Any, kwargs: Any, rounds: Rounds | None) -> Any:
+    def _call(self, args: Any, kwargs: Any, budget: Budget | None) -> Any:
         # Inside another trace it becomes part of that. Inside a run (an op of one's own may call
         # anything) the memory for another one is taken. What a plan gives has no history: where
         # one is wanted, the function runs as it is written.
@@ -117,15 +117,15 @@ class Compiled:
                 flat: list[Any] = []
                 key = _key(args, kwargs, flat)
                 if key is not None:
-                    return self._planned(key, flat, args, kwargs, rounds)
+                    return self._planned(key, flat, args, kwargs, budget)
             if debug.level() >= debug.RETRACES:
                 debug.say(f"{self._name}: runs as it is written: an argument has a history")
-        if rounds is not None:
-            rounds.left -= 1
+        if budget is not None:
+            budget.left -= 1
         return self._f(*args, **kwargs)
 
     def _planned(
-        self, key: Any, flat: list[Any], args: Any, kwargs: Any, rounds: Rounds | None
+        self, key: Any, flat: list[Any], args: Any, kwargs: Any, budget: Budget | None
     ) -> Any:
         """Run the plan of a call, which is made where there is none."""
         with ARENA:  # from guards to run: so no other run changes a captured Tensor in between
@@ -133,13 +133,13 @@ class Compiled:
             if plan is not None and match is not None:
                 self._hits += 1
                 self._last = plan
-                return plan.run(match, rounds)
+                return plan.run(match, budget)
         plan = self._last = self._make(key, args, kwargs, flat)
         with ARENA:
             match = plan.inputs.find(flat)
             if match is None:  # another thread has changed what the trace has seen
                 raise TraceError(f"{self._name}: {plan.inputs.broken(flat)}")
-            return plan.run(match, rounds)
+            return plan.run(match, budget)
 
     def graph(self) -> Graph:
         """The graph of the plan that ran last."""

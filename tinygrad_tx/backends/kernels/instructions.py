@@ -1,9 +1,9 @@
-"""Instructions: what a row program computes with, one table of them.
+"""Instructions of row programs: one table.
 
-In: nothing. Out: Instr; SCALARS, what there is to know of each scalar function. Its readers are the
-namespace in which forwards become instructions (compiler/fuse/symbolic.py), the interpreter, what
-decides whether a value is computed again (compiler/fuse/cost.py, cpu/rows/loops.py), and the tests,
-which hold the writers' functions to it (llvm/scalars.py).
+In: nothing. Out: Instr; SCALARS, the properties of each scalar function. Its readers are the
+namespace in which forwards become instructions (compiler/fuse/symbolic.py), the interpreter, the
+decisions whether a value is computed again (compiler/fuse/cost.py, cpu/rows/loops.py), and the
+tests, which hold the writers' functions to it (llvm/scalars.py).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ REDUCTIONS = ("sum", "max", "min", "any", "all", "argmax", "argmin")
 class Scalar(NamedTuple):
     """A scalar function.
 
-    arity: how many arguments it has. xp: what it is on arrays, with NumPy's meaning: an operator,
+    arity: the number of its arguments. xp: the same on arrays, with NumPy's meaning: an operator,
     or the name of a function of Backend, as forwards call it. dtype: of the result, where it is not
-    that of the (last) arguments. jumps: whether what rounding changes by little may change it by
-    much. cost: of computing it in a loop over columns, where an addition costs 1. stored: whether
+    that of the (last) arguments. jumps: True if a rounding error of its arguments may change it by
+    much. cost: of computing it in a loop over columns, where an addition costs 1. stored: True if
     its result is rather stored for several readers than computed again by each. That is not `cost`
     beyond a limit: a square root costs a loop little, and to read a value is not much more.
     """
@@ -105,5 +105,5 @@ _READS = {"gather": 20, "const": 0}
 
 
 def cost(op: str) -> int:
-    """What an instruction costs in a loop over columns; an addition, a load: 1."""
+    """The cost of an instruction in a loop over columns; of an addition or a load: 1."""
     return SCALARS[op].cost if op in SCALARS else _READS.get(op, 1)

@@ -22,12 +22,12 @@ from .trace import Argument, Captured, GradOf, Signature, Traced, signature
 
 
 class Match(NamedTuple):
-    """A call's values for the recording's inputs, in their order. strangers: numbers of the inputs
-    whose node is not the one that was known."""
+    """A call's values for the recording's inputs, in their order. unknown: numbers of the inputs
+    whose node is not the one known from the last call."""
 
     tensors: list[Tensor]
     nodes: list[Node]
-    strangers: list[int]
+    unknown: list[int]
 
 
 class Inputs:
@@ -87,23 +87,23 @@ class Inputs:
             return None
         nodes = [t._node for t in tensors]
         known = zip(nodes, self._known, strict=True)
-        strangers = [i for i, (node, who) in enumerate(known) if who() is not node]
-        for i in strangers:
+        unknown = [i for i, (node, who) in enumerate(known) if who() is not node]
+        for i in unknown:
             node = nodes[i]
             if (node.spec, node.device, node.requires_grad) != self._wanted[i]:
                 return None
-        return Match(tensors, nodes, strangers)
+        return Match(tensors, nodes, unknown)
 
     def remember(self, i: int, node: Node) -> None:
         """Input i needs no second look as long as it stands on this node."""
         self._known[i] = ref(node)
 
     def forget(self, i: int) -> None:
-        """Input i is a stranger at the next call."""
+        """Input i's node is unknown at the next call."""
         self._known[i] = _nobody
 
     def broken(self, flat: list[Any]) -> str:
-        """Why match() gives None: the first guard that does not hold, in words."""
+        """The first guard that does not hold, in words: why match() gives None."""
         for owner, attribute, value in self._traced.guards:
             now = getattr(owner, attribute)
             if not same(now, value):

@@ -74,7 +74,7 @@ class Body:
         return program.add(node.op.name, tuple(numbers), dtype)
 
     def _read(self, read: Read) -> int:
-        """The instruction that gets at an operand."""
+        """The instruction that reads an operand."""
         match read:
             case Fetch(view, level):
                 return self.load(view, level)
@@ -130,7 +130,7 @@ class Body:
 
     # The finished kernel ------------------------------------------------------------------------
     def call(self, rows_per_task: int = 0) -> Call:
-        """rows_per_task: where the tasks are those of a product whose rows these are."""
+        """rows_per_task: that of the product whose tasks the kernel follows, as an epilogue."""
         return self._columns() if self.kind == "columns" else self._rows(rows_per_task)
 
     def _rows(self, per_task: int) -> Call:
@@ -140,7 +140,7 @@ class Body:
         walks += [store.view.strides for store in self.stores]
         whole = all(s.view.shape[-1] == width for s in self.stores)
         if whole and not (self.reduces or gathers or self._counts() or per_task):
-            # Rows and columns mean nothing: as few and as long rows as there can be.
+            # Purely elementwise: row boundaries carry no meaning. Merge axes into the longest rows.
             extents, strides = collapse((*self.outer, width), walks)
             extents, strides = _split(extents, strides)
             outer, width = extents[:-1], extents[-1]
@@ -204,7 +204,7 @@ class Body:
 
 
 def _once(view: View) -> View:
-    """What is read of an operand that there is one of for each row: that one."""
+    """The view of a row-invariant operand: one column."""
     if view.strides[-1]:
         return view
     return View(view.buffer, (*view.shape[:-1], 1), view.strides, view.offset)

@@ -1,5 +1,5 @@
-"""Building: what has been decided is added to the Values. The only functions that add a unit, or
-have a group store a value.
+"""Building: decisions are added to the Values. The only functions that add a unit, or have a group
+store a value.
 
 In: Values and a node, or a group that takes it. Out: the Values, changed. Called by fuse.py and
 emit/.
@@ -47,7 +47,7 @@ def made(values: Values, node: Node, *views: View) -> None:
 
 
 def materialise(values: Values, node: Node) -> View:
-    """Where a value lies; a group is asked to store it where it does not yet."""
+    """The view of a value; if it is not stored yet, its group is made to store it."""
     *movements, below = values.below(node)
     view = values.places.get(below)
     if view is None:
@@ -59,7 +59,7 @@ def materialise(values: Values, node: Node) -> View:
 
 
 def _stored(values: Values, node: Node) -> View:
-    """A value that does not lie anywhere yet: uploaded, filled, or written by its group."""
+    """The view of a value that was not stored before: uploaded, filled, or written by its group."""
     if node in values.folded:
         return _constant(values, node, values.folded[node])
     if node.op is ops.FULL:

@@ -1,4 +1,4 @@
-"""Costs: which values a group computes again instead of asking for them to be stored.
+"""Costs: the values that a group computes again instead of having them stored (rematerialisation).
 
 In: Values and a node. Out: a number of map instructions. Called by decide.py, read.py and build.py.
 All thresholds of fusing stand here.
@@ -21,8 +21,8 @@ COSTLY = frozenset(op for op, scalar in SCALARS.items() if scalar.stored)
 
 
 def is_cheap(values: Values, node: Node, assumed: Container[Node] = ()) -> bool:
-    """Whether a group rather computes it again than asks for it to be stored. assumed: nodes that
-    will lie somewhere, as other operands are read there."""
+    """True if a group rather computes a value again than has it stored. assumed: nodes that will
+    lie somewhere, as other operands are read there."""
     return cost(values, node, assumed) <= limits.CHEAP
 
 
@@ -68,8 +68,8 @@ def _work(
 
 
 def is_kept(values: Values, node: Node) -> bool:
-    """Whether the group that computes it stores it for next to nothing: it is small, or one for a
-    row."""
+    """True if the group that computes a value stores it for next to nothing: it is small, or
+    row-invariant."""
     if node not in values.unit_of:
         return False
     group = values.units[values.unit_of[node]]

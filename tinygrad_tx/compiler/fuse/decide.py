@@ -5,7 +5,7 @@ In: Values and the node whose turn it is. Out: a Decision; nothing is changed. C
 A map or a reduction joins the group that made its latest operand where the domain is the same and
 every other operand was ready before it; else it begins a group. A value is stored only when a later
 unit asks for it, and where it is cheap (cost.py) it is computed again instead. Movement is strides.
-What no kernel can do is called as it is.
+An op without a kernel is called as it is.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _opaque(node: Node, why: str, untraceable: str = "") -> Opaque:
 
 
 def _is_empty(node: Node) -> bool:
-    """Whether a result or an operand has no elements."""
+    """True if a result or an operand has no elements."""
     specs = [spec for n in (node, *node.srcs) for spec in n.specs]
     return any(prod(spec.shape) == 0 for spec in specs)
 
@@ -113,7 +113,7 @@ def _joins(values: Values, unit: int, group: Group, node: Node, level: str) -> J
 
 
 def _waits(values: Values, group: Group, node: Node) -> bool:
-    """Whether a scalar depends on other values than those of a group: joining would delay the group
+    """True if a scalar depends on values other than the group's: joining would delay the group
     until these are ready."""
     own = (values.ready(src) < 0 or find_inside(group, src) for src in node.srcs)
     return prod(node.shape) == 1 and group.columns > 1 and not all(own)

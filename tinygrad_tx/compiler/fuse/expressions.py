@@ -1,4 +1,5 @@
-"""Expressions: whether a map's forward can be made of instructions, tried once for each use.
+"""Expressions: a map's forward made of instructions, or the reason against, tried once for each
+use.
 
 In: Values and a node. Out: an Expression. Called by decide.py, build.py and fuse.py.
 """
@@ -23,7 +24,7 @@ class Expression:
 
 
 def expression(values: Values, node: Node) -> Expression:
-    """What is known of the forward of a map on operands of these dtypes."""
+    """The Expression of a map's forward on operands of these dtypes."""
     dtypes = tuple(src.dtype.name for src in node.srcs)
     key = node.op, dtypes, repr(node.attrs)
     found: Expression | None = values.expressions.get(key)

@@ -1,12 +1,12 @@
 """fuse: the nodes of a lowered graph become calls of kernels, in an order in which they can run.
 
 In: Ends. Out: a Fusion: units in order (bodies, whose cut into tasks is open, and finished calls),
-the view in which each end's value lies, what was decided of each node, and a reason for each fusion
+the view in which each end's value lies, the decision on each node, and a reason for each fusion
 that was refused. A stage of pipeline.py.
 
-Nodes are taken in topological order, small values first (order.py). Of each it is decided what
-becomes of it (decide.py), and that is added to what is known (build.py, emit/); when all are
-decided, each group is written as instructions (body.py).
+Nodes are taken in topological order, small values first (order.py). For each a decision is made
+(decide.py), then applied to the Values (build.py, emit/); when all are decided, each group is
+written as instructions (body.py).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def fuse(graph: Ends, target: Target) -> Fusion:
 
 
 def _apply(values: Values, node: Node, decision: Decision) -> None:
-    """Add what has been decided of a node to what is known."""
+    """Apply the decision on a node to the Values."""
     match decision:
         case Given():
             buffer = Buffer("input", node.dtype.name, prod(node.shape), node)

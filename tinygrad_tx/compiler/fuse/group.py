@@ -1,10 +1,9 @@
 """Groups: nodes that share a kernel, a row program or a reduction along rows.
 
-In: what decide.py has found. Out: steps and stores, of which body.py makes loads, instructions and
-stores. A group's domain is rows x columns. A value inside it belongs to a place of the domain
-("element": as many elements as the domain, in the same row-major order), or to a whole row ("row":
-as many as there are rows). Shapes do not matter beyond that, so a reshape inside a group costs
-nothing.
+In: decisions. Out: steps and stores, of which body.py makes loads, instructions and stores. A
+group's domain is rows x columns. A value inside it belongs to a place of the domain ("element": as
+many elements as the domain, in the same row-major order), or to a whole row ("row": as many as
+there are rows). Shapes do not matter beyond that, so a reshape inside a group costs nothing.
 """
 
 from __future__ import annotations
@@ -72,12 +71,12 @@ Read = Const | Inside | Column | Load | Fetch | Gather | Again
 
 
 def reads_of(read: Read) -> int:
-    """How many reads there are in one: itself, and those below it."""
+    """The number of reads in one: itself, and those below it."""
     return 1 + sum(map(reads_of, read.operands)) if isinstance(read, Again) else 1
 
 
 class Step(NamedTuple):
-    """A node that a group computes, and how it gets at the node's operands."""
+    """A node that a group computes, and the Reads of the node's operands."""
 
     node: Node
     operands: tuple[Read, ...]
@@ -101,7 +100,7 @@ class Group:
         return prod(self.outer)
 
     def level(self, size: int) -> str | None:
-        """What values of so many elements belong to; None where they do not fit in."""
+        """The level of values of so many elements; None where they do not fit in."""
         if size == self.rows * self.columns:
             return "element"
         return "row" if size == self.rows else None

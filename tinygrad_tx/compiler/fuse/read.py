@@ -1,4 +1,4 @@
-"""Reading: how a group gets at an operand.
+"""Reading: a group's access to an operand.
 
 In: Values, a group and a node. Out: a Read, a tree whose leaves are loads, numbers and values of
 the group itself; None where something would have to be stored first. Nothing is changed: what a
@@ -76,7 +76,7 @@ class Reader(NamedTuple):
 def reads(
     values: Values, group: Group, unit: int, srcs: tuple[Node, ...], shape: Shape, level: str
 ) -> tuple[Read, ...] | None:
-    """How a group, unit number `unit`, reads all of some operands; None where it cannot."""
+    """The Reads of some operands by a group, unit number `unit`; None where it cannot read all."""
     reader = Reader(values, group, unit, set())
     found = []
     for src in srcs:
@@ -107,7 +107,7 @@ def find_inside(group: Group, node: Node) -> tuple[Node, str] | None:
 
 
 def _stretches(group: Group, inner: str, old: Shape, shape: Shape, level: str) -> bool:
-    """Whether a member of level `inner` can be read, stretched from `old` to `shape`."""
+    """True if a member of level `inner` can be read, stretched from `old` to `shape`."""
     if prod(old) == prod(shape):
         return True
     return inner == "row" and level == "element" and _is_per_row(group, old, shape)
@@ -125,7 +125,7 @@ def _counts_columns(group: Group, src: Node, level: str) -> bool:
 
 
 def _is_per_row(group: Group, old: Shape, shape: Shape) -> bool:
-    """Whether stretching `old` to `shape` repeats one value for each row along its columns."""
+    """True if stretching `old` to `shape` repeats one value for each row along its columns."""
     padded = (1,) * (len(shape) - len(old)) + old
     lead = next((i for i, (a, b) in enumerate(zip(padded, shape, strict=True)) if a != b), 0)
     return (

@@ -1,4 +1,4 @@
-"""Reductions: which become parts of row programs, and which kernels along the rows.
+"""Reductions: parts of row programs, or kernels along the rows.
 
 In: Values and a reduction whose turn it is. Out: a Decision, None where its axes are interleaved.
 Called by decide.py. One over the last axes joins the row program that makes what it reduces, or one
@@ -21,7 +21,7 @@ from .values import Values
 
 
 def reduction(values: Values, node: Node) -> Joins | Begins | None:
-    """What becomes of a reduction."""
+    """The decision on a reduction."""
     x = node.srcs[0]
     axis = node.attrs["axis"]
     over = set(axis) if isinstance(axis, tuple) else {axis % max(x.ndim, 1)}

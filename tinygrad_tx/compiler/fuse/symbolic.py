@@ -1,4 +1,4 @@
-"""The scalar-expression builder: what a map op's forward sees as `xp` when a kernel is made of it.
+"""The scalar-expression builder: the `xp` of a map op's forward when a kernel is made of it.
 
 In: an op's forward, called with symbols instead of arrays. Out: instructions (instructions.py)
 appended to a program, each distinct one once. So one line of an op record runs on NumPy, on CuPy
@@ -102,7 +102,7 @@ class Program:
         return self.cast(out.number, dtype)
 
     def _called(self, forward: Any, inputs: list[int], attrs: dict[str, Any]) -> Any:
-        """What a forward makes of Symbols: one, or a number."""
+        """The result of a forward on Symbols: one, or a number."""
         symbols = [Symbol(self, n) for n in inputs]
         try:
             out = forward(Namespace(self), *symbols, **attrs)

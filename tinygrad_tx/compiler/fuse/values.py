@@ -1,4 +1,4 @@
-"""Values: what is known of the nodes while they are fused.
+"""Values: the facts about nodes while they are fused.
 
 In: a graph. Out: for each node that has been decided, where its value lies, or which unit makes it.
 decide.py, read.py and cost.py only look at it; build.py and emit/ change it.
@@ -53,7 +53,7 @@ class Values:
         return latest
 
     def is_made(self, node: Node) -> bool:
-        """Whether a value is computed, and not another value seen in another way."""
+        """True if a value is computed, rather than a view of another one."""
         computed = node in self.folded or node in self.deferred or node in self.unit_of
         return computed or node.op is ops.FULL
 
@@ -92,13 +92,13 @@ class Values:
         return number, group if group and group.level(size) == "element" else None
 
     def stored_below(self, node: Node) -> list[Node]:
-        """A value, or those that it is made of where it is made only when it is read."""
+        """A value, or the operands that it is made of if it is computed by its readers."""
         if node not in self.deferred:
             return [node]
         return [found for src in node.srcs for found in self.stored_below(src)]
 
     def lies(self, node: Node, assumed: Container[Node] = ()) -> bool:
-        """Whether a value is stored, or will be with what has been assumed so far."""
+        """True if a value is stored, or will be under the assumptions so far."""
         return node in self.places or node in assumed
 
     def readers_of(self, node: Node) -> list[Node]:

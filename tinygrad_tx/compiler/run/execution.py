@@ -1,12 +1,12 @@
-"""execute: run a plan, natively or through the interpreter of kernels.
+"""execution: run a plan, natively or through the interpreter of kernels.
 
 In: a recorded call. Out: an Execution, which is used as a Replay is. Called by compiled.py.
 Everything is computed first and Tensors change last. State whose Tensor is the only one to hold its
 memory is written over where it lies, after all that can fail, and the Tensor keeps its node; other
 state is copied first.
 
-What a call costs in Python is little more than a walk through lists: an input that stands on the
-node of the last call lies where it lay.
+In Python a call costs little more than a walk through lists: an input whose node is that of the
+last call keeps its address.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ..schedule.waves import indices
 from .addresses import Addresses
 from .ownership import held_elsewhere, may_stay
 from .prepacked import Packs
-from .recording import Recording, Rounds
+from .recording import Budget, Recording
 from .segment import Segment, Words
 
 TIMED = 3  # the run whose waves are timed, for explain(): the first that finds everything warm
@@ -63,8 +63,8 @@ class Execution(Recording):
         self._link(target, buffers)
 
     def _find_states(self, buffers: list[Buffer | None]) -> None:
-        """Which inputs are written over, and where each node that outlives the run is found: among
-        the inputs' arrays, or behind them the results'."""
+        """Find the inputs that are written over, and for each node that outlives the run the number
+        of its array: among the inputs', or behind them the results'."""
         plan, count = self.plan, len(buffers)
         results = [b for b, role in plan.roles.items() if role == "result"]
         order = {b: i for i, b in enumerate((*buffers, *results)) if b is not None}
@@ -110,20 +110,20 @@ class Execution(Recording):
         self.number_of = {b: i for i, b in enumerate(buffers) if b in sources}
         self.packed = set(self.number_of.values())
 
-    def run(self, match: Match, rounds: Rounds | None = None) -> Any:
-        """The function's result for a call. The caller is inside the arena. rounds: it runs again
+    def run(self, match: Match, budget: Budget | None = None) -> Any:
+        """The function's result for a call. The caller is inside the arena. budget: it runs again
         and again where a run leaves everything as the next one needs it."""
         arrays: list[Any] = [None] * len(match.nodes)
-        for i in (*self.asked, *match.strangers):
+        for i in (*self.asked, *match.unknown):
             arrays[i] = match.nodes[i].array
         self.meet(match)
         shared = self._bind(match, arrays)
         self._once()
-        if rounds is not None:
-            rounds.left -= 1
-            while self.steady and not shared and rounds.again():
+        if budget is not None:
+            budget.left -= 1
+            while self.steady and not shared and budget.again():
                 self._once()
-                rounds.left -= 1
+                budget.left -= 1
         where = self.where
         result = self.commit(
             match.tensors,
@@ -177,11 +177,11 @@ class Execution(Recording):
             self.seconds = seconds
 
     def kernels(self) -> int:
-        """How many calls of kernels a run takes."""
+        """The number of calls of kernels in a run."""
         return sum(len(launch.calls) for launch in self.plan.launches())
 
     def peak_bytes(self) -> int:
-        """What a run needs beside its inputs: the arena, its results, weights kept packed."""
+        """Bytes of a run beside its inputs: the arena, its results, prepacked weights."""
         roles = self.plan.roles.items()
         own = sum(b.bytes for b, role in roles if role in ("result", "prepacked"))
         return self.plan.arena_bytes + own
@@ -201,7 +201,7 @@ class Execution(Recording):
         those that kernels cannot read or must not write, and the results' are appended. Gives the
         numbers of the states that run on a copy."""
         addresses, shared = self.addresses, self._shared(match, arrays)
-        for i in {*match.strangers, *shared}:
+        for i in {*match.unknown, *shared}:
             self.inputs.forget(i)
             array = np.asarray(arrays[i])
             flags = array.flags
@@ -212,7 +212,7 @@ class Execution(Recording):
             addresses.put_input(i, array)
             if array is match.nodes[i].array:
                 self.inputs.remember(i, match.nodes[i])
-        if not self.packed.isdisjoint(match.strangers):
+        if not self.packed.isdisjoint(match.unknown):
             addresses.moved = True
             self.packs.bind(addresses.bases, lambda b: match.nodes[self.number_of[b]])
         arrays += addresses.make_results()
@@ -229,7 +229,7 @@ class Execution(Recording):
         shared = self.early.copy()
         shared.update(held_elsewhere(match.nodes, self.states))
         shared.update(held_elsewhere(arrays, self.states))
-        for i in match.strangers:
+        for i in match.unknown:
             asks = self.asks.get(i)
             if asks is not None and not may_stay(match.tensors[i], match.nodes[i], arrays[i], asks):
                 shared.add(i)

@@ -1,4 +1,4 @@
-"""recording: what every way of running a recorded call shares.
+"""recording: the base of every way to run a recorded call.
 
 In: a Traced call. Out: its inputs found again at each run, and the user's Tensors pointed at what a
 run has computed. Called by execution.py and replay.py, which say how it is computed.
@@ -19,21 +19,21 @@ from ..capture.guards import Inputs, Match
 from ..capture.trace import Traced
 
 
-class Rounds:
-    """How often to run: `left` times at most, until a 0-d Tensor is true."""
+class Budget:
+    """The number of runs: `left` at most, until a 0-d Tensor is true."""
 
     def __init__(self, times: int, until: Tensor) -> None:
         self.left, self._until = times, until
 
     def again(self) -> bool:
-        """After a run: whether there is to be another one."""
+        """After a run: True if there is to be another one."""
         array = self._until._node.array  # None inside a trace, where item() says what to do
         return self.left > 0 and not (self._until if array is None else array).item()
 
 
 class Recording:
-    """What every way of running a recorded call shares: how its inputs are found again, which
-    nodes outlive the run, and how their arrays reach the user's Tensors."""
+    """The base of every way to run a recorded call: it finds the inputs again, knows the nodes that
+    outlive the run, and brings their arrays to the user's Tensors."""
 
     rewrite_seconds = 0.0
     stages: Mapping[str, float] = {}  # the seconds of each stage of pipeline.py
@@ -57,7 +57,7 @@ class Recording:
 
     def meet(self, match: Match) -> None:
         """Look at the inputs that were not there at the last run."""
-        for i in match.strangers:
+        for i in match.unknown:
             if match.nodes[i].op is LOST:
                 self._from_lost.add(i)
             elif self._from_lost:

@@ -1,8 +1,8 @@
 """replay: run a recorded call op by op, through the same forwards as eager code.
 
-What comes in: a Traced call. What goes out: a Replay, which computes everything first and changes
-state last: an error on the way (a token id out of range, say) leaves all as it was. It is the plan
-where nothing is fused, and the oracle of every other one.
+In: a Traced call. Out: a Replay, which computes everything first and changes state last: an error
+on the way (a token id out of range, say) leaves all as it was. It is the plan where nothing is
+fused, and the oracle of every other one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from ...rules import Spec, as_promised
 from ..capture.guards import Match
 from ..capture.trace import Traced
 from ..inspect.explain import named
-from .recording import Recording, Rounds
+from .recording import Budget, Recording
 
 
 class Step(NamedTuple):
-    """One op call: which values it reads, where its result goes, which values end with it."""
+    """One op call: the values that it reads, the place of its result, the values whose last reader
+    it is."""
 
     node: Node
     device: str  # of its inputs
@@ -70,17 +71,17 @@ class Replay(Recording):
             if found.placeholder in self.slot
         ]
 
-    def run(self, match: Match, rounds: Rounds | None = None) -> Any:
-        """The function's result for a call. rounds: of which this is one."""
-        if rounds is not None:
-            rounds.left -= 1
+    def run(self, match: Match, budget: Budget | None = None) -> Any:
+        """The function's result for a call. budget: of which this is one."""
+        if budget is not None:
+            budget.left -= 1
         values: list[Any] = [None] * len(self.slot)
         for slot, value in self.known:
             values[slot] = value
         for i, slot in self.reads:
             values[slot] = match.nodes[i].array
         self.meet(match)
-        for i in match.strangers:
+        for i in match.unknown:
             self.inputs.remember(i, match.nodes[i])
         if self.proven:
             self._run(values)

@@ -1,11 +1,11 @@
-"""How a row program runs: which loops over the columns, and what is kept from one to the next.
+"""The plan of a row program: its loops over the columns, and the values kept between them.
 
 In: a RowProgram kernel. Out: a RowPlan. Called by rows.py.
 
 The level of a value is the number of reductions that must be over before it can be computed; the
-loop of level n computes what the reductions of that level need. Values of elements are computed
-again in every loop that needs them where that is cheap, else kept in scratch memory. Outputs of
-elements are written in one loop, the last that reads anything: so they may lie where inputs lie.
+loop of level n computes what the reductions of that level need. Cheap per-element values are
+computed again in every loop that needs them, others kept in scratch memory. All per-element outputs
+are stored in the last loop that reads an input, so an output may alias an input.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def plan(kernel: RowProgram) -> RowPlan:
 
 
 def _roots(kernel: RowProgram, loop: Loop) -> list[int]:
-    """The instructions whose elements a loop is there for."""
+    """The per-element values that a loop needs: arguments of its reductions, and its outputs."""
     reduced = [kernel.instrs[i].args[0] for i in loop.reductions]
     return reduced + [kernel.outputs[k].instr for k in loop.outputs]
 
@@ -75,11 +75,11 @@ def _levels(instrs: Sequence[Instr]) -> list[int]:
 
 
 def _keep(kernel: RowProgram, made: RowPlan) -> None:
-    """Decide what is kept, and list for each loop the elements that it computes."""
+    """Decide which values are kept, and list for each loop the elements that it computes."""
     first: dict[int, Loop] = {}  # where an element value is computed first
 
     def again(i: int) -> int:
-        """The cost of computing an element value from what is in memory."""
+        """The cost of computing a per-element value from values in memory."""
         seen: set[int] = set()
         total, waiting = 0, [i]
         while waiting:

@@ -19,7 +19,7 @@ from ..values import Values
 
 
 def fits(values: Values, node: Node) -> bool:
-    """Whether a product is of floats, and its batch axes collapse into two."""
+    """True if a product is of floats, and its batch axes collapse into two."""
     a, b = (values.layout(src)[0] for src in node.srcs)
     if not node.dtype.is_floating_point or _is_tall(b):
         return node.dtype.is_floating_point
@@ -50,7 +50,7 @@ def emit(values: Values, node: Node) -> None:
 
 
 def _is_tall(b: View) -> bool:
-    """Whether all rows share one right operand: one tall product."""
+    """True if all rows share one right operand: one tall product."""
     return prod(b.shape[:-2]) == 1
 
 

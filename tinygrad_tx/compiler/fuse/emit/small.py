@@ -41,7 +41,7 @@ def index(values: Values, node: Node) -> None:
 
 
 def gathers_rows(values: Values, node: Node) -> bool:
-    """Whether a take is of whole entries, by indices that have been checked."""
+    """True if a take is of whole entries, by indices that have been checked."""
     return node.attrs["axis"] == 0 and node.srcs[1].op is ops.WRAP_INDEX
 
 
@@ -56,7 +56,7 @@ def gather(values: Values, node: Node) -> None:
 
 
 def adds_rows(values: Values, node: Node) -> bool:
-    """Whether an index_add is of whole entries, of floats."""
+    """True if an index_add is of whole entries, of floats."""
     return node.attrs["axis"] == 0 and node.dtype.is_floating_point
 
 

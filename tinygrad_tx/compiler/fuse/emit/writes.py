@@ -45,7 +45,7 @@ def _write_part(values: Values, node: Node, call: Call, out: View) -> None:
 
 
 def updates_at_an_index(values: Values, node: Node) -> bool:
-    """Whether the place of an update has been checked."""
+    """True if the place of an update has been checked."""
     return node.srcs[2].op is ops.WRAP_INDEX
 
 
@@ -96,7 +96,7 @@ def concat(values: Values, node: Node) -> None:
 
 
 def _parts(node: Node, out: View) -> list[View]:
-    """Where the parts of a concatenation lie in it."""
+    """The views of a concatenation's parts in its result."""
     axis, start, found = node.attrs["axis"], 0, []
     for src in node.srcs:
         ranges = [(0, n, 1) for n in node.shape]
@@ -107,8 +107,8 @@ def _parts(node: Node, out: View) -> list[View]:
 
 
 def _lies(values: Values, node: Node) -> View | None:
-    """The view of a concatenation whose parts lie side by side in a buffer that they fill, so that
-    nothing is to be copied; else None."""
+    """The view of a concatenation whose parts already lie side by side in one buffer (nothing to
+    copy); None otherwise."""
     views = []
     for src in node.srcs:
         view, new = values.layout(src)
