@@ -242,7 +242,7 @@ def execute(
     """Run an op's forward on the device of its inputs and hold it to its rule."""
     xp = backends.get(device)
     try:
-        with xp.quiet():
+        with xp.no_warnings():
             out = computing(op, arrays, spec)(xp, *arrays, **attrs)
     except Exception as error:
         explain(error, op.name, "forward", op.forward, (xp, *arrays), attrs)
@@ -313,7 +313,7 @@ def cast(node: Node, dtype: DType) -> Node:
 def _use(op: Op, *inputs: Any, **attrs: Any) -> Any:
     """Use the op on Tensors (arrays and scalars are converted). Reductions take `axis` (an
     int, a tuple or None for all) and `keepdims`, or PyTorch's `dim` and `keepdim`."""
-    nodes = _lift(op, inputs)
+    nodes = _as_operands(op, inputs)
     if op.kind == "reduce":
         for theirs, ours in (("dim", "axis"), ("keepdim", "keepdims")):
             if theirs in attrs:
@@ -350,7 +350,7 @@ def _squeezed(node: Node, axis: tuple[int, ...]) -> Node:
     return Node(node.op, (), {}, Spec(shape, node.dtype), node.device, array=array)
 
 
-def _lift(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
+def _as_operands(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
     """Tensors, arrays and scalars as nodes on one device; a map op's brought to one dtype."""
     ready = _alike(op, inputs)
     if ready is not None:

@@ -43,7 +43,7 @@ class Backend(ABC):
 
     # Running -------------------------------------------------------------------------------
     @abstractmethod
-    def quiet(self) -> AbstractContextManager[Any]:
+    def no_warnings(self) -> AbstractContextManager[Any]:
         """Inside, arithmetic gives infinities and NaN without warnings."""
 
     @abstractmethod

@@ -86,7 +86,7 @@ class CupyBackend(Backend):
         super().__init__(cupy)
         self._checks = cupy_kernels.Checks()
 
-    def quiet(self) -> AbstractContextManager[Any]:
+    def no_warnings(self) -> AbstractContextManager[Any]:
         return nullcontext()  # a GPU does not warn
 
     def from_host(self, array: np.ndarray[Any, Any]) -> Array:

@@ -54,7 +54,7 @@ class NumpyBackend(Backend):
     def __init__(self) -> None:
         super().__init__(np)
 
-    def quiet(self) -> AbstractContextManager[Any]:
+    def no_warnings(self) -> AbstractContextManager[Any]:
         return np.errstate(all="ignore") if _SILENCE is None else _Quiet()
 
     def frozen(self, array: Array) -> Array:

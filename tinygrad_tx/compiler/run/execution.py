@@ -243,7 +243,7 @@ class Execution(Recording):
         xp = backends.get(node.device)
         arrays = [self.addresses.array_at(view) for view in call.reads]
         try:
-            with xp.quiet():
+            with xp.no_warnings():
                 out = computing(node.op, arrays, node.spec)(xp, *arrays, **node.attrs)
         except Exception as error:
             explain(error, node.op.name, "forward", node.op.forward, (xp, *arrays), node.attrs)

@@ -104,7 +104,7 @@ class Replay(Recording):
         """Every other run: nothing but the forwards."""
         with ExitStack() as stack:
             for xp in self.backends:
-                stack.enter_context(xp.quiet())
+                stack.enter_context(xp.no_warnings())
             current = stack.enter_context(naming())
             for (xp, forward, attrs), (node, _, reads, result, frees) in zip(
                 self.calls, self.steps, strict=True
