@@ -8,7 +8,7 @@ and as machine code.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -179,13 +179,25 @@ class Symbol:
         return _binary("ne", self, other)
 
     def __and__(self, other: Any) -> Symbol:
-        return _binary("and", self, other)
+        return _bitwise("and", self, other)
+
+    def __rand__(self, other: Any) -> Symbol:
+        return _bitwise("and", other, self)
 
     def __or__(self, other: Any) -> Symbol:
-        return _binary("or", self, other)
+        return _bitwise("or", self, other)
+
+    def __ror__(self, other: Any) -> Symbol:
+        return _bitwise("or", other, self)
+
+    def __xor__(self, other: Any) -> Symbol:
+        return _bitwise("xor", self, other)
+
+    def __rxor__(self, other: Any) -> Symbol:
+        return _bitwise("xor", other, self)
 
     def __invert__(self) -> Symbol:
-        return _unary("not", self, name_of(self.dtype))
+        return _bitwise("not", self)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -211,23 +223,53 @@ def name_of(dtype: np.dtype[Any]) -> str:
     return dtype.name
 
 
-def _unary(op: str, x: Symbol, dtype: str | None = None) -> Symbol:
-    """dtype: of the result, by default as SCALARS says."""
+def _unary(op: str, x: Symbol) -> Symbol:
     program = x.program
     number = _as_read(program, op, x)
-    dtype = dtype or SCALARS[op].dtype or name_of(x.dtype)
-    return Symbol(program, program.add(op, (number,), dtype))
+    return Symbol(program, program.add(op, (number,), SCALARS[op].dtype or name_of(x.dtype)))
 
 
 def _binary(op: str, a: Any, b: Any) -> Symbol:
-    """Two operands of one dtype: a Python number takes that of the other."""
-    known = a if isinstance(a, Symbol) else b
-    program, common = known.program, known.dtype
-    if isinstance(a, Symbol) and isinstance(b, Symbol) and a.dtype != b.dtype:
-        common = np.promote_types(a.dtype, b.dtype)
-    name = name_of(common)
+    """Two operands, brought to one dtype."""
+    program = (a if isinstance(a, Symbol) else b).program
+    name = _common(a, b)
     args = (_number(program, a, name, op), _number(program, b, name, op))
     return Symbol(program, program.add(op, args, SCALARS[op].dtype or name))
+
+
+def _bitwise(op: str, *xs: Any) -> Symbol:
+    """Of bools, or of the bits of integers."""
+    if _common(*xs).startswith(("float", "bfloat")):
+        raise NoValue(f"{op} of floating numbers")
+    return _unary(op, *xs) if len(xs) == 1 else _binary(op, *xs)
+
+
+def _logical(op: str, *xs: Any) -> Symbol:
+    """Of numbers as bools: whether they are not 0."""
+    return _bitwise(op, *map(_truth, xs))
+
+
+def _truth(x: Any) -> Any:
+    if not isinstance(x, Symbol):
+        return bool(x)
+    return x if name_of(x.dtype) == "bool" else _binary("ne", x, 0)
+
+
+def _common(*xs: Any) -> str:
+    """The dtype that NumPy brings operands to. A Python number takes that of the others, but for a
+    float beside integers, and an integer beside bools."""
+    dtypes = [x.dtype for x in xs if isinstance(x, (Symbol, np.generic))]
+    common = dtypes[0]
+    for dtype in dtypes[1:]:
+        if dtype != common:
+            common = np.promote_types(common, dtype)
+    for x in xs:
+        kind = common.kind
+        if type(x) is float and kind in "biu":
+            common = np.dtype(np.float64)
+        elif type(x) is int and kind == "b":
+            common = np.dtype(np.int64)
+    return name_of(common)
 
 
 def _as_read(program: Program, op: str, x: Symbol) -> int:
@@ -255,13 +297,11 @@ class Namespace:
         raise NoValue(f"xp.{name} has no scalar expression")
 
     def where(self, condition: Symbol, a: Any, b: Any) -> Symbol:
-        symbols = [x for x in (a, b) if isinstance(x, Symbol)]
-        common = symbols[0].dtype if symbols else np.dtype(np.float32)
-        for x in symbols[1:]:
-            common = np.promote_types(common, x.dtype)
-        program = self._program
-        args = (condition.number, *(_number(program, x, common.name, "where") for x in (a, b)))
-        return Symbol(program, program.add("where", args, common.name))
+        program, typed = self._program, (Symbol, np.generic)
+        known = any(isinstance(x, typed) for x in (a, b))
+        common = _common(a, b) if known else "float32"
+        args = (_truth(condition).number, *(_number(program, x, common, "where") for x in (a, b)))
+        return Symbol(program, program.add("where", args, common))
 
     def cast(self, x: Symbol, dtype: DType) -> Symbol:
         return Symbol(self._program, self._program.cast(x.number, dtype.name))
@@ -282,3 +322,5 @@ def _function(op: str) -> Callable[..., Symbol]:
 for _op, _scalar in SCALARS.items():
     if isinstance(_scalar.xp, str) and _scalar.xp not in vars(Namespace):
         setattr(Namespace, _scalar.xp, staticmethod(_function(_op)))
+for _op in ("and", "or", "xor", "not"):
+    setattr(Namespace, f"logical_{_op}", staticmethod(partial(_logical, _op)))

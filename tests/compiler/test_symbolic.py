@@ -1,0 +1,53 @@
+"""Forwards on symbols: what they compute is what they compute on arrays, whatever they mix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_tx as tx
+
+SAME, ASKS = None, tx.bool_
+FORWARDS: dict[str, tuple[Callable[..., Any], Any]] = {
+    "inverted": (lambda xp, x: ~x, SAME),
+    "low bits": (lambda xp, x: x & 6, SAME),
+    "low bits, turned": (lambda xp, x: 6 | x, SAME),
+    "flipped": (lambda xp, x: x ^ 3, SAME),
+    "not": (lambda xp, x: xp.logical_not(x), ASKS),
+    "and": (lambda xp, x: xp.logical_and(x, x - x + 4), ASKS),
+    "or": (lambda xp, x: xp.logical_or(x, 0), ASKS),
+    "xor": (lambda xp, x: xp.logical_xor(x, 2), ASKS),
+    "below a float": (lambda xp, x: x < 1.5, ASKS),
+    "a float below": (lambda xp, x: x >= -0.5, ASKS),
+    "chosen by numbers": (lambda xp, x: xp.where(x, x, 7), SAME),
+    "a float or it": (lambda xp, x: xp.where(x > 1, 0.5, x) > 0.4, ASKS),
+    "a float added": (lambda xp, x: (x + 0.5) > 1, ASKS),
+    "a NumPy number": (lambda xp, x: (x * np.float32(0.5)) > 0.4, ASKS),
+    "a bool added": (lambda xp, x: (x + True) > 1, ASKS),
+    "maximum of a float": (lambda xp, x: xp.maximum(x, 0.5) > 0.6, ASKS),
+}
+
+
+@pytest.mark.parametrize("mode", ["", "interp"])
+@pytest.mark.parametrize("what", FORWARDS)
+@pytest.mark.parametrize("dtype", [tx.int32, tx.int64, tx.bool_, tx.float32, tx.float16])
+def test_forwards_mean_the_same_on_symbols(
+    what: str, dtype: tx.DType, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TX_COMPILE", mode)
+    forward, result = FORWARDS[what]
+    op = tx.Op(
+        f"test_symbols_{what.replace(' ', '_').replace(',', '')}",
+        kind="map",
+        forward=forward,
+        rule=lambda op, x: tx.Spec(x.shape, result or x.dtype),
+    )
+    x = tx.tensor([0, 1, 2, -3, 0, 5, 7]).to(dtype)
+    try:
+        wanted = op(x).numpy()
+    except (TypeError, ValueError):  # no such operation on this dtype
+        return
+    np.testing.assert_array_equal(tx.compile(op)(x).numpy(), wanted)
