@@ -97,7 +97,7 @@ def broken(op: str, array: Any, spec: Any) -> ShapeError:
 
 
 def _misfit(function: Callable[..., Any], given: tuple[Any, ...], attrs: Mapping[str, Any]) -> str:
-    """Why a function cannot be called like this; empty where it can."""
+    """The reason for which a function cannot be called like this; empty where it can."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a built-in function

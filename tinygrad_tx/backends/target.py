@@ -50,7 +50,7 @@ class Program(Protocol):
 
 class Target(ABC):
     """block: rows in which a product over rows adds up, so chunks of whole blocks keep its bits.
-    native: whether its programs are machine code."""
+    native: True if its programs are machine code."""
 
     block: int
     native: bool

@@ -29,7 +29,7 @@ class GPTConfig:
 
     block_size: how many positions there are, prompt and all.
     dropout: on embedding + position, attention weights, and every sub-layer's output.
-    bias: whether maps and layer norms have biases.
+    bias: True if maps and layer norms have biases.
     activation: "gelu" is exact; OpenAI's weights want "gelu_tanh".
     init_std: the standard deviation that weights begin with. 0.02 is GPT-2's; narrow models learn
         faster with about 0.7 / sqrt(n_embd).

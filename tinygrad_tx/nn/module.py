@@ -146,7 +146,7 @@ class Module:
         for name, child in self._children():
             child._place(f"{path}.{name}")
 
-    # What it consists of -----------------------------------------------------------------------
+    # Its parts ---------------------------------------------------------------------------------
     def _children(self) -> Iterator[tuple[str, Module]]:
         """The Modules among its attributes, in the order in which these were first set."""
         return ((name, x) for name, x in vars(self).items() if isinstance(x, Module))

@@ -207,7 +207,7 @@ class Optimizer:
             **{f"{k}.{i}": t for i, moments in enumerate(self.moments) for k, t in moments.items()},
         }
 
-    # What an optimizer is made of ----------------------------------------------------------------
+    # The parts of an optimizer -------------------------------------------------------------------
     def _check(self, group: Group) -> None:
         """Raise UserError where an option makes no sense."""
         if "weight_decay" in group:

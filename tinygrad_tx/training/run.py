@@ -18,7 +18,7 @@ from .schema import Config
 
 Sections = Mapping[str, Mapping[str, Any]]
 
-# What may differ when a run goes on; anything else would make it another run.
+# Settings that may differ when a run goes on; any other would make it another run.
 _FREE = {
     *("max_steps", "max_epochs", "log_every", "valid_every", "checkpoint_every", "keep_last"),
     *("patience", "average_last", "compile"),

@@ -21,7 +21,7 @@ Run = Callable[..., Any]
 
 class Outcome(NamedTuple):
     """loss: the mean over the batches' tokens, before the step. norm: of the gradient, unclipped.
-    lr: that the step was taken with. finite: whether it was taken at all."""
+    lr: that the step was taken with. finite: True if it was taken at all."""
 
     loss: float
     norm: float

@@ -168,7 +168,7 @@ class Trainer:
                 "the learning rate or raise the warmup; everything is saved"
             )
 
-    # What falls due ------------------------------------------------------------------------------
+    # Work that falls due -------------------------------------------------------------------------
     def _whatever_is_due(self) -> None:
         state, every = self.state, self.config.train
         if state.window.steps and (self._over() or state.step % every.log_every == 0):

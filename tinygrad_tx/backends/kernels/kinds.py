@@ -290,7 +290,7 @@ class Opaque(Kernel):
         return 1
 
 
-# What both readers of a program need -------------------------------------------------------------
+# For both readers of a program -------------------------------------------------------------------
 
 
 def per_row(inputs: Sequence[Input], instrs: Sequence[Instr]) -> list[bool]:

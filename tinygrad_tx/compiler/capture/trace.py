@@ -165,7 +165,7 @@ class Tracer(Trace):
                     self.outside[id(arg)] = i
                 self.stand_ins.append(first[id(arg)])
 
-    # What node.Trace asks for
+    # The methods of context.Trace
     def read(self, handle: Tensor) -> Node:
         found = self.by_handle.get(id(handle))
         if found is not None:

@@ -16,7 +16,7 @@ from .values import Values
 @dataclass
 class Expression:
     """refused: why it makes no sense for single elements; empty where it does. size: of its
-    instructions. told: whether its author has been warned."""
+    instructions. told: True if its author has been warned."""
 
     refused: str
     size: int

@@ -5,17 +5,17 @@ Read as `limits.NAME`, so that tests can make them small. Set on the benchmarks 
 greedy decoding (benchmarks/).
 """
 
-# What is stored, what is computed again ---------------------------------------------------------
+# Stored or computed again -----------------------------------------------------------------------
 SMALL = 8192  # elements: such values are computed as soon as they can be, and stored at once
 CHEAP = 4  # map instructions: what takes no more is rather computed again than stored
 CHAIN = 16  # map instructions: the same for one reader, which computes them instead of storing
 FOLDED = 1 << 22  # elements: a larger value is not computed with the plan
 
-# How large a kernel becomes ---------------------------------------------------------------------
+# Size of a kernel -------------------------------------------------------------------------------
 LONGEST = 512  # instructions and reads: a group that has more takes no other map
 RECENT = 4  # groups along rows: so many of the newest are asked whether they take one more
 
-# How a kernel is cut into tasks -----------------------------------------------------------------
+# Tasks of a kernel ------------------------------------------------------------------------------
 TASK_ELEMENTS = 16384  # elements of a row program's task: some 10 microseconds of work
 TASK_COLUMNS = 256  # columns of a task of a reduction along rows
 CHUNK_ROWS = 64  # rows: the fewest of one chunk of a reduction along rows

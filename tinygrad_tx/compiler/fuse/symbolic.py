@@ -77,9 +77,9 @@ class Program:
     def tried(
         forward: Any, dtypes: tuple[str, ...], attrs: dict[str, Any], promised: str | None = None
     ) -> tuple[str, int]:
-        """Why a map op's forward cannot be made of instructions, empty where it can; and how many
-        it takes. promised: what it must give by itself, where it is not trusted to give what is
-        meant."""
+        """The reason for which a map op's forward cannot be made of instructions, empty where it
+        can; and the number of these. promised: the dtype that it must give by itself, where it is
+        not trusted to give the one meant."""
         trial = Program()
         inputs = [trial.add("load", (), dtype, i) for i, dtype in enumerate(dtypes)]
         try:

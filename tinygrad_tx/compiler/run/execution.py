@@ -81,7 +81,7 @@ class Execution(Recording):
         self.early = {i for i in self.states if not soon.isdisjoint(numbers[i])}
         asks = {i: requires_grad for i, _, requires_grad in self.changed}
         self.asks = {i: asks[i] for i in self.states}  # whether they go on asking for a gradient
-        # Whether a run changes nothing but what it may write over.
+        # True if a run changes nothing but state that it may overwrite.
         self.steady = len(self.changed) == len(self.states) and not self.traced.grads
 
     def _link(self, target: Target, buffers: list[Buffer | None]) -> None:
@@ -235,7 +235,7 @@ class Execution(Recording):
                 shared.add(i)
         return shared
 
-    # What is not native -------------------------------------------------------------------------
+    # Opaque ops, and errors ---------------------------------------------------------------------
     def _call(self, launch: Launch) -> None:
         """Call an op's forward as it is."""
         (call,) = launch.calls

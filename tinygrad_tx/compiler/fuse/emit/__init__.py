@@ -1,4 +1,5 @@
-"""Kernels that are no row programs: for each op whose nodes become one, when, and how.
+"""Kernels that are no row programs: for each op whose nodes become one, the condition and the
+emitter.
 
 decide.py asks `fits`, fuse.py calls `emit`. Adding a kind of kernel for an op is an entry here.
 """
@@ -15,7 +16,7 @@ from . import attention, matmul, small, writes
 
 
 class Emitter(NamedTuple):
-    """kernel: its name. fits: whether a node can become one. emit: adds its calls."""
+    """kernel: its name. fits: True of a node that can become one. emit: adds its calls."""
 
     kernel: str
     fits: Callable[[Values, Node], bool]
