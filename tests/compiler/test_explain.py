@@ -155,7 +155,7 @@ def test_each_level_tells_more(
     marks = [
         "work: traced again: ",
         "work: run 1, ",
-        "work: after fuse:\n  input 3: given\n",
+        "work: after fuse:\n  %0 input 3: given",
         "define void @kernel(",
     ]
     for level, text in enumerate(texts):

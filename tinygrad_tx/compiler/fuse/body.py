@@ -28,7 +28,9 @@ from .group import Again, Column, Const, Fetch, Gather, Group, Inside, Read, Ste
 from .symbolic import Program
 
 
-class Load(NamedTuple):
+class Access(NamedTuple):
+    """An input: the view that it is read through, and whether by rows that another value names."""
+
     view: View  # of shape (outer..., columns)
     gathers: bool
 
@@ -49,7 +51,7 @@ class Body:
         self.program = Program()
         self.numbers: dict[Node, int] = {}  # the instruction of each of the group's values
         self.nodes: list[Node] = []
-        self.loads: list[Load] = []
+        self.loads: list[Access] = []
         self.stores: list[Store] = []
         self.reduces = False  # or gathers: its rows and columns have a meaning
         for step in group.steps:
@@ -106,15 +108,15 @@ class Body:
                 (*fitted.strides[:-1], 0),
                 fitted.offset,
             )
-        return self.program.add("load", (), view.dtype, self._input(Load(fitted, False)))
+        return self.program.add("load", (), view.dtype, self._input(Access(fitted, False)))
 
     def gather(self, view: View, index: int) -> int:
         """The instruction that reads row `index` (an instruction) of a view (entries, columns)."""
         strides = (view.strides[0], *(0,) * (len(self.outer) - 1), view.strides[1])
         found = View(view.buffer, (*self.outer, self.columns), strides, view.offset)
-        return self.program.add("gather", (index,), view.dtype, self._input(Load(found, True)))
+        return self.program.add("gather", (index,), view.dtype, self._input(Access(found, True)))
 
-    def _input(self, load: Load) -> int:
+    def _input(self, load: Access) -> int:
         for i, (view, gathers) in enumerate(self.loads):
             if gathers == load.gathers and view.same(load.view):
                 return i

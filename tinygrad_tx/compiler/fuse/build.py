@@ -14,7 +14,7 @@ import numpy as np
 from ... import ops
 from ...node import REBOUND, Node, Spec
 from ..schedule.layout import Shape
-from ..schedule.records import Buffer, Call, View, whole
+from ..schedule.records import Buffer, Call, Refusal, View, whole
 from . import limits
 from .body import copying, filling
 from .cost import is_cheap
@@ -31,7 +31,7 @@ def add(values: Values, unit: Call | Group) -> int:
     return len(values.units) - 1
 
 
-def made(values: Values, node: Node, *views: View) -> None:
+def note_made(values: Values, node: Node, *views: View) -> None:
     """The newest unit makes this value; one view for each output of its op."""
     unit = len(values.units) - 1
     values.unit_of[node] = unit
@@ -51,21 +51,21 @@ def materialise(values: Values, node: Node) -> View:
     *movements, below = values.below(node)
     view = values.places.get(below)
     if view is None:
-        view = values.places[below] = _stored(values, below)
+        view = values.places[below] = _store(values, below)
     for step in reversed(movements):
         there = moved(step, view)
-        view = values.places[step] = _copied(values, step, view) if there is None else there
+        view = values.places[step] = _copy(values, step, view) if there is None else there
     return view
 
 
-def _stored(values: Values, node: Node) -> View:
+def _store(values: Values, node: Node) -> View:
     """The view of a value that was not stored before: uploaded, filled, or written by its group."""
     if node in values.folded:
-        return _constant(values, node, values.folded[node])
+        return _upload(values, node, values.folded[node])
     if node.op is ops.FULL:
         value = np.full(node.attrs["shape"], node.attrs["value"], node.dtype.np)
         if value.size <= limits.SMALL:
-            return _constant(values, node, value)
+            return _upload(values, node, value)
         target = fresh(node.dtype.name, node.shape, node)
         values.unit_of[node] = add(values, filling(target, node.attrs["value"]))
         return target
@@ -79,31 +79,31 @@ def _stored(values: Values, node: Node) -> View:
     return target
 
 
-def _copied(values: Values, node: Node, src: View) -> View:
+def _copy(values: Values, node: Node, src: View) -> View:
     """A copy in row-major order, which every reshape can look at."""
     target = fresh(src.dtype, src.shape, node)
     values.unit_of[node] = add(values, copying(src, target))
     return whole(target.buffer, node.shape)
 
 
-def _constant(values: Values, node: Node, array: Any) -> View:
+def _upload(values: Values, node: Node, array: Any) -> View:
     value = np.ascontiguousarray(array)
     buffer = Buffer("constant", value.dtype.name, value.size, node)
     values.constants[buffer] = value
     return whole(buffer, node.shape)
 
 
-def dense(values: Values, node: Node) -> View:
+def copy_dense(values: Values, node: Node) -> View:
     """A value in row-major order: copied."""
-    values.places[node] = _copied(values, node, materialise(values, node))
+    values.places[node] = _copy(values, node, materialise(values, node))
     return values.places[node]
 
 
-def flat(values: Values, node: Node, shape: Shape) -> View:
+def store_flat(values: Values, node: Node, shape: Shape) -> View:
     """A stored value seen as another shape, copied where strides cannot say it."""
     view = materialise(values, node).reshape(shape)
     if view is None:
-        view = dense(values, node).reshape(shape)
+        view = copy_dense(values, node).reshape(shape)
         assert view is not None, "row-major order can be seen as any shape"
     return view
 
@@ -133,7 +133,7 @@ def join(values: Values, unit: int, node: Node, level: str, operands: tuple[Read
     """Unit number `unit`, a group, makes this value from now on."""
     group = values.units[unit]
     assert isinstance(group, Group)
-    operands = tuple([_fetched(values, unit, read) for read in operands])
+    operands = tuple([_store_read(values, unit, read) for read in operands])
     group.size += size_of(values, node) + sum(map(reads_of, operands))
     if group.kind == "columns":
         _join_columns(values, unit, group, Step(node, operands))
@@ -143,14 +143,14 @@ def join(values: Values, unit: int, node: Node, level: str, operands: tuple[Read
     values.unit_of[node] = unit
 
 
-def _fetched(values: Values, unit: int, read: Read) -> Read:
+def _store_read(values: Values, unit: int, read: Read) -> Read:
     """A read whose values are stored. Others that read what a unit reads may join it."""
     if isinstance(read, Load):
         if read.level == "element" and read.node.shape == read.shape:
-            values.readers[read.node] = unit
+            values.last_reader[read.node] = unit
         return Fetch(materialise(values, read.node).broadcast(read.shape), read.level)
     if isinstance(read, Again):
-        operands = [_fetched(values, unit, operand) for operand in read.operands]
+        operands = [_store_read(values, unit, operand) for operand in read.operands]
         return Again(read.node, tuple(operands))
     return read
 
@@ -180,11 +180,11 @@ def begin(values: Values, node: Node, how: Begins) -> int:
             if src not in values.folded and (store_all or not is_cheap(values, src)):
                 materialise(values, src)
                 if store_all and how.reduces and not values.places[src].contiguous:
-                    dense(values, src)
+                    copy_dense(values, src)
         group = Group(how.kind, how.outer, how.columns)
         unit = len(values.units)
         operands = reads(values, group, unit, node.srcs, shape, "element")
-        if operands is not None:
+        if not isinstance(operands, Refusal):
             add(values, group)
             if how.kind == "columns":
                 values.columns.append(unit)

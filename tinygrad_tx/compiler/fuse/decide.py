@@ -18,7 +18,18 @@ from ...node import CONST, INPUT, ITEM, REBOUND, Node, Spec, execute
 from ..schedule.records import Refusal
 from . import limits
 from .cost import cost
-from .decisions import Begins, Decision, Deferred, Emits, Folded, Given, Joins, Opaque, Viewed
+from .decisions import (
+    Begins,
+    Decision,
+    Declined,
+    Deferred,
+    Emits,
+    Folded,
+    Given,
+    Joins,
+    Opaque,
+    Viewed,
+)
 from .emit import KERNELS
 from .expressions import expression
 from .group import Group
@@ -83,33 +94,46 @@ def _folded(values: Values, node: Node) -> Any:
 def _map(values: Values, node: Node) -> Decision:
     size = prod(node.shape)
     unit = max((values.ready(src) for src in node.srcs), default=-1)
-    group = values.group(unit)
-    level = group.level(size) if group else None
-    if group and level and not _waits(values, group, node):
-        joins = _joins(values, unit, group, node, level)
-        if joins is not None:
-            return joins
+    joins = _at_latest(values, unit, node)
+    if isinstance(joins, Joins):
+        return joins
     alone = len(values.users[node]) == 1 and size > 1
-    if (size > limits.SMALL or alone) and node not in values.ends:  # ends are stored anyway
+    if (size > limits.SMALL or alone) and node not in values.final:  # these are stored anyway
         work = cost(values, node)
         if work <= limits.CHEAP:
-            return Deferred(work)
-    return _beside(values, unit, node) or Begins.map(node)
+            return Deferred(work, joins)
+    return _beside(values, unit, node) or Begins.map(node, joins)
+
+
+def _at_latest(values: Values, unit: int, node: Node) -> Joins | Declined | None:
+    """In the group that makes the latest operand; None where nothing makes it."""
+    group = values.group(unit)
+    if group is None:
+        return None if unit < 0 else Declined(unit, "it is no row program")
+    level = group.level(prod(node.shape))
+    if level is None:
+        return Declined(unit, f"its {group.rows} rows of {group.columns} columns do not fit")
+    if _waits(values, group, node):
+        return Declined(unit, "it would have to wait for other values")
+    return _joins(values, unit, group, node, level)
 
 
 def _beside(values: Values, unit: int, node: Node) -> Joins | None:
     """In the group that reads the same large value, where all else was ready before it."""
     below = [value for src in node.srcs for value in values.stored_below(src)]
-    number, group = values.reader(below, unit, prod(node.shape))
-    return None if group is None else _joins(values, number, group, node, "element")
+    number, group = values.newest_reader(below, unit, prod(node.shape))
+    joins = None if group is None else _joins(values, number, group, node, "element")
+    return joins if isinstance(joins, Joins) else None
 
 
-def _joins(values: Values, unit: int, group: Group, node: Node, level: str) -> Joins | None:
-    """In a group; None where it is too long or cannot read an operand."""
+def _joins(values: Values, unit: int, group: Group, node: Node, level: str) -> Joins | Declined:
+    """In a group, unless it is too long or cannot get at an operand."""
     if group.size > limits.LONGEST:
-        return None
+        return Declined(unit, f"it has more than {limits.LONGEST} instructions")
     operands = reads(values, group, unit, node.srcs, node.shape, level)
-    return None if operands is None else Joins(unit, level, operands)
+    if isinstance(operands, Refusal):
+        return Declined(unit, operands.reason, operands.node)
+    return Joins(unit, level, operands)
 
 
 def _waits(values: Values, group: Group, node: Node) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...node import Node
 from ..schedule.layout import Shape
@@ -39,46 +39,66 @@ class Viewed:
 
 @dataclass(frozen=True, eq=False)
 class Deferred:
-    """A cheap map: computed by whatever reads it, so many instructions once more."""
+    """A cheap map: computed by whatever reads it, so many instructions once more. declined: why not
+    in the group that makes its latest operand."""
 
     cost: int
+    declined: Declined | None = None
 
     def __str__(self) -> str:
-        return f"deferred (cost {self.cost})"
+        return f"deferred (cost {self.cost})" + (f" ({self.declined})" if self.declined else "")
+
+
+class Declined(NamedTuple):
+    """Why a node is not in a group: unit, its number; operand, what it cannot get at, if that is
+    the reason."""
+
+    unit: int
+    reason: str
+    operand: Node | None = None
+
+    def __str__(self) -> str:
+        if self.operand is None:
+            return f"not in unit {self.unit}: {self.reason}"
+        shape = "x".join(map(str, self.operand.shape)) or "()"
+        return f"not in unit {self.unit}: {self.operand.op.name} {shape} {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)
 class Joins:
-    """A map or reduction in a group that is there. refused: why not in another one before it."""
+    """A map or reduction in a group that is there. declined: why not in another one before it."""
 
     unit: int
     level: str
     operands: tuple[Read, ...]
-    refused: Refusal | None = None
+    declined: Declined | None = None
 
     def __str__(self) -> str:
-        return f"joins {self.unit} ({self.level})"
+        return f"joins unit {self.unit} ({self.level})"
 
 
 @dataclass(frozen=True, eq=False)
 class Begins:
-    """A map or reduction in a group of its own."""
+    """A map or reduction in a group of its own. declined: why not in the one that makes its latest
+    operand."""
 
     kind: str
     outer: Shape
     columns: int
     level: str = "element"
     reduces: bool = False
-    refused: Refusal | None = None
+    declined: Declined | None = None
 
     @classmethod
-    def map(cls, node: Node) -> Begins:
+    def map(cls, node: Node, declined: Declined | None = None) -> Begins:
         """The group of a map: over its own shape."""
         fitting = [n for n in node.shape if n != 1]
-        return cls("rows", tuple(fitting[:-1]), fitting[-1] if fitting else 1)
+        columns = fitting[-1] if fitting else 1
+        return cls("rows", tuple(fitting[:-1]), columns, declined=declined)
 
     def __str__(self) -> str:
-        return f"begins a group of {self.kind}, {list(self.outer)} x {self.columns}"
+        why = f" ({self.declined})" if self.declined else ""
+        return f"begins a group of {self.kind}, {list(self.outer)} x {self.columns}{why}"
 
 
 @dataclass(frozen=True, eq=False)

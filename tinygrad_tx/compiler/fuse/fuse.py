@@ -17,15 +17,15 @@ from math import prod
 from ...backends.kernels import kinds
 from ...backends.target import Target
 from ...node import Node
-from ..schedule.records import Buffer, Call, Ends, Fusion, whole
+from ..schedule.records import Buffer, Call, Ends, Fusion, Refusal, whole
 from .body import Body
-from .build import add, begin, join, made, materialise
+from .build import add, begin, join, materialise, note_made
 from .decide import decide
 from .decisions import Begins, Decision, Deferred, Emits, Folded, Given, Joins, Opaque, Viewed
 from .emit import KERNELS
 from .expressions import expression
 from .group import fresh
-from .order import ordered
+from .order import REDUCTIONS, ordered
 from .values import Values
 
 
@@ -50,6 +50,7 @@ def fuse(graph: Ends, target: Target) -> Fusion:
         values.constants,
         tuple(values.refusals),
         decisions,
+        values.unit_of,
         frozenset(values.in_place),
     )
 
@@ -74,9 +75,11 @@ def _apply(values: Values, node: Node, decision: Decision) -> None:
             KERNELS[node.op].emit(values, node)
         case Opaque(_, untraceable):
             _call_opaquely(values, node, untraceable)
-    refused = decision.refused if isinstance(decision, (Joins, Begins, Opaque)) else None
-    if refused is not None:
-        values.refusals.append(refused)
+    if isinstance(decision, Opaque):
+        values.refusals.append(decision.refused)
+    elif isinstance(decision, (Joins, Begins)) and decision.declined and node.op in REDUCTIONS:
+        why = "what it reduces is not at hand in the kernel before it"
+        values.refusals.append(Refusal(node, why))
 
 
 def _call_opaquely(values: Values, node: Node, untraceable: str) -> None:
@@ -93,4 +96,4 @@ def _call_opaquely(values: Values, node: Node, untraceable: str) -> None:
     reads = tuple([materialise(values, src) for src in node.srcs])
     writes = tuple([fresh(spec.dtype.name, spec.shape, node) for spec in node.specs])
     add(values, Call(kinds.Opaque(node.op.name), (), reads, writes, (node,)))
-    made(values, node, *writes)
+    note_made(values, node, *writes)

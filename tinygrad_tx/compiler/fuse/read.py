@@ -1,8 +1,9 @@
 """Reading: a group's access to an operand.
 
 In: Values, a group and a node. Out: a Read, a tree whose leaves are loads, numbers and values of
-the group itself; None where something would have to be stored first. Nothing is changed: what a
-Read needs to be stored, build.py stores when the group takes it. Called by decide.py and build.py.
+the group itself; a Refusal, with the operand and the reason, where there is none. Nothing is
+changed: what a Read needs to be stored, build.py stores when the group takes it. Called by
+decide.py and build.py.
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ import numpy as np
 from ... import ops
 from ...node import REBOUND, Node
 from ..schedule.layout import Shape
+from ..schedule.records import Refusal
 from .cost import is_cheap, is_kept
 from .group import Again, Column, Const, Group, Inside, Load, Read
 from .values import Values
+
+# Reasons why a group cannot get at an operand.
+LATER = "is made by a later unit"
+UNSTORED = "must be computed, copied or filled by a unit of its own first"
+STRIDES = "lies in strides that do not follow its rows and columns"
+NO_STRETCH = "is a value of it that cannot be stretched to these elements"
 
 
 class Reader(NamedTuple):
@@ -29,7 +37,7 @@ class Reader(NamedTuple):
     unit: int
     assumed: set[Node]
 
-    def read(self, src: Node, shape: Shape, level: str) -> Read | None:
+    def read(self, src: Node, shape: Shape, level: str) -> Read | Refusal:
         """src, stretched to `shape`."""
         values, group = self.values, self.group
         while True:
@@ -40,11 +48,11 @@ class Reader(NamedTuple):
             inside = find_inside(group, src)
             if inside is not None:
                 fits = _stretches(group, inside[1], src.shape, shape, level)
-                return Inside(inside[0]) if fits else None
+                return Inside(inside[0]) if fits else Refusal(src, NO_STRETCH)
             if _counts_columns(group, src, level):
                 return Column(src.dtype.name)
             if values.ready(src) >= self.unit:
-                return None
+                return Refusal(src, LATER)
             if values.lies(src, self.assumed) or not is_cheap(values, src, self.assumed):
                 return self._load(src, shape, level)
             if src.op not in (ops.RESHAPE, REBOUND) or src.shape != shape:
@@ -52,37 +60,39 @@ class Reader(NamedTuple):
             src = src.srcs[0]
             shape = src.shape
 
-    def _again(self, node: Node, shape: Shape, level: str) -> Read | None:
+    def _again(self, node: Node, shape: Shape, level: str) -> Read | Refusal:
         """A cheap value computed once more; one that lies somewhere is read."""
         if node.op.kind != "map" or is_kept(self.values, node):
             return self._load(node, shape, level)
         operands = []
         for src in node.srcs:
             found = self.read(src, shape, level)
-            if found is None:
-                return None
+            if isinstance(found, Refusal):
+                return found
             operands.append(found)
         return Again(node, tuple(operands))
 
-    def _load(self, node: Node, shape: Shape, level: str) -> Load | None:
-        """A stored value; None where it must be made, copied or filled first."""
+    def _load(self, node: Node, shape: Shape, level: str) -> Load | Refusal:
+        """A stored value."""
         view, new = self.values.layout(node)
-        if new or self.group.fit(view.broadcast(shape), level) is None:
-            return None
+        if new:
+            return Refusal(node, UNSTORED)
+        if self.group.fit(view.broadcast(shape), level) is None:
+            return Refusal(node, STRIDES)
         self.assumed.update(self.values.below(node))
         return Load(node, shape, level)
 
 
 def reads(
     values: Values, group: Group, unit: int, srcs: tuple[Node, ...], shape: Shape, level: str
-) -> tuple[Read, ...] | None:
-    """The Reads of some operands by a group, unit number `unit`; None where it cannot read all."""
+) -> tuple[Read, ...] | Refusal:
+    """The Reads of some operands by a group, unit number `unit`, or why there are none."""
     reader = Reader(values, group, unit, set())
     found = []
     for src in srcs:
         operand = reader.read(src, shape, level)
-        if operand is None:
-            return None
+        if isinstance(operand, Refusal):
+            return operand
         found.append(operand)
     return tuple(found)
 

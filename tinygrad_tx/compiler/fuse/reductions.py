@@ -7,6 +7,7 @@ that reads the same large value; one over the first axes is reduced in chunks, a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from ... import ops
@@ -14,7 +15,7 @@ from ...node import Node
 from ..schedule.layout import Shape
 from ..schedule.records import Refusal
 from . import limits
-from .decisions import Begins, Joins
+from .decisions import Begins, Declined, Joins
 from .group import Group
 from .read import reads
 from .values import Values
@@ -42,23 +43,23 @@ def reduction(values: Values, node: Node) -> Joins | Begins | None:
 def _of_rows(values: Values, node: Node, x: Node, columns: int) -> Joins | Begins:
     """One result for each row."""
     unit = values.ready(x)
-    group = values.group(unit)
-    refused = None
-    if group and group.columns == columns > 1 and group.level(prod(x.shape)) == "element":
+    group, elements = values.group(unit), prod(x.shape)
+    declined: Declined | None = None
+    if group and group.columns == columns > 1 and group.level(elements) == "element":
         joins = _joins(values, unit, group, node, "row")
-        if joins is not None:
+        if isinstance(joins, Joins):
             return joins
-        refused = Refusal(node, "what it reduces is not at hand in the kernel before it")
-    number, beside = values.reader(values.stored_below(x), unit, prod(x.shape))
+        declined = joins
+    number, beside = values.newest_reader(values.stored_below(x), unit, elements)
     if beside and beside.columns == columns > 1:
-        joins = _joins(values, number, beside, node, "row", refused)
-        if joins is not None:
-            return joins
+        joins = _joins(values, number, beside, node, "row")
+        if isinstance(joins, Joins):
+            return replace(joins, declined=declined)
     outer = [n for n in x.shape if n != 1]
     left = columns
     while left > 1:
         left //= outer.pop()
-    return Begins("rows", tuple(outer), columns, "row", reduces=True, refused=refused)
+    return Begins("rows", tuple(outer), columns, "row", reduces=True, declined=declined)
 
 
 def _along_rows(values: Values, node: Node, x: Node, outer: Shape, columns: int) -> Joins | Begins:
@@ -68,14 +69,14 @@ def _along_rows(values: Values, node: Node, x: Node, outer: Shape, columns: int)
         assert isinstance(group, Group)
         if group.outer == outer and group.columns == columns and values.ready(x) < unit:
             joins = _joins(values, unit, group, node, "element")
-            if joins is not None:
+            if isinstance(joins, Joins):
                 return joins
     return Begins("columns", outer, columns, reduces=True)
 
 
-def _joins(
-    values: Values, unit: int, group: Group, node: Node, level: str, refused: Refusal | None = None
-) -> Joins | None:
+def _joins(values: Values, unit: int, group: Group, node: Node, level: str) -> Joins | Declined:
     x = node.srcs[0]
     operands = reads(values, group, unit, (x,), x.shape, "element")
-    return None if operands is None else Joins(unit, level, operands, refused)
+    if isinstance(operands, Refusal):
+        return Declined(unit, operands.reason, operands.node)
+    return Joins(unit, level, operands)

@@ -23,7 +23,7 @@ class Values:
 
     def __init__(self, roots: Sequence[Node], states: dict[Node, Node], target: Target) -> None:
         self.roots, self.states, self.target = roots, states, target
-        self.graph, self.ends = Graph(roots), set(roots)
+        self.graph, self.final = Graph(roots), set(roots)
         self.users = self.graph.users()
         self.units: list[Group | Call] = []
         self.unit_of: dict[Node, int] = {}  # of values that a unit makes
@@ -36,7 +36,7 @@ class Values:
         self.constants: dict[Buffer, Any] = {}
         self.packed: dict[Any, View] = {}  # operands of products, which several may share
         self.refusals: list[Refusal] = []
-        self.readers: dict[Node, int] = {}  # the last group that reads a value element by element
+        self.last_reader: dict[Node, int] = {}  # the newest group that reads a value
         self.columns: list[int] = []  # groups along rows that may take more
         self.expressions: dict[Any, Any] = {}  # what is known of each use of a map's forward
 
@@ -84,10 +84,10 @@ class Values:
         group = self.units[unit] if unit >= 0 else None
         return group if isinstance(group, Group) and group.kind == "rows" else None
 
-    def reader(self, values: list[Node], unit: int, size: int) -> tuple[int, Group | None]:
+    def newest_reader(self, values: list[Node], unit: int, size: int) -> tuple[int, Group | None]:
         """The newest row program that reads one of these values, if it comes after `unit` and has
         so many elements."""
-        number = max((self.readers.get(value, -1) for value in values), default=-1)
+        number = max((self.last_reader.get(value, -1) for value in values), default=-1)
         group = self.group(number) if number > unit else None
         return number, group if group and group.level(size) == "element" else None
 

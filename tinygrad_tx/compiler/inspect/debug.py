@@ -17,7 +17,7 @@ from ...backends.target import Target
 from ...errors import UserError
 from ...node import CONST, Graph, Node
 from ..fuse.body import Body
-from ..fuse.decisions import Decision
+from ..fuse.decisions import Joins
 from ..schedule.records import Call, Ends, Fusion, Launch, Plan, Schedule, View, waves_of
 from .explain import named, refusals, wave_times
 
@@ -63,8 +63,9 @@ def report(before: Any, after: Any) -> str:
     """A stage's result in lines, or "(unchanged)", with the decisions of fusing."""
     if after is before or (isinstance(after, Ends) and after.roots == before.roots):
         return " (unchanged)"
-    decided = isinstance(before, Ends) and isinstance(after, Fusion)
-    lines = [_decided(*item) for item in after.decisions.items()] if decided else []
+    lines = (
+        _decisions(before, after) if isinstance(before, Ends) and isinstance(after, Fusion) else []
+    )
     return "\n".join(["", *lines, described(after)])
 
 
@@ -74,7 +75,7 @@ def described(value: Ends | Fusion | Schedule | Plan) -> str:
         case Ends():
             return listing(value.roots)
         case Fusion():
-            lines = [f"  {i}: {_unit(unit)}" for i, unit in enumerate(value.units)]
+            lines = [f"  unit {i}: {_unit(unit)}" for i, unit in enumerate(value.units)]
         case Schedule():
             waves = enumerate(waves_of(value.steps))
             lines = [f"  prepacked: {_unit(call)}" for call in value.prepacked]
@@ -90,9 +91,18 @@ def described(value: Ends | Fusion | Schedule | Plan) -> str:
     return "\n".join(lines)
 
 
-def _decided(node: Node, decision: Decision) -> str:
-    shapes = " ".join("x".join(map(str, spec.shape)) or "()" for spec in node.specs)
-    return f"  {node.op.name} {shapes}: {decision}"
+def _decisions(graph: Ends, fusion: Fusion) -> list[str]:
+    """A line for each node, with its number in the listing before: what becomes of it, the unit
+    that makes it, its place."""
+    numbers = {node: i for i, node in enumerate(Graph(graph.roots))}
+    lines = []
+    for node, decision in fusion.decisions.items():
+        shapes = " ".join("x".join(map(str, spec.shape)) or "()" for spec in node.specs)
+        unit = fusion.unit_of.get(node, -1)
+        made = "" if unit < 0 or isinstance(decision, Joins) else f" -> unit {unit}"
+        line = f"  %{numbers[node]} {node.op.name} {shapes}: {decision}{made}  {named(node)}"
+        lines.append(line.rstrip())
+    return lines
 
 
 def _launch(launch: Launch) -> str:

@@ -182,10 +182,10 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    """The kernels of a call. units: in an order in which they can run; a Body is still open for an
+    """The kernels there are. units: in an order in which they can run; a Body is still open for an
     epilogue's cut into tasks. places: the view of each end's value. decisions: of each node, in the
-    order in which they were made. in_place: inputs whose new value is written over the old one by
-    the very op that changes it."""
+    order in which they were made. unit_of: the unit that makes a value. in_place: inputs whose new
+    value is written over the old one by the very op that changes it."""
 
     graph: Ends
     units: tuple[Body | Call, ...]
@@ -194,6 +194,7 @@ class Fusion:
     constants: Mapping[Buffer, np.ndarray[Any, Any]]
     refusals: tuple[Refusal, ...]
     decisions: Mapping[Node, Decision]
+    unit_of: Mapping[Node, int]
     in_place: frozenset[Buffer]
 
 

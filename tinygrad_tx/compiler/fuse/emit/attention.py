@@ -13,7 +13,7 @@ from ....backends.kernels.kinds import Attention, AttentionGrad
 from ....dtypes import bool_
 from ....node import Node
 from ...schedule.records import Buffer, Call, View
-from ..build import add, dense, made, materialise
+from ..build import add, copy_dense, materialise, note_made
 from ..order import VIEWS
 from ..values import Values
 
@@ -25,13 +25,13 @@ def _heads(view: View, batch: tuple[int, ...]) -> View:
     return View(view.buffer, (1,) * lead + view.shape, (0,) * lead + view.strides, view.offset)
 
 
-def _operands(values: Values, nodes: tuple[Node, ...], batch: tuple[int, ...]) -> list[View]:
+def _store_operands(values: Values, nodes: tuple[Node, ...], batch: tuple[int, ...]) -> list[View]:
     """Views whose last axis lies together, as the attention kernels read them."""
     out = []
     for node in nodes:
         view = materialise(values, node)
         if view.strides[-1] != 1 and view.shape[-1] != 1:
-            view = dense(values, node)
+            view = copy_dense(values, node)
         out.append(_heads(view, batch))
     return out
 
@@ -81,7 +81,7 @@ def _goal(values: Values, node: Node) -> Node | None:
     return None
 
 
-def _mask(
+def _store_mask(
     values: Values, masks: tuple[Node, ...], batch: tuple[int, ...], t: int, s: int
 ) -> tuple[str, list[View]]:
     if not masks:
@@ -93,22 +93,22 @@ def _mask(
 def emit(values: Values, node: Node) -> None:
     q, k, v, *masks = node.srcs
     batch = node.shape[:-2]
-    views = _operands(values, (q, k, v), batch)
-    kind, mask = _mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
+    views = _store_operands(values, (q, k, v), batch)
+    kind, mask = _store_mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
     out, four = _side_by_side(node, node.shape, node.dtype.name)
     b, h, t, d = views[0].shape
     operands = [Matrix(x.place, *x.strides) for x in (*views, four, *mask)]
     args = AttentionArgs(b, h, t, k.shape[-2], d, v.shape[-1], *operands)
     kernel = Attention(node.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
     add(values, Call(kernel, args, (*views, *mask), (out,), (node,)))
-    made(values, node, out)
+    note_made(values, node, out)
 
 
 def emit_grad(values: Values, node: Node) -> None:
     g, q, k, v, *masks = node.srcs
     batch = g.shape[:-2]
-    views = _operands(values, (q, k, v, g), batch)
-    kind, mask = _mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
+    views = _store_operands(values, (q, k, v, g), batch)
+    kind, mask = _store_mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
     places = _gradients(values, node)
     b, h, t, d = views[0].shape
     operands = [Matrix(x.place, *x.strides) for x in (*views, *(x for _, x in places), *mask)]
@@ -116,4 +116,4 @@ def emit_grad(values: Values, node: Node) -> None:
     kernel = AttentionGrad(g.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
     outs = [out for out, _ in places]
     add(values, Call(kernel, args, (*views, *mask), tuple(outs), (node,)))
-    made(values, node, *outs)
+    note_made(values, node, *outs)

@@ -13,7 +13,7 @@ from ....backends.target import Cut
 from ....node import Node
 from ...schedule.layout import Shape, collapse
 from ...schedule.records import Call, View, whole
-from ..build import add, flat, made, materialise
+from ..build import add, materialise, note_made, store_flat
 from ..group import fresh
 from ..values import Values
 
@@ -31,7 +31,7 @@ def emit(values: Values, node: Node) -> None:
     a, b = (materialise(values, src) for src in node.srcs)
     out = c = fresh(node.dtype.name, node.shape, node)
     if _is_tall(b):
-        a = flat(values, node.srcs[0], (prod(a.shape[:-1]), a.shape[-1]))
+        a = store_flat(values, node.srcs[0], (prod(a.shape[:-1]), a.shape[-1]))
         b = View(b.buffer, b.shape[-2:], b.strides[-2:], b.offset)
         c = whole(out.buffer, (a.shape[0], b.shape[-1]))
     (m, k), n = a.shape[-2:], b.shape[-1]
@@ -42,11 +42,11 @@ def emit(values: Values, node: Node) -> None:
     a = a.broadcast((*c.shape[:-2], m, k))
     b = b.broadcast((*c.shape[:-2], k, n))
     rows, columns, panels = _tasks(values, node, m, n, k, b0 * b1)
-    packed, sp = _packed(values, node, b, (b0, b1), sb, panels)
+    packed, sp = _pack(values, node, b, (b0, b1), sb, panels)
     left, right = Matrix(a.place, *sa, *a.strides[-2:]), Packed(packed.place, *sp)
     args = MatmulArgs(b0, b1, m, n, k, rows, columns, left, right, Product(c.place, *(*sc, n)))
     add(values, Call(Matmul(node.dtype.name), args, (a, packed), (c,), (node,)))
-    made(values, node, out)
+    note_made(values, node, out)
 
 
 def _is_tall(b: View) -> bool:
@@ -71,7 +71,7 @@ def _tasks(values: Values, node: Node, m: int, n: int, k: int, batch: int) -> Cu
     return values.target.cut(m, n, k, batch, dtype, full_rows=full_rows)
 
 
-def _packed(
+def _pack(
     values: Values,
     node: Node,
     b: View,

@@ -13,10 +13,10 @@ from ....backends.kernels.arguments import CheckIndexArgs, DropoutMaskArgs, Scat
 from ....backends.kernels.kinds import CheckIndex, DropoutMask, ScatterAdd
 from ....node import Node
 from ...schedule.records import Buffer, Call, View
-from ..build import add, dense, flat, join, made, materialise
+from ..build import add, copy_dense, join, materialise, note_made, store_flat
 from ..group import Fetch, Gather, Group, fresh
 from ..values import Values
-from .writes import written
+from .writes import own_or_copy
 
 
 def keep(values: Values, node: Node) -> None:
@@ -25,11 +25,11 @@ def keep(values: Values, node: Node) -> None:
     args = DropoutMaskArgs(prod(node.shape), 1 << 15, key.place, stream.place, out.place)
     kernel = DropoutMask(ceil(node.attrs["p"] * 2**24))
     add(values, Call(kernel, args, (key, stream), (out,), (node,)))
-    made(values, node, out)
+    note_made(values, node, out)
 
 
 def index(values: Values, node: Node) -> None:
-    given = flat(values, node.srcs[0], (prod(node.shape),))
+    given = store_flat(values, node.srcs[0], (prod(node.shape),))
     out = fresh("int64", node.shape, node)
     report = View(Buffer("report", "int64", 2, node), (2,), (1,))
     skip = node.attrs.get("skip")
@@ -37,7 +37,7 @@ def index(values: Values, node: Node) -> None:
     args = CheckIndexArgs(prod(node.shape), 4096, size, skip or 0, given.place, step, *places)
     kernel = CheckIndex(given.dtype, node.attrs.get("wrap", True), skip is not None)
     add(values, Call(kernel, args, (given,), (out, report), (node,)))
-    made(values, node, out)
+    note_made(values, node, out)
 
 
 def gathers_rows(values: Values, node: Node) -> bool:
@@ -50,7 +50,7 @@ def gather(values: Values, node: Node) -> None:
     x, index = node.srcs
     columns = prod(x.shape[1:])
     row = Fetch(materialise(values, index), "row")
-    entries = flat(values, x, (x.shape[0], columns))
+    entries = store_flat(values, x, (x.shape[0], columns))
     unit = add(values, Group("rows", tuple(n for n in index.shape if n != 1) or (1,), columns))
     join(values, unit, node, "element", (Gather(entries, row),))
 
@@ -63,12 +63,12 @@ def adds_rows(values: Values, node: Node) -> bool:
 def scatter_add(values: Values, node: Node) -> None:
     x, index, value = node.srcs
     columns, count = prod(x.shape[1:]), index.shape[0]
-    places, out = materialise(values, index), written(values, node, x)
+    places, out = materialise(values, index), own_or_copy(values, node, x)
     added = materialise(values, value).reshape((count, columns))
     if added is None or (added.strides[-1] != 1 and columns > 1):
-        added = dense(values, value).reshape((count, columns))
+        added = copy_dense(values, value).reshape((count, columns))
         assert added is not None
     source, row = added.place, added.strides[0]
     args = ScatterAddArgs(count, columns, 64, places.place, source, row, out.place, columns)
     add(values, Call(ScatterAdd(node.dtype.name), args, (places, added, out), (out,), (node,)))
-    made(values, node, out)
+    note_made(values, node, out)

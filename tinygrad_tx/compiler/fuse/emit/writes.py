@@ -12,12 +12,12 @@ from .... import ops
 from ....node import INPUT, Node
 from ...schedule.records import Buffer, Call, View, whole
 from ..body import Body, copying, filling
-from ..build import add, made, materialise, store_in
+from ..build import add, materialise, note_made, store_in
 from ..group import Group, fresh
 from ..values import Values
 
 
-def written(values: Values, node: Node, x: Node) -> View:
+def own_or_copy(values: Values, node: Node, x: Node) -> View:
     """x's values where the node may change them: in new memory, or where they lie if nobody else
     looks at them any more."""
     if x.op is ops.FULL:
@@ -41,7 +41,7 @@ def written(values: Values, node: Node, x: Node) -> View:
 def _write_part(values: Values, node: Node, call: Call, out: View) -> None:
     """A call that writes a part of `out`, where the rest of the value lies already."""
     add(values, replace(call, reads=(*call.reads, out), nodes=(*call.nodes, node)))
-    made(values, node, out)
+    note_made(values, node, out)
 
 
 def updates_at_an_index(values: Values, node: Node) -> bool:
@@ -52,7 +52,7 @@ def updates_at_an_index(values: Values, node: Node) -> bool:
 def update(values: Values, node: Node) -> None:
     x, value, position = node.srcs
     at, source = materialise(values, position), materialise(values, value)
-    out = written(values, node, x)
+    out = own_or_copy(values, node, x)
     part = out.slice([(0, n, 1) for n in value.shape])
     shape = value.shape
     body = Body(Group("rows", shape[:-1], shape[-1]))
@@ -65,7 +65,7 @@ def update(values: Values, node: Node) -> None:
 def slice_write(values: Values, node: Node) -> None:
     x, value = node.srcs
     source = materialise(values, value)
-    out = written(values, node, x)
+    out = own_or_copy(values, node, x)
     part = out.slice(node.attrs["ranges"])
     call = copying(source.broadcast(part.shape), part)
     _write_part(values, node, call, out)
