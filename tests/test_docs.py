@@ -84,10 +84,20 @@ def test_blocks_are_found_with_their_line_numbers() -> None:
 @pytest.mark.parametrize("page", ["architecture", "inside-the-compiler", "glossary"])
 def test_files_that_are_named_are_there(page: str) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    names = set(re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", text))
+    names = set(re.findall(r"`((?:\w+/)+)`", text))
     assert len(names) > 4
-    lost = [n for n in names if not any((top / n).exists() for top in (ROOT, ROOT / "tinygrad_tx"))]
-    assert not lost
+    tops = ("tinygrad_tx", "tests", "benchmarks", "examples", "docs")
+    folders = [f for top in tops for f in (ROOT / top, *(ROOT / top).rglob("*")) if f.is_dir()]
+    places = [f"/{folder.relative_to(ROOT).as_posix()}/" for folder in folders]
+    assert not [n for n in names if not any(place.endswith(f"/{n}") for place in places)]
+    files = {
+        "/" + path.relative_to(ROOT).as_posix()
+        for top in ("tinygrad_tx", "tests", "benchmarks")
+        for path in (ROOT / top).rglob("*.py")
+    }
+    named = set(re.findall(r"(?<![\w/*{}])((?:\w+/)*\w+\.py)\b", text))
+    assert len(named) > 4
+    assert not [n for n in named if not any(path.endswith(f"/{n}") for path in files)]
 
 
 def test_tests_that_are_named_are_there() -> None:

@@ -1,7 +1,7 @@
 """Target: the questions of the compiler to a machine that runs kernels.
 
 The stages of compiler/pipeline.py ask how a product is cut and what may ride on it; run/ gets its
-programs here. So no file of the compiler knows a machine: cpu.py is the first of them.
+programs here. So no file of the compiler knows a machine: cpu/target.py is the first of them.
 """
 
 from __future__ import annotations

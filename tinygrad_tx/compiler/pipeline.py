@@ -49,24 +49,31 @@ def lowered(graph: Ends, target: Target) -> Ends:
 
 
 STAGES: tuple[tuple[str, Stage], ...] = (
-    ("lift", of_graph(lift)),
+    # Ends -> Ends: a graph
+    ("lift", of_graph(lift)),  # hand-written spellings become ops that are known whole
     ("simplify", of_graph(simplify)),
     ("cse", of_graph(cse)),
-    ("lower", lowered),
-    ("sums", of_graph(sums)),
+    ("lower", lowered),  # ops that are known whole become simple ones
+    ("sums", of_graph(sums)),  # a long chain of scalar additions becomes one sum
     ("cse", of_graph(cse)),
+    # Ends -> Fusion -> Fusion: units
     ("fuse", fuse),
     ("outputs", give_outputs_memory),
+    # Fusion -> Schedule -> Schedule: launches
     ("epilogues", fuse_epilogues),
     ("chunk the loss", chunk_losses),
     ("prepack", prepack),
     ("in place", write_in_place),
     ("waves", form_waves),
-    ("copy small state", copy_small_state),
+    (
+        "copy small state",
+        copy_small_state,
+    ),  # behind the waves: it asks which of them may still fail
+    # Schedule -> Plan
     ("memory", allocate),
 )
 
-REWRITING = ("lift", "simplify", "cse", "lower", "sums")  # what stats() counts as rewrite_s
+REWRITING = ("lift", "simplify", "cse", "lower", "sums")  # on graphs: rewrite_s of stats()
 
 
 def plan(

@@ -88,7 +88,7 @@ class RowProgram(Kernel):
     An instruction is row-invariant where it depends on no column (a reduction's result, "row", a
     load whose column is "same", and functions of those), and per element otherwise. A reduction
     goes over the columns of its row in a fixed tree, the same on every processor: element j is
-    added to slot j % S (target.py says how many slots there are), sums of floats block by block,
+    added to slot j % S (summation.py says how many slots), sums of floats block by block,
     and the slots are combined in a fixed order (so trailing columns that add nothing change
     nothing). An output may alias an input read with the same strides: each element is loaded
     before it is stored, and all reductions of a row finish before the row's first store.

@@ -1,7 +1,7 @@
 """Costs: the values that a group computes again instead of having them stored (rematerialisation).
 
 In: Values and a node. Out: a number of map instructions. Called by decide.py, read.py and build.py.
-All thresholds of fusing stand here.
+The thresholds stand in limits.py.
 """
 
 from __future__ import annotations

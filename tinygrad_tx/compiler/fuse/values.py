@@ -1,7 +1,7 @@
 """Values: the facts about nodes while they are fused.
 
 In: a graph. Out: for each node that has been decided, where its value lies, or which unit makes it.
-decide.py, read.py and cost.py only look at it; build.py and emit/ change it.
+decide.py, read.py and cost.py only look at it; fuse.py, build.py and emit/ change it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class Values:
 
     def layout(self, node: Node) -> tuple[View, bool]:
         """The view in which a value lies once it is stored; and whether that takes a new unit, as
-        it must be copied, filled or computed first. The buffer may be one to be."""
+        it must be copied, filled or computed first. A value that is not stored yet has a buffer
+        that stands for its own."""
         *movements, made = self.below(node)
         view, new = self.places.get(made), False
         if view is None:

@@ -1,7 +1,6 @@
-"""memory: every buffer of the arena gets its place there.
+"""memory: every buffer gets its role and number, and those of the arena their place there.
 
-In: the steps of a plan. Out: an offset for each arena buffer, and how many bytes that takes. Called
-by pipeline.py.
+In: a Schedule. Out: the Plan. A stage of pipeline.py.
 
 A buffer lives from the wave that writes it first to the one that reads it last. It gets the lowest
 gap among the living that it fits into, or the very place of an operand that dies where the buffer

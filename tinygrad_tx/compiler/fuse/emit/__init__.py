@@ -1,7 +1,6 @@
-"""Kernels that are no row programs: for each op whose nodes become one, the condition and the
-emitter.
+"""Units of ops that are neither maps nor reductions: a table of when and how a node becomes some.
 
-decide.py asks `fits`, fuse.py calls `emit`. Adding a kind of kernel for an op is an entry here.
+decide.py asks `fits`, fuse.py calls `emit`. A kind of kernel for an op is an entry here.
 """
 
 from __future__ import annotations
