@@ -167,6 +167,17 @@ def test_the_compiler_knows_no_machine() -> None:
     assert not wrong, wrong
 
 
+def test_what_machines_share_knows_none() -> None:
+    wrong = [
+        f"{shown(path, line)} imports {'.'.join(name)}"
+        for room in ("arrays", "kernels", "llvm")
+        for path in files(f"tinygrad_tx/backends/{room}")
+        for line, name in Imports(path).found
+        if name[:3] == ["tinygrad_tx", "backends", "cpu"]
+    ]
+    assert not wrong, wrong
+
+
 def test_imports_within_the_package_are_relative() -> None:
     wrong = [
         shown(path, node.lineno)

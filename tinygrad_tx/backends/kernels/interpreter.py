@@ -12,14 +12,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...dtypes import ALL
 from ..arrays import numpy_random
-from ..cpu.processor import Processor
 from . import interpreter_math
 from .arguments import Matrix, Packed, RowOperand, read
 from .instructions import REDUCTIONS, Instr
@@ -42,8 +41,15 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 
-def run(kernel: Kernel, words: Sequence[int], target: Processor) -> None:
-    """All tasks of a call. target: says how packed matrices are laid out."""
+class Tiles(Protocol):
+    """A machine, as far as the interpreter asks it."""
+
+    def tile(self, dtype: str) -> tuple[int, int]:
+        """Rows and columns of the product's register tile; a packed panel has as many columns."""
+
+
+def run(kernel: Kernel, words: Sequence[int], machine: Tiles) -> None:
+    """All tasks of a call. machine: says how packed matrices are laid out."""
     with np.errstate(all="ignore"):
         match kernel:
             case RowProgram():
@@ -53,7 +59,7 @@ def run(kernel: Kernel, words: Sequence[int], target: Processor) -> None:
             case Pack():
                 _pack(kernel, words)
             case Matmul():
-                _matmul(kernel, words, target)
+                _matmul(kernel, words, machine)
             case Attention():
                 _attention(kernel, words)
             case AttentionGrad():
@@ -212,12 +218,12 @@ def _packed_blocks(
         yield start, view(begin, dtype, extents, strides)
 
 
-def _matmul(kernel: Matmul, words: Sequence[int], target: Processor) -> None:
+def _matmul(kernel: Matmul, words: Sequence[int], machine: Tiles) -> None:
     args = read(kernel.layout, words)
     b0, b1, m, n, k = args.b0, args.b1, args.m, args.n, args.k
     a = _matrix(args.a, kernel.dtype, b0, b1, m, k)
     c = _matrix(Matrix(*args.c, column=1), kernel.dtype, b0, b1, m, n)
-    width = target.tile(kernel.dtype)[1]
+    width = machine.tile(kernel.dtype)[1]
     # A matrix that a whole batch axis shares is unpacked once.
     batch = [b0 if args.b.b0 else 1, b1 if args.b.b1 else 1]
     packed = (*batch, k, -(-n // width) * width)
