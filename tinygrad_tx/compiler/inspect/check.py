@@ -29,7 +29,7 @@ from ...backends.target import Program
 from ...dtypes import as_dtype
 from ..run.segment import Segment
 from ..schedule.records import Buffer, Call, Launch, View
-from .explain import gathered, kind, ops, origin
+from .origin import origin
 
 Array = np.ndarray[Any, Any]
 Look = Callable[[View], Array]
@@ -85,7 +85,7 @@ def _read(launch: Launch) -> list[View]:
     views: list[View] = []
     inside: set[Buffer] = set()
     for call in launch.calls:
-        rows = gathered(call)
+        rows = call.gathered
         reads = [_all(v.buffer) if i in rows else v for i, v in enumerate(call.reads)]
         views += [view for view in reads if view.buffer not in inside]
         inside.update(view.buffer for view in call.writes)
@@ -208,4 +208,4 @@ def _first(flags: Array) -> tuple[int, ...]:
 
 
 def _name(call: Call) -> str:
-    return f"TX_CHECK: {kind(call)} ({ops(call)}) at {origin(call) or 'a copy'}"
+    return f"TX_CHECK: {call.kernel.word} ({call.ops}) at {origin(call) or 'a copy'}"

@@ -19,7 +19,8 @@ from ...node import CONST, Graph, Node
 from ..fuse.body import Body
 from ..fuse.decisions import Joins
 from ..schedule.records import Call, Ends, Fusion, Launch, Plan, Schedule, View, waves_of
-from .explain import named, refusals, wave_times
+from .explain import refusals, wave_times
+from .origin import named
 
 RETRACES, TIMES, GRAPHS, SOURCE = 1, 2, 3, 4
 _LEVELS = ("0", "1", "2", "3", "4")

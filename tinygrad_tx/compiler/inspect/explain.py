@@ -7,20 +7,18 @@ by `compiled.explain()` and TX_DEBUG.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 from ...backends.kernels.arguments import AttentionArgs, AttentionGradArgs, MatmulArgs
 from ...backends.kernels.describe import describe
-from ...backends.kernels.kinds import Attention, AttentionGrad, Kernel, Matmul, RowProgram
+from ...backends.kernels.kinds import Attention, AttentionGrad, Kernel, Matmul
 from ...dtypes import ALL
-from ...node import Node
 from ..schedule.records import Call, Launch, Plan, Refusal, View, itemsize
+from .origin import named, origin
 
 WIDTH = 140
 FLOPS_PER_BYTE = 10  # how the time of a wave is split among its launches in the totals
@@ -29,7 +27,6 @@ _HEAD = (
     f"{'share':>6} {'reached':>9}  where"
 )
 _LAYER = re.compile(r"\.\d+(?=\.)")
-_PACKAGE = Path(__file__).parents[2]
 
 
 def explained(plan: Plan, seconds: Sequence[float], timed: str, source: bool = False) -> str:
@@ -86,26 +83,6 @@ def listings(kernels: Iterable[Kernel]) -> list[str]:
     return [f"{describe(kernel)}\n  called {count} times\n" for kernel, count in counted]
 
 
-def named(node: Node) -> str:
-    """The origin of a node: module path and source line."""
-    return _shortened("  ".join(x for x in (node.scope, node.line) if x))
-
-
-def origin(call: Call) -> str:
-    """The origin of a call: that of the last node that it computes."""
-    return named(call.nodes[-1]) if call.nodes else ""
-
-
-def kind(call: Call) -> str:
-    """The kind of a call's kernel, in one word."""
-    return call.kernel.word
-
-
-def ops(call: Call) -> str:
-    """The ops that a call computes."""
-    return " ".join(dict.fromkeys(node.op.name for node in call.nodes)) or "copy"
-
-
 # Work ------------------------------------------------------------------------------------------
 
 
@@ -123,16 +100,9 @@ def flops(call: Call) -> int:
             return 0
 
 
-def gathered(call: Call) -> set[int]:
-    """The reads of a call, by number, that gather rows chosen by other values: their views do not
-    say which rows."""
-    instrs = call.kernel.instrs if isinstance(call.kernel, RowProgram) else ()
-    return {instr.value for instr in instrs if instr.op == "gather"}
-
-
 def moved(call: Call) -> int:
     """The bytes that a call reads and writes: each operand once."""
-    rows = gathered(call)
+    rows = call.gathered
     seen: list[View] = []
     total = 0
     for i, view in enumerate((*call.reads, *call.writes)):
@@ -172,7 +142,7 @@ def _wave(number: int, wave: Sequence[Launch], took: float, total: float) -> lis
 def _looks(call: Call) -> tuple[str, str, str, str]:
     """The looks of a call: kind, ops, results, origin."""
     outs = [f"{ALL[v.dtype].short}[{','.join(map(str, v.shape))}]" for v in call.writes]
-    return kind(call), ops(call), " ".join(outs), _LAYER.sub(".*", origin(call))
+    return call.kernel.word, call.ops, " ".join(outs), _LAYER.sub(".*", origin(call))
 
 
 def _blank() -> str:
@@ -205,7 +175,7 @@ def _count(wave: Sequence[Launch], took: float, tally: dict[str, _Total]) -> Non
     calls = [call for launch in wave for call in launch.calls]
     shares = [1 + flops(call) / FLOPS_PER_BYTE + moved(call) for call in calls]
     for call, share in zip(calls, shares, strict=True):
-        total = tally.setdefault(kind(call), _Total())
+        total = tally.setdefault(call.kernel.word, _Total())
         total.kernels += 1
         total.flops += flops(call)
         total.bytes += moved(call)
@@ -243,18 +213,3 @@ def _cut(text: str, width: int, left: bool = False) -> str:
     if len(text) <= width:
         return text
     return "~" + text[1 - width :] if left else text[: width - 1] + "~"
-
-
-def _shortened(where: str) -> str:
-    """A place with its path as short as can be: files of this package as module names, others
-    from the current directory."""
-    *scope, place = where.split("  ")
-    path, _, line = place.rpartition(":")
-    if not path:
-        return where
-    file = Path(path)
-    if file.is_relative_to(_PACKAGE):
-        short = ".".join(file.relative_to(_PACKAGE).with_suffix("").parts)
-    else:
-        short = os.path.relpath(path) if file.is_relative_to(Path.cwd()) else file.name
-    return "  ".join([*scope, f"{short}:{line}"])

@@ -20,7 +20,7 @@ from ...node import CONST, INPUT, Graph, Node, execute
 from ...rules import Spec, as_promised
 from ..capture.guards import Match
 from ..capture.trace import Traced
-from ..inspect.explain import named
+from ..inspect.origin import named
 from .recording import Budget, Recording
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...backends.kernels.arguments import Args, Place
-from ...backends.kernels.kinds import Kernel, Opaque
+from ...backends.kernels.kinds import Kernel, Opaque, RowProgram
 from ...dtypes import ALL
 from ...node import Graph, Node
 from .layout import Shape, dense, reshaped, same_places
@@ -128,6 +128,18 @@ class Call:
     reads: tuple[View, ...]
     writes: tuple[View, ...]
     nodes: tuple[Node, ...] = ()
+
+    @property
+    def ops(self) -> str:
+        """The names of the ops that it computes."""
+        return " ".join(dict.fromkeys(node.op.name for node in self.nodes)) or "copy"
+
+    @property
+    def gathered(self) -> set[int]:
+        """The numbers of the reads that are of rows which other values name: their views do not
+        say which."""
+        instrs = self.kernel.instrs if isinstance(self.kernel, RowProgram) else ()
+        return {instr.value for instr in instrs if instr.op == "gather"}
 
 
 @dataclass(frozen=True, eq=False)
