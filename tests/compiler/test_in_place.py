@@ -428,3 +428,45 @@ def test_a_forked_process_has_memory_of_its_own() -> None:
     assert out.get(timeout=30) == wanted
     child.join(30)
     assert step(tx.ones(32, 32)).sum().item() == wanted
+
+
+def test_two_states_that_become_one_value(mode: str) -> None:
+    a, b, c = tx.ones(3), tx.zeros(3), tx.arange(3.0)
+
+    @tx.compile
+    def step() -> None:
+        v = (a + b) * 2
+        a.assign(v)
+        b.assign(v)
+        a[0] = a[1] * 0.5
+        c.assign(a)
+
+    step()
+    assert [x.tolist() for x in (a, b, c)] == [[1, 2, 2], [2, 2, 2], [1, 2, 2]]
+    step()
+    assert [x.tolist() for x in (a, b, c)] == [[4, 8, 8], [6, 8, 8], [4, 8, 8]]
+
+
+def test_a_concatenation_is_not_written_over_what_is_read_of_its_parts(mode: str) -> None:
+    def joined(a: tx.Tensor, b: tx.Tensor) -> tuple[tx.Tensor, tx.Tensor]:
+        part = a.exp()
+        whole = tx.cat([part, b], 0)
+        whole[0] = 7.0
+        return whole, part.sum(0)
+
+    def stacked(a: tx.Tensor, b: tx.Tensor) -> tuple[tx.Tensor, tx.Tensor]:
+        part = a.softmax(-1)
+        whole = tx.stack([part, a])
+        whole[0] = 0.0
+        return whole, part @ part.T
+
+    def cached(a: tx.Tensor, b: tx.Tensor) -> tuple[tx.Tensor, tx.Tensor]:
+        new = a * 2
+        cache = tx.cat([new, b])
+        cache[tx.tensor(0)] = 0.0
+        return cache, new
+
+    a, b = tx.arange(6.0).reshape(3, 2), tx.zeros(1, 2)
+    for f in (joined, stacked, cached):
+        for found, wanted in zip(tx.compile(f)(a, b), f(a, b), strict=True):
+            np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-6)

@@ -27,6 +27,11 @@ FORWARDS: dict[str, tuple[Callable[..., Any], Any]] = {
     "a float added": (lambda xp, x: (x + 0.5) > 1, ASKS),
     "a NumPy number": (lambda xp, x: (x * np.float32(0.5)) > 0.4, ASKS),
     "a bool added": (lambda xp, x: (x + True) > 1, ASKS),
+    "a quotient": (lambda xp, x: (x / 2) > 0.4, ASKS),
+    "a root": (lambda xp, x: xp.sqrt(x * x) > 1.5, ASKS),
+    "chosen by a function": (lambda xp, x: xp.where(xp.tanh(x) > 0.9, x, x + x), SAME),
+    "a power": (lambda xp, x: xp.exp(x > 0) * x > 2, ASKS),
+    "is a number": (lambda xp, x: xp.isfinite(x), ASKS),
     "maximum of a float": (lambda xp, x: xp.maximum(x, 0.5) > 0.6, ASKS),
 }
 

@@ -43,6 +43,7 @@ class Scalar(NamedTuple):
     much. cost: of computing it in a loop over columns, where an addition costs 1. stored: True if
     its result is rather stored for several readers than computed again by each. That is not `cost`
     beyond a limit: a square root costs a loop little, and to read a value is not much more.
+    floating: True if it takes floating numbers alone; of integers, NumPy makes float64.
     """
 
     arity: int
@@ -51,10 +52,11 @@ class Scalar(NamedTuple):
     jumps: bool = False
     cost: int = 1
     stored: bool = False
+    floating: bool = False
 
 
-def _costly(arity: int, xp: str) -> Scalar:
-    return Scalar(arity, xp, cost=20, stored=True)
+def _costly(arity: int, xp: str, floating: bool = True) -> Scalar:
+    return Scalar(arity, xp, cost=20, stored=True, floating=floating)
 
 
 def _asks(arity: int, xp: Callable[..., Any] | str) -> Scalar:
@@ -66,12 +68,12 @@ SCALARS = {
     "add": Scalar(2, operator.add),
     "sub": Scalar(2, operator.sub),
     "mul": Scalar(2, operator.mul),
-    "div": Scalar(2, operator.truediv, cost=4),
+    "div": Scalar(2, operator.truediv, cost=4, floating=True),
     "neg": Scalar(1, operator.neg),
     "abs": Scalar(1, "abs"),
     "sign": Scalar(1, "sign", jumps=True),
     "floor": Scalar(1, "floor", jumps=True),
-    "sqrt": Scalar(1, "sqrt", cost=4, stored=True),
+    "sqrt": Scalar(1, "sqrt", cost=4, stored=True, floating=True),
     "exp": _costly(1, "exp"),
     "log": _costly(1, "log"),
     "log1p": _costly(1, "log1p"),
@@ -80,7 +82,7 @@ SCALARS = {
     "sin": _costly(1, "sin"),
     "cos": _costly(1, "cos"),
     "erf": _costly(1, "erf"),
-    "pow": _costly(2, "power"),
+    "pow": _costly(2, "power", floating=False),
     "floor_divide": Scalar(2, "floor_divide", jumps=True, cost=20),
     "remainder": Scalar(2, "remainder", jumps=True, cost=20),
     "minimum": Scalar(2, "minimum"),  # NaN wins, as in NumPy
@@ -96,9 +98,9 @@ SCALARS = {
     "xor": Scalar(2, operator.xor),
     "not": Scalar(1, operator.invert, jumps=True),
     "where": Scalar(3, "where"),
-    "isnan": _asks(1, "isnan"),
-    "isinf": _asks(1, "isinf"),
-    "isfinite": _asks(1, "isfinite"),
+    "isnan": _asks(1, "isnan")._replace(floating=True),
+    "isinf": _asks(1, "isinf")._replace(floating=True),
+    "isfinite": _asks(1, "isfinite")._replace(floating=True),
 }
 
 _READS = {"gather": 20, "const": 0}

@@ -78,8 +78,8 @@ class Body:
     def _read(self, read: Read) -> int:
         """The instruction that reads an operand."""
         match read:
-            case Fetch(view, level):
-                return self.load(view, level)
+            case Fetch(view):
+                return self._load(view)
             case Inside(node):
                 return self.numbers[node]
             case Const(value, dtype):
@@ -99,16 +99,12 @@ class Body:
     # Reading and writing ------------------------------------------------------------------------
     def load(self, view: View, level: str) -> int:
         """The instruction that reads a view with as many elements as its level has."""
-        fitted = self.group.fit(view, level)
-        assert fitted is not None, "only what fits is read"
-        if level == "row":
-            fitted = View(
-                fitted.buffer,
-                (*self.outer, self.columns),
-                (*fitted.strides[:-1], 0),
-                fitted.offset,
-            )
-        return self.program.add("load", (), view.dtype, self._input(Access(fitted, False)))
+        spread = self.group.spread(view, level)
+        assert spread is not None, "only what fits is read"
+        return self._load(spread)
+
+    def _load(self, view: View) -> int:
+        return self.program.add("load", (), view.dtype, self._input(Access(view, False)))
 
     def gather(self, view: View, index: int) -> int:
         """The instruction that reads row `index` (an instruction) of a view (entries, columns)."""

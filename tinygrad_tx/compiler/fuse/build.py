@@ -7,6 +7,7 @@ emit/.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from .body import copying, filling
 from .cost import is_cheap
 from .decisions import Begins
 from .expressions import size_of
-from .group import Again, Fetch, Group, Load, Read, Step, fresh, moved, reads_of
+from .group import Again, Const, Fetch, Group, Load, Read, Step, fresh, moved
 from .read import reads
 from .values import Values
 
@@ -133,8 +134,8 @@ def join(values: Values, unit: int, node: Node, level: str, operands: tuple[Read
     """Unit number `unit`, a group, makes this value from now on."""
     group = values.units[unit]
     assert isinstance(group, Group)
-    operands = tuple([_store_read(values, unit, read) for read in operands])
-    group.size += size_of(values, node) + sum(map(reads_of, operands))
+    operands = tuple([_store_read(values, unit, group, read) for read in operands])
+    group.size += size_of(values, node)
     if group.kind == "columns":
         _join_columns(values, unit, group, Step(node, operands))
         return
@@ -143,16 +144,29 @@ def join(values: Values, unit: int, node: Node, level: str, operands: tuple[Read
     values.unit_of[node] = unit
 
 
-def _store_read(values: Values, unit: int, read: Read) -> Read:
+def _store_read(values: Values, unit: int, group: Group, read: Read) -> Read:
     """A read whose values are stored. Others that read what a unit reads may join it."""
     if isinstance(read, Load):
-        if read.level == "element" and read.node.shape == read.shape:
-            values.last_reader[read.node] = unit
-        return Fetch(materialise(values, read.node).broadcast(read.shape), read.level)
+        node, view, shared = read
+        if shared:
+            values.last_reader[node] = unit
+        _count(group, node)
+        buffer = materialise(values, node).buffer
+        return Fetch(view if view.buffer is buffer else replace(view, buffer=buffer))
     if isinstance(read, Again):
-        operands = [_store_read(values, unit, operand) for operand in read.operands]
+        group.size += size_of(values, read.node)
+        operands = [_store_read(values, unit, group, operand) for operand in read.operands]
         return Again(read.node, tuple(operands))
+    if isinstance(read, Const):
+        _count(group, (repr(read.value), read.dtype))
     return read
+
+
+def _count(group: Group, what: object) -> None:
+    """An instruction that reads a value or a number, unless there is one."""
+    if what not in group.known:
+        group.known.add(what)
+        group.size += 1
 
 
 def _join_columns(values: Values, unit: int, group: Group, step: Step) -> None:
@@ -165,7 +179,8 @@ def _join_columns(values: Values, unit: int, group: Group, step: Step) -> None:
         partial = fresh(node.dtype.name, (chunks, group.columns))
         group.stores.append((node, partial))
         group = Group("columns", (chunks,), group.columns)
-        group.steps.append(Step(node, (Fetch(partial, "element"),)))
+        assert group.chunks == 1, "chunks are added up at once"
+        group.steps.append(Step(node, (Fetch(partial),)))
         unit = add(values, group)
     group.stores.append((node, result))
     values.unit_of[node], values.places[node] = unit, target

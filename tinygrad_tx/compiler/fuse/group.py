@@ -39,18 +39,18 @@ class Column(NamedTuple):
 
 
 class Load(NamedTuple):
-    """A stored value, stretched to `shape`."""
+    """A value that will be stored, and the view of it over the domain; shared: whether others that
+    read the same value may join. The view's buffer may stand for the value's own."""
 
     node: Node
-    shape: Shape
-    level: str
+    view: View
+    shared: bool
 
 
 class Fetch(NamedTuple):
-    """A Load whose value has been stored: a view with as many elements as its level has."""
+    """A Load whose value has been stored: its view over the domain."""
 
     view: View
-    level: str
 
 
 class Gather(NamedTuple):
@@ -68,11 +68,6 @@ class Again(NamedTuple):
 
 
 Read = Const | Inside | Column | Load | Fetch | Gather | Again
-
-
-def reads_of(read: Read) -> int:
-    """The number of reads in one: itself, and those below it."""
-    return 1 + sum(map(reads_of, read.operands)) if isinstance(read, Again) else 1
 
 
 class Step(NamedTuple):
@@ -94,6 +89,7 @@ class Group:
     steps: list[Step] = field(default_factory=list)
     stores: list[tuple[Node, View]] = field(default_factory=list)
     size: int = 0
+    known: set[Any] = field(default_factory=set)  # numbers and values that it reads
 
     @property
     def rows(self) -> int:
@@ -109,6 +105,14 @@ class Group:
         """A view with as many elements as its level has, over the domain; None where no strides say
         it."""
         return view.reshape((*self.outer, self.columns if level == "element" else 1))
+
+    def spread(self, view: View, level: str) -> View | None:
+        """A view as it is read: fit(), one for a row repeated along the columns."""
+        fitted = self.fit(view, level)
+        if fitted is None or level == "element":
+            return fitted
+        shape, strides = (*self.outer, self.columns), (*fitted.strides[:-1], 0)
+        return View(fitted.buffer, shape, strides, fitted.offset)
 
     @property
     def chunk(self) -> int:

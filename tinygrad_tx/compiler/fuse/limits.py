@@ -1,5 +1,6 @@
-"""Limits: the numbers by which fusing decides, with their units. None of them changes a result's
-bits but CHUNK_ROWS and CHUNKS, which are part of how a sum is added up.
+"""Limits: the numbers by which fusing decides, with their units. CHUNK_ROWS and CHUNKS are
+part of how a sum is added up; the others change no bit, but of 16-bit values, which are rounded
+where they are stored.
 
 Read as `limits.NAME`, so that tests can make them small. Set on the benchmarks W1, W2, W4 and
 greedy decoding (benchmarks/).

@@ -22,7 +22,7 @@ from .group import Again, Column, Const, Group, Inside, Load, Read
 from .values import Values
 
 # Reasons why a group cannot get at an operand.
-LATER = "is made by a later unit"
+LATER = "is made by it in another order, or by a later unit"
 UNSTORED = "must be computed, copied or filled by a unit of its own first"
 STRIDES = "lies in strides that do not follow its rows and columns"
 NO_STRETCH = "is a value of it that cannot be stretched to these elements"
@@ -77,10 +77,11 @@ class Reader(NamedTuple):
         view, new = self.values.layout(node)
         if new:
             return Refusal(node, UNSTORED)
-        if self.group.fit(view.broadcast(shape), level) is None:
+        spread = self.group.spread(view.broadcast(shape), level)
+        if spread is None:
             return Refusal(node, STRIDES)
         self.assumed.update(self.values.below(node))
-        return Load(node, shape, level)
+        return Load(node, spread, level == "element" and node.shape == shape)
 
 
 def reads(

@@ -39,12 +39,6 @@ class Program:
             self.instrs.append(Instr(op, args, dtype, value))
         return self._number[key]
 
-    def forget(self, count: int) -> None:
-        """Take away all instructions but the first `count`."""
-        while len(self.instrs) > count:
-            self.instrs.pop()
-            self._number.popitem()  # that of the same instruction: both grow together
-
     def const(self, value: Any, dtype: str) -> int:
         if ALL[dtype].is_half:
             return self.narrowed(self.const(float(ALL[dtype].scalar(value)), "float32"), dtype)
@@ -224,17 +218,26 @@ def name_of(dtype: np.dtype[Any]) -> str:
 
 
 def _unary(op: str, x: Symbol) -> Symbol:
-    program = x.program
-    number = _as_read(program, op, x)
-    return Symbol(program, program.add(op, (number,), SCALARS[op].dtype or name_of(x.dtype)))
+    program, name = x.program, _taken(op, name_of(x.dtype))
+    number = program.cast(_as_read(program, op, x), name)
+    return Symbol(program, program.add(op, (number,), SCALARS[op].dtype or name))
 
 
 def _binary(op: str, a: Any, b: Any) -> Symbol:
     """Two operands, brought to one dtype."""
     program = (a if isinstance(a, Symbol) else b).program
-    name = _common(a, b)
+    name = _taken(op, _common(a, b))
     args = (_number(program, a, name, op), _number(program, b, name, op))
     return Symbol(program, program.add(op, args, SCALARS[op].dtype or name))
+
+
+def _taken(op: str, dtype: str) -> str:
+    """The dtype in which an instruction takes operands of a dtype."""
+    if not SCALARS[op].floating or dtype.startswith("float"):
+        return dtype
+    if dtype == "bool" and op != "div":
+        raise NoValue(f"{op} of bools")  # NumPy gives 16 bits
+    return "float64"
 
 
 def _bitwise(op: str, *xs: Any) -> Symbol:

@@ -49,10 +49,12 @@ def gather(values: Values, node: Node) -> None:
     """A group that others may join: its first step reads the entries."""
     x, index = node.srcs
     columns = prod(x.shape[1:])
-    row = Fetch(materialise(values, index), "row")
+    places = materialise(values, index)
     entries = store_flat(values, x, (x.shape[0], columns))
-    unit = add(values, Group("rows", tuple(n for n in index.shape if n != 1) or (1,), columns))
-    join(values, unit, node, "element", (Gather(entries, row),))
+    group = Group("rows", tuple(n for n in index.shape if n != 1) or (1,), columns)
+    rows = group.spread(places, "row")
+    assert rows is not None, "checked indices lie in row-major order"
+    join(values, add(values, group), node, "element", (Gather(entries, Fetch(rows)),))
 
 
 def adds_rows(values: Values, node: Node) -> bool:

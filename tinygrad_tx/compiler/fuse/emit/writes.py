@@ -25,9 +25,11 @@ def own_or_copy(values: Values, node: Node, x: Node) -> View:
         add(values, filling(out, x.attrs["value"]))
         return out
     view = materialise(values, x)
-    alone = len(values.users[x]) == 1 and x not in values.roots and view.contiguous
+    alone = len(values.users[x]) == 1 and x not in values.final and view.contiguous
     buffer = view.buffer
-    if alone and buffer.kind == "value" and values.holds.get(buffer, buffer.node) is x:
+    # Parts of a concatenation lie in its buffer, and others may read them yet.
+    own = buffer.kind == "value" and not buffer.parts
+    if alone and own and values.holds.get(buffer, buffer.node) is x:
         values.holds[buffer] = node
         return view
     if alone and x.op is INPUT and values.states.get(x) is node:
