@@ -61,10 +61,6 @@ def current_trace() -> Trace | None:
     return TRACE.get()
 
 
-def current_scope() -> str:
-    return SCOPE.get()
-
-
 def grad_enabled() -> bool:
     return GRAD.get()
 

@@ -1,8 +1,9 @@
-"""Floor 1: arrays and kernels, one backend per device. `get(device)` is the only door.
+"""Floor 1: arrays and kernels, one backend per device. `get(device)` is the door to arrays,
+`target_of(device)` to what runs kernels.
 
 In: a device name. Out: a Backend, made on first use. Called by node.py when an op runs, and by
 tensor.py when data enters or leaves. This file alone knows which device names exist; a further
-backend adds one line here and one file beside it.
+backend adds one line here and one file in arrays/.
 """
 
 from __future__ import annotations

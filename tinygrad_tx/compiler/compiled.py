@@ -147,7 +147,7 @@ class Compiled:
 
     def explain(self, source: bool = False) -> str:
         """The plan that ran last, in words: its kernels with their ops, shapes, work, times and
-        source lines, and why others were not fused. source: also what each kernel computes."""
+        source lines, and the ops that no kernel does. source: also what each kernel computes."""
         return f"{self._name}: {self._plan().explain(source)}"
 
     def stats(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 In: an argument that is no Tensor, an op's attributes, a guarded attribute. Out: a hashable key,
 equal for values with which every function does the same. Python's own == is neither fine enough (1,
 1.0 and True; 0.0 and -0.0) nor coarse enough (NaN). Called by compiled.py, capture/guards.py and
-rewrite/engine.py.
+rewrite/cse.py.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """LLVM: IR text to object code, object code to addresses. The only file that knows llvmlite.
 
 In: the text of a module and a Processor. Out: bytes of an object file, which library.py keeps, and
-what they become once loaded into this process. Called by library.py and by tests that read the
-assembly. Importing this file imports nothing heavy: llvmlite is loaded by the first call.
+what they become once loaded into this process. Called by library.py, target.py, run/team.py,
+`tinygrad-tx doctor` and tests that read the assembly. Importing this file imports nothing heavy:
+llvmlite is loaded by the first call.
 """
 
 from __future__ import annotations

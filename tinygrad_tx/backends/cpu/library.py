@@ -1,6 +1,6 @@
 """Machine code of Kernels: compiled once, kept in this process and on disk.
 
-In: Kernels. Out: the address of each one's function. Called by compiler/ for every plan, by team.py
+In: Kernels. Out: the address of each one's function. Called by target.py for every plan, by team.py
 for the executor, and by `tinygrad-tx doctor`. Code stays in the process as long as somebody holds
 it, and some that was used last beyond that.
 

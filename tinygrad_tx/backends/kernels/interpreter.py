@@ -1,7 +1,7 @@
 """Kernels in NumPy: the oracle of native code, and its substitute where llvmlite is missing.
 
 In: a Kernel, and the words of a call's arguments. Out: nothing; the memory that they point to is
-written as all tasks of the call would write it. Called by the executor and by the tests. Operands
+written as all tasks of the call would write it. Called by cpu/target.py and by the tests. Operands
 are NumPy views of raw memory; a whole kernel is computed before anything is written, so that an
 output may alias an input. Sums have a fixed order, but not the one of native code: results agree to
 rounding, and bit for bit where nothing is rounded.

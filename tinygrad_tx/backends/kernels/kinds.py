@@ -5,10 +5,11 @@ is the key under which machine code is kept. Extents, strides and addresses are 
 *call* (arguments.py), flat 64-bit integers which the kernel's `layout` numbers by name. So a new
 batch shape needs no new code.
 
-Two things read Kernels: `cpu/` renders them as LLVM IR, `interpreter.py` runs them in NumPy (the
-oracle, and the fallback where llvmlite is missing). `compiler/` makes them. The work of a call is
-cut into tasks by shape alone, never by the number of threads: task i of a call may run on any
-thread at any time, writes what no other task writes, and computes the same bits wherever it runs.
+Three things read Kernels: `cpu/` renders them as LLVM IR, `interpreter.py` runs them in NumPy (the
+oracle, and the fallback where llvmlite is missing), `describe.py` prints them. `compiler/` makes
+them. The work of a call is cut into tasks by shape alone, never by the number of threads: task i of
+a call may run on any thread at any time, writes what no other task writes, and computes the same
+bits wherever it runs.
 
 Dtypes are named as in dtypes.py: "float32", "float64", "int32", "int64", "bool" (one byte, 0 or
 1), and "float16" and "bfloat16", which are loaded, copied, cast and stored but not computed with.

@@ -1,8 +1,7 @@
 """guards: find a recorded call's Tensors again, and check that all is as it was recorded.
 
 In: a recorded call, later the arguments of other calls. Out: a Match, where the recording serves
-such a call; otherwise the reason, in words. Used by run/replay.py and run/execution.py, asked by
-compiled.py.
+such a call; otherwise the reason, in words. Kept by run/recording.py, asked by compiled.py.
 
 A step has hundreds of captured Tensors, nearly all of which stand on the node that they stood on
 after the last call. A node is immutable, so an input that still stands on its known node needs no

@@ -1,7 +1,8 @@
 """Bodies: loads, instructions and stores of a group's kernel, whose cut into tasks is still open.
 
 In: a Group, all of whose nodes are decided. Out: a Body, and from it a Call: epilogues.py calls it
-where it knows the tasks. Called by fuse.py, and by what copies and fills.
+where it knows the tasks. Called by fuse.py, and by emit/writes.py for what writes, copies and
+fills.
 """
 
 from __future__ import annotations

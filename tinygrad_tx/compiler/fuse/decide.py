@@ -29,6 +29,7 @@ from .decisions import (
     Joins,
     Opaque,
     Viewed,
+    unfitting,
 )
 from .emit import KERNELS
 from .expressions import expression
@@ -112,7 +113,7 @@ def _at_latest(values: Values, unit: int, node: Node) -> Joins | Declined | None
         return None if unit < 0 else Declined(unit, "it is no row program")
     level = group.level(prod(node.shape))
     if level is None:
-        return Declined(unit, f"its {group.rows} rows of {group.columns} columns do not fit")
+        return unfitting(unit, group)
     if _waits(values, group, node):
         return Declined(unit, "it would have to wait for other values")
     return _joins(values, unit, group, node, level)

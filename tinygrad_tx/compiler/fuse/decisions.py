@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ...node import Node
 from ..schedule.layout import Shape
 from ..schedule.records import Refusal
-from .group import Read
+from .group import Group, Read
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +64,11 @@ class Declined(NamedTuple):
         return f"not in unit {self.unit}: {self.operand.op.name} {shape} {self.reason}"
 
 
+def unfitting(unit: int, group: Group) -> Declined:
+    """A group has another domain than a node."""
+    return Declined(unit, f"its {group.rows} rows of {group.columns} columns do not fit")
+
+
 @dataclass(frozen=True, eq=False)
 class Joins:
     """A map or reduction in a group that is there. declined: why not in another one before it."""
@@ -74,7 +79,9 @@ class Joins:
     declined: Declined | None = None
 
     def __str__(self) -> str:
-        return f"joins unit {self.unit} ({self.level})"
+        return f"joins unit {self.unit} ({self.level})" + (
+            f" ({self.declined})" if self.declined else ""
+        )
 
 
 @dataclass(frozen=True, eq=False)

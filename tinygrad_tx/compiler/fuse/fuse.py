@@ -77,7 +77,9 @@ def _apply(values: Values, node: Node, decision: Decision) -> None:
             _call_opaquely(values, node, untraceable)
     if isinstance(decision, Opaque):
         values.refusals.append(decision.refused)
-    elif isinstance(decision, (Joins, Begins)) and decision.declined and node.op in REDUCTIONS:
+    elif node.op in REDUCTIONS and isinstance(decision, (Joins, Begins)):
+        if decision.declined is None or decision.declined.operand is None:
+            return
         why = "what it reduces is not at hand in the kernel before it"
         values.refusals.append(Refusal(node, why))
 

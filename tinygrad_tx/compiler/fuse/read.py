@@ -3,7 +3,7 @@
 In: Values, a group and a node. Out: a Read, a tree whose leaves are loads, numbers and values of
 the group itself; a Refusal, with the operand and the reason, where there is none. Nothing is
 changed: what a Read needs to be stored, build.py stores when the group takes it. Called by
-decide.py and build.py.
+decide.py, reductions.py and build.py.
 """
 
 from __future__ import annotations

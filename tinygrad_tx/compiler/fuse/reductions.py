@@ -15,7 +15,7 @@ from ...node import Node
 from ..schedule.layout import Shape
 from ..schedule.records import Refusal
 from . import limits
-from .decisions import Begins, Declined, Joins
+from .decisions import Begins, Declined, Joins, unfitting
 from .group import Group
 from .read import reads
 from .values import Values
@@ -50,6 +50,8 @@ def _of_rows(values: Values, node: Node, x: Node, columns: int) -> Joins | Begin
         if isinstance(joins, Joins):
             return joins
         declined = joins
+    elif group:
+        declined = unfitting(unit, group)
     number, beside = values.newest_reader(values.stored_below(x), unit, elements)
     if beside and beside.columns == columns > 1:
         joins = _joins(values, number, beside, node, "row")

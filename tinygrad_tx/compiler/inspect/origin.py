@@ -1,7 +1,7 @@
 """Origins: the module and the line of Python that a node or a call is from.
 
 In: a node, a call. Out: text. Called by whatever names one: explain.py, debug.py, check.py, and
-run/replay.py in its errors.
+run/replay.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 """Running a plan: execution.py with kernels (segment.py is one native call, ownership.py says what
-may be written over, prepacked.py keeps packed weights, arena.py the memory), replay.py op by op.
+may be written over, addresses.py where all lies, prepacked.py keeps packed weights, arena.py the
+memory), replay.py op by op.
 What both share of a call, its inputs and results, is recording.py.
 """

@@ -1,7 +1,7 @@
 """The memory that plans compute in: one block for all of them, on huge pages, touched once.
 
-In: how many bytes a plan needs. Out: its address. Used by run/execution.py: a thread enters the
-arena for a run, and what lies here is nobody's between two runs.
+In: how many bytes a plan needs. Out: its address. Used by run/addresses.py; in
+compiled.py a thread enters the arena for a run, and what lies here is nobody's between two runs.
 """
 
 from __future__ import annotations

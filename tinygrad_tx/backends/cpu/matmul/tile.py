@@ -1,7 +1,7 @@
 """The register tile: the micro-kernel below matrix products and attention, and what feeds it.
 
 In: a module and a target. Out: internal functions in that module, each added once, which gemm.py
-and attention.py call:
+and attention/ call:
 
 - `micro`: a block of C (a few rows times NR columns) = [C +] A B, with A read by broadcasts and B
   by whole vectors. Each element is one chain of fused multiply-adds upward in k that starts from 0;

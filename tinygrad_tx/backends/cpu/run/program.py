@@ -2,7 +2,7 @@
 
 In: addresses of kernels' functions (library.py), where their arguments stand in one array of int64,
 and which of them may run at the same time. Out: a Program, to be run again and again with such an
-array. Called by compiler/ for each native segment of a plan.
+array. Called by target.py for each native segment of a plan.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from ..values import Values
 from .writes import own_or_copy
 
 
-def keep(values: Values, node: Node) -> None:
+def emit_mask(values: Values, node: Node) -> None:
     key, stream = (materialise(values, src) for src in node.srcs)
     out = fresh("bool", node.shape, node)
     args = DropoutMaskArgs(prod(node.shape), 1 << 15, key.place, stream.place, out.place)
@@ -28,7 +28,7 @@ def keep(values: Values, node: Node) -> None:
     note_made(values, node, out)
 
 
-def index(values: Values, node: Node) -> None:
+def check_index(values: Values, node: Node) -> None:
     given = store_flat(values, node.srcs[0], (prod(node.shape),))
     out = fresh("int64", node.shape, node)
     report = View(Buffer("report", "int64", 2, node), (2,), (1,))
@@ -45,7 +45,7 @@ def gathers_rows(values: Values, node: Node) -> bool:
     return node.attrs["axis"] == 0 and node.srcs[1].op is ops.WRAP_INDEX
 
 
-def gather(values: Values, node: Node) -> None:
+def begin_gather(values: Values, node: Node) -> None:
     """A group that others may join: its first step reads the entries."""
     x, index = node.srcs
     columns = prod(x.shape[1:])
