@@ -36,6 +36,7 @@ FORWARDS: dict[str, tuple[Callable[..., Any], Any]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the map op test_symbols:UserWarning")  # some stay opaque
 @pytest.mark.parametrize("mode", ["", "interp"])
 @pytest.mark.parametrize("what", FORWARDS)
 @pytest.mark.parametrize("dtype", [tx.int32, tx.int64, tx.bool_, tx.float32, tx.float16])
