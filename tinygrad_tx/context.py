@@ -12,13 +12,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # node.py imports this file
     from .node import Node
 
 
-class Trace:
+class Trace(Protocol):
     """The recorder that stands in for computing while a function is traced; see
     compiler/capture/trace.py.
 
@@ -28,23 +28,18 @@ class Trace:
 
     def read(self, handle: Any) -> Node:
         """The node of a Tensor; one made before the trace becomes an input."""
-        raise NotImplementedError
 
     def write(self, handle: Any, node: Node) -> None:
         """Point a Tensor at another node."""
-        raise NotImplementedError
 
     def read_grad(self, handle: Any) -> Any:
         """A Tensor's `.grad`."""
-        raise NotImplementedError
 
     def write_grad(self, handle: Any, grad: Any) -> None:
         """Set a Tensor's `.grad`."""
-        raise NotImplementedError
 
     def guard(self, owner: Any, attribute: str, value: Any) -> None:
         """The function read a Python attribute: trace again when it changes."""
-        raise NotImplementedError
 
     def differentiate(self, roots: tuple[Node, ...]) -> tuple[Node, ...]:
         """The graph of which gradients are taken: a compiler may lift it first."""

@@ -31,6 +31,8 @@ FORWARDS: dict[str, tuple[Callable[..., Any], Any]] = {
     "a root": (lambda xp, x: xp.sqrt(x * x) > 1.5, ASKS),
     "chosen by a function": (lambda xp, x: xp.where(xp.tanh(x) > 0.9, x, x + x), SAME),
     "a power": (lambda xp, x: xp.exp(x > 0) * x > 2, ASKS),
+    "a fractional power": (lambda xp, x: xp.power(x, 0.5) > 1.2, ASKS),
+    "a negative power": (lambda xp, x: xp.power(x * 2 + 1, -2.0) > 0.03, ASKS),
     "is a number": (lambda xp, x: xp.isfinite(x), ASKS),
     "maximum of a float": (lambda xp, x: xp.maximum(x, 0.5) > 0.6, ASKS),
 }

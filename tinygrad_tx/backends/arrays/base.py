@@ -101,7 +101,7 @@ class Backend(ABC):
     def power(self, x: Array, p: Array) -> Array:
         """x ** p. Integers: by squaring, wrapping around; a negative power is 1 / x**-p cut to an
         integer, which is 0 but for 1 and -1. Floats: as pow in C, annex F."""
-        if x.dtype.kind != "i":
+        if not special.are_integers(x, p):
             return self.module.power(x, p)
         return special.integer_power(self, self.module.power, x, p)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...dtypes import DType
-from . import numpy_random
+from . import numpy_random, special
 from .base import Array, Backend
 
 _LONG = 4096  # summands that may well be added in one chain
@@ -94,7 +94,7 @@ class NumpyBackend(Backend):
         return out if inside.all() else super().saturated(x, out, low, high)
 
     def power(self, x: Array, p: Array) -> Array:
-        if x.dtype.kind == "i":
+        if special.are_integers(x, p):
             return np.power(x, p) if np.all(p >= 0) else super().power(x, p)
         out = np.power(x, p)
         # NumPy takes a square root for the power of a half, which differs at two numbers.

@@ -125,6 +125,11 @@ def divmod(xp: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return xp.where(b == 0, plain, whole), xp.where(b == 0, exact, rest)
 
 
+def are_integers(x: Any, p: Any) -> bool:
+    """True if a power is of integers: a float, a number or an array, makes it one of floats."""
+    return x.dtype.kind == "i" and (p.dtype.kind != "f" if hasattr(p, "dtype") else type(p) is int)
+
+
 def integer_power(xp: Any, power: Any, x: Any, p: Any) -> Any:
     """x ** p of integers, by a `power` that takes no negative p: those give 1 / x**-p, cut to an
     integer."""
