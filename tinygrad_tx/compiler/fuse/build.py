@@ -7,7 +7,6 @@ emit/.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -152,7 +151,9 @@ def _store_read(values: Values, unit: int, group: Group, read: Read) -> Read:
             values.last_reader[node] = unit
         _count(group, node)
         buffer = materialise(values, node).buffer
-        return Fetch(view if view.buffer is buffer else replace(view, buffer=buffer))
+        if view.buffer is not buffer:
+            view = View(buffer, view.shape, view.strides, view.offset)
+        return Fetch(view)
     if isinstance(read, Again):
         group.size += size_of(values, read.node)
         operands = [_store_read(values, unit, group, operand) for operand in read.operands]

@@ -70,8 +70,7 @@ def _opaque(node: Node, why: str, untraceable: str = "") -> Opaque:
 
 def _is_empty(node: Node) -> bool:
     """True if a result or an operand has no elements."""
-    specs = [spec for n in (node, *node.srcs) for spec in n.specs]
-    return any(prod(spec.shape) == 0 for spec in specs)
+    return any(0 in spec.shape for n in (node, *node.srcs) for spec in n.specs)
 
 
 def _folded(values: Values, node: Node) -> Any:

@@ -25,7 +25,7 @@ class Expression:
 
 def expression(values: Values, node: Node) -> Expression:
     """The Expression of a map's forward on operands of these dtypes."""
-    dtypes = tuple(src.dtype.name for src in node.srcs)
+    dtypes = tuple([src.dtype.name for src in node.srcs])
     key = node.op, dtypes, repr(node.attrs)
     found: Expression | None = values.expressions.get(key)
     if found is None:

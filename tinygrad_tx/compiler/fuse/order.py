@@ -22,13 +22,14 @@ def ordered(graph: Graph, users: dict[Node, list[Node]]) -> list[Node]:
     numbers come last, so that a long one is one kernel."""
     waiting = {node: len(set(node.srcs)) for node in graph}
     number = {node: i for i, node in enumerate(graph)}
+    sizes = {node: sum([prod(s.shape) for s in node.specs]) for node in graph}
 
     def key(node: Node) -> tuple[int, int, int]:
-        size = _size(node)
+        size = sizes[node]
         if size == 1 and node.op is ops.ADD and node.dtype.is_floating_point:
             return 3, node.place, number[node]
         readers = users[node]
-        shrinks = bool(node.srcs) and 2 * size <= max(map(_size, node.srcs))
+        shrinks = bool(node.srcs) and 2 * size <= max([sizes[src] for src in node.srcs])
         summed = bool(readers) and all(user.op in REDUCTIONS for user in readers)
         free = size <= limits.SMALL or node.op in VIEWS
         return 0 if free else 1 if shrinks or summed else 2, node.place, number[node]
@@ -44,7 +45,3 @@ def ordered(graph: Graph, users: dict[Node, list[Node]]) -> list[Node]:
             if not waiting[user]:
                 heapq.heappush(ready, (*key(user), user))
     return order
-
-
-def _size(node: Node) -> int:
-    return sum(prod(s.shape) for s in node.specs)

@@ -73,12 +73,12 @@ class _Lowering:
             if src not in self.parts and _decomposes(src):
                 self.parts[src] = self.decomposed(src)
             return self.parts[src][node.attrs["i"]] if src in self.parts else node
-        if not isinstance(node.spec, Spec) or not _plain(node):
+        if not isinstance(node.spec, Spec):
             return node
         if _decomposes(node):
-            return self.decomposed(node)[0]
+            return self.decomposed(node)[0] if _plain(node) else node
         how = self._how(node)
-        return node if how is None else self.grown(node, how)[0]
+        return node if how is None or not _plain(node) else self.grown(node, how)[0]
 
     def _how(self, node: Node) -> Callable[..., X] | None:
         """The function that makes a simple op of others, where kernels do not have it in this
@@ -129,13 +129,10 @@ def _plain(node: Node) -> bool:
 
 
 def _decomposes(node: Node) -> bool:
-    if not all(map(_plain, node.srcs)):
-        return False
-    if _widens(node):
-        return True
-    if node.op in _WHOLE:
-        return not attention_fits(node)
-    return node.op.kernel_form is not None
+    composite = node.op.kernel_form is not None
+    if composite and node.op in _WHOLE:
+        composite = not attention_fits(node)
+    return (composite or _widens(node)) and all(map(_plain, node.srcs))
 
 
 _ACCUMULATE = (ops.MATMUL, ops.INDEX_ADD, ops.ARGMAX, ops.ARGMIN, ops.ARGTOPK)
