@@ -132,6 +132,22 @@ def test_a_row_program_writes_over_what_dies_with_it() -> None:
     assert read is not written and found.offsets[read] == found.offsets[written]
 
 
+@pytest.mark.parametrize("mode", ["native", "interp"])
+def test_elements_of_another_width_lie_elsewhere(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the rows in twice the width are as many bytes, and not in the same places."""
+    monkeypatch.setenv("TX_COMPILE", mode)
+
+    def f(a: tx.Tensor, b: tx.Tensor) -> tx.Tensor:
+        wide = (a @ b)[:256].double()
+        return wide.T @ wide
+
+    a, b = tx.randn(512, 64), tx.randn(64, 256)
+    replay(plan(f, a, b))
+    np.testing.assert_allclose(tx.compile(f)(a, b).numpy(), f(a, b).numpy(), rtol=1e-3, atol=1e-2)
+
+
 def test_what_is_read_again_is_not_written_over() -> None:
     def f(x: tx.Tensor) -> tx.Tensor:
         y = x.cumsum(0)

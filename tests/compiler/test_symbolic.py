@@ -33,6 +33,13 @@ FORWARDS: dict[str, tuple[Callable[..., Any], Any]] = {
     "a power": (lambda xp, x: xp.exp(x > 0) * x > 2, ASKS),
     "a fractional power": (lambda xp, x: xp.power(x, 0.5) > 1.2, ASKS),
     "a negative power": (lambda xp, x: xp.power(x * 2 + 1, -2.0) > 0.03, ASKS),
+    "a floor of a quotient": (lambda xp, x: (x // 2.0) > 0.5, ASKS),
+    "a remainder": (lambda xp, x: (x % 3) > 1, ASKS),
+    "a number's power": (lambda xp, x: (2.0**x) > 3, ASKS),
+    "a number's remainder": (lambda xp, x: (7 % (x * x + 1)) > 1, ASKS),
+    "itself": (lambda xp, x: +x, SAME),
+    "one of two numbers": (lambda xp, x: xp.where(x > 0, 1.0, 0.25) > 0.5, ASKS),
+    "always chosen": (lambda xp, x: xp.where(True, x, 0), SAME),
     "is a number": (lambda xp, x: xp.isfinite(x), ASKS),
     "maximum of a float": (lambda xp, x: xp.maximum(x, 0.5) > 0.6, ASKS),
 }

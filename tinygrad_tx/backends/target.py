@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .kernels.kinds import Kernel
+if TYPE_CHECKING:  # nothing is loaded for it before something is compiled
+    from .kernels.kinds import Kernel
 
 
 class Cut(NamedTuple):

@@ -22,7 +22,8 @@ class Instr:
     the row that is read), "const" (value: a Python number), "col" and "row" (int64: the column, the
     row counted over all outer axes), "cast" (as Backend.cast; value: a note of the compiler's, or
     None), a name from REDUCTIONS, or one from SCALARS. dtype: of the result. Arguments of
-    arithmetic have the result's dtype, those of a comparison one common dtype.
+    arithmetic have the result's dtype (the first one of "where" is a bool), those of a comparison
+    one common dtype.
     """
 
     op: str

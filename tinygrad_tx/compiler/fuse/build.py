@@ -1,5 +1,5 @@
-"""Building: decisions are added to the Values. The only functions that add a unit, or have a group
-store a value.
+"""Building: decisions are added to the Values. Through these functions units are added, and groups
+asked to store a value.
 
 In: Values and a node, or a group that takes it. Out: the Values, changed. Called by fuse.py and
 emit/.

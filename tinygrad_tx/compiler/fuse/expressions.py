@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...node import Node
+from ..keys import itself, key
 from .symbolic import Program
 from .values import Values
 
@@ -26,12 +27,12 @@ class Expression:
 def expression(values: Values, node: Node) -> Expression:
     """The Expression of a map's forward on operands of these dtypes."""
     dtypes = tuple([src.dtype.name for src in node.srcs])
-    key = node.op, dtypes, repr(node.attrs)
-    found: Expression | None = values.expressions.get(key)
+    use = node.op, dtypes, key(node.attrs, itself) if node.attrs else None
+    found: Expression | None = values.expressions.get(use)
     if found is None:
         promised = None if node.op.ours else node.dtype.name
         refused, size = Program.tried(node.op.forward, dtypes, dict(node.attrs), promised)
-        found = values.expressions[key] = Expression(refused, size)
+        found = values.expressions[use] = Expression(refused, size)
     return found
 
 

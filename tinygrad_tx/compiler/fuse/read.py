@@ -8,8 +8,8 @@ decide.py, reductions.py and build.py.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,8 @@ STRIDES = "lies in strides that do not follow its rows and columns"
 NO_STRETCH = "is a value of it that cannot be stretched to these elements"
 
 
-class Reader(NamedTuple):
+@dataclass
+class Reader:
     """An attempt: a group, the number that it has, and the nodes that the operands read so far will
     have stored."""
 

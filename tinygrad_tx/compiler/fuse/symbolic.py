@@ -145,8 +145,26 @@ class Symbol:
     def __rtruediv__(self, other: Any) -> Symbol:
         return _binary("div", other, self)
 
+    def __floordiv__(self, other: Any) -> Symbol:
+        return _binary("floor_divide", self, other)
+
+    def __rfloordiv__(self, other: Any) -> Symbol:
+        return _binary("floor_divide", other, self)
+
+    def __mod__(self, other: Any) -> Symbol:
+        return _binary("remainder", self, other)
+
+    def __rmod__(self, other: Any) -> Symbol:
+        return _binary("remainder", other, self)
+
     def __pow__(self, other: Any) -> Symbol:
         return _binary("pow", self, other)
+
+    def __rpow__(self, other: Any) -> Symbol:
+        return _binary("pow", other, self)
+
+    def __pos__(self) -> Symbol:
+        return self
 
     def __neg__(self) -> Symbol:
         return _unary("neg", self)
@@ -262,7 +280,7 @@ def _common(*xs: Any) -> str:
     """The dtype that NumPy brings operands to. A Python number takes that of the others, but for a
     float beside integers, and an integer beside bools."""
     dtypes = [x.dtype for x in xs if isinstance(x, (Symbol, np.generic))]
-    common = dtypes[0]
+    common = dtypes[0] if dtypes else np.result_type(*xs)
     for dtype in dtypes[1:]:
         if dtype != common:
             common = np.promote_types(common, dtype)
@@ -300,10 +318,10 @@ class Namespace:
         raise NoValue(f"xp.{name} has no scalar expression")
 
     def where(self, condition: Symbol, a: Any, b: Any) -> Symbol:
-        program, typed = self._program, (Symbol, np.generic)
-        known = any(isinstance(x, typed) for x in (a, b))
-        common = _common(a, b) if known else "float32"
-        args = (_truth(condition).number, *(_number(program, x, common, "where") for x in (a, b)))
+        program = self._program
+        chosen = _number(program, _truth(condition), "bool", "where")
+        common = _common(a, b)
+        args = (chosen, *(_number(program, x, common, "where") for x in (a, b)))
         return Symbol(program, program.add("where", args, common))
 
     def cast(self, x: Symbol, dtype: DType) -> Symbol:

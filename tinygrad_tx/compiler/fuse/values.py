@@ -22,7 +22,7 @@ class Values:
     """roots: the graph's ends. states: for an INPUT whose Tensor changes, the node it ends as."""
 
     def __init__(self, roots: Sequence[Node], states: dict[Node, Node], target: Target) -> None:
-        self.roots, self.states, self.target = roots, states, target
+        self.states, self.target = states, target
         self.graph, self.final = Graph(roots), set(roots)
         self.users = self.graph.users()
         self.units: list[Group | Call] = []
@@ -38,17 +38,18 @@ class Values:
         self.refusals: list[Refusal] = []
         self.last_reader: dict[Node, int] = {}  # the newest group that reads a value
         self.columns: list[int] = []  # groups along rows that may take more
-        self.expressions: dict[Any, Any] = {}  # what is known of each use of a map's forward
+        self.expressions: dict[Any, Any] = {}  # of each use of a map's forward: expressions.py
 
     def ready(self, node: Node) -> int:
         """The last unit that must have run before this value is there; -1: it is from the start."""
-        latest, left = -1, [node]
+        latest, left, seen = -1, [node], set[Node]()
         while left:
             node = left.pop()
             unit = self.unit_of.get(node)
             if unit is not None:
                 latest = max(latest, unit)
-            elif node not in self.folded and node.op not in (INPUT, ops.FULL):
+            elif node not in self.folded and node.op not in (INPUT, ops.FULL) and node not in seen:
+                seen.add(node)
                 left += node.srcs
         return latest
 

@@ -34,7 +34,7 @@ def explained(plan: Plan, seconds: Sequence[float], timed: str, source: bool = F
     timed: says which run they are of. source: with the listing of each kernel."""
     launches = plan.launches()
     calls = [call for launch in launches for call in launch.calls]
-    results = sum(b.bytes for b, role in plan.roles.items() if role == "result")
+    results = sum(b.bytes for b in plan.results())
     kept = sum(call.writes[0].buffer.bytes for call in plan.prepacked)
     lines = [
         f"{len(calls)} kernels in {len(launches)} launches and {len(plan.waves())} waves; bytes: "

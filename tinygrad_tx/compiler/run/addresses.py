@@ -37,8 +37,7 @@ class Addresses:
         for new, old in plan.aliases.items():
             self.of_input[index[old]].append(numbers[new])
         shapes = {view.buffer: view.shape for view in plan.places.values()}
-        results = [b for b, role in plan.roles.items() if role == "result"]
-        self.results = [(numbers[b], shapes[b], ALL[b.dtype].np) for b in results]
+        self.results = [(numbers[b], shapes[b], ALL[b.dtype].np) for b in plan.results()]
         self._arena = [(numbers[b], offset) for b, offset in plan.offsets.items()]
         self._arena_base = -1
         self.moved = True  # whether the table knows more than the segments' arguments

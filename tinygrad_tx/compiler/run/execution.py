@@ -66,8 +66,7 @@ class Execution(Recording):
         """Find the inputs that are written over, and for each node that outlives the run the number
         of its array: among the inputs', or behind them the results'."""
         plan, count = self.plan, len(buffers)
-        results = [b for b, role in plan.roles.items() if role == "result"]
-        order = {b: i for i, b in enumerate((*buffers, *results)) if b is not None}
+        order = {b: i for i, b in enumerate((*buffers, *plan.results())) if b is not None}
         self.where = {
             n: order[plan.aliases.get(v.buffer, v.buffer)] for n, v in plan.places.items()
         }

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ...backends.kernels.kinds import RowProgram
 from ...backends.target import Target
 from ...node import Graph
-from .records import Buffer, Launch, Plan, Schedule, View, waves_of
+from .records import Buffer, Launch, Plan, Schedule, View, itemsize, waves_of
 
 ALIGN = 64  # bytes
 _END = 1 << 62  # of the last gap
@@ -174,7 +174,9 @@ def _inherits(launch: Launch, roles: Mapping[Buffer, str]) -> list[tuple[Buffer,
 
 
 def same_place(launch: Launch, old: Buffer, new: Buffer) -> bool:
-    """True if every read of `old` in a launch is where it writes `new`."""
+    """True if every read of `old` in a launch is where it writes `new`, byte for byte."""
+    if itemsize(old.dtype) != itemsize(new.dtype):  # strides count elements
+        return False
     for call in launch.calls:
         if not any(v.buffer is new for v in call.writes):
             if any(v.buffer is old for v in call.reads):

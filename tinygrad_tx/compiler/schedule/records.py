@@ -251,6 +251,10 @@ class Plan:
     prepacked: tuple[Call, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
 
+    def results(self) -> list[Buffer]:
+        """What each run makes anew, in the order in which it is handed out."""
+        return [buffer for buffer, role in self.roles.items() if role == "result"]
+
     def waves(self) -> list[list[Launch]]:
         return waves_of(self.steps)
 
