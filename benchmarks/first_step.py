@@ -56,8 +56,8 @@ def timed(module, name, phase):
 timed(compiled, "trace", "trace")
 timed(compiled, "_plan", "plan")
 if pipeline is None:
-    timed(plan, "rewritten", "rewrite")
-    timed(plan, "lower", "rewrite")
+    for name in ("rewritten", "lower", "sums", "share"):  # what REWRITING names
+        timed(plan, name, "rewrite")
 else:
     def of_rewriting(stage):
         def run(*args):
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--before", type=Path, help="the root of another checkout")
     options.add_argument("--repeat", type=int, default=1, help="processes of each kind")
     args = options.parse_args(argv)
-    roots = {"now": HERE} if args.before is None else {"before": args.before, "now": HERE}
+    roots = {"now": HERE} if args.before is None else {"before": args.before.resolve(), "now": HERE}
     for work in args.work.split(","):
         rows: dict[tuple[str, str], list[dict[str, float]]] = {}
         for _ in range(args.repeat):

@@ -7,10 +7,13 @@ turns. The ratio is the median over the rounds of other / this, so above 1 this 
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .common import (
     ROOT,
@@ -44,14 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = options.parse_args(argv)
     if not (args.before / "benchmarks" / "worker.py").exists():
         options.error(f"--before {args.before}: no benchmarks/worker.py in it")
+    agree = True
     for what in (*args.work, *args.case):
         runs = []
         for threads in args.threads:
             run = measure(what, args.before.resolve(), threads, args.repeats)
             report(what, run)
             runs.append(run)
-        print(write("paired", what, ["tx"], {"runs": runs}, args.out))
-    return 0
+            agree = agree and run["agree"]
+        commits = {"before": commit(args.before), "now": commit(ROOT)}
+        print(write("paired", what, ["tx"], {"commits": commits, "runs": runs}, args.out))
+    return 0 if agree else 1
 
 
 def measure(what: str, before: Path, threads: int, repeats: int) -> dict[str, Any]:
@@ -61,19 +67,47 @@ def measure(what: str, before: Path, threads: int, repeats: int) -> dict[str, An
         closing(Worker("tx", threads, before, root=before)) as old,
         closing(Worker("tx", threads, ROOT)) as new,
     ):
-        runs = {"before": prepared(old, what), "now": prepared(new, what)}
+        agree = close(first(old, what), first(new, what))
+        runs = {"before": timed(old, what), "now": timed(new, what)}
         times = summary(interleave(runs, repeats), "now")
-    return {"threads": threads, "busy_cores_before": others, "contenders": times}
+    return {
+        "threads": threads,
+        "busy_cores_before": others,
+        "agree": agree,
+        "contenders": times,
+    }
 
 
-def prepared(worker: Worker, what: str) -> Callable[[int], list[float]]:
-    """The worker's runs of a work or a case: count -> the seconds of each."""
+def commit(root: Path) -> str:
+    """The commit of a checkout, with a mark where it was changed since; empty where there is no
+    repository."""
+    asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def close(before: Any, now: Any) -> bool:
+    """True if both checkouts compute the same: losses to rounding, tokens exactly."""
+    a, b = np.asarray(before), np.asarray(now)
+    if a.shape != b.shape or a.dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    return bool(np.allclose(a, b, rtol=1e-4, atol=0))
+
+
+def first(worker: Worker, what: str) -> Any:
+    """The losses of a work's first steps without dropout, or the tokens of a case."""
     if what in WORKS:
-        worker.do("train", work=what, dropout=WORKS[what].dropout, shared=True)
+        worker.do("train", work=what, dropout=0.0, shared=True)
+        return worker.do("steps", count=2)["losses"]
+    worker.do("translator", case=what)
+    return worker.do("translate", count=1)["tokens"]
+
+
+def timed(worker: Worker, what: str) -> Callable[[int], list[float]]:
+    """The worker's runs of a work or a case: count -> the seconds of each."""
+    request = "translate"
+    if what in WORKS:
         request = "steps"
-    else:
-        worker.do("translator", case=what)
-        request = "translate"
+        worker.do("train", work=what, dropout=WORKS[what].dropout, shared=True)
     worker.do(request, count=2)
 
     def run(count: int) -> list[float]:

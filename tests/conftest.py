@@ -14,7 +14,7 @@ import pytest
 HERE = Path(__file__).parent
 CHOSEN = pytest.StashKey[str]()
 
-# `pytest -m quick`: a look at every room in some seconds, before the whole suite.
+# `pytest -m quick`: some files of core, compiler and training, in some seconds.
 QUICK = [
     HERE / "core" / "test_autograd.py",
     HERE / "compiler" / "test_rewrite.py",

@@ -228,6 +228,19 @@ def test_refusals_have_reasons() -> None:
     assert not plan(lambda x: x.exp(), floats(30, 40)).refusals
 
 
+@pytest.mark.parametrize("turned", [lambda y: y.T, lambda y: y.flip(-1)], ids=["T", "flip"])
+def test_a_reduction_that_its_kernel_refuses_is_listed(turned: Callable[..., Any]) -> None:
+    """The elements are made in another order than they are summed in."""
+
+    def f(x: tx.Tensor) -> tuple[tx.Tensor, tx.Tensor]:
+        y = x.softmax(-1)
+        return y, turned(y).sum(-1)
+
+    (refused,) = plan(f, floats(300, 300)).refusals
+    assert refused.node.op.name == "sum"
+    assert refused.reason == "what it reduces is not at hand in the kernel before it"
+
+
 # State -------------------------------------------------------------------------------------------
 
 

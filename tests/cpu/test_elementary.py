@@ -33,7 +33,7 @@ EDGES += [-708.4, -745.13, -745.14, np.inf, -np.inf, np.nan]
 
 
 def apply(name: str, x: Array, lanes: int, target: Processor) -> Array:
-    """A function of math_ir on an array whose size is a multiple of the lanes."""
+    """A function of elementary on an array whose size is a multiple of the lanes."""
     element = "float" if x.dtype == np.float32 else "double"
 
     def write(module: ir.Module, title: str) -> None:

@@ -14,10 +14,9 @@ from threading import Thread
 import numpy as np
 import pytest
 
-jit = pytest.importorskip("tinygrad_tx.backends.cpu.jit")
 pytest.importorskip("llvmlite")
 
-from program_case import (  # noqa: E402
+from program_case import (
     Body,
     Words,
     compiled,
@@ -29,9 +28,9 @@ from program_case import (  # noqa: E402
     words,
 )
 
-from tinygrad_tx.backends.cpu import host  # noqa: E402 - they need llvmlite
-from tinygrad_tx.backends.cpu.run import executor, team  # noqa: E402 - they need llvmlite
-from tinygrad_tx.backends.cpu.run.program import Launch, Program, Wave  # noqa: E402
+from tinygrad_tx.backends.cpu import host, jit
+from tinygrad_tx.backends.cpu.run import executor, team
+from tinygrad_tx.backends.cpu.run.program import Launch, Program, Wave
 
 ROOT = Path(__file__).parents[2]
 

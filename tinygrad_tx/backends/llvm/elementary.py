@@ -216,7 +216,7 @@ def tanh(b: Builder, x: Value) -> Value:
 
 
 def erf(b: Builder, x: Value) -> Value:
-    """The error function, as in scalar_math.erf, whose coefficients these are."""
+    """The error function, as in special.erf, whose coefficients these are."""
     fit = ERF_SINGLE if x.element == "float" else ERF_DOUBLE
     x = _clamp(b, x, -fit.end, fit.end)
     size = b.intrinsic("fabs", x.type, x)

@@ -164,6 +164,8 @@ class Symbol:
         return _binary("pow", other, self)
 
     def __pos__(self) -> Symbol:
+        if name_of(self.dtype) == "bool":
+            raise NoValue("+ of bools")
         return self
 
     def __neg__(self) -> Symbol:

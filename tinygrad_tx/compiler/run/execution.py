@@ -225,6 +225,8 @@ class Execution(Recording):
     def _shared(self, match: Match, arrays: list[Any]) -> set[int]:
         """The states that must not be written over: those whose node or array somebody else
         holds, and those that a run changes while it may still fail."""
+        if not self.states:
+            return set()
         shared = self.early.copy()
         shared.update(held_elsewhere(match.nodes, self.states))
         shared.update(held_elsewhere(arrays, self.states))
