@@ -83,6 +83,17 @@ DIFFERENCES = [
         ("remove_duplicate",),
     ),
     Difference(
+        "nn.Module.named_buffers",
+        "a shared buffer comes once",
+        "as by default",
+        ("remove_duplicate",),
+    ),
+    Difference(
+        "nn.Module.register_buffer",
+        "keeps a Tensor of its own; setting the attribute gives that one another value",
+        "a compiled function carries it as state, by its identity",
+    ),
+    Difference(
         "nn.Module.state_dict",
         "makes a new dict; a shared parameter comes once, by its first name",
         "one Parameter is one entry of a file",

@@ -2,6 +2,7 @@
 functions, tx.nn.init the initial values."""
 
 from . import functional, init
+from .calls import scoped
 from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .layers import (
     GELU,
@@ -14,7 +15,7 @@ from .layers import (
     ReLU,
     RMSNorm,
 )
-from .module import Module, Parameter, scoped
+from .module import Module, Parameter
 
 __all__ = [
     "GELU",

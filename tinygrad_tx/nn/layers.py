@@ -15,7 +15,8 @@ from ..spelling import refuse
 from ..tensor import Tensor
 from . import functional as F  # noqa: N812
 from . import init
-from .module import Module, Parameter, scoped
+from .calls import scoped
+from .module import Module, Parameter
 
 
 class Linear(Module):

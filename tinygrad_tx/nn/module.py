@@ -1,23 +1,20 @@
 """Module and Parameter.
 
 A Module is a Python object: its Parameters and Modules are those of its attributes, found when
-asked for. In: whatever `forward` takes. Out: what it gives; the nodes made inside carry the
-module's path ("Transformer.encoder.layers.0"). Models and users derive from it; containers.py has
-lists and dicts of modules.
+asked for; buffers, which are plain Tensors, are told apart by name. Models and users derive from
+it; calls.py has what a call does, containers.py lists and dicts of modules.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
 from itertools import islice
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 from weakref import ref
 
-from ..arguments import blame, explain_init
-from ..context import guarded, scope
+from ..context import guarded
 from ..creation import zeros_like
 from ..dtypes import DType
 from ..errors import DTypeError
@@ -25,9 +22,9 @@ from ..node import rebound
 from ..spelling import refuse
 from ..state import IncompatibleKeys, State, load_state
 from ..tensor import Tensor, placed
+from .calls import Calls
 
-P = ParamSpec("P")
-R = TypeVar("R")
+T = TypeVar("T", bound=Tensor)
 M = TypeVar("M", bound="Module")
 
 
@@ -52,23 +49,7 @@ class Parameter(Tensor):
         self.grad = None if grad is None else grad.to(target)
 
 
-def scoped(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
-    """A method whose nodes belong to its module, as those of forward do."""
-
-    @wraps(method)
-    def run(self: M, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with scope(self._path):
-            return method(self, *args, **kwargs)
-
-    return run
-
-
-def _is_ours(cls: type) -> bool:
-    """True if a class is this package's: errors of a user's class are not put into other words."""
-    return cls.__module__.startswith(f"{__package__.partition('.')[0]}.")
-
-
-class Module:
+class Module(Calls):
     """The base of layers and models: derive from it, set Parameters and Modules as attributes, and
     write `forward`. Its constructor need not be called.
 
@@ -76,30 +57,13 @@ class Module:
     would find them in there: use nn.ModuleList, ModuleDict, ParameterList or ParameterDict.
     """
 
-    _path = "Module"  # the class's name, or the parent's path and the attribute's name
     _training = True
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls._path = cls.__name__
-        if "__init__" in vars(cls) and _is_ours(cls):
-            explain_init(cls)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The computation of a call; for a derived class to write, with arguments of its own."""
-        kind = type(self).__name__
-        raise NotImplementedError(f"{kind} cannot be called: it has no method forward")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with scope(self._path):
-            try:
-                return self.forward(*args, **kwargs)
-            except Exception as error:
-                if _is_ours(type(self)):
-                    blame(error, type(self).__name__, self.forward, args, kwargs)
-                raise
+    _persistent: Mapping[str, bool] = {}  # the names of its buffers; whether state_dict has them
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._persistent:
+            self._set_buffer(name, value)
+            return
         if isinstance(value, (Module, Parameter)):
             self._require_free(name)
         elif value is not None and isinstance(held := vars(self).get(name), (Module, Parameter)):
@@ -120,6 +84,44 @@ class Module:
                 raise ValueError(f"{type(self).__name__}.{name}: a module cannot be inside itself")
             value._place(f"{self._path}.{name}")
         object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        if name in self._persistent:
+            vars(self)["_persistent"] = {k: v for k, v in self._persistent.items() if k != name}
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Keep a Tensor that is no Parameter: buffers() lists it, to() moves it, state_dict() holds
+        it where it is persistent, and a compiled function that changes it carries it as state.
+
+        Setting the attribute later gives the buffer another value, and keeps it the same Tensor."""
+        kind = type(self).__name__
+        self._require_free(name)
+        if tensor is not None and not isinstance(tensor, Tensor):
+            given = type(tensor).__name__
+            raise TypeError(f'{kind}: buffer "{name}" must be a Tensor or None, not a {given}')
+        if name in vars(self) and name not in self._persistent:
+            raise TypeError(f'{kind}: "{name}" is an attribute already; `del` it or choose another')
+        vars(self)["_persistent"] = {**self._persistent, name: persistent}
+        vars(self)[name] = None if tensor is None else Tensor(tensor.detach().node)
+
+    def _set_buffer(self, name: str, value: Any) -> None:
+        held = vars(self).get(name)
+        if value is held:  # after `module.buffer += 1`
+            return
+        if value is not None and (not isinstance(value, Tensor) or isinstance(value, Parameter)):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a buffer, which a {type(value).__name__} cannot "
+                "replace: set a Tensor or None, or `del` it first"
+            )
+        if value is None:
+            vars(self)[name] = None
+        elif held is None:
+            vars(self)[name] = Tensor(value.detach().node)
+        elif (value.shape, value.dtype, value.device) == (held.shape, held.dtype, held.device):
+            held.assign(value)
+        else:
+            held._point(value.detach().node)
 
     def _require_free(self, name: str) -> None:
         """TypeError for a name that would hide a method, or could not be told from a path."""
@@ -179,30 +181,43 @@ class Module:
     ) -> Iterator[tuple[str, Parameter]]:
         """Every Parameter by its dotted name, after prefix and a dot; a shared one once, by its
         first name. recurse=False: its own only, not those of the modules inside."""
-        seen: set[int] = set()
-        for path, module in self.named_modules() if recurse else [("", self)]:
-            for name, value in vars(module).items():
-                if isinstance(value, Parameter) and id(value) not in seen:
-                    seen.add(id(value))
-                    yield ".".join(part for part in (prefix, path, name) if part), value
+        return self._named(_parameters, prefix, recurse)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """Every buffer by its dotted name, as named_parameters() lists Parameters."""
+        return self._named(_buffers, prefix, recurse)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
+
+    def _named(
+        self, own: Callable[[Module], Iterator[tuple[str, T]]], prefix: str, recurse: bool = True
+    ) -> Iterator[tuple[str, T]]:
+        """What `own` finds in each module, by dotted names; a shared Tensor once."""
+        seen: set[int] = set()
+        for path, module in self.named_modules() if recurse else [("", self)]:
+            for name, value in own(module):
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    yield ".".join(part for part in (prefix, path, name) if part), value
+
     def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
-        """The values of all parameters now, by name after prefix: later training does not change
-        them. keep_vars: the Parameters themselves."""
-        found = self.named_parameters()
+        """The values of all parameters and persistent buffers now, by name after prefix: later
+        training does not change them. keep_vars: the Tensors themselves."""
+        found = self._named(_saved, "")
         return {prefix + name: p if keep_vars else p.detach() for name, p in found}
 
     def load_state_dict(
         self, state_dict: State, strict: bool = True, assign: bool = False
     ) -> IncompatibleKeys:
-        """Take values by name from Tensors or arrays, converted to each parameter's dtype and
+        """Take values by name from Tensors or arrays, converted to each Tensor's dtype and
         device. UserError naming every missing, unexpected and mis-shaped entry, and then nothing
         is loaded; strict=False lets names be missing or unexpected, and gives them."""
         refuse("load_state_dict", "parameters stay the same objects", assign=assign)
-        return load_state(type(self).__name__, dict(self.named_parameters()), state_dict, strict)
+        return load_state(type(self).__name__, dict(self._named(_saved, "")), state_dict, strict)
 
     # Modes and places --------------------------------------------------------------------------
     @property
@@ -235,8 +250,9 @@ class Module:
         dtype: Any = None,
         non_blocking: bool = False,
     ) -> M:
-        """Move every parameter, in place, to a device ("cpu", "cuda"), a floating dtype, or both:
-        m.to(dtype), m.to(device, dtype), m.to(tensor) for that one's. non_blocking changes nothing.
+        """Move every parameter and buffer, in place, to a device ("cpu", "cuda"), a floating dtype,
+        or both: m.to(dtype), m.to(device, dtype), m.to(tensor) for that one's. Buffers of other
+        kinds of numbers keep their dtype. non_blocking changes nothing.
 
         Optimizers made before keep their moments where those were: move first."""
         targets: list[Any] = []
@@ -252,6 +268,10 @@ class Module:
         for parameter in self.parameters():
             for target in targets:
                 parameter.move(target)
+        for buffer in self.buffers():
+            for target in targets:
+                if isinstance(target, str) or buffer.dtype.is_floating_point:
+                    buffer._point(buffer.detach().to(target).node)
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -296,7 +316,23 @@ def _runs(children: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 _RESERVED = frozenset(dir(Module))
 _PLAIN = (list, tuple, dict, set, frozenset, deque)
-_LEAVES = frozenset({bool, int, float, str, type(None), Parameter})
+_LEAVES = frozenset({bool, int, float, str, type(None), Parameter, Tensor})
+
+
+def _parameters(module: Module) -> Iterator[tuple[str, Parameter]]:
+    """Those of a module itself."""
+    return ((name, x) for name, x in vars(module).items() if isinstance(x, Parameter))
+
+
+def _buffers(module: Module) -> Iterator[tuple[str, Tensor]]:
+    held = vars(module)
+    return ((name, held[name]) for name in module._persistent if held[name] is not None)
+
+
+def _saved(module: Module) -> Iterator[tuple[str, Tensor]]:
+    """What its state consists of."""
+    yield from _parameters(module)
+    yield from ((name, x) for name, x in _buffers(module) if module._persistent[name])
 
 
 def _walk(root: Module) -> Iterator[tuple[str, Module]]:
