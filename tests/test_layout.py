@@ -28,6 +28,7 @@ FLOORS = {
     "backends": 1,
     **dict.fromkeys(("context", "half", "node", "op", "ops", "rules"), 2),
     # 3: every other file beside __init__.py
+    "loops": 3,
     "compiler": 4,
     **dict.fromkeys(("nn", "optim"), 5),
     "models": 6,

@@ -54,20 +54,25 @@ if TYPE_CHECKING:
     from . import compiler, data, decoding, models, nn, optim, training, viz
     from .backends.cpu.run.team import get_num_threads, set_num_threads
     from .compiler import compile
+    from .loops.checkpoint import checkpoint
+    from .loops.scan import scan
     from .serialize import load, save
 
 __all__ = [
-    "DType", "Op", "Spec", "Tensor", "__version__", "arange", "bfloat16", "bool_", "cat", "compile",
-    "compiler", "data", "decoding", "empty", "errors", "eye", "float16", "float32", "float64",
-    "from_dlpack", "full", "full_like", "get_default_device", "get_num_threads", "grad",
-    "gradcheck", "int32", "int64", "is_grad_enabled", "load", "manual_seed", "matmul", "maximum",
-    "minimum", "models", "nn", "no_grad", "ones", "ones_like", "optim", "rand", "randint", "randn",
-    "save", "set_default_device", "set_num_threads", "split", "stack", "tensor", "training",
-    "tril", "triu", "value_and_grad", "viz", "where", "zeros", "zeros_like",
+    "DType", "Op", "Spec", "Tensor", "__version__", "arange", "bfloat16", "bool_", "cat",
+    "checkpoint", "compile", "compiler", "data", "decoding", "empty", "errors", "eye", "float16",
+    "float32", "float64", "from_dlpack", "full", "full_like", "get_default_device",
+    "get_num_threads", "grad", "gradcheck", "int32", "int64", "is_grad_enabled", "load",
+    "manual_seed", "matmul", "maximum", "minimum", "models", "nn", "no_grad", "ones", "ones_like",
+    "optim", "rand", "randint", "randn", "save", "scan", "set_default_device", "set_num_threads",
+    "split", "stack", "tensor", "training", "tril", "triu", "value_and_grad", "viz", "where",
+    "zeros", "zeros_like",
 ]  # fmt: skip
 
 _LAZY = {
     "compile": "compiler",
+    "scan": "loops.scan",
+    "checkpoint": "loops.checkpoint",
     "save": "serialize",
     "load": "serialize",
     "get_num_threads": "backends.cpu.run.team",

@@ -15,7 +15,7 @@ from typing import Any
 from .errors import DeferredIndexError, OpError, ShapeError
 
 KINDS = ("map", "reduce", "move", "matmul", "gather", "random", "create", "fused", "opaque")
-_INNER = ("leaf", "released", "scan", "transfer")  # the engine's own
+_INNER = ("leaf", "loop", "released", "scan", "transfer")  # the engine's own
 
 
 def check_record(name: Any, kind: Any, promote: Any, ours: bool, **functions: Any) -> None:

@@ -162,6 +162,11 @@ class Graph:
 _PLACES = count()
 
 
+def now() -> int:
+    """The place in the program at which it stands: that of a node made next is larger."""
+    return next(_PLACES)
+
+
 class Handle:
     """The part of a Tensor that apply() knows: it has a node, and `wrap` makes a Tensor of a
     node."""

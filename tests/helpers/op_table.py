@@ -40,6 +40,8 @@ STRUCTURAL = {
     "const": "a scalar known to the compiler; made by node.constant",
     "item": "one output of an op with several; every such op's row goes through it",
     "rebound": "a traced detach(); made by node.rebound",
+    "scan": "a loop over a function; core/test_scan.py",
+    "checkpoint": "a call that is made again; core/test_scan.py",
     "move": "needs two devices; test_devices.py and gpu/test_ops.py move Tensors",
 }
 

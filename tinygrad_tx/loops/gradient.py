@@ -1,0 +1,262 @@
+"""The gradient of a SCAN node: a loop the other way round, and sums over all rounds.
+
+In: cotangents of a SCAN's outputs, its sources and attributes. Out: a gradient for each source.
+Called by record.py.
+
+A round's gradient is what autograd makes of the body. What it reads of the forward round comes from
+arrays of one entry a round, or is computed anew where the SCAN says so (`again`). The gradient of
+a constant adds up over the rounds: a product or a sum of one round becomes one of all rounds after
+the loop, anything else is added to a carry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..autograd import gradients
+from ..context import grad_enabled, tracing
+from ..node import INPUT, ITEM, Node, Op
+from ..ops import ADD, FULL, MATMUL, PERMUTE, RESHAPE, SUM
+from ..rules import Spec
+from ..tensor import Tensor
+from .body import VIEWS, Body, substituted, varying
+
+Thunk = Callable[[], Tensor]
+
+
+def gradient(
+    scan: Op, g: Sequence[Tensor], y: Sequence[Tensor], xs: Sequence[Tensor], **attrs: Any
+) -> list[Any]:
+    """The gradients of the sources of a use of `scan`: a Tensor or None for each."""
+    return _Gradient(scan, g, y, xs, **attrs).run()
+
+
+class _Gradient:
+    """The loop that computes the gradient, as it is put together."""
+
+    def __init__(
+        self,
+        scan: Op,
+        g: Sequence[Tensor],
+        y: Sequence[Tensor],
+        xs: Sequence[Tensor],
+        *,
+        body: Body,
+        length: int,
+        reverse: bool,
+        again: bool,
+        keep: tuple[Node, ...],
+    ) -> None:
+        self.scan, self.g, self.y, self.xs = scan, g, y, xs
+        self.body, self.length, self.reverse, self.again = body, length, reverse, again
+        self.keep = keep
+        self.cotangents: dict[Node, Node] = {}  # of each carry: an INPUT node of a round
+        self.arrays: dict[Node, Tensor] = {}  # of values of a round: their array of all rounds
+        self.stacked: list[Node] = []  # the values that the new loop gives of each round
+        self.sums: dict[Node, Node] = {}  # what it adds up: an INPUT node, and what is added
+        self.totals: dict[Node, Tensor] = {}  # the sums
+
+    def run(self) -> list[Any]:
+        body, source = self.body, dict(zip(self.body.inputs, self.xs, strict=True))
+        self.arrays.update((p, source[p]) for p in body.xs)
+        with tracing(body.recorder):
+            found = self._differentiate()
+            if not found:
+                return [None] * len(self.xs)
+            self.varying = varying(
+                found.values(), (*self.cotangents.values(), *self.arrays, *body.varying)
+            )
+            totals = {p: self._total(found[p]) for p in body.consts if p in found}
+            carry = [found[p] if p in found else _zeros(p).node for p in self.cotangents]
+            carry += [ADD(Tensor(p), Tensor(n)).node for p, n in self.sums.items()]
+        entries = [p for p in body.xs if p in found]
+        firsts = self._loop(source, carry, [found[p] for p in entries])
+        made: dict[Node, Any] = dict(zip(self.cotangents, firsts, strict=True))
+        made |= {p: total() for p, total in totals.items()}
+        made |= {p: self.arrays[found[p]] for p in entries}
+        return [made.get(p) for p in body.inputs]
+
+    # One round --------------------------------------------------------------------------------
+    def _differentiate(self) -> dict[Node, Node]:
+        """The gradient of a round: of each input that it reaches, as nodes on the body's."""
+        body, create = self.body, grad_enabled()
+        outs, n = (*body.outs, *self.keep), len(body.carry)
+        wanted = [p for p in body.inputs if p.requires_grad]
+        given: list[tuple[Node, Tensor]] = []
+        for i, out in enumerate(outs):
+            carried = i < n and body.carry[i].requires_grad
+            if not carried and (i < n or not out.requires_grad or _is_zero(self.g[i])):
+                continue
+            spec = Spec(out.shape, out.dtype)
+            cotangent = body.recorder.input(spec, out.device, create)
+            if carried:
+                self.cotangents[body.carry[i]] = cotangent
+            else:
+                self.arrays[cotangent] = self.g[i]
+            if out.requires_grad:
+                given.append((out, Tensor(cotangent)))
+        flows = any(not _is_zero(self.g[body.carry.index(p)]) for p in self.cotangents)
+        if not flows and len(given) == len(self.cotangents):
+            return {}
+        found = gradients(
+            [out for out, _ in given], [c for _, c in given], wanted, create_graph=create
+        )
+        return {p: grad.node for p, grad in found.items()}
+
+    def _is_forward(self, node: Node) -> bool:
+        """True of a value of the forward round that is another one in each round."""
+        node = node.srcs[0] if node.op is ITEM else node
+        return node in self.body.varying
+
+    def _is_at_hand(self, node: Node) -> bool:
+        """True of a value of which there is an array of all rounds, or can be one for nothing."""
+        kept = self._is_forward(node) and (not self.again or node in self.body.carry)
+        return node in self.arrays or kept
+
+    # Sums over all rounds ---------------------------------------------------------------------
+    def _total(self, node: Node) -> Thunk:
+        """The sum of a value of a round over all rounds."""
+        if self.length == 1:
+            alone = self._all(node)
+            return lambda: RESHAPE(alone(), shape=node.shape)
+        if self.again or not self._is_sum(node):
+            total = self.body.recorder.input(
+                Spec(node.shape, node.dtype), node.device, grad_enabled()
+            )
+            self.sums[total] = node
+            return lambda: self.totals[total]
+        if node.op is ADD:
+            one, other = map(self._total, node.srcs)
+            return lambda: ADD(one(), other())
+        if node.op in (RESHAPE, PERMUTE):
+            of = self._total(node.srcs[0])
+            return lambda: node.op(of(), **node.attrs)
+        if node.op is SUM:
+            rows = self._all(node.srcs[0])
+            axis = (0, *(i + 1 for i in node.attrs["axis"]))
+            return lambda: RESHAPE(SUM(rows(), axis=axis, keepdims=True), shape=node.shape)
+        left, right = self._wide(node.srcs[0]), self._tall(node.srcs[1])
+        return lambda: MATMUL(left(), right())
+
+    def _is_sum(self, node: Node) -> bool:
+        """True if what a round adds is a sum of many, which one over all rounds can take in."""
+        if node.op in (RESHAPE, PERMUTE):
+            return self._is_sum(node.srcs[0])
+        if node.op is ADD:
+            return all(src.shape == node.shape and self._is_sum(src) for src in node.srcs)
+        if node.op not in (SUM, MATMUL) or not node.dtype.is_floating_point:
+            return False
+        varies = all(src in self.varying for src in node.srcs)
+        return varies and (node.op is SUM or all(src.ndim == 2 for src in node.srcs))
+
+    def _wide(self, node: Node) -> Thunk:
+        """The matrices of all rounds, side by side."""
+        if node.op is PERMUTE:
+            tall = self._tall(node.srcs[0])
+            return lambda: PERMUTE(tall(), order=(1, 0))
+        rows, shape = self._all(node), (node.shape[0], self.length * node.shape[1])
+        return lambda: RESHAPE(PERMUTE(rows(), order=(1, 0, 2)), shape=shape)
+
+    def _tall(self, node: Node) -> Thunk:
+        """The matrices of all rounds, one below the other."""
+        rows, shape = self._all(node), (self.length * node.shape[0], *node.shape[1:])
+        return lambda: RESHAPE(rows(), shape=shape)
+
+    def _all(self, node: Node) -> Thunk:
+        """The array of a value of all rounds. Of those that are not at hand, the loop gives one."""
+        if node.op in (RESHAPE, PERMUTE):
+            of, op = self._all(node.srcs[0]), node.op
+            if op is RESHAPE:
+                shape = (self.length, *node.shape)
+                return lambda: RESHAPE(of(), shape=shape)
+            order = (0, *(i + 1 for i in node.attrs["order"]))
+            return lambda: PERMUTE(of(), order=order)
+        if node not in self.stacked:
+            self.stacked.append(node)
+        return lambda: self.arrays[node]
+
+    # The loop ---------------------------------------------------------------------------------
+    def _loop(
+        self, source: dict[Node, Tensor], carry: list[Node], entries: list[Node]
+    ) -> list[Tensor]:
+        """Record the loop: what the cotangents of the carry end as. Adds arrays and totals."""
+        body, rec = self.body, self.body.recorder
+        made = dict.fromkeys((*self.stacked, *entries))
+        ys = [n for n in made if not self._is_at_hand(n)]
+        consts, rows = self._needs([*carry, *ys])
+        self._keep([*rows, *(n for n in made if n not in ys)])
+        places = {
+            n: n if n.op is INPUT else rec.input(Spec(n.shape, n.dtype), n.device, n.requires_grad)
+            for n in rows
+        }
+        carried = (*self.cotangents.values(), *self.sums)
+        outs = substituted((*carry, *ys), {n: p for n, p in places.items() if n is not p})
+        name = f"gradient of {body.name}"
+        loop = Body(name, rec, tuple(consts), carried, tuple(places.values()), outs)
+        given = [source[p] for p in consts]
+        for p in self.cotangents:
+            g = self.g[body.carry.index(p)]
+            given.append(_zeros(p) if _is_zero(g) else g)
+        given += [_zeros(p) for p in self.sums]
+        given += [self.arrays[n] for n in rows]
+        made_ = self.scan(
+            *given,
+            body=loop,
+            length=self.length,
+            reverse=not self.reverse,
+            again=self.again,
+            keep=(),
+        )
+        n = len(self.cotangents)
+        self.totals.update(zip(self.sums, made_[n:], strict=False))
+        self.arrays.update(zip(ys, made_[len(carried) :], strict=True))
+        return list(made_[:n])
+
+    def _needs(self, ends: list[Node]) -> tuple[list[Node], list[Node]]:
+        """The body's constants that the new loop reads, and the values of which it gets an entry in
+        each round."""
+        own = {*self.cotangents.values(), *self.sums}
+        consts, rows = dict[Node, None](), dict[Node, None]()
+        stack, seen = ends[::-1], set[Node]()
+        while stack:
+            node = stack.pop()
+            if node in seen or node in own:
+                continue
+            seen.add(node)
+            if self._is_at_hand(node) and node.op not in VIEWS:
+                rows[node] = None
+            elif node.op is INPUT:
+                consts[node] = None
+            else:
+                stack += node.srcs[::-1]
+        return list(consts), list(rows)
+
+    def _keep(self, needed: list[Node]) -> None:
+        """Have the arrays of these values, from a use of the forward loop that gives them."""
+        body, n = self.body, len(self.body.carry)
+        missing = [node for node in dict.fromkeys(needed) if node not in self.arrays]
+        outs = (*body.outs, *self.keep)
+        keep = (*self.keep, *(node for node in missing if node not in outs[n:]))
+        y: Sequence[Tensor] = self.y
+        if keep != self.keep:
+            y = self.scan(
+                *self.xs,
+                body=body,
+                length=self.length,
+                reverse=self.reverse,
+                again=self.again,
+                keep=keep,
+            )
+        places = (*body.outs, *keep)
+        self.arrays.update((node, y[places.index(node, n)]) for node in missing)
+
+
+def _zeros(like: Node) -> Tensor:
+    made: Tensor = FULL(shape=like.shape, value=0.0, dtype=like.dtype, device=like.device)
+    return made
+
+
+def _is_zero(g: Tensor) -> bool:
+    node = g.node
+    return node.op is FULL and node.attrs["value"] == 0

@@ -1,0 +1,197 @@
+"""Loops: a function over many rounds as one node, SCAN, and its gradient, which is another one.
+
+In: a function that is called while another one is traced (scan.py, checkpoint.py). Out: Tensors,
+the outputs of a SCAN node, whose attribute is the function's Body. A plan runs it as a loop;
+everywhere else its forward does, op by op.
+
+The gradient (gradient.py) runs the other way round. It reads what it needs of the forward
+rounds from arrays of one entry a round: `keep` names the values that a SCAN gives so, beside its
+own outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import tree
+from ..arguments import shown
+from ..context import current_trace, tracing
+from ..creation import tensor
+from ..dtypes import float32
+from ..errors import DTypeError, ShapeError
+from ..node import ITEM, Node, Op, apply, constant
+from ..rules import Spec
+from ..tensor import Tensor
+from .body import Body, Recorder, hoisted, varying
+from .gradient import gradient
+
+# The op ---------------------------------------------------------------------------------------
+# Sources: the body's constants, the first carry, the xs. Outputs: the last carry; for each y and
+# each value kept, its array of all rounds. reverse: from the last entry to the first. again: the
+# gradient computes a round anew from its carry rather than have it kept.
+
+
+def _rule(
+    op: Op, *nodes: Node, body: Body, length: int, keep: tuple[Node, ...], **attrs: Any
+) -> tuple[Spec, ...]:
+    n = len(body.carry)
+    carry = [Spec(out.shape, out.dtype) for out in body.outs[:n]]
+    rows = [Spec((length, *out.shape), out.dtype) for out in (*body.outs[n:], *keep)]
+    return (*carry, *rows)
+
+
+def _forward(
+    xp: Any, *arrays: Any, body: Body, length: int, reverse: bool, again: bool, keep: Any
+) -> tuple[Any, ...]:
+    procedure, n, m = body.procedure(keep), len(body.carry), len(body.consts)
+    consts, carry, xs = arrays[:m], list(arrays[m : m + n]), arrays[m + n :]
+    rows = [xp.full((length, *out.shape), 0, out.dtype) for out in (*body.outs[n:], *keep)]
+    for i in range(length)[:: -1 if reverse else 1]:
+        made = procedure.run([*consts, *carry, *(x[i] for x in xs)])
+        carry = made[:n]
+        for row, value in zip(rows, made[n:], strict=True):
+            row[i] = value
+    return (*carry, *rows)
+
+
+def _vjp(g: Any, y: Any, *xs: Any, **attrs: Any) -> list[Any]:
+    return gradient(SCAN, g, y, xs, **attrs)
+
+
+SCAN: Op = Op("scan", kind="loop", rule=_rule, forward=_forward, vjp=_vjp)
+
+
+def outputs(node: Node) -> list[Node]:
+    return [apply(ITEM, (node,), {"i": i}) for i in range(len(node.specs))]
+
+
+# Recording ------------------------------------------------------------------------------------
+
+
+def record(
+    f: Callable[[Any, Any], Any], init: Any, xs: Any, length: int, *, reverse: bool, again: bool
+) -> tuple[Any, Any]:
+    """scan() as a SCAN node: the last carry and the stacked ys."""
+    firsts = [x.node for x in tree.leaves(init) if x is not None]
+    rows = [x.node for x in tree.leaves(xs) if x is not None]
+    y_tree: Any = None
+
+    def call(carry: list[Tensor], entries: list[Tensor]) -> tuple[list[Node], list[Node]]:
+        nonlocal y_tree
+        out, y_tree = checked(f(_filled_in(init, carry), _filled_in(xs, entries)), init)
+        ys = [x.node for x in tree.leaves(y_tree) if x is not None]
+        return [x.node for x in tree.leaves(out) if x is not None], ys
+
+    carry, ys = _recorded(f, call, firsts, rows, length, reverse=reverse, again=again)
+    return _filled_in(init, carry), _filled_in(y_tree, ys)
+
+
+def record_call(f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """checkpoint() as a SCAN node of one round."""
+    results: Any = None
+
+    def call(carry: list[Tensor], entries: list[Tensor]) -> tuple[list[Node], list[Node]]:
+        nonlocal results
+        results = f(*args, **kwargs)
+        return [], [x.node for x in tree.leaves(results) if isinstance(x, Tensor)]
+
+    _, ys = _recorded(f, call, [], [], 1, reverse=False, again=True)
+    rest = iter(ys)
+    return tree.map_leaves(lambda x: next(rest).squeeze(0) if isinstance(x, Tensor) else x, results)
+
+
+def _recorded(
+    f: Any,
+    call: Callable[[list[Tensor], list[Tensor]], tuple[list[Node], list[Node]]],
+    firsts: list[Node],
+    rows: list[Node],
+    length: int,
+    *,
+    reverse: bool,
+    again: bool,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Trace a function once, and use it `length` times. firsts: the first carry; rows: what each
+    round gets an entry of; call: gives the nodes of carry and ys. The function's Tensors from
+    outside that it changes are carried as well."""
+    parent = current_trace()
+    asks, state_asks = [n.requires_grad for n in firsts], dict[int, bool]()
+    while True:
+        rec = Recorder(parent, state_asks)
+        carry = [
+            rec.input(Spec(n.shape, n.dtype), n.device, ask)
+            for n, ask in zip(firsts, asks, strict=True)
+        ]
+        xs = [rec.input(Spec(n.shape[1:], n.dtype), n.device, n.requires_grad) for n in rows]
+        with tracing(rec):
+            last, ys = call([Tensor(n) for n in carry], [Tensor(n) for n in xs])
+            rec.check_gradients()
+        changed = [c for c in rec.captured.values() if c.changed]
+        known = asks, state_asks
+        asks = [a or n.requires_grad for a, n in zip(asks, last, strict=True)]
+        state_asks = {
+            id(c.tensor): c.placeholder.requires_grad or c.node.requires_grad for c in changed
+        }
+        if asks == known[0] and all(
+            state_asks[id(c.tensor)] == c.placeholder.requires_grad for c in changed
+        ):
+            break
+    carry += [c.placeholder for c in changed]
+    consts = {c.placeholder: c.outer for c in rec.captured.values() if not c.changed}
+    outs = rec.differentiate((*last, *(c.node for c in changed), *ys))
+    outs, more = hoisted(outs, consts, varying(outs, (*carry, *xs)), rec)
+    consts |= more
+    if not (consts or carry or xs):  # a node has sources: they say its device
+        nothing = constant(0.0, float32, outs[0].device)
+        consts[rec.input(Spec((), float32), nothing.device, requires_grad=False)] = nothing
+    name = getattr(f, "__qualname__", type(f).__name__)
+    body = Body(name, rec, tuple(consts), tuple(carry), tuple(xs), outs)
+    srcs = (*consts.values(), *firsts, *(c.outer for c in changed), *rows)
+    attrs = {"body": body, "length": length, "reverse": reverse, "again": again, "keep": ()}
+    with tracing(parent):
+        made = [Tensor(n) for n in outputs(apply(SCAN, srcs, attrs))]
+    n = len(firsts)
+    for c, now in zip(changed, made[n:], strict=False):
+        c.tensor._point(now.node)
+    return made[:n], made[n + len(changed) :]
+
+
+def checked(given: Any, init: Any) -> tuple[Any, Any]:
+    """What f has given: a carry like `init`, and y, whose numbers become Tensors."""
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise TypeError(f"scan: f must give (carry, y), not {shown(given)}")
+    carry, y = given
+    if structure(carry) != structure(init):
+        raise ShapeError(
+            f"scan: f must give a carry as init is, {structure(init)}, not {structure(carry)}"
+        )
+    pairs = list(zip(tree.leaves(init), tree.leaves(carry), strict=True))
+    for old, new in pairs:
+        if old is not None and (old.shape, old.dtype) != (new.shape, new.dtype):
+            raise (ShapeError if old.shape != new.shape else DTypeError)(
+                f"scan: the carry was {old.dtype.name} {old.shape} and becomes {new.dtype.name} "
+                f"{new.shape}: it must keep its shape and dtype"
+            )
+    return carry, tree.map_leaves(_as_tensor, y)
+
+
+def _as_tensor(value: Any) -> Any:
+    return value if value is None or isinstance(value, Tensor) else tensor(value)
+
+
+def structure(nest: Any) -> str:
+    """A nest's structure in words: "(Tensor, {h: Tensor})"."""
+    if isinstance(nest, dict):
+        return "{" + ", ".join(f"{k}: {structure(v)}" for k, v in nest.items()) + "}"
+    if isinstance(nest, (tuple, list)):
+        inner = ", ".join(map(structure, nest))
+        if type(nest) not in (tuple, list):
+            return f"{type(nest).__name__}({inner})"
+        return f"[{inner}]" if isinstance(nest, list) else f"({inner})"
+    return "None" if nest is None else "Tensor" if isinstance(nest, Tensor) else repr(nest)
+
+
+def _filled_in(nest: Any, values: Sequence[Any]) -> Any:
+    """A nest with other Tensors in the places of its own."""
+    rest = iter(values)
+    return tree.map_leaves(lambda x: None if x is None else next(rest), nest)
