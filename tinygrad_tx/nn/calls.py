@@ -1,4 +1,4 @@
-"""Calls: what calling a Module does.
+"""Calls: what calling a Module does, and the hooks that come before and after.
 
 In: whatever `forward` takes. Out: what it gives; the nodes made inside carry the module's path
 ("Transformer.encoder.layers.0"). The base of Module.
@@ -7,11 +7,16 @@ In: whatever `forward` takes. Out: what it gives; the nodes made inside carry th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
+from itertools import count
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from weakref import ref
 
 from ..arguments import blame, explain_init
-from ..context import scope
+from ..context import guarded, scope
+from ..errors import UserError
+from ..spelling import refuse
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,10 +39,50 @@ def _is_ours(cls: type) -> bool:
     return cls.__module__.startswith(f"{__package__.partition('.')[0]}.")
 
 
+class _Registry:
+    """The numbers of all hooks that are registered: a compiled function is traced again after one
+    comes, and goes back to the plan that it had when it goes."""
+
+    def __init__(self) -> None:
+        self.hooks: tuple[int, ...] = ()
+        self.numbers = count(1)
+
+
+_REGISTRY = _Registry()
+
+
+@dataclass(frozen=True)
+class _Hook:
+    number: int
+    function: Callable[..., Any]
+    before: bool
+    with_kwargs: bool
+
+
+class RemovableHandle:
+    """A registered hook: remove() takes it off its module, as does the end of a `with` block."""
+
+    def __init__(self, module: Calls, number: int) -> None:
+        self._module, self.id = ref(module), number
+
+    def remove(self) -> None:
+        if (module := self._module()) is not None:
+            vars(module)["_hooks"] = tuple(h for h in module._hooks if h.number != self.id)
+        _REGISTRY.hooks = tuple(n for n in _REGISTRY.hooks if n != self.id)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.remove()
+
+
 class Calls:
     """The half of a Module that is called."""
 
     _path = "Module"  # the class's name, or the parent's path and the attribute's name
+
+    _hooks: tuple[_Hook, ...] = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -53,8 +98,82 @@ class Calls:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with scope(self._path):
             try:
+                guarded(_REGISTRY, "hooks")
+                if self._hooks:
+                    return self._call_with_hooks(args, kwargs)
                 return self.forward(*args, **kwargs)
             except Exception as error:
                 if _is_ours(type(self)):
                     blame(error, type(self).__name__, self.forward, args, kwargs)
                 raise
+
+    # Hooks -------------------------------------------------------------------------------------
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Have hook(module, args) called before each forward; what it gives, unless None, is given
+        to forward in the place of args. with_kwargs: hook(module, args, kwargs), which gives
+        (args, kwargs) or None. prepend: before the hooks that are there.
+
+        In a compiled function a hook runs while it is traced: what it computes, and the state that
+        it changes, is part of every run."""
+        return self._register(hook, True, prepend, with_kwargs)
+
+    def register_forward_hook(
+        self,
+        hook: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
+    ) -> RemovableHandle:
+        """Have hook(module, args, output) called after each forward; what it gives, unless None,
+        is the result in the place of output. with_kwargs: hook(module, args, kwargs, output).
+        The rest as for register_forward_pre_hook."""
+        refuse(
+            "register_forward_hook", "catch the error where it is raised", always_call=always_call
+        )
+        return self._register(hook, False, prepend, with_kwargs)
+
+    def _register(
+        self, function: Callable[..., Any], before: bool, prepend: bool, with_kwargs: bool
+    ) -> RemovableHandle:
+        if not callable(function):
+            kind = type(function).__name__
+            raise TypeError(f"{type(self).__name__}: a hook must be a function, not a {kind}")
+        hook = _Hook(next(_REGISTRY.numbers), function, before, with_kwargs)
+        vars(self)["_hooks"] = (hook, *self._hooks) if prepend else (*self._hooks, hook)
+        _REGISTRY.hooks = (*_REGISTRY.hooks, hook.number)
+        return RemovableHandle(self, hook.number)
+
+    def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        hooks = self._hooks
+        for hook in hooks:
+            if hook.before:
+                args, kwargs = self._before(hook, args, kwargs)
+        output = self.forward(*args, **kwargs)
+        for hook in hooks:
+            if not hook.before:
+                named = (kwargs,) if hook.with_kwargs else ()
+                given = hook.function(self, args, *named, output)
+                output = output if given is None else given
+        return output
+
+    def _before(
+        self, hook: _Hook, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments after a hook has seen them."""
+        if not hook.with_kwargs:
+            given = hook.function(self, args)
+            if given is not None:
+                args = given if isinstance(given, tuple) else (given,)
+            return args, kwargs
+        given = hook.function(self, args, kwargs)
+        if given is None:
+            return args, kwargs
+        if not isinstance(given, tuple) or [type(x) for x in given] != [tuple, dict]:
+            raise UserError(
+                f"{type(self).__name__}: a hook with_kwargs before forward must give (args, "
+                f"kwargs), a tuple and a dict, or None, not a {type(given).__name__}"
+            )
+        return given

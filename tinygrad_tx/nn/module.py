@@ -219,6 +219,13 @@ class Module(Calls):
         refuse("load_state_dict", "parameters stay the same objects", assign=assign)
         return load_state(type(self).__name__, dict(self._named(_saved, "")), state_dict, strict)
 
+    def apply(self: M, fn: Callable[[Module], Any]) -> M:
+        """Call fn on every module inside it, and then on itself."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
     # Modes and places --------------------------------------------------------------------------
     @property
     def training(self) -> bool:
