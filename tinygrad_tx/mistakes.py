@@ -52,7 +52,8 @@ def explain(
     if isinstance(error, (OpError, DeferredIndexError)):  # they are named
         return
     if isinstance(error, IndexError):
-        raise IndexError(f"{op}: {error}") from None
+        of = (attrs or {}).get("of") if op == "wrap_index" else None
+        raise IndexError(f"{of or op}: {error}") from None
     if isinstance(error, TypeError) and function is not None:
         why = _misfit(function, given, attrs or {})
         if why:
@@ -73,19 +74,19 @@ def explain(
 
 
 class naming:  # noqa: N801
-    """Explains an error inside by the op, whose name a forward does not know."""
+    """Explains an error inside by the node, whose op's name a forward does not know."""
 
-    __slots__ = ("op",)
+    __slots__ = ("node",)
 
-    def __init__(self, op: Any = None) -> None:
-        self.op = op
+    def __init__(self, node: Any = None) -> None:
+        self.node = node
 
     def __enter__(self) -> naming:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        if self.op is not None and isinstance(error, Exception):
-            explain(error, self.op.name, "forward")
+        if self.node is not None and isinstance(error, Exception):
+            explain(error, self.node.op.name, "forward", attrs=self.node.attrs)
 
 
 def broken(op: str, array: Any, spec: Any) -> ShapeError:

@@ -94,7 +94,7 @@ class Procedure:
             for (xp, forward, attrs), (node, _, reads, result, frees) in zip(
                 self._calls, self.steps, strict=True
             ):
-                current.op = node.op
+                current.node = node
                 values[result] = forward(xp, *[values[i] for i in reads], **attrs)
                 for i in frees:
                     values[i] = None

@@ -125,6 +125,10 @@ def positive(*shape: int) -> np.ndarray:
     return _rng.uniform(0.3, 3.0, shape)
 
 
+def share(*shape: int) -> np.ndarray:
+    return _rng.uniform(0.2, 0.8, shape)
+
+
 def apart(*shape: int) -> np.ndarray:
     """Distinct numbers, none near an integer or another one: no kinks, no ties."""
     n = math.prod(shape)

@@ -26,6 +26,10 @@ def gelu_tanh(x: Array) -> Array:
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
+def binary_cross_entropy(x: Array, t: Array) -> Array:
+    return -(t * np.log(x) + (1 - t) * np.log1p(-x))
+
+
 def clip(x: Array, low: float | None, high: float | None) -> Array:
     return np.clip(x, low, high)
 

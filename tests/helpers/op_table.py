@@ -25,6 +25,7 @@ from op_case import (
     normal,
     positive,
     ratio,
+    share,
     small,
 )
 from op_updates import UPDATES
@@ -127,6 +128,7 @@ MAPS = [
     *whole("floor_divide", np.floor_divide, small, nonzero),
     *binary("remainder", np.remainder, (apart, ratio), scale=20),
     *whole("remainder", np.remainder, small, nonzero),
+    *binary("binary_cross_entropy", ref.binary_cross_entropy, (share, share), scale=4),
     *unary("neg", np.negative, bad=(_no_bools("neg", 1),)),
     *unary("copy", lambda x: x, bad=()),
     *whole("copy", lambda x: x, small),
@@ -141,6 +143,7 @@ MAPS = [
     *unary("tanh", np.tanh),
     *unary("erf", ref.erf),
     *unary("sigmoid", ref.sigmoid),
+    *unary("log_sigmoid", lambda x: -np.logaddexp(0, -x)),
     *unary("relu", lambda x: np.maximum(x, 0), apart, bad=(_no_bools("relu", 1),)),
     *unary("silu", lambda x: x * ref.sigmoid(x)),
     *unary("gelu", lambda x: 0.5 * x * (1 + ref.erf(x / math.sqrt(2)))),

@@ -153,7 +153,21 @@ DIFFERENCES = [
         "a row that a boolean mask leaves no key is 0; a mask and is_causal may be joined",
         "such rows are padding, and a NaN in them would spread",
     ),
-    Difference("F.mse_loss", "shapes must be equal", "PyTorch warns and broadcasts"),
+    Difference(
+        "F.mse_loss",
+        "shapes must be equal, as of l1_loss, smooth_l1_loss and huber_loss",
+        "PyTorch warns and broadcasts",
+    ),
+    Difference(
+        "F.binary_cross_entropy",
+        "of an input outside 0 to 1 the loss is NaN",
+        "PyTorch looks at all values first and raises",
+    ),
+    Difference(
+        "F.kl_div",
+        "the gradient of a target that is 0 is -input, not NaN",
+        "0 log 0 counts as 0, and changes with nothing",
+    ),
     Difference(
         "F.one_hot",
         "the first parameter is called input, as PyTorch's own call has it, not tensor, as its "

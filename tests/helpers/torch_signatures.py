@@ -26,9 +26,12 @@ MARKS = (
     "<!-- differences: made by tests/helpers/torch_signatures.py -->",
     "<!-- end of differences -->",
 )
+_OWN = ("MultiHeadAttention",)  # layers that PyTorch has not
 LAYERS = [
-    *("Linear", "Embedding", "LayerNorm", "RMSNorm", "Dropout", "ReLU", "GELU", "Module"),
-    *("ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Sequential"),
+    name
+    for name in tx.nn.__all__
+    if name not in _OWN and inspect.isclass(layer := getattr(tx.nn, name))
+    if issubclass(layer, tx.nn.Module)
 ]
 
 

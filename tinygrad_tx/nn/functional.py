@@ -1,9 +1,9 @@
 """F: the functions that layers are made of, under PyTorch's names.
 
 In: Tensors. Out: Tensors. Called by the layers, by models, and by users directly. Beside the
-optimizers, this file and losses.py, whose functions it offers too, are the only ones above the
-Tensor that use op records: the ops known whole (attention, layer norm, cross-entropy) have no
-method of their own.
+optimizers, this file, losses.py and pairs.py, whose functions it offers too, are the only ones
+above the Tensor that use op records: the ops known whole (attention, layer norm, cross-entropy)
+have no method of their own.
 """
 
 from __future__ import annotations
@@ -20,8 +20,25 @@ from ..errors import DTypeError, ShapeError, UserError
 from ..rules import whole
 from ..spelling import refuse, spelled
 from ..tensor import Tensor
+from .losses import binary_cross_entropy as binary_cross_entropy
+from .losses import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from .losses import cross_entropy as cross_entropy
+from .losses import gaussian_nll_loss as gaussian_nll_loss
+from .losses import huber_loss as huber_loss
+from .losses import kl_div as kl_div
+from .losses import l1_loss as l1_loss
 from .losses import mse_loss as mse_loss
+from .losses import nll_loss as nll_loss
+from .losses import poisson_nll_loss as poisson_nll_loss
+from .losses import smooth_l1_loss as smooth_l1_loss
+from .pairs import cosine_embedding_loss as cosine_embedding_loss
+from .pairs import cosine_similarity as cosine_similarity
+from .pairs import hinge_embedding_loss as hinge_embedding_loss
+from .pairs import margin_ranking_loss as margin_ranking_loss
+from .pairs import normalize as normalize
+from .pairs import pairwise_distance as pairwise_distance
+from .pairs import soft_margin_loss as soft_margin_loss
+from .pairs import triplet_margin_loss as triplet_margin_loss
 
 # Activations ---------------------------------------------------------------------------------
 
@@ -62,6 +79,12 @@ def tanh(input: Tensor) -> Tensor:
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + exp(-x))."""
     return input.sigmoid()
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(sigmoid(x)), without overflow."""
+    y: Tensor = ops.LOG_SIGMOID(input)
+    return y
 
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -1,4 +1,5 @@
-"""Cross-entropy, known whole, with its gradient. The parts of such a record: see softmax.py."""
+"""Cross-entropy, known whole, with its gradient (the parts of such a record: see softmax.py), and
+binary cross-entropy."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from ..op import Op
 from ..rules import Spec, require_floating
 from .create import ARANGE
 from .gather import TAKE_ALONG, WRAP_INDEX
-from .map import EXP, LOG, WHERE
+from .map import CLIP, EXP, LOG, LOG1P, WHERE
 from .reduce import MAX, SUM
 from .softmax import LOG_SOFTMAX, SOFTMAX
 
@@ -129,4 +130,22 @@ CROSS_ENTROPY_GRAD: Op = Op(
     forward=_cross_entropy_grad,
     decompose=_cross_entropy_grad_plain,
     kernel_form=_cross_entropy_grad_kernels,
+)
+
+
+def _binary_vjp(g: X, y: X, x: X, t: X) -> tuple[X, X]:
+    # Of probabilities 0 and 1 the logarithms have no derivative, but the loss is flat there.
+    return (
+        lambda: g * (x - t) / CLIP(x * (1 - x), low=1e-12, high=None),
+        lambda: g * (LOG1P(-x) - LOG(x)),
+    )
+
+
+BINARY_CROSS_ENTROPY = Op(
+    "binary_cross_entropy",
+    kind="map",
+    forward=lambda xp, x, t: (
+        (t - 1) * xp.maximum(xp.log1p(-x), -100) - t * xp.maximum(xp.log(x), -100)
+    ),
+    vjp=_binary_vjp,
 )

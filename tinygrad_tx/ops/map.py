@@ -113,6 +113,11 @@ def _sigmoid(xp: Any, x: Any) -> Any:
 
 SIGMOID = Op("sigmoid", kind="map", forward=_sigmoid, vjp=lambda g, y, x: (g * y * (1 - y),))
 
+# Whole, because the derivatives of its parts are wrong at 0.
+LOG_SIGMOID = Op("log_sigmoid", kind="map",
+                 forward=lambda xp, x: xp.minimum(x, 0) - xp.log1p(xp.exp(-xp.abs(x))),
+                 vjp=lambda g, y, x: (g * SIGMOID(-x),))  # fmt: skip
+
 # Activations -----------------------------------------------------------------------------------
 
 # Its gradient reads the result, so that a compiled step need not keep the input.

@@ -22,7 +22,6 @@ from ...backends.kernels.kinds import Kernel, Opaque
 from ...backends.target import Target
 from ...half import computing
 from ...mistakes import explain, naming
-from ...op import OPS
 from ...rules import as_promised
 from .. import pipeline
 from ..capture.guards import Match
@@ -266,7 +265,7 @@ class Execution(Recording):
                     f"update: a write at position {given.item()} leaves its places: it must begin "
                     f"in 0..{attrs['size'] - 1}"
                 )
-            with naming(OPS.get(name, node.op)):
+            with naming(node):
                 node.op.forward(backends.get("cpu"), given, **attrs)
         raise IndexError("an index is outside the entries it chooses from")
 
