@@ -62,7 +62,7 @@ class Module(Calls):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._persistent:
-            self._set_buffer(name, value)
+            _set_buffer(self, name, value)
             return
         if isinstance(value, (Module, Parameter)):
             self._require_free(name)
@@ -104,24 +104,6 @@ class Module(Calls):
             raise TypeError(f'{kind}: "{name}" is an attribute already; `del` it or choose another')
         vars(self)["_persistent"] = {**self._persistent, name: persistent}
         vars(self)[name] = None if tensor is None else Tensor(tensor.detach().node)
-
-    def _set_buffer(self, name: str, value: Any) -> None:
-        held = vars(self).get(name)
-        if value is held:  # after `module.buffer += 1`
-            return
-        if value is not None and (not isinstance(value, Tensor) or isinstance(value, Parameter)):
-            raise TypeError(
-                f"{type(self).__name__}.{name} is a buffer, which a {type(value).__name__} cannot "
-                "replace: set a Tensor or None, or `del` it first"
-            )
-        if value is None:
-            vars(self)[name] = None
-        elif held is None:
-            vars(self)[name] = Tensor(value.detach().node)
-        elif (value.shape, value.dtype, value.device) == (held.shape, held.dtype, held.device):
-            held.assign(value)
-        else:
-            held._point(value.detach().node)
 
     def _require_free(self, name: str) -> None:
         """TypeError for a name that would hide a method, or could not be told from a path."""
@@ -324,6 +306,26 @@ def _runs(children: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 _RESERVED = frozenset(dir(Module))
 _PLAIN = (list, tuple, dict, set, frozenset, deque)
 _LEAVES = frozenset({bool, int, float, str, type(None), Parameter, Tensor})
+
+
+def _set_buffer(module: Module, name: str, value: Any) -> None:
+    """What setting the attribute does: the buffer stays the Tensor that compiled functions know."""
+    held = vars(module).get(name)
+    if value is held:  # after `module.buffer += 1`
+        return
+    if value is not None and (not isinstance(value, Tensor) or isinstance(value, Parameter)):
+        raise TypeError(
+            f"{type(module).__name__}.{name} is a buffer, which a {type(value).__name__} cannot "
+            "replace: set a Tensor or None, or `del` it first"
+        )
+    if value is None:
+        vars(module)[name] = None
+    elif held is None:
+        vars(module)[name] = Tensor(value.detach().node)
+    elif (value.shape, value.dtype, value.device) == (held.shape, held.dtype, held.device):
+        held.assign(value)
+    else:
+        held._point(value.detach().node)
 
 
 def _parameters(module: Module) -> Iterator[tuple[str, Parameter]]:
