@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_case import Shape, places
 
+from tinygrad_tx import backends
 from tinygrad_tx.compiler.schedule.layout import collapse, dense, reshaped, same_places
 from tinygrad_tx.compiler.schedule.records import Buffer, View, whole
 
@@ -26,7 +27,7 @@ def memory(shape: Shape) -> tuple[View, np.ndarray]:
 
 def moved(draw: Any, view: View, array: np.ndarray) -> tuple[View, np.ndarray]:
     """One movement, drawn, done on both."""
-    kind = draw(st.sampled_from(["permute", "broadcast", "slice", "flip"]))
+    kind = draw(st.sampled_from(["permute", "broadcast", "slice", "flip", "windows"]))
     n = array.ndim
     if kind == "permute":
         order = draw(st.permutations(range(n)))
@@ -38,6 +39,11 @@ def moved(draw: Any, view: View, array: np.ndarray) -> tuple[View, np.ndarray]:
         shape = tuple(draw(st.integers(1, 3)) if m == 1 else m for m in array.shape)
         shape = (*draw(st.lists(st.integers(1, 2), max_size=1)), *shape)
         return view.broadcast(shape), np.broadcast_to(array, shape)
+    if kind == "windows" and n:
+        axis, size, step, dilation = (draw(st.integers(*r)) for r in ((0, n - 1), *[(1, 3)] * 3))
+        if dilation * (size - 1) < array.shape[axis]:
+            where = (axis, size, step, dilation)
+            return view.windows(*where), backends.get("cpu").windows(array, *where)
     ranges, index = [], []
     for m in array.shape:
         step = draw(st.sampled_from([1, 1, 2, -1, -2]))

@@ -29,6 +29,7 @@ from op_case import (
     small,
 )
 from op_updates import UPDATES
+from op_windows import WINDOWS
 
 import tinygrad_tx as tx
 
@@ -574,4 +575,4 @@ FUSED = [
     *attentions(),
 ]  # fmt: skip
 
-CASES = [*MAPS, *REDUCTIONS, *MOVES, *MATMULS, *GATHERS, *MADE, *FUSED, *UPDATES]
+CASES = [*MAPS, *REDUCTIONS, *MOVES, *MATMULS, *GATHERS, *MADE, *FUSED, *UPDATES, *WINDOWS]

@@ -4,6 +4,7 @@ functions, tx.nn.init the initial values."""
 from . import functional, init
 from .calls import scoped
 from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from .convolution_layers import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from .criteria import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -41,6 +42,10 @@ __all__ = [
     "GELU",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",

@@ -1,9 +1,9 @@
 """F: the functions that layers are made of, under PyTorch's names.
 
 In: Tensors. Out: Tensors. Called by the layers, by models, and by users directly. Beside the
-optimizers, this file, losses.py and pairs.py, whose functions it offers too, are the only ones
-above the Tensor that use op records: the ops known whole (attention, layer norm, cross-entropy)
-have no method of their own.
+optimizers, this file and those whose functions it offers too (losses.py, pairs.py, convolution.py)
+are the only ones above the Tensor that use op records: the ops known whole (attention, layer norm,
+cross-entropy) have no method of their own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ from ..errors import DTypeError, ShapeError, UserError
 from ..rules import whole
 from ..spelling import refuse, spelled
 from ..tensor import Tensor
+from .convolution import conv1d as conv1d
+from .convolution import conv2d as conv2d
+from .convolution import conv_transpose1d as conv_transpose1d
+from .convolution import conv_transpose2d as conv_transpose2d
+from .convolution import fold as fold
+from .convolution import unfold as unfold
 from .losses import binary_cross_entropy as binary_cross_entropy
 from .losses import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from .losses import cross_entropy as cross_entropy

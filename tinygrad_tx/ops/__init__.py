@@ -1,6 +1,7 @@
 """Floor 2: the op records, one file per family. Importing this package registers all of them."""
 
 from .attention import ATTENTION, ATTENTION_GRAD
+from .convolution import CONVOLUTION
 from .create import ARANGE, FULL
 from .gather import (
     ARGSORT,
@@ -68,17 +69,19 @@ from .random import KEEP, NORMAL, RANDINT, UNIFORM
 from .reduce import ALL, ANY, ARGMAX, ARGMIN, CUMSUM, MAX, MIN, SUM
 from .softmax import LOG_SOFTMAX, LOG_SOFTMAX_GRAD, LOGSUMEXP, SOFTMAX, SOFTMAX_GRAD
 from .update import ADAM, SGD, SGD_MOMENTUM
+from .windows import FOLD, WINDOW_MAX, WINDOW_SUM, WINDOWS
 
 __all__ = [
-    "ABS", "ADAM", "ADD", "ALL", "AND", "ANY", "ARANGE", "ARGMAX", "ARGMIN", "ARGSORT",
-    "ARGTOPK", "ATTENTION", "ATTENTION_GRAD", "BINARY_CROSS_ENTROPY", "BROADCAST", "CLIP",
-    "CONCAT", "COPY", "COS", "CROSS_ENTROPY", "CROSS_ENTROPY_GRAD", "CUMSUM", "DIV", "EQ",
-    "ERF", "EXP", "EXPM1", "FLIP", "FLOOR", "FLOOR_DIV", "FULL", "GE", "GELU", "GELU_TANH",
+    "ABS", "ADAM", "ADD", "ALL", "AND", "ANY", "ARANGE", "ARGMAX", "ARGMIN", "ARGSORT", "ARGTOPK",
+    "ATTENTION", "ATTENTION_GRAD", "BINARY_CROSS_ENTROPY", "BROADCAST", "CLIP", "CONCAT",
+    "CONVOLUTION", "COPY", "COS", "CROSS_ENTROPY", "CROSS_ENTROPY_GRAD", "CUMSUM", "DIV", "EQ",
+    "ERF", "EXP", "EXPM1", "FLIP", "FLOOR", "FLOOR_DIV", "FOLD", "FULL", "GE", "GELU", "GELU_TANH",
     "GT", "INDEX_ADD", "INDEX_PUT", "ISFINITE", "ISINF", "ISNAN", "KEEP", "LAYER_NORM",
     "LAYER_NORM_GRAD", "LE", "LOG", "LOG1P", "LOGSUMEXP", "LOG_SIGMOID", "LOG_SOFTMAX",
     "LOG_SOFTMAX_GRAD", "LT", "MATMUL", "MAX", "MAXIMUM", "MIN", "MINIMUM", "MUL", "NE", "NEG",
     "NORMAL", "NOT", "OR", "PAD", "PERMUTE", "POW", "RANDINT", "RELU", "REMAINDER", "RESHAPE",
     "RSQRT", "SCATTER_ADD", "SGD", "SGD_MOMENTUM", "SIGMOID", "SIGN", "SILU", "SIN", "SLICE",
-    "SLICE_WRITE", "SOFTMAX", "SOFTMAX_GRAD", "SQRT", "SUB", "SUM", "TAKE", "TAKE_ALONG",
-    "TANH", "UNBIND", "UNIFORM", "UPDATE", "WHERE", "WRAP_INDEX", "XOR",
+    "SLICE_WRITE", "SOFTMAX", "SOFTMAX_GRAD", "SQRT", "SUB", "SUM", "TAKE", "TAKE_ALONG", "TANH",
+    "UNBIND", "UNIFORM", "UPDATE", "WHERE", "WINDOWS", "WINDOW_MAX", "WINDOW_SUM", "WRAP_INDEX",
+    "XOR",
 ]  # fmt: skip

@@ -176,6 +176,15 @@ class Backend(ABC):
     def pad(self, x: Array, widths: Sequence[tuple[int, int]], value: float) -> Array:
         return self.module.pad(x, widths, constant_values=value) if x.ndim else x
 
+    def windows(self, x: Array, axis: int, size: int, step: int, dilation: int) -> Array:
+        """A view (..., windows, ..., size): window i has the elements i * step + k * dilation of
+        axis, in a new last axis."""
+        count = (x.shape[axis] - dilation * (size - 1) - 1) // step + 1
+        stride = x.strides[axis]
+        shape = (*x.shape[:axis], count, *x.shape[axis + 1 :], size)
+        strides = (*x.strides[:axis], stride * step, *x.strides[axis + 1 :], stride * dilation)
+        return self.module.lib.stride_tricks.as_strided(x, shape, strides)
+
     def slice_write(self, x: Array, value: Array, index: tuple[slice, ...]) -> Array:
         """A copy of x with x[index] replaced by value, broadcast."""
         out = x.copy()

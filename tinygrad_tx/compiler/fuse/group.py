@@ -141,4 +141,6 @@ def moved(node: Node, src: View) -> View | None:
         return src.slice(attrs["ranges"])
     if op is ops.FLIP:
         return src.flip(attrs["axis"])
+    if op is ops.WINDOWS:
+        return src.windows(**attrs)
     return src  # REBOUND

@@ -12,7 +12,10 @@ from ... import ops
 from ...node import ITEM, REBOUND, Graph, Node
 from . import limits
 
-VIEWS = (ops.RESHAPE, ops.BROADCAST, ops.PERMUTE, ops.SLICE, ops.FLIP, ITEM, REBOUND)
+VIEWS = (
+    *(ops.RESHAPE, ops.BROADCAST, ops.PERMUTE, ops.SLICE, ops.FLIP, ops.WINDOWS),
+    *(ITEM, REBOUND),
+)
 REDUCTIONS = (ops.SUM, ops.MAX, ops.MIN, ops.ANY, ops.ALL, ops.ARGMAX, ops.ARGMIN)
 
 

@@ -17,7 +17,7 @@ from ...node import CAST, CONST, REBOUND, Node, execute
 from ...rules import Spec, broadcast_shape
 from .engine import Roots, Rule, about, rewrite, use
 
-_MOVES = (ops.RESHAPE, ops.BROADCAST, ops.PERMUTE, ops.SLICE, ops.FLIP)
+_MOVES = (ops.RESHAPE, ops.BROADCAST, ops.PERMUTE, ops.SLICE, ops.FLIP, ops.WINDOWS)
 _COMPARE = (ops.EQ, ops.NE, ops.LT, ops.LE, ops.GT, ops.GE)
 _EXACT = 2**24  # float32 holds all integers up to here
 

@@ -111,6 +111,13 @@ class View:
         strides = tuple(-s if i in axes else s for i, s in enumerate(self.strides))
         return View(self.buffer, self.shape, strides, self.offset + sum(last[i] for i in axes))
 
+    def windows(self, axis: int, size: int, step: int, dilation: int) -> View:
+        """Runs of an axis, which may overlap; their elements in a new last axis."""
+        n, stride = (self.shape[axis] - dilation * (size - 1) - 1) // step + 1, self.strides[axis]
+        shape = (*self.shape[:axis], n, *self.shape[axis + 1 :], size)
+        strides = (*self.strides[:axis], stride * step, *self.strides[axis + 1 :])
+        return View(self.buffer, shape, (*strides, stride * dilation), self.offset)
+
 
 def whole(buffer: Buffer, shape: Shape) -> View:
     return View(buffer, shape, dense(shape))

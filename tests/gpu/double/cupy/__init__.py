@@ -20,6 +20,7 @@ something is missing: see `cuda`.
 from __future__ import annotations
 
 import ctypes
+from types import SimpleNamespace as _SimpleNamespace
 from typing import Any
 
 import numpy as _np
@@ -124,6 +125,13 @@ def transpose(a: Any, axes: Any = None) -> Any:
 
 def broadcast_to(array: Any, shape: Any) -> ndarray:
     return _new(_np.broadcast_to(_memory(array), shape), array)
+
+
+def _as_strided(x: Any, shape: Any = None, strides: Any = None) -> ndarray:
+    return _new(_np.lib.stride_tricks.as_strided(_memory(x, "x"), shape, strides), x)
+
+
+lib = _SimpleNamespace(stride_tricks=_SimpleNamespace(as_strided=_as_strided))
 
 
 def concatenate(

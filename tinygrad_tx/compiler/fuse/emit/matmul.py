@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from math import ceil, prod
 
+from .... import ops
 from ....backends.kernels.arguments import MatmulArgs, Matrix, PackArgs, Packed, Product
 from ....backends.kernels.kinds import Matmul, Pack
 from ....backends.target import Cut
 from ....node import Node
 from ...schedule.layout import Shape, collapse
 from ...schedule.records import Call, View, whole
-from ..build import add, materialise, note_made, store_flat
+from ..build import add, copy_dense, materialise, note_made
 from ..group import fresh
 from ..values import Values
+
+_SHORTEST = 16  # columns: shorter runs are rather copied
 
 
 def fits(values: Values, node: Node) -> bool:
@@ -28,12 +31,30 @@ def fits(values: Values, node: Node) -> bool:
 
 
 def emit(values: Values, node: Node) -> None:
-    a, b = (materialise(values, src) for src in node.srcs)
-    out = c = fresh(node.dtype.name, node.shape, node)
+    out = fresh(node.dtype.name, node.shape, node)
+    b = materialise(values, node.srcs[1])
+    runs = _runs(values, node.srcs[0], b)
+    if runs is None:
+        a = materialise(values, node.srcs[0])
+        if _is_tall(b) and _flat(a) is None and not _overlaps(a):
+            copy_dense(values, node.srcs[0])
+            a = values.places[node.srcs[0]]
+        _product(values, node, a, b, out)
+    else:
+        for i, (part, rest) in enumerate(runs):
+            _product(values, node, part, rest, out, accumulate=i > 0)
+    note_made(values, node, out)
+
+
+def _product(
+    values: Values, node: Node, a: View, b: View, out: View, accumulate: bool = False
+) -> None:
+    """A call that writes a b to out, or adds it to what is there."""
+    c, flat = out, _flat(a)
     if _is_tall(b):
-        a = store_flat(values, node.srcs[0], (prod(a.shape[:-1]), a.shape[-1]))
         b = View(b.buffer, b.shape[-2:], b.strides[-2:], b.offset)
-        c = whole(out.buffer, (a.shape[0], b.shape[-1]))
+        if flat is not None:
+            a, c = flat, whole(out.buffer, (flat.shape[0], b.shape[-1]))
     (m, k), n = a.shape[-2:], b.shape[-1]
     extents, strides = _batch(a, b, c)
     lead = 2 - len(extents)
@@ -45,8 +66,60 @@ def emit(values: Values, node: Node) -> None:
     packed, sp = _pack(values, node, b, (b0, b1), sb, panels)
     left, right = Matrix(a.place, *sa, *a.strides[-2:]), Packed(packed.place, *sp)
     args = MatmulArgs(b0, b1, m, n, k, rows, columns, left, right, Product(c.place, *(*sc, n)))
-    add(values, Call(Matmul(node.dtype.name), args, (a, packed), (c,), (node,)))
-    note_made(values, node, out)
+    reads = (a, packed, c) if accumulate else (a, packed)
+    add(values, Call(Matmul(node.dtype.name, accumulate), args, reads, (c,), (node,)))
+
+
+# Windows -----------------------------------------------------------------------------------------
+
+
+def _flat(a: View) -> View | None:
+    """All rows of all matrices as those of one; None where strides cannot say it."""
+    return a.reshape((prod(a.shape[:-1]), a.shape[-1]))
+
+
+def _overlaps(a: View) -> bool:
+    """True of windows that share elements: a copy would be larger than what it is made of. Their
+    batch is at most of two axes."""
+    steps = [(n - 1, abs(s)) for n, s in zip(a.shape, a.strides, strict=True) if n > 1]
+    last = sum(n * s for n, s in steps)
+    extents, _ = collapse(a.shape[:-2], [a.strides[:-2]])
+    return last + 1 < prod(a.shape) and all(s for _, s in steps) and len(extents) <= 2
+
+
+def _runs(values: Values, a: Node, b: View) -> list[tuple[View, View]] | None:
+    """a in runs of columns, which each lie in one stride, as the lines of a window do, and the rows
+    of b that belong to each: where a is a reshape that would be copied, and adding up the products
+    of the runs moves less memory than that. None otherwise."""
+    if a.op is not ops.RESHAPE or a in values.places or not values.layout(a)[1]:
+        return None
+    view, new = values.layout(a.srcs[0])
+    *batch, _, depth = a.shape
+    split = None
+    for axis in range(1, len(view.shape)):
+        columns = prod(view.shape[axis:])
+        count = depth // columns
+        if split is None and not new and count * columns == depth:
+            split = view.reshape((*a.shape[:-1], count, columns))
+    rest = None if split is None else b.reshape((*b.shape[:-2], *split.shape[-2:], b.shape[-1]))
+    if split is None or rest is None or len(collapse(batch, [split.strides[: len(batch)]])[0]) > 2:
+        return None
+    count, columns = split.shape[-2:]
+    if columns < _SHORTEST or (count - 1) * b.shape[-1] > depth:
+        return None
+    there = materialise(values, a.srcs[0])
+    split = View(there.buffer, split.shape, split.strides, there.offset)
+    return [(_run(split, -2, i), _run(rest, -3, i)) for i in range(count)]
+
+
+def _run(x: View, axis: int, i: int) -> View:
+    """x at place i of an axis, counted from the last, without that axis."""
+    at = len(x.shape) + axis
+    shape, strides = ((*y[:at], *y[at + 1 :]) for y in (x.shape, x.strides))
+    return View(x.buffer, shape, strides, x.offset + i * x.strides[at])
+
+
+# Operands ----------------------------------------------------------------------------------------
 
 
 def _is_tall(b: View) -> bool:
