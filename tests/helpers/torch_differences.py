@@ -110,6 +110,16 @@ DIFFERENCES = [
     Difference("nn.Sequential.append", "append(member)", _ONE_KIND, ("module", "member")),
     Difference("nn.Sequential.extend", "extend(members)", _ONE_KIND, ("sequential", "members")),
     Difference("nn.Sequential.insert", "insert(index, member)", _ONE_KIND, ("module", "member")),
+    *(
+        Difference(
+            f"nn.{layer}.forward",
+            "forward(x, hx, lengths): lengths say how much of each row counts; the other direction "
+            "begins at a row's own end. PackedSequence is refused",
+            "padding with lengths is one Tensor, whose shape a compiled function knows",
+            ("input", "x", "hx"),
+        )
+        for layer in ("RNN", "LSTM", "GRU")
+    ),
     # Meaning
     Difference(
         "tx.arange",
@@ -176,6 +186,7 @@ DIFFERENCES = [
         "its shape would depend on data",
         ("tensor", "input", "num_classes"),
     ),
+    Difference("nn.LSTM", "proj_size is refused", "a Linear maps the outputs"),
     Difference(
         "nn.utils.clip_grad_norm_",
         "is tx.optim.clip_grad_norm_; gradients whose norm is not finite stay as they are",

@@ -178,6 +178,9 @@ def record() -> dict[str, Any]:
 
 
 def _recorded(function: Any, overrides: dict[Any, Any], name: str, method: bool) -> dict[str, Any]:
+    head = (function.__doc__ or "").strip().partition("\n")[0]
+    if head.startswith("__init__("):  # RNN and its like, which take *args
+        return {"doc": in_words(head)}
     try:
         return {"inspect": parameters(function)}
     except (ValueError, TypeError):

@@ -200,7 +200,7 @@ class _Layers(_Weighted):
             raise UserError(f"{name}: dropout = {dropout} must be between 0 and 1")
         if dropout and num_layers == 1:
             warnings.warn(
-                f"{name}: dropout = {dropout} acts between layers, and there is one", stacklevel=3
+                f"{name}: dropout = {dropout} acts between layers, and there is one", stacklevel=4
             )
         self.num_layers, self.batch_first = num_layers, batch_first
         self.dropout, self.bidirectional = dropout, bidirectional
