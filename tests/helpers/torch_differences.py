@@ -194,8 +194,25 @@ DIFFERENCES = [
     ),
     Difference(
         "optim.Adam",
-        "all optimizers skip a step whose gradients are not finite; amsgrad is refused",
+        "all optimizers skip a step whose gradients are not finite",
         "one bad batch does not end a run",
+    ),
+    Difference(
+        "optim.lr_scheduler.StepLR",
+        "every schedule but ReduceLROnPlateau is a function of its count: an lr set by hand counts "
+        "until the next step(); state_dict() is flat, as an optimizer's",
+        "a compiled step computes the lr, and is not traced again",
+    ),
+    Difference(
+        "optim.lr_scheduler.LambdaLR",
+        "in a compiled function the epoch is a Tensor",
+        "the function is traced once",
+    ),
+    Difference(
+        "optim.lr_scheduler.OneCycleLR",
+        "after total_steps the lr stays; the momentum of the moment is param_groups[i].momentum, a "
+        "Tensor",
+        "a compiled step cannot raise; an option that changes would have it traced again",
     ),
     Difference(
         "optim.SGD.state_dict",

@@ -33,6 +33,7 @@ LAYERS = [
     if name not in _OWN and inspect.isclass(layer := getattr(tx.nn, name))
     if issubclass(layer, tx.nn.Module)
 ]
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adafactor")
 
 
 class Parameter(NamedTuple):
@@ -55,7 +56,7 @@ SPACES = {
     "optim.lr_scheduler": (tx.optim.lr_scheduler, "torch.optim.lr_scheduler"),
     "nn.utils": (tx.optim, "torch.nn.utils"),  # clip_grad_norm_
     **{f"nn.{name}": (getattr(tx.nn, name), f"torch.nn.{name}") for name in LAYERS},
-    **{f"optim.{n}": (getattr(tx.optim, n), f"torch.optim.{n}") for n in ("SGD", "Adam", "AdamW")},
+    **{f"optim.{n}": (getattr(tx.optim, n), f"torch.optim.{n}") for n in OPTIMIZERS},
 }
 
 

@@ -157,12 +157,142 @@ def loss(code: str, order: int = 2) -> Case:
     return run
 
 
-CASES: dict[str, Case] = {f"loss: {name}": loss(code) for name, code in LOSSES.items()}
+# Optimizers: six steps, of which one parameter misses the third -----------------------------------
+
+STARTS = [_rng.standard_normal(shape) for shape in ((3, 4), (5,), (), (2, 3, 2))]
+GRADIENTS = [[_rng.standard_normal(s.shape) for s in STARTS] for _ in range(6)]
+OPTIMIZERS = {
+    "sgd": "optim.SGD(ps, 0.1, momentum=0.9, dampening=0.1, weight_decay=0.1, maximize=True)",
+    "adam": "optim.Adam(ps, 0.1)",
+    "amsgrad": "optim.Adam(ps, 0.1, (0.5, 0.6), weight_decay=0.1, amsgrad=True)",
+    "amsgrad decoupled": "optim.AdamW(ps, 0.1, (0.5, 0.6), 1e-3, amsgrad=True, maximize=True)",
+    "rmsprop": "optim.RMSprop(ps)",
+    "rmsprop centered": "optim.RMSprop(ps, 0.1, 0.9, weight_decay=0.1, centered=True)",
+    "rmsprop momentum": "optim.RMSprop(ps, 0.1, 0.9, 1e-3, momentum=0.8, maximize=True)",
+    "adagrad": "optim.Adagrad(ps)",
+    "adagrad decay": "optim.Adagrad(ps, 0.1, 0.2, 0.1, initial_accumulator_value=0.5)",
+    "adafactor": "optim.Adafactor(ps)",
+    "adafactor options": "optim.Adafactor(ps, 0.5, -0.5, (1e-8, 0.1), 1.5, weight_decay=0.1)",
+    "groups": "optim.RMSprop([{'params': ps[:1], 'lr': 0.1}, {'params': ps[1:], 'alpha': 0.5}])",
+}
+
+
+def optimizer(code: str) -> Case:
+    """The parameters after the steps."""
+
+    def run(lib: Library) -> list[Any]:
+        ps = [lib.nn.Parameter(lib.tensor(start.copy())) for start in STARTS]
+        made = eval(code, {"optim": lib.optim, "ps": ps})
+
+        def step(*gradients: Any) -> None:
+            for p, g in zip(ps, gradients, strict=True):
+                p.grad = g
+            made.step()
+
+        step = lib.compile(step)
+        for i, gradients in enumerate(GRADIENTS):
+            given = [lib.tensor(g.copy()) for g in gradients]
+            step(*given[:1], None if i == 2 else given[1], *given[2:])
+        return [p.detach() for p in ps]
+
+    return run
+
+
+def adding(lib: Library) -> list[Any]:
+    """A group that comes after two steps, and the schedule that goes on with it."""
+    ps = [lib.nn.Parameter(lib.tensor(start.copy())) for start in STARTS[:2]]
+    made = lib.optim.Adam(ps[:1], 0.1)
+    for i, gradients in enumerate(GRADIENTS):
+        if i == 2:
+            made.add_param_group({"params": ps[1], "lr": 0.3, "betas": (0.5, 0.6)})
+        for p, g in zip(ps, gradients[:2], strict=True):
+            p.grad = lib.tensor(g.copy())
+        made.step()
+    return [p.detach() for p in ps]
+
+
+def clipping(lib: Library) -> list[Any]:
+    """Norms of several orders, and what is left of the gradients."""
+    utils, found = lib.optim if hasattr(lib.optim, "clip_grad_norm_") else lib.nn.utils, []
+    ps = [lib.nn.Parameter(lib.tensor(start.copy())) for start in STARTS]
+    for norm_type in (2.0, 1.0, 3.5, float("inf"), "inf"):
+        for p, g in zip(ps, GRADIENTS[0], strict=True):
+            p.grad = lib.tensor(g.copy())
+        found.append(utils.clip_grad_norm_(ps, 1.5, norm_type))
+        found += [p.grad * 1 for p in ps]  # which PyTorch goes on to change
+    utils.clip_grad_value_(ps, 0.3)
+    return [x.detach() for x in (*found, *(p.grad for p in ps))]
+
+
+# Schedules: the lr of two groups before each of 25 steps ------------------------------------------
+
+SCHEDULES = {
+    "lambda": "s.LambdaLR(o, lambda epoch: 0.9**epoch)",
+    "lambdas": "s.LambdaLR(o, [lambda epoch: 1 / (1 + epoch), lambda epoch: 0.5**epoch])",
+    "step": "s.StepLR(o, 3)",
+    "multistep": "s.MultiStepLR(o, [2, 5, 5, 11], 0.5)",
+    "exponential": "s.ExponentialLR(o, 0.8)",
+    "constant": "s.ConstantLR(o)",
+    "linear": "s.LinearLR(o, 0.2, 0.9, 7)",
+    "polynomial": "s.PolynomialLR(o, 8, 1.7)",
+    "cosine": "s.CosineAnnealingLR(o, 6, 0.01)",
+    "restarts": "s.CosineAnnealingWarmRestarts(o, 4, eta_min=0.01)",
+    "longer restarts": "s.CosineAnnealingWarmRestarts(o, 2, 2)",
+    "cycle": "s.OneCycleLR(o, 0.5, 25)",
+    "cycle options": "s.OneCycleLR(o, [0.5, 0.3], epochs=5, steps_per_epoch=5, pct_start=0.41, "
+    "anneal_strategy='linear', base_momentum=0.5, div_factor=7, final_div_factor=3.0, "
+    "three_phase=True)",
+    "sequence": "s.SequentialLR(o, [s.LinearLR(o, 0.1, 1.0, 4), s.CosineAnnealingLR(o, 5), "
+    "s.ExponentialLR(o, 0.7)], [4, 10])",
+    "plateau": "s.ReduceLROnPlateau(o, factor=0.5, patience=1, cooldown=2, min_lr=0.02)",
+    "plateau max": "s.ReduceLROnPlateau(o, 'max', 0.3, 2, 0.5, 'abs', min_lr=[0.0, 0.1], eps=1e-2)",
+}
+SGD = "SGD(groups, lr=0.2, momentum=0.9, nesterov=True)"
+METRICS = np.abs(_rng.standard_normal(25)) * np.linspace(2, 1, 25)
+
+
+def schedule(code: str, kind: str = "Adam(groups, lr=0.2)") -> Case:
+    """The rates, and the parameters that an optimizer makes with them."""
+
+    def run(lib: Library) -> list[Any]:
+        ps = [lib.nn.Parameter(lib.tensor(start.copy())) for start in STARTS[:2]]
+        groups = [{"params": ps[:1]}, {"params": ps[1:], "lr": 0.4}]
+        o = eval(f"optim.{kind}", {"optim": lib.optim, "groups": groups})
+        made = eval(code, {"o": o, "s": lib.optim.lr_scheduler})
+
+        def step(metric: Any) -> None:
+            for p in ps:
+                p.grad = p.detach() * 0.5 + metric
+            o.step()
+            made.step(metric) if "Plateau" in code else made.step()
+
+        step, rates = lib.compile(step), []
+        for metric in METRICS:
+            rates += [float(group["lr"]) for group in o.param_groups]
+            step(lib.tensor(np.array(metric)))
+        return [np.array(rates), *(p.detach() for p in ps)]
+
+    return run
+
+
+CASES: dict[str, Case] = {
+    **{f"loss: {name}": loss(code) for name, code in LOSSES.items()},
+    **{f"optimizer: {name}": optimizer(code) for name, code in OPTIMIZERS.items()},
+    "optimizer: adding": adding,
+    "clipping": clipping,
+    **{f"schedule: {name}": schedule(code) for name, code in SCHEDULES.items()},
+    "schedule: cycled nesterov": schedule("s.OneCycleLR(o, 0.5, 25)", SGD),
+    "schedule: cycled momentum": schedule(
+        "s.OneCycleLR(o, 0.5, 25)", "RMSprop(groups, 0.2, momentum=0.9)"
+    ),
+}
 
 # Those that are compiled, too; a compiled plan costs more than all the others together.
 COMPILED = [
     *("loss: bce weight", "loss: logits weights", "loss: nll weight", "loss: kl zeros"),
     *("loss: smooth beta", "loss: cosine", "loss: triplet"),
+    *("optimizer: amsgrad", "optimizer: rmsprop momentum", "optimizer: adafactor options"),
+    *("schedule: sequence", "schedule: cycled nesterov", "schedule: plateau max"),
 ]
 
 

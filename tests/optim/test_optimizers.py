@@ -82,6 +82,16 @@ def test_sgd_by_hand(momentum: float, nesterov: bool) -> None:
     np.testing.assert_allclose(got[0], x, rtol=1e-12)
 
 
+def test_lion_by_hand() -> None:
+    ps, steps = parameters(), gradients()
+    p, m = ps[0].numpy().copy(), np.zeros(SHAPES[0])
+    for grads in steps:
+        p = p * (1 - 0.01 * 0.3) - 0.01 * np.sign(0.8 * m + 0.2 * grads[0])
+        m = 0.7 * m + 0.3 * grads[0]
+    got = run(optim.Lion(ps, 0.01, (0.8, 0.7), 0.3), ps, steps)
+    np.testing.assert_allclose(got[0], p, rtol=1e-12)
+
+
 TORCH: dict[str, Callable[[Any, Any], Any]] = {
     "sgd": lambda o, ps: o.SGD(ps, lr=0.1),
     "momentum": lambda o, ps: o.SGD(ps, lr=0.1, momentum=0.9, weight_decay=0.1),
@@ -139,6 +149,11 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "momentum": lambda ps: optim.SGD(ps, 0.1, momentum=0.9, weight_decay=0.1, nesterov=True),
     "adam": lambda ps: optim.Adam(ps, 0.1, weight_decay=0.1),
     "adamw": lambda ps: optim.AdamW(ps, 0.1, weight_decay=0.1),
+    "amsgrad": lambda ps: optim.AdamW(ps, 0.1, amsgrad=True),
+    "rmsprop": lambda ps: optim.RMSprop(ps, 0.1, weight_decay=0.1, momentum=0.5, centered=True),
+    "adagrad": lambda ps: optim.Adagrad(ps, 0.1, 0.1, 0.1),
+    "adafactor": lambda ps: optim.Adafactor(ps, 0.1, weight_decay=0.1),
+    "lion": lambda ps: optim.Lion(ps, 0.1, weight_decay=0.1),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import tinygrad_tx as tx
 from tinygrad_tx import nn, optim
-from tinygrad_tx.errors import UserError
+from tinygrad_tx.errors import GradError, UserError
 from tinygrad_tx.optim import lr_scheduler
 
 Array = np.ndarray[Any, Any]
@@ -510,3 +510,48 @@ def test_a_state_whose_numbers_do_not_fit_changes_nothing() -> None:
     with pytest.raises(tx.errors.RangeError):
         optimizer.load_state_dict(state)
     assert optimizer.step_count.item() == 0 and optimizer.param_groups[0]["lr"].item() == 0.5
+
+
+def test_a_group_that_is_added() -> None:
+    first, second = parameters(count=2)
+    optimizer = optim.Adam([first], 0.1)
+    schedule = lr_scheduler.ExponentialLR(optimizer, 0.5)
+
+    @tx.compile
+    def step() -> None:
+        for p in (first, second):
+            p.grad = tx.ones_like(p)
+        optimizer.step()
+        schedule.step()
+
+    for _ in range(3):
+        step()
+    before, retraces = second.detach(), step.stats()["retraces"]
+    optimizer.add_param_group({"params": second, "lr": 0.4, "betas": (0.5, 0.5)})
+    assert optimizer.param_groups[1].missed.tolist() == [3]
+    assert optimizer.defaults["lr"] == 0.1 and len(optimizer.parameters) == 2
+    step()
+    np.testing.assert_allclose((before - second).numpy(), 0.4, rtol=1e-6)
+    assert step.stats()["retraces"] == retraces + 1
+    assert schedule.get_last_lr() == pytest.approx([0.1 / 16, 0.4 / 16])
+    assert optim.Adam([{"params": first}, {"params": second}]).state_dict().keys() == {
+        k for k in optimizer.state_dict() if not k.startswith("initial_lr")
+    }
+
+
+def test_groups_that_cannot_be_added() -> None:
+    first, second = parameters(count=2)
+    optimizer = optim.SGD([first])
+    for group, message in [
+        ({"params": first}, "a parameter is given twice"),
+        ({"params": second, "beta": 1}, "SGD has no option 'beta'"),
+        ({"lr": 1}, 'must be a dict with "params"'),
+        ([second], "a parameter group is a dict, not a list"),
+        ({"params": second, "lr": -1}, "lr is -1; it must be 0 or more"),
+        ({"params": second * 1}, "only leaf Tensors can be changed"),
+    ]:
+        with pytest.raises((UserError, TypeError, GradError), match=message):
+            optimizer.add_param_group(group)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="belongs outside of a compiled function"):
+        tx.compile(lambda: optimizer.add_param_group({"params": second}))()
+    assert len(optimizer.param_groups) == 1 and not optimizer.moments[1:]

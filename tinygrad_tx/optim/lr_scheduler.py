@@ -1,74 +1,30 @@
-"""Schedules: the learning rate as a function of the step, counted from 1.
-
-In: an optimizer. Out: the lr of its groups, set at construction for step 1 and by each step() for
-the next one: call it after optimizer.step(). The count is a Tensor and the rate is computed from it
-by Tensor ops, so a compiled step advances the schedule without being traced again.
-
-A group's lr before any schedule is kept as its "initial_lr", as in PyTorch, and in both the
-optimizer's state and the schedule's: so it matters in no order whether states are loaded or
-schedules made first.
+"""Schedules: this library's own, which begin with a warmup, and beside them PyTorch's, which
+epochs.py and plateau.py have. What a schedule is: see schedule.py.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
-from ..creation import tensor, where
-from ..dtypes import float64, int64
-from ..state import State, load_state, require_state
-from ..tensor import Tensor, no_grad
+from ..creation import where
+from ..tensor import Tensor
+from .cycle import OneCycleLR as OneCycleLR
+from .epochs import ConstantLR as ConstantLR
+from .epochs import CosineAnnealingLR as CosineAnnealingLR
+from .epochs import CosineAnnealingWarmRestarts as CosineAnnealingWarmRestarts
+from .epochs import ExponentialLR as ExponentialLR
+from .epochs import LambdaLR as LambdaLR
+from .epochs import LinearLR as LinearLR
+from .epochs import MultiStepLR as MultiStepLR
+from .epochs import PolynomialLR as PolynomialLR
+from .epochs import SequentialLR as SequentialLR
+from .epochs import StepLR as StepLR
 from .optimizer import Optimizer, require, require_numbers
+from .plateau import ReduceLROnPlateau as ReduceLROnPlateau
+from .schedule import Schedule as Schedule
 
-
-class Schedule(ABC):
-    """Base of the schedules. step_count: 0-d int64 Tensor, the step that the present lr is for."""
-
-    def __init__(self, optimizer: Optimizer) -> None:
-        if not isinstance(optimizer, Optimizer):
-            kind = type(optimizer).__name__
-            raise TypeError(f"{type(self).__name__}: optimizer must be an Optimizer, not a {kind}")
-        self.optimizer = optimizer
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"].detach())
-        self.step_count = tensor(1, dtype=int64, device=optimizer.step_count.device)
-        self._set()
-
-    def step(self) -> None:
-        """Set the lr of the step that comes next."""
-        self.step_count.assign(self.step_count + 1)
-        self._set()
-
-    @no_grad()
-    def _set(self) -> None:
-        step = self.step_count.to(float64)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(step, group["initial_lr"])
-
-    @abstractmethod
-    def _rate(self, step: Tensor, base: Tensor) -> Tensor:
-        """The lr of a step, a 0-d float64 Tensor of 1, 2, ...; base is the group's lr as made."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """ "step", and the lr of each group before any schedule as "initial_lr.{group}"."""
-        return {name: t.detach() for name, t in self._state().items()}
-
-    def load_state_dict(self, state_dict: State) -> None:
-        """Go on from a state_dict, and set the lr of its step. Where it holds no "initial_lr" (it
-        did not always), the optimizer's own counts."""
-        state, targets = state_dict, self._state()
-        require_state(type(self).__name__, state)
-        if not any(name.startswith("initial_lr.") for name in state):
-            targets = {"step": self.step_count}
-        load_state(type(self).__name__, targets, state, strict=True)
-        self._set()
-
-    def _state(self) -> dict[str, Tensor]:
-        groups = enumerate(self.optimizer.param_groups)
-        return {
-            "step": self.step_count,
-            **{f"initial_lr.{i}": group["initial_lr"] for i, group in groups},
-        }
+LRScheduler = Schedule
 
 
 class Noam(Schedule):

@@ -1,4 +1,4 @@
-"""Optimizer: what SGD, Adam and AdamW share; and clipping of gradients.
+"""Optimizer: what all optimizers share; and clipping of gradients.
 
 In: parameters with gradients. Out: the parameters changed in place. Everything that a step changes
 is a Tensor that exists from construction (moments, step count, skip count) and changes by
@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import ops
 from ..arguments import shown
-from ..context import guarded, set_grad_enabled
+from ..context import current_trace, guarded, set_grad_enabled
 from ..creation import stack, tensor, where, zeros, zeros_like
 from ..dtypes import DType, float32, float64, int64
 from ..errors import DeviceError, DTypeError, GradError, UserError
@@ -34,6 +34,8 @@ class Group(UserDict[str, Any]):
     other options are Python values, looked at by the next step after one is set; a compiled step
     is then traced again.
 
+    momentum: a 0-d float64 Tensor where a schedule sets the momentum, or the first of betas, which
+        then counts in the place of that option.
     missed: int64 (parameters,), the steps that each parameter did not take, having no gradient.
     group["initial_lr"]: the lr before any schedule set it, as schedules need it; a Tensor, too.
     options: the Python values among the options, another object whenever one is set.
@@ -41,6 +43,7 @@ class Group(UserDict[str, Any]):
     """
 
     missed: Tensor
+    momentum: Tensor | None = None
     options: tuple[tuple[str, Any], ...] = ()
     checked: tuple[tuple[str, Any], ...] | None = None
 
@@ -63,8 +66,9 @@ class Optimizer:
     """Base of the optimizers. A derived one hands its options to __init__, "lr" among them, and
     writes `_update`; `_moments` and `_scalars` where it needs any.
 
-    param_groups: a Group for each dict that was given, or one for all parameters. What is learnt
-        is fixed: groups and their parameters are tuples.
+    param_groups: a Group for each dict that was given, or one for all parameters. They and their
+        parameters are tuples: what is learnt changes by add_param_group alone.
+    defaults: the options of a group that does not name them.
     step_count: 0-d int64 Tensor, the steps taken. A parameter's own steps leave out those at which
         it had no gradient: its group counts these, for a step at which all have one then changes
         nothing but the count of all.
@@ -74,11 +78,13 @@ class Optimizer:
         parameter has 16 bits, as is the step: the new parameter is rounded once.
     """
 
+    defaults: dict[str, Any]
     param_groups: tuple[Group, ...]
     parameters: tuple[Tensor, ...]
     step_count: Tensor
     skipped: Tensor
     moments: list[Moments]
+    _group_count: int
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -91,23 +97,46 @@ class Optimizer:
                 f"{name} must define _update(self, p, grad, moments, group, scalars), which "
                 "assigns to the parameter p"
             )
-        self.param_groups = tuple(_groups(name, params, defaults))
-        self.parameters = tuple(p for group in self.param_groups for p in group["params"])
-        device = _one_device(name, self.parameters)
-        for group in self.param_groups:
-            rate = group.data.pop("lr")
-            _require_rate(rate.item() if isinstance(rate, Tensor) and rate.numel() == 1 else rate)
-            group["lr"] = tensor(rate, dtype=float64, device=device)
-            group.missed = zeros(len(group["params"]), dtype=int64, device=device)
-            self._check(group)
-            group.checked = group.options
+        self.defaults = dict(defaults)
+        groups = _groups(name, params, defaults)
+        device = _one_device(name, (p for group in groups for p in group["params"]))
         self.step_count = tensor(0, dtype=int64, device=device)
         self.skipped = tensor(0, dtype=int64, device=device)
-        self.moments = [
-            {key: zeros_like(p, dtype=_wide(p)) for key in self._remembers(group)}
-            for group in self.param_groups
-            for p in group["params"]
-        ]
+        self.param_groups, self.parameters, self.moments = (), (), []
+        for group in groups:
+            self._add(group)
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Learn more parameters: {"params": [...], "lr": ..., ...}, with the defaults for options
+        that it does not name. They have taken no step yet, whatever the others have; schedules that
+        are there take the group's lr as they took the others'. A compiled step is traced again."""
+        name = type(self).__name__
+        if current_trace() is not None:
+            raise UserError(f"{name}: add_param_group() belongs outside of a compiled function")
+        if not isinstance(param_group, Mapping):
+            raise TypeError(f"{name}: a parameter group is a dict, not {shown(param_group)}")
+        (group,) = _groups(name, [param_group], self.defaults, self.parameters)
+        _one_device(name, (*self.parameters, *group["params"]))
+        self._add(group)
+
+    def _add(self, group: Group) -> None:
+        rate = group.data.pop("lr")
+        _require_rate(rate.item() if isinstance(rate, Tensor) and rate.numel() == 1 else rate)
+        device = self.step_count.device
+        group["lr"] = tensor(rate, dtype=float64, device=device)
+        if any("initial_lr" in other for other in self.param_groups):
+            group["initial_lr"] = group["lr"].detach()
+        group.missed = self.step_count.detach() + zeros(
+            len(group["params"]), dtype=int64, device=device
+        )
+        self._check(group)
+        group.checked = group.options
+        for p in group["params"]:
+            names = self._remembers(group)
+            self.moments.append({key: self._start(group, key, p) for key in names})
+        self.param_groups += (group,)
+        self.parameters += group["params"]
+        self._group_count = len(self.param_groups)
 
     def __getattr__(self, name: str) -> Any:
         if name in Optimizer.__annotations__:
@@ -131,6 +160,7 @@ class Optimizer:
         return loss
 
     def _step(self) -> None:
+        guarded(self, "_group_count")
         grads = [p.grad for p in self.parameters if p.grad is not None]
         if not grads:
             return
@@ -164,6 +194,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or (set_to_none=False) make them zero."""
+        guarded(self, "_group_count")
         for p in self.parameters:
             if p.grad is not None:
                 p.grad = None if set_to_none else zeros_like(p.grad)
@@ -234,8 +265,12 @@ class Optimizer:
         return names
 
     def _moments(self, group: Group) -> tuple[str, ...]:
-        """The names of what is remembered of each parameter; all start as zeros."""
+        """The names of what is remembered of each parameter."""
         return ()
+
+    def _start(self, group: Group, name: str, p: Tensor) -> Tensor:
+        """What is remembered of a parameter before its first step: zeros."""
+        return zeros_like(p, dtype=wide(p))
 
     def _steps(self, group: Group) -> Tensor:
         """The steps that each parameter of a group has taken: int64 (parameters,)."""
@@ -269,6 +304,17 @@ class Optimizer:
             raise TypeError(f"{kind}: _update must assign to the parameter, and return nothing")
 
 
+def momentum(group: Group, option: float) -> float | Tensor:
+    """The option, or what a schedule has set in its place."""
+    return option if group.momentum is None else group.momentum
+
+
+def decayed(p: Tensor, grad: Tensor, group: Group, scalars: dict[str, Tensor]) -> Tensor:
+    """The gradient with weight_decay * p, which a step that is skipped leaves out."""
+    decay = group["weight_decay"]
+    return grad + p * (scalars["taken"] * decay) if decay else grad
+
+
 class _Scalars:
     """The numbers of a group, converted and taken apart once for all parameters of a dtype."""
 
@@ -291,7 +337,7 @@ class _Scalars:
         return {name: x[i] if isinstance(x, tuple) else x for name, x in made.items()}
 
 
-def _wide(p: Tensor) -> DType:
+def wide(p: Tensor) -> DType:
     """The dtype that a parameter's step is computed in."""
     return float32 if p.dtype.is_half else p.dtype
 
@@ -306,6 +352,16 @@ def require_numbers(**options: Any) -> None:
     for name, value in options.items():
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{name} must be a number, not {shown(value)}")
+
+
+def require_betas(group: Group) -> None:
+    """The same of an option betas that is not two shares."""
+    betas = group["betas"]
+    wanted = "two numbers, at least 0 and below 1"
+    require("betas", betas, isinstance(betas, (tuple, list)) and len(betas) == 2, wanted)
+    for beta in betas:
+        require_numbers(betas=beta)
+    require("betas", betas, all(0 <= b < 1 for b in betas), wanted)
 
 
 def _require_rate(value: Any) -> None:
@@ -332,7 +388,10 @@ def require_tensors(name: str, members: list[Any]) -> None:
             raise TypeError(f"{name}: a parameter must be a Tensor, not {shown(p)}")
 
 
-def _groups(name: str, params: Params, defaults: dict[str, Any]) -> list[Group]:
+def _groups(
+    name: str, params: Params, defaults: dict[str, Any], before: tuple[Tensor, ...] = ()
+) -> list[Group]:
+    """The groups that params means. before: the parameters that are in others."""
     wanted = "Tensors or dicts"
     if isinstance(params, Tensor):
         raise TypeError(f"{name}: params must be a list of {wanted}, not one Tensor")
@@ -353,7 +412,7 @@ def _groups(name: str, params: Params, defaults: dict[str, Any]) -> list[Group]:
     everything = [p for group in groups for p in group["params"]]
     if not everything:
         raise UserError(f"{name} got no parameters")
-    if len({id(p) for p in everything}) != len(everything):
+    if len({id(p) for p in (*before, *everything)}) != len(before) + len(everything):
         raise UserError(f"{name}: a parameter is given twice; each belongs to one group")
     for p in everything:
         if not p.is_leaf:
@@ -409,6 +468,20 @@ def clip_grad_norm_(
         assert p.grad is not None
         p.grad = p.grad * scale
     return norm
+
+
+@no_grad()
+def clip_grad_value_(
+    parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
+) -> None:
+    """Bring every number of every gradient into -clip_value to clip_value."""
+    name = "clip_grad_value_"
+    members = [parameters] if isinstance(parameters, Tensor) else tensors(name, parameters)
+    require_tensors(name, members)
+    require_numbers(clip_value=clip_value)
+    for p in members:
+        if p.grad is not None:
+            p.grad = p.grad.clip(-float(clip_value), float(clip_value))
 
 
 def _squared_norm(grads: list[Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ from .. import ops
 from ..creation import where
 from ..spelling import refuse
 from ..tensor import Tensor
-from .optimizer import Group, Moments, Optimizer, Params, require, require_numbers
+from .optimizer import Group, Moments, Optimizer, Params, momentum, require, require_numbers
 
 
 class SGD(Optimizer):
@@ -48,7 +48,7 @@ class SGD(Optimizer):
         found = {"lr": group["lr"] * taken}
         if group["momentum"]:
             # A skipped step brings no gradient, and leaves the momentum as it is.
-            found["kept"] = 1 - taken * (1 - group["momentum"])
+            found["kept"] = 1 - taken * (1 - momentum(group, group["momentum"]))
         if group["momentum"] and group["dampening"]:
             found["share"] = where(self._steps(group) == 0, taken, 1 - group["dampening"])
         return found
@@ -65,6 +65,12 @@ class SGD(Optimizer):
         decay, lr = group["weight_decay"], scalars["lr"]
         if not group["momentum"]:
             p.assign(ops.SGD(p, grad, finite, lr, weight_decay=decay))
+            return
+        if group["nesterov"] and group.momentum is not None:  # no number that an op could know
+            b = moments["momentum"]
+            grad = (grad + p * decay if decay else grad).where(finite, 0)
+            b.assign(scalars["kept"] * b + grad)
+            p.assign(p - lr * (grad + group.momentum.to(p.dtype) * b))
             return
         new, b = ops.SGD_MOMENTUM(
             *(p, grad, finite, lr, moments["momentum"], scalars["kept"]),
