@@ -1,5 +1,5 @@
-"""Calls of convolution and pooling, held to PyTorch's results and gradients of first and second
-order.
+"""Calls of convolution, pooling, interpolation and normalization, held to PyTorch's results and its
+gradients of first and second order.
 
 `python tests/helpers/convolution_case.py`, with PyTorch installed, writes convolution_values.json:
 of each result its shape and three projections. nn/test_convolution.py reads it and needs no
@@ -52,6 +52,30 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
         ((3, 4, 3), (3, 2, 2, 3)),
     ),
     "unfold": (lambda f, x: f.unfold(x, (2, 3), (1, 2), (1, 0), (2, 1)), ((2, 2, 5, 6),)),
+    "max_pool1d": (lambda f, x: f.max_pool1d(x, 3, 2, 1, 2, True), ((2, 2, 8),)),
+    "max_pool2d": (lambda f, x: f.max_pool2d(x, (2, 3), padding=(1, 0)), ((2, 2, 5, 7),)),
+    "max_pool2d, over": (lambda f, x: f.max_pool2d(x, 3, (1, 2)), ((2, 5, 7),)),
+    "avg_pool1d": (lambda f, x: f.avg_pool1d(x, 3, 2, 1, True, False), ((3, 8),)),
+    "avg_pool2d": (lambda f, x: f.avg_pool2d(x, (3, 2), 2, (1, 0), True), ((2, 2, 6, 5),)),
+    "avg_pool2d, by": (lambda f, x: f.avg_pool2d(x, 2, divisor_override=3), ((1, 2, 4, 4),)),
+    "nearest": (lambda f, x: f.interpolate(x, scale_factor=2), ((1, 2, 3, 2),)),
+    "nearest, odd": (lambda f, x: f.interpolate(x, (5, 4), mode="nearest-exact"), ((1, 2, 3, 7),)),
+    "linear": (lambda f, x: f.interpolate(x, scale_factor=1.6, mode="linear"), ((2, 2, 5),)),
+    "bilinear": (lambda f, x: f.interpolate(x, (3, 7), mode="bilinear"), ((1, 2, 5, 4),)),
+    "bilinear, corners": (
+        lambda f, x: f.interpolate(x, None, (2, 0.7), "bilinear", True, True),
+        ((1, 2, 3, 5),),
+    ),
+    "batch_norm": (
+        lambda f, x, w, b: f.batch_norm(x, None, None, w, b, True, 0.1, 1e-2),
+        ((3, 2, 5), (2,), (2,)),
+    ),
+    "batch_norm, 4": (lambda f, x: f.batch_norm(x, None, None, training=True), ((2, 3, 2, 3),)),
+    "batch_norm, running": (
+        lambda f, x, w, b: f.batch_norm(x, b.detach(), 1 + (w * w).detach(), w, b),
+        ((4, 3), (3,), (3,)),
+    ),
+    "group_norm": (lambda f, x, w, b: f.group_norm(x, 2, w, b), ((2, 4, 3, 2), (4,), (4,))),
     "fold": (lambda f, x: f.fold(x, (5, 6), (2, 3), (1, 2), (1, 0), (2, 1)), ((2, 12, 6),)),
 }
 

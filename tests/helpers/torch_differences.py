@@ -179,6 +179,21 @@ DIFFERENCES = [
         "0 log 0 counts as 0, and changes with nothing",
     ),
     Difference(
+        "F.conv1d",
+        "this and the other convolutions take floats only",
+        "a change of dtype is written down",
+    ),
+    Difference(
+        "F.max_pool2d",
+        "this, max_pool1d and their layers refuse return_indices",
+        "a gradient needs none; places are found by comparing with the result",
+    ),
+    Difference(
+        "F.interpolate",
+        "mode is nearest, nearest-exact, linear or bilinear; antialias is refused",
+        "area is avg_pool2d where sizes divide; bicubic is not there",
+    ),
+    Difference(
         "F.one_hot",
         "the first parameter is called input, as PyTorch's own call has it, not tensor, as its "
         "documentation says; int32 is an index, too; num_classes=-1 is not possible in a compiled "

@@ -169,6 +169,8 @@ def record() -> dict[str, Any]:
     for name, _ in walk():
         space, _, last = name.rpartition(".")
         function = getattr(theirs[space], last, None)
+        # What a function that dispatches on return_indices takes stands in this one's signature.
+        function = getattr(theirs[space], f"{last}_with_indices", function)
         if callable(function):
             signatures[name] = _recorded(function, overrides, last, space == "Tensor")
     names = {

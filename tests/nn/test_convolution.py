@@ -1,4 +1,5 @@
-"""Convolution: PyTorch's results and gradients, layers, errors, and what a plan copies."""
+"""Convolution: layers, errors, and what a plan copies; results and gradients of convolution,
+pooling and normalization, which are PyTorch's."""
 
 from __future__ import annotations
 

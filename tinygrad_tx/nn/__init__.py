@@ -37,6 +37,8 @@ from .layers import (
     RMSNorm,
 )
 from .module import Module, Parameter
+from .normalization_layers import BatchNorm1d, BatchNorm2d, GroupNorm
+from .pooling_layers import AvgPool1d, AvgPool2d, Fold, MaxPool1d, MaxPool2d, Unfold, Upsample
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 __all__ = [
@@ -44,8 +46,12 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AvgPool1d",
+    "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Conv1d",
     "Conv2d",
     "ConvTranspose1d",
@@ -55,8 +61,10 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
+    "Fold",
     "GRUCell",
     "GaussianNLLLoss",
+    "GroupNorm",
     "HingeEmbeddingLoss",
     "HuberLoss",
     "KLDivLoss",
@@ -67,6 +75,8 @@ __all__ = [
     "Linear",
     "MSELoss",
     "MarginRankingLoss",
+    "MaxPool1d",
+    "MaxPool2d",
     "Module",
     "ModuleDict",
     "ModuleList",
@@ -84,6 +94,8 @@ __all__ = [
     "SmoothL1Loss",
     "SoftMarginLoss",
     "TripletMarginLoss",
+    "Unfold",
+    "Upsample",
     "functional",
     "init",
     "scoped",

@@ -1,9 +1,9 @@
 """F: the functions that layers are made of, under PyTorch's names.
 
 In: Tensors. Out: Tensors. Called by the layers, by models, and by users directly. Beside the
-optimizers, this file and those whose functions it offers too (losses.py, pairs.py, convolution.py)
-are the only ones above the Tensor that use op records: the ops known whole (attention, layer norm,
-cross-entropy) have no method of their own.
+optimizers, this file and those whose functions it offers too (losses.py, pairs.py, convolution.py,
+pooling.py, normalization.py) are the only ones above the Tensor that use op records: the ops known
+whole (attention, layer norm, cross-entropy) have no method of their own.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from .losses import mse_loss as mse_loss
 from .losses import nll_loss as nll_loss
 from .losses import poisson_nll_loss as poisson_nll_loss
 from .losses import smooth_l1_loss as smooth_l1_loss
+from .normalization import batch_norm as batch_norm
+from .normalization import group_norm as group_norm
 from .pairs import cosine_embedding_loss as cosine_embedding_loss
 from .pairs import cosine_similarity as cosine_similarity
 from .pairs import hinge_embedding_loss as hinge_embedding_loss
@@ -45,6 +47,11 @@ from .pairs import normalize as normalize
 from .pairs import pairwise_distance as pairwise_distance
 from .pairs import soft_margin_loss as soft_margin_loss
 from .pairs import triplet_margin_loss as triplet_margin_loss
+from .pooling import avg_pool1d as avg_pool1d
+from .pooling import avg_pool2d as avg_pool2d
+from .pooling import interpolate as interpolate
+from .pooling import max_pool1d as max_pool1d
+from .pooling import max_pool2d as max_pool2d
 
 # Activations ---------------------------------------------------------------------------------
 
