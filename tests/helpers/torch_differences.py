@@ -120,6 +120,13 @@ DIFFERENCES = [
         )
         for layer in ("RNN", "LSTM", "GRU")
     ),
+    Difference(
+        "utils.data.Dataset",
+        "tx.data.Dataset is a corpus of sentence pairs; tx.data.DataLoader takes seed",
+        "whatever has a length and gives dataset[i] is a dataset, without a base; an order follows "
+        "from the seed and the epoch",
+        ("source", "target", "blank", "too_long"),
+    ),
     # Meaning
     Difference(
         "tx.arange",

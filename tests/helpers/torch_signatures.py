@@ -54,6 +54,7 @@ SPACES = {
     "nn.init": (tx.nn.init, "torch.nn.init"),
     "optim": (tx.optim, "torch.optim"),
     "optim.lr_scheduler": (tx.optim.lr_scheduler, "torch.optim.lr_scheduler"),
+    "utils.data": (tx.data, "torch.utils.data"),
     "nn.utils": (tx.optim, "torch.nn.utils"),  # clip_grad_norm_
     **{f"nn.{name}": (getattr(tx.nn, name), f"torch.nn.{name}") for name in LAYERS},
     **{f"optim.{n}": (getattr(tx.optim, n), f"torch.optim.{n}") for n in OPTIMIZERS},

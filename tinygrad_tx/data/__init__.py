@@ -2,6 +2,7 @@
 
 Read sentence pairs from files (`read_pairs`, `read_tsv`) or from the built-in grammar
 (`grammar.pairs`), train or load a `Tokenizer`, make a `Dataset` of both and iterate over `Batches`.
+Of anything else, `TensorDataset` and `DataLoader` make shuffled batches.
 """
 
 from ..tokenizer import Tokenizer
@@ -9,12 +10,15 @@ from .batches import Batch, Batches, Shape, by_length
 from .builtin import grammar
 from .dataset import Dataset
 from .files import read_lines, read_pairs, read_tsv
+from .loader import DataLoader, TensorDataset
 
 __all__ = [
     "Batch",
     "Batches",
+    "DataLoader",
     "Dataset",
     "Shape",
+    "TensorDataset",
     "Tokenizer",
     "by_length",
     "grammar",

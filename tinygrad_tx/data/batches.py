@@ -133,7 +133,7 @@ class Batches:
         bits = np.random.Philox(np.random.SeedSequence([self.seed, epoch]))
         order = self._by_length
         if order is None:
-            order = _shuffled(len(self._bucket), bits)
+            order = shuffled(len(self._bucket), bits)
         buckets = self._bucket[order]
         batches: list[tuple[Shape, Indices]] = []
         rest = order[:0]
@@ -144,7 +144,7 @@ class Batches:
             rest = pool[full:]
         if len(rest):
             batches.append((self.shapes[-1], rest))
-        return [batches[i] for i in _shuffled(len(batches), bits)] if self.shuffle else batches
+        return [batches[i] for i in shuffled(len(batches), bits)] if self.shuffle else batches
 
     def _batch(self, shape: Shape, indices: Indices) -> Batch:
         rows, width, height = shape
@@ -176,7 +176,7 @@ def by_length(lengths: Sequence[int], max_tokens: int) -> list[Indices]:
     return groups
 
 
-def _shuffled(n: int, bits: np.random.Philox) -> Indices:
+def shuffled(n: int, bits: np.random.Philox) -> Indices:
     """A permutation made of raw random bits, which NumPy promises never to change."""
     return np.argsort(bits.random_raw(n), kind="stable")
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..arguments import explain_functions
+from ..creation import eye as identity
 from ..creation import full_like, rand, randn
+from ..dtypes import float64
 from ..errors import ShapeError, UserError
 from ..spelling import refuse
 from ..tensor import Tensor, no_grad
@@ -80,6 +84,61 @@ def kaiming_normal_(
     """Normal with std gain / sqrt(fan): see kaiming_uniform_."""
     std = _deviation("kaiming_normal_", tensor, a, mode, nonlinearity)
     return normal_(tensor, 0.0, std, generator)
+
+
+@no_grad()
+def trunc_normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: None = None,
+) -> Tensor:
+    """Normal with the given mean and standard deviation, of which only what is in [a, b] is drawn:
+    the distribution's inverse at numbers that are uniform between its values at a and b."""
+    refuse("trunc_normal_", generator=generator)
+    if not std > 0 or not a < b:
+        raise UserError(f"trunc_normal_: std={std} must be positive and a={a} below b={b}")
+    low, high = (math.erf((bound - mean) / (std * math.sqrt(2))) for bound in (a, b))
+    drawn = rand(tensor.shape, dtype=float64, device=tensor.device)
+    values = mean + std * math.sqrt(2) * _erfinv(drawn * (high - low) + low)
+    return tensor.assign(values.clip(a, b))
+
+
+def _erfinv(y: Tensor) -> Tensor:
+    """The inverse of erf in float64: Winitzki's approximation, then Newton's steps."""
+    y = y.clip(-1 + 2.0**-53, 1 - 2.0**-53)
+    half, k = (1 - y * y).log() / 2, 0.147
+    t = 2 / (math.pi * k) + half
+    x = y.sign() * ((t * t - 2 * half / k).sqrt() - t).clip(min=0.0).sqrt()
+    for _ in range(3):
+        x = x - (x.erf() - y) * (x * x).exp() * (math.sqrt(math.pi) / 2)
+    return x
+
+
+@no_grad()
+def orthogonal_(tensor: Tensor, gain: float = 1, generator: None = None) -> Tensor:
+    """A random matrix with orthonormal rows or columns, whichever are fewer, times gain: the Q of a
+    normal matrix (Saxe et al., arXiv 1312.6120). Of more axes than two, those after the first count
+    as one. Computed on the host."""
+    refuse("orthogonal_", generator=generator)
+    if tensor.ndim < 2:
+        raise ShapeError(f"orthogonal_ needs two axes or more, not {tensor.shape}")
+    rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
+    drawn = randn(max(rows, columns), min(rows, columns), dtype=float64, device=tensor.device)
+    q, r = np.linalg.qr(drawn.numpy())
+    q = q * np.where(np.diag(r) < 0, -1.0, 1.0)  # so that all such matrices are as likely
+    return tensor.assign((q if rows >= columns else q.T).reshape(tensor.shape) * gain)
+
+
+@no_grad()
+def eye_(tensor: Tensor) -> Tensor:
+    """1 on the diagonal of a matrix, 0 elsewhere."""
+    if tensor.ndim != 2:
+        raise ShapeError(f"eye_ needs a matrix, not {tensor.shape}")
+    rows, columns = tensor.shape
+    return tensor.assign(identity(rows, columns, device=tensor.device))
 
 
 _GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
