@@ -35,7 +35,9 @@ KERNEL32 = {
 }
 LIBRARY = {
     *("__chkstk", "memcpy", "memset", "memmove", "fma", "fmaf", "fmod", "fmodf", "floor", "floorf"),
-    *("pow", "powf", "sin", "sinf", "cos", "cosf"),
+    *("pow", "powf", "sin", "sinf", "cos", "cosf", "tan", "tanf", "atan2", "atan2f"),
+    *("sinh", "sinhf", "cosh", "coshf", "log2", "log2f", "log10", "log10f"),
+    *("ceil", "ceilf", "trunc", "truncf", "rint", "rintf"),
 }
 
 

@@ -13,24 +13,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import errors
-from .autograd import grad, value_and_grad
 from .context import grad_enabled as is_grad_enabled
 from .creation import (
     arange,
     cat,
     empty,
+    empty_like,
     eye,
     from_dlpack,
     full,
     full_like,
     get_default_device,
+    linspace,
     maximum,
+    meshgrid,
     minimum,
     ones,
     ones_like,
-    rand,
-    randint,
-    randn,
     set_default_device,
     split,
     stack,
@@ -41,35 +40,64 @@ from .creation import (
     zeros,
     zeros_like,
 )
+from .drawing import (
+    bernoulli,
+    multinomial,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+)
 from .dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, int64
 from .gradcheck import gradcheck
 from .methods import matmul
 from .op import Op
+from .ordering import bucketize, searchsorted
 from .random import manual_seed
 from .rules import Spec
 from .tensor import Tensor, no_grad
+from .transforms import grad, value_and_grad
 from .version import __version__
 
 if TYPE_CHECKING:
     from . import compiler, data, decoding, models, nn, optim, training, viz
     from .backends.cpu.run.team import get_num_threads, set_num_threads
     from .compiler import compile
+    from .contraction import einsum
+    from .functions import *
     from .loops.checkpoint import checkpoint
     from .loops.scan import scan
     from .serialize import load, save
 
 __all__ = [
-    "DType", "Op", "Spec", "Tensor", "__version__", "arange", "bfloat16", "bool_", "cat",
-    "checkpoint", "compile", "compiler", "data", "decoding", "empty", "errors", "eye", "float16",
-    "float32", "float64", "from_dlpack", "full", "full_like", "get_default_device",
-    "get_num_threads", "grad", "gradcheck", "int32", "int64", "is_grad_enabled", "load",
-    "manual_seed", "matmul", "maximum", "minimum", "models", "nn", "no_grad", "ones", "ones_like",
-    "optim", "rand", "randint", "randn", "save", "scan", "set_default_device", "set_num_threads",
-    "split", "stack", "tensor", "training", "tril", "triu", "value_and_grad", "viz", "where",
-    "zeros", "zeros_like",
+    "DType", "Op", "Spec", "Tensor", "__version__", "abs", "add", "all", "allclose", "amax", "amin",
+    "any", "arange", "argmax", "argmin", "argsort", "atan2", "autograd", "bernoulli", "bfloat16",
+    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bool_", "broadcast_to", "bucketize",
+    "cat", "ceil", "checkpoint", "chunk", "clamp", "clip", "clone", "compile", "compiler", "cos",
+    "cosh", "cumprod", "cumsum", "data", "decoding", "diagonal", "div", "einsum", "empty",
+    "empty_like", "eq", "erf", "errors", "exp", "expm1", "eye", "flatten", "flip", "float16",
+    "float32", "float64", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather",
+    "ge", "get_default_device", "get_num_threads", "grad", "gradcheck", "gt", "index_add",
+    "index_select", "int32", "int64", "is_grad_enabled", "isclose", "isfinite", "isinf", "isnan",
+    "le", "linspace", "load", "log", "log1p", "log2", "log10", "log_softmax", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "manual_seed", "masked_fill",
+    "matmul", "max", "maximum", "mean", "median", "meshgrid", "min", "minimum", "models", "mul",
+    "multinomial", "ne", "neg", "nn", "no_grad", "nonzero", "norm", "ones", "ones_like", "optim",
+    "outer", "permute", "pow", "prod", "quantile", "rand", "rand_like", "randint", "randint_like",
+    "randn", "randn_like", "randperm", "reciprocal", "relu", "remainder", "repeat_interleave",
+    "reshape", "roll", "round", "rsqrt", "save", "scan", "scatter", "scatter_add", "scatter_reduce",
+    "searchsorted", "set_default_device", "set_num_threads", "sigmoid", "sign", "sin", "sinh",
+    "softmax", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "sub", "sum",
+    "take_along_dim", "tan", "tanh", "tensor", "tile", "topk", "trace", "training", "transpose",
+    "tril", "triu", "trunc", "unbind", "unique", "unsqueeze", "value_and_grad", "var", "viz",
+    "where", "zeros", "zeros_like",
 ]  # fmt: skip
 
 _LAZY = {
+    "einsum": "contraction",
     "compile": "compiler",
     "scan": "loops.scan",
     "checkpoint": "loops.checkpoint",
@@ -86,4 +114,6 @@ def __getattr__(name: str) -> Any:
         return import_module(f".{name}", __name__)
     if name in _LAZY:
         return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    if name in __all__:
+        return getattr(import_module(".functions", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

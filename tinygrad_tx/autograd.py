@@ -1,4 +1,4 @@
-"""Reverse-mode differentiation over Nodes, and the functional forms built on it.
+"""Reverse-mode differentiation over Nodes: tx.autograd.grad, tx.autograd.backward.
 
 In: output nodes and their cotangents. Out: a gradient Tensor for each input node. Each op's vjp is
 written on Tensors, so the gradient is itself a graph: recorded where create_graph is set (gradients
@@ -7,31 +7,27 @@ of gradients), computed and forgotten elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import tree
+from . import hooks
 from .arguments import shown
 from .context import current_trace, grad_enabled, scope, set_grad_enabled
 from .dtypes import float32
-from .errors import DeviceError, GradError
+from .errors import DeviceError, GradError, UserError
 from .half import WIDENED
 from .mistakes import explain
-from .node import ITEM, LOST, RELEASED, Graph, Handle, Node, apply, cast, rebound
+from .node import ITEM, LOST, RELEASED, Graph, Handle, Node, apply, cast
 from .ops import ADD, COPY, FULL, RESHAPE, SUM
 from .rules import Spec
+from .spelling import refuse
 
 if TYPE_CHECKING:  # tensor.py imports this file; annotations are all that is wanted back
     from .tensor import Tensor
 
+__all__ = ["backward", "grad"]  # of tx.autograd
+
 Slots = list["Tensor | None"]
-_DIFFERENTIATING: ContextVar[bool] = ContextVar("differentiating", default=False)
-
-
-def differentiating() -> bool:
-    """True while a function runs whose gradient grad() or value_and_grad() takes."""
-    return _DIFFERENTIATING.get()
 
 
 def gradients(
@@ -42,17 +38,19 @@ def gradients(
     create_graph: bool = False,
     release: bool = False,
     whole: bool = False,
+    through: bool = False,
 ) -> dict[Node, Tensor]:
     """Sum over outputs of cotangent * d output / d node, for each input node that is reached.
 
     inputs: where to stop; None means all leaves that require a gradient.
     release: forget each recorded node once it is passed.
     whole: GradError where a compiled function has left out some of the history.
+    through: inputs may depend on one another; otherwise no gradient goes through one.
     """
     wanted = None if inputs is None else set(inputs)
 
     def inside(node: Node) -> bool:
-        return node.requires_grad and not (wanted is not None and node in wanted)
+        return node.requires_grad and (through or wanted is None or node not in wanted)
 
     order = [n for n in Graph(outputs, follow=inside) if n.requires_grad]
     reaches = _reaching(order, wanted)
@@ -61,17 +59,21 @@ def gradients(
         if node in reaches:
             _accumulate(slots, node, 0, cotangent)
     found: dict[Node, Tensor] = {}
+    hooked = hooks.used()
     with set_grad_enabled(create_graph):
         while order:  # popped, so that each node's memory goes as soon as it is passed
             node = order.pop()
             got = slots.pop(node, None)
             if got is None:
                 continue
+            if hooked and isinstance(node.spec, Spec):
+                got = [hooks.through_hooks(node, _only(got))]
             if (wanted is None and node.op.kind == "leaf") or (
                 wanted is not None and node in wanted
             ):
                 found[node] = _only(got)
-                continue
+                if not through or reaches.isdisjoint(node.srcs):
+                    continue
             if node.op is RELEASED:
                 raise GradError(
                     "this graph has been released by an earlier backward(); compute the loss "
@@ -95,44 +97,35 @@ def gradients(
 
 
 def backward(
-    root: Node,
-    gradient: Tensor | None,
-    inputs: Sequence[Tensor] | None = None,
-    *,
-    create_graph: bool,
-    release: bool,
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    grad_variables: None = None,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
-    """Add the gradient of root to `.grad` of every leaf Tensor that it depends on, or of inputs."""
-    if not root.requires_grad:
-        raise GradError(
-            "backward() of a Tensor that requires no gradient: no input had requires_grad=True, "
-            "or it was computed under no_grad() or inside a compiled function (call backward() "
-            "inside it)"
-        )
-    if gradient is None:
-        if root.shape != ():
-            raise GradError(
-                f"backward() of a Tensor {root.shape} needs gradient=; reduce it to a scalar with "
-                ".sum() or .mean(), or pass a Tensor of its shape"
-            )
-        gradient = _ones(root)
-    elif not isinstance(gradient, Handle):
-        raise TypeError(f"backward(): gradient= must be a Tensor, not {shown(gradient)}")
-    elif gradient.shape != root.shape or gradient.dtype != root.dtype:
-        raise GradError(
-            f"backward(): gradient= must be {root.dtype.name} {root.shape} as the Tensor is, not "
-            f"{gradient.dtype.name} {gradient.shape}"
-        )
-    elif gradient.device != root.device:
-        raise DeviceError(
-            f"backward(): gradient= is on {gradient.device}, the Tensor on {root.device}; move one "
-            f'with .to("{root.device}")'
-        )
-    (root,) = _differentiable((root,))
-    named = None if inputs is None else {x.node: x for x in inputs}
-    wanted = None if named is None else list(named)
+    """Add the gradient of tensors to `.grad` of every leaf Tensor that they depend on, or of
+    inputs: Tensor.backward for several at once.
+
+    grad_tensors: their cotangents; of a scalar it may be None. The others: as Tensor.backward's.
+    """
+    refuse("backward", grad_variables=grad_variables)
+    outs = _several("backward", "tensors", tensors)
+    asked = None if inputs is None else _several("backward", "inputs", inputs)
+    if asked is not None and not asked:
+        raise GradError("backward: inputs is empty; name the Tensors that get a gradient")
+    _require_grad("backward", asked or ())
+    keep = create_graph if retain_graph is None else retain_graph
+    cotangents = _cotangents("backward", "gradient", outs, grad_tensors)
+    named = None if asked is None else {x.node: x for x in asked}
     found = gradients(
-        [root], [gradient], wanted, create_graph=create_graph, release=release, whole=True
+        _differentiable(tuple(x.node for x in outs), named or ()),
+        cotangents,
+        None if named is None else list(named),
+        create_graph=create_graph,
+        release=not keep,
+        whole=True,
+        through=named is not None,
     )
     for node, grad in found.items():
         owner = node.owner() if node.owner is not None else (named or {}).get(node)
@@ -147,64 +140,117 @@ def backward(
                 owner.grad.assign(owner.grad + grad)
 
 
-def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
-    """The function that gives the gradient of a scalar-valued f by its argument(s) argnums.
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradient of the sum of outputs by each of inputs, which `.grad` learns nothing of.
 
-    The gradient has the argument's structure: a Tensor, or a list, tuple or dict of them. Apply it
-    again for higher derivatives. GradError where f's result is no scalar.
+    inputs: Tensors that outputs were computed from, leaves or not. grad_outputs: the cotangents of
+    outputs; of a scalar it may be None. retain_graph, create_graph: as Tensor.backward's.
+    allow_unused: None for an input that outputs do not depend on, which is an error otherwise.
+    materialize_grads: zeros for it. tx.grad(f) differentiates a function.
     """
-    both = value_and_grad(f, argnums)
-    return lambda *args, **kwargs: both(*args, **kwargs)[1]
+    refuse("grad", is_grads_batched=is_grads_batched)
+    if callable(outputs):
+        raise TypeError("grad: outputs must be Tensors; the gradient of a function is tx.grad(f)")
+    outs = _several("grad", "outputs", outputs)
+    asked = _several("grad", "inputs", inputs)
+    _require_grad("grad", asked)
+    if materialize_grads and allow_unused is False:
+        raise UserError("grad: materialize_grads=True needs allow_unused=True, or leave it out")
+    keep = create_graph if retain_graph is None else retain_graph
+    nodes = [x.node for x in asked]
+    found = gradients(
+        _differentiable(tuple(x.node for x in outs), nodes),
+        _cotangents("grad", "grad_outputs", outs, grad_outputs),
+        nodes,
+        create_graph=create_graph,
+        release=not keep,
+        whole=True,
+        through=True,
+    )
+    results: list[Tensor | None] = []
+    for i, node in enumerate(nodes):
+        got = found.get(node)
+        if got is None and materialize_grads:
+            got = _filled(Spec(node.shape, node.dtype), node.device, 0.0)
+        if got is None and not allow_unused:
+            raise GradError(
+                f"grad: outputs do not depend on inputs[{i}], or only by a graph that an earlier "
+                "gradient has released (retain_graph=True keeps it); allow_unused=True gives None"
+            )
+        results.append(got)
+    return tuple(results)
 
 
-def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
-    """As grad(), but the function gives (f(...), gradient).
-
-    Both are recorded only where something outside could be differentiated by: an argument or a
-    Tensor read by f that requires a gradient.
-    """
-    single = isinstance(argnums, int)
-    numbers = [argnums] if isinstance(argnums, int) else argnums
-    if not callable(f):
-        raise TypeError(f"grad: f must be a function, not a {type(f).__name__}")
-    if not isinstance(numbers, (list, tuple)) or any(type(n) is not int for n in numbers):
-        raise TypeError(f"grad: argnums must be an int or a sequence of ints, not {shown(argnums)}")
-
-    def run(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        for n in numbers:
-            if not 0 <= n < len(args):
-                raise GradError(f"grad: argnums {n}, but only {len(args)} positional arguments")
-        wanted = {n: _fresh(n, args[n]) for n in numbers}
-        nodes = {n: tree.map_leaves(_node_of, fresh) for n, fresh in wanted.items()}
-        leaves = [node for n in numbers for node in tree.leaves(nodes[n]) if node is not None]
-        outside = any(x.requires_grad for n in numbers for x in _tensors(args[n]))
-        keep = grad_enabled()
-        with set_grad_enabled(True):
-            token = _DIFFERENTIATING.set(True)
-            try:
-                value = f(*(wanted.get(i, a) for i, a in enumerate(args)), **kwargs)
-            finally:
-                _DIFFERENTIATING.reset(token)
-            if not isinstance(value, Handle) or value.node.shape != ():
-                got = " ".join(repr(value).split())
-                raise GradError(f"grad: the function must give a scalar Tensor, not {got}")
-            keep = keep and (outside or _depends_on_more(value.node, leaves))
-            found: dict[Node, Tensor] = {}
-            if value.node.requires_grad:
-                (root,) = _differentiable((value.node,))
-                found = gradients(
-                    [root], [_ones(root)], leaves, create_graph=keep, release=not keep
-                )
-        results = [tree.map_leaves(lambda n: _or_zeros(found, n), nodes[n]) for n in numbers]
-        value = value if keep else Handle.wrap(rebound(value.node, requires_grad=False))
-        return value, results[0] if single else tuple(results)
-
-    return run
+def _several(name: str, argument: str, given: Any) -> list[Any]:
+    """One Tensor or a sequence of them as a list."""
+    found = [given] if isinstance(given, Handle) else given
+    if not isinstance(found, (list, tuple)) or not all(isinstance(x, Handle) for x in found):
+        raise TypeError(f"{name}: {argument} must be a list of Tensors or one, not {shown(given)}")
+    return list(found)
 
 
-def _differentiable(roots: tuple[Node, ...]) -> tuple[Node, ...]:
+def _require_grad(name: str, inputs: Sequence[Any]) -> None:
+    for i, x in enumerate(inputs):
+        if not x.requires_grad:
+            raise GradError(f"{name}: inputs[{i}] requires no gradient")
+
+
+def _cotangents(name: str, argument: str, outs: Sequence[Any], given: Any) -> list[Tensor]:
+    """The cotangent of each output: as given, or 1 of a scalar."""
+    many = isinstance(given, (list, tuple))
+    gs = [*given] if many else [given, *[None] * (len(outs) - 1)]
+    if len(gs) != len(outs) or (not many and given is not None and len(outs) > 1):
+        raise GradError(f"{name}: {argument} must be as many as the {len(outs)} Tensors")
+    return [_cotangent(name, argument, x.node, g) for x, g in zip(outs, gs, strict=True)]
+
+
+def _cotangent(name: str, argument: str, root: Node, given: Any) -> Tensor:
+    if not root.requires_grad:
+        raise GradError(
+            f"{name}() of a Tensor that requires no gradient: no input had requires_grad=True, "
+            f"or it was computed under no_grad() or inside a compiled function (call {name}() "
+            "inside it)"
+        )
+    if given is None:
+        if root.shape != ():
+            raise GradError(
+                f"{name}() of a Tensor {root.shape} needs {argument}=; reduce it to a scalar with "
+                ".sum() or .mean(), or pass a Tensor of its shape"
+            )
+        return _ones(root)
+    if not isinstance(given, Handle):
+        raise TypeError(f"{name}(): {argument}= must be a Tensor, not {shown(given)}")
+    cotangent: Tensor = given  # type: ignore[assignment]
+    if cotangent.shape != root.shape or cotangent.dtype != root.dtype:
+        raise GradError(
+            f"{name}(): {argument}= must be {root.dtype.name} {root.shape} as the Tensor is, not "
+            f"{cotangent.dtype.name} {cotangent.shape}"
+        )
+    if cotangent.device != root.device:
+        raise DeviceError(
+            f"{name}(): {argument}= is on {cotangent.device}, the Tensor on {root.device}; move "
+            f'one with .to("{root.device}")'
+        )
+    return cotangent
+
+
+def _differentiable(roots: tuple[Node, ...], inputs: Iterable[Node] = ()) -> tuple[Node, ...]:
+    """The roots of the graph that gradients are taken of: while a function is traced, of one in
+    which ops known whole are recognised, if no node of this one is asked for or has hooks."""
     trace = current_trace()
-    return roots if trace is None else trace.differentiate(roots)
+    if trace is None or hooks.in_trace(trace) or not all(node.is_leaf for node in inputs):
+        return roots
+    return trace.differentiate(roots)
 
 
 def _reaching(order: Sequence[Node], wanted: set[Node] | None) -> set[Node]:
@@ -308,50 +354,8 @@ def _by_decomposition(node: Node, g: Any, xs: list[Tensor], reaches: set[Node]) 
     return [found.get(x.node) for x in xs]
 
 
-def _tensors(argument: Any) -> list[Any]:
-    return [x for x in tree.leaves(argument) if isinstance(x, Handle)]
-
-
 def _shape(x: Any) -> tuple[int, ...] | None:
     return x.node.shape if isinstance(x, Handle) else None
-
-
-def _node_of(x: Any) -> Node | None:
-    return x.node if isinstance(x, Handle) else None
-
-
-def _fresh(number: int, argument: Any) -> Any:
-    """The argument with each Tensor replaced by a copy to differentiate by."""
-
-    def copy(x: Any) -> Any:
-        if not isinstance(x, Handle):
-            return x
-        node = x.node
-        if not node.dtype.is_floating_point:
-            raise GradError(f"grad: an argument of dtype {node.dtype.name} has no gradient")
-        if not node.requires_grad:
-            node = rebound(node, requires_grad=True)
-        return COPY(Handle.wrap(node))
-
-    if not _tensors(argument):
-        raise GradError(f"grad: argument {number} holds no Tensor; wrap numbers in tx.tensor(...)")
-    with set_grad_enabled(True):
-        return tree.map_leaves(copy, argument)
-
-
-def _depends_on_more(value: Node, leaves: Sequence[Node]) -> bool:
-    """True if a gradient of value could be asked for by nodes other than the leaves."""
-    known = set(leaves)
-    graph = Graph([value], follow=lambda node: node.requires_grad and node not in known)
-    return any(node.requires_grad and node.is_leaf for node in graph)
-
-
-def _or_zeros(found: dict[Node, Tensor], node: Node | None) -> Tensor | None:
-    """The gradient by node; zeros where the function does not depend on it."""
-    if node is None:
-        return None
-    got = found.get(node)
-    return _filled(Spec(node.shape, node.dtype), node.device, 0.0) if got is None else got
 
 
 def _unbroadcast(node: Node, grad: Tensor | None, x: Tensor, src: Node) -> Tensor | None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, ops, random
-from .arguments import explain_functions
+from . import backends, ops
+from .arguments import explain_functions, shown
 from .backends import get
 from .context import guarded
 from .dtypes import (
@@ -18,15 +18,14 @@ from .dtypes import (
     as_dtype,
     bool_,
     float32,
+    float64,
     int64,
     outside,
     promote,
-    require_fit,
     weak_dtype,
 )
-from .errors import DeviceError, DTypeError, ShapeError
+from .errors import DeviceError, DTypeError, ShapeError, UserError
 from .node import leaf
-from .op import Op
 from .rules import whole
 from .spelling import refuse, spelled
 from .tensor import Tensor
@@ -236,6 +235,19 @@ def _like(input: Tensor, dtype: Any, device: str | None) -> tuple[Any, str]:
     )
 
 
+def empty_like(
+    input: Tensor,
+    dtype: Any = None,
+    layout: None = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    memory_format: None = None,
+) -> Tensor:
+    """As zeros_like(): see empty()."""
+    refuse("empty_like", layout=layout, memory_format=memory_format)
+    return full(input.shape, 0, *_like(input, dtype, device), requires_grad)
+
+
 def arange(
     start: float = 0,
     end: float | None = None,
@@ -266,6 +278,31 @@ def arange(
     y: Tensor = ops.ARANGE(
         start=start, step=step, count=count, dtype=wanted, device=_device(device)
     )
+    return y.requires_grad_() if requires_grad else y
+
+
+def linspace(
+    start: Tensor | float,
+    end: Tensor | float,
+    steps: int,
+    dtype: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    *,
+    out: None = None,
+    layout: None = None,
+    pin_memory: bool = False,
+) -> Tensor:
+    """steps numbers from start to end, both included, at equal distances; float32 by default."""
+    refuse("linspace", out=out, layout=layout, pin_memory=pin_memory)
+    count = whole("linspace: steps", steps)
+    if count < 0:
+        raise ShapeError(f"linspace: steps={count} must not be negative")
+    start, end = (n.item() if isinstance(n, Tensor) else n for n in (start, end))
+    gap = (end - start) / max(count - 1, 1)
+    places = arange(count, dtype=float64, device=device)
+    forth, back = places * gap + start, (places - (count - 1)) * gap + end  # both ends are exact
+    y = forth.where(2 * places < count, back).to(float32 if dtype is None else as_dtype(dtype))
     return y.requires_grad_() if requires_grad else y
 
 
@@ -305,96 +342,6 @@ def _below(x: Tensor, diagonal: int) -> Tensor:
         raise ShapeError(f"tril and triu need a matrix, not {x.shape}")
     rows, columns = (arange(n, device=x.device) for n in x.shape[-2:])
     return columns <= rows.unsqueeze(-1) + whole("diagonal", diagonal)
-
-
-@spelled
-def rand(
-    *size: Any,
-    dtype: Any = None,
-    device: str | None = None,
-    requires_grad: bool = False,
-    generator: None = None,
-    out: None = None,
-    layout: None = None,
-    pin_memory: bool = False,
-) -> Tensor:
-    """Uniform in [0, 1), in steps of 2^-24; float32 by default."""
-    refuse("rand", generator=generator, out=out, layout=layout, pin_memory=pin_memory)
-    return _floats("rand", ops.UNIFORM, size, dtype, device, requires_grad)
-
-
-@spelled
-def randn(
-    *size: Any,
-    dtype: Any = None,
-    device: str | None = None,
-    requires_grad: bool = False,
-    generator: None = None,
-    out: None = None,
-    layout: None = None,
-    pin_memory: bool = False,
-) -> Tensor:
-    """Normal with mean 0 and standard deviation 1; float32 by default."""
-    refuse("randn", generator=generator, out=out, layout=layout, pin_memory=pin_memory)
-    return _floats("randn", ops.NORMAL, size, dtype, device, requires_grad)
-
-
-def _floats(
-    name: str, op: Op, size: tuple[Any, ...], dtype: Any, device: Any, requires_grad: bool
-) -> Tensor:
-    shape, wanted = _shape(name, size), float32 if dtype is None else as_dtype(dtype)
-    if not wanted.is_floating_point:
-        raise DTypeError(f"random numbers of dtype {wanted.name}: use randint for integers")
-    y = _drawn(op, device, shape=shape, dtype=wanted)
-    return y.requires_grad_() if requires_grad else y
-
-
-def randint(
-    low: int = 0,
-    high: int | Sequence[int] | None = None,
-    size: Any = None,
-    dtype: Any = None,
-    device: str | None = None,
-    requires_grad: bool = False,
-    *,
-    generator: None = None,
-    out: None = None,
-    layout: None = None,
-    pin_memory: bool = False,
-) -> Tensor:
-    """Integers in [low, high), int64 by default; randint(high, size) counts from 0."""
-    refuse("randint", generator=generator, out=out, layout=layout, pin_memory=pin_memory)
-    if isinstance(high, (tuple, list)):
-        low, high, size = 0, low, high
-    elif high is None:
-        low, high = 0, low
-    if size is None:
-        raise ShapeError("randint: size is missing, as in randint(low, high, (2, 3))")
-    low, high = whole("randint: low", low), whole("randint: high", high)
-    if high <= low:
-        raise ShapeError(f"randint: the range [{low}, {high}) is empty")
-    shape, wanted = _shape("randint", (size,)), as_dtype(int64 if dtype is None else dtype)
-    if wanted.kind == "i":
-        require_fit(low, wanted)
-        require_fit(high - 1, wanted)
-    drawn = wanted if wanted.kind == "i" else int64
-    y = _drawn(ops.RANDINT, device, low=low, high=high, shape=shape, dtype=drawn).to(wanted)
-    return y.requires_grad_() if requires_grad else y
-
-
-def bernoulli_keep(shape: Sequence[int], p: float, device: str | None = None) -> Tensor:
-    """Booleans that are False with probability p: the mask of dropout."""
-    return _drawn(ops.KEEP, device, p=float(p), shape=tuple(shape))
-
-
-def _drawn(op: Op, device: str | None, **attrs: Any) -> Tensor:
-    """The result of a random op on a device, from the next stream."""
-    there = _device(device)
-    key, stream = random.generator(there).next()
-    if there != key.device:
-        attrs["target"] = there
-    out: Tensor = op(key, stream, **attrs)
-    return out
 
 
 def from_dlpack(ext_tensor: Any, *, device: str | None = None, copy: bool | None = None) -> Tensor:
@@ -450,6 +397,26 @@ def _members(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     return list(tensors)
 
 
+def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
+    """Each row spread over a grid of all of them: one dimension for each, in their order ("ij", the
+    default), or with indexing="xy" the first two exchanged."""
+    given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
+    members = _members("meshgrid", list(given))
+    if indexing not in (None, "ij", "xy"):
+        raise UserError(f'meshgrid: indexing must be "ij" or "xy", not {shown(indexing)}')
+    for t in members:
+        if t.ndim > 1:
+            raise ShapeError(f"meshgrid: a Tensor {t.shape} must be a row")
+        if t.dtype != members[0].dtype:
+            raise DTypeError(
+                f"meshgrid: {members[0].dtype.name} with {t.dtype.name}; use .to(dtype)"
+            )
+    n, shape = len(members), tuple(t.numel() for t in members)
+    grids = (t.reshape((1,) * i + (-1,) + (1,) * (n - 1 - i)).expand(shape)
+             for i, t in enumerate(members))  # fmt: skip
+    return tuple(g.transpose(0, 1) if indexing == "xy" and n > 1 else g for g in grids)
+
+
 def where(condition: Tensor, input: Any, other: Any, *, out: None = None) -> Tensor:
     """input where condition is True, other elsewhere."""
     refuse("where", out=out)
@@ -486,8 +453,8 @@ def _shape(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 __all__ = [
-    "arange", "bernoulli_keep", "cat", "empty", "eye", "from_dlpack", "full", "full_like",
-    "get_default_device", "maximum", "minimum", "ones", "ones_like", "rand", "randint", "randn",
+    "arange", "cat", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like",
+    "get_default_device", "linspace", "maximum", "meshgrid", "minimum", "ones", "ones_like",
     "set_default_device", "split", "stack", "tensor", "tril", "triu", "where", "zeros",
     "zeros_like",
 ]  # fmt: skip

@@ -1,173 +1,122 @@
-"""The operators and elementwise functions of a Tensor: one typed line each, PyTorch's names.
+"""The functions of a Tensor element by element: one typed line each, PyTorch's names.
 
-The first part of what methods.py puts together.
+The second part of what methods.py puts together.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import indexing, ops
 from .arguments import shown
-from .dtypes import DType, bool_, float32, result_type, weak_dtype
-from .errors import DTypeError
+from .dtypes import bool_
+from .errors import DTypeError, UserError
 from .node import Handle
+from .operators import Operators, _t
+from .rules import whole
 
 if TYPE_CHECKING:  # Tensor derives from what is here
     from .tensor import Tensor
 
 
-class Elementwise(Handle):
-    """A Tensor's properties, and functions of it element by element."""
+class Elementwise(Operators):
+    """Functions of a Tensor element by element."""
 
     __slots__ = ()
-    __array_priority__ = 1000  # NumPy leaves `array + tensor` to Tensor.__radd__
-    __array_ufunc__ = None
-    __hash__ = object.__hash__
 
-    if TYPE_CHECKING:  # what Tensor adds
+    # Operators under their names -----------------------------------------------------------------
+    def add(self, other: Any, *, alpha: float = 1) -> Tensor:
+        """self + alpha * other."""
+        return _t(self + _scaled("add", self, other, alpha))
 
-        def to(self, *args: Any, **named: Any) -> Tensor: ...
-        def item(self) -> Any: ...
+    def sub(self, other: Any, *, alpha: float = 1) -> Tensor:
+        """self - alpha * other."""
+        return _t(self - _scaled("sub", self, other, alpha))
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.node.shape
-
-    @property
-    def dtype(self) -> DType:
-        return self.node.dtype
-
-    @property
-    def device(self) -> str:
-        return self.node.device
-
-    @property
-    def ndim(self) -> int:
-        return len(self.node.shape)
-
-    def size(self, dim: int | None = None) -> Any:
-        if dim is None:
-            return self.shape
-        try:
-            return self.shape[dim]
-        except IndexError:
-            raise IndexError(f"size: dim {dim} is outside a Tensor {self.shape}") from None
-        except TypeError:
-            raise TypeError(f"size: dim must be an int, not {shown(dim)}") from None
-
-    def dim(self) -> int:
-        return self.ndim
-
-    def numel(self) -> int:
-        return math.prod(self.shape)
-
-    def __len__(self) -> int:
-        if not self.ndim:
-            raise TypeError("len() of a 0-d Tensor")
-        return self.shape[0]
-
-    # Operators ---------------------------------------------------------------------------------
-    def __add__(self, other: Any) -> Tensor:
-        return _t(ops.OR(self, other) if self._both_bool(other) else ops.ADD(self, other))
-
-    def __radd__(self, other: Any) -> Tensor:
-        return _t(self + other)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return _t(ops.SUB(self, other))
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return _t(ops.SUB(other, self))
-
-    def __mul__(self, other: Any) -> Tensor:
-        return _t(ops.AND(self, other) if self._both_bool(other) else ops.MUL(self, other))
-
-    def __rmul__(self, other: Any) -> Tensor:
+    def mul(self, other: Any) -> Tensor:
         return _t(self * other)
 
-    def __truediv__(self, other: Any) -> Tensor:
-        return _t(ops.DIV(*_floats(self, other)))
+    def div(self, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+        """self / other; rounding_mode "floor" rounds down, as //, "trunc" towards 0. Integers
+        stay integers where there is one, and become float32 where there is none."""
+        if rounding_mode is None:
+            return _t(self / other)
+        if rounding_mode == "floor":
+            return _t(self // other)
+        if rounding_mode == "trunc":
+            return _truncated(_t(self), other)
+        raise UserError(
+            f'div: rounding_mode must be None, "trunc" or "floor", not {shown(rounding_mode)}'
+        )
 
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return _t(ops.DIV(*_floats(other, self)))
+    def floor_divide(self, other: Any) -> Tensor:
+        return _t(self // other)
 
-    def __floordiv__(self, other: Any) -> Tensor:
-        return _t(ops.FLOOR_DIV(self, other))
+    def remainder(self, other: Any) -> Tensor:
+        """What self // other leaves, with the sign of other."""
+        return _t(self % other)
 
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return _t(ops.FLOOR_DIV(other, self))
+    def neg(self) -> Tensor:
+        return _t(-self)
 
-    def __mod__(self, other: Any) -> Tensor:
-        return _t(ops.REMAINDER(self, other))
+    def eq(self, other: Any) -> Tensor:
+        return _t(ops.EQ(self, other))
 
-    def __rmod__(self, other: Any) -> Tensor:
-        return _t(ops.REMAINDER(other, self))
+    def ne(self, other: Any) -> Tensor:
+        return _t(ops.NE(self, other))
 
-    def __pow__(self, other: Any) -> Tensor:
-        if isinstance(other, (int, float)) and other == 2:  # the commonest power, exact and cheap
-            if self.dtype.kind != "f":
-                self = self.to(result_type([(self.dtype, self.ndim)], [weak_dtype(other)]))
-            return self * self
-        return _t(ops.POW(self, other))
+    def lt(self, other: Any) -> Tensor:
+        return _t(self < other)
 
-    def __rpow__(self, other: Any) -> Tensor:
-        return _t(ops.POW(other, self))
+    def le(self, other: Any) -> Tensor:
+        return _t(self <= other)
 
-    def __neg__(self) -> Tensor:
-        return _t(ops.NEG(self))
+    def gt(self, other: Any) -> Tensor:
+        return _t(self > other)
 
-    def __abs__(self) -> Tensor:
-        return _t(ops.ABS(self))
+    def ge(self, other: Any) -> Tensor:
+        return _t(self >= other)
 
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return _t(ops.EQ(self, other)) if _comparable(other) else NotImplemented
+    def bitwise_and(self, other: Any) -> Tensor:
+        return _t(self & other)
 
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return _t(ops.NE(self, other)) if _comparable(other) else NotImplemented
+    def bitwise_or(self, other: Any) -> Tensor:
+        return _t(self | other)
 
-    def __lt__(self, other: Any) -> Tensor:
-        return _t(ops.LT(self, other))
+    def bitwise_xor(self, other: Any) -> Tensor:
+        return _t(self ^ other)
 
-    def __le__(self, other: Any) -> Tensor:
-        return _t(ops.LE(self, other))
+    def bitwise_not(self) -> Tensor:
+        return _t(~self)
 
-    def __gt__(self, other: Any) -> Tensor:
-        return _t(ops.GT(self, other))
+    def logical_and(self, other: Any) -> Tensor:
+        """True where both are not 0."""
+        return _t(_truth(self) & _truth(other))
 
-    def __ge__(self, other: Any) -> Tensor:
-        return _t(ops.GE(self, other))
+    def logical_or(self, other: Any) -> Tensor:
+        return _t(_truth(self) | _truth(other))
 
-    def __and__(self, other: Any) -> Tensor:
-        return _t(ops.AND(self, other))
+    def logical_xor(self, other: Any) -> Tensor:
+        return _t(_truth(self) ^ _truth(other))
 
-    def __rand__(self, other: Any) -> Tensor:
-        return _t(ops.AND(other, self))
+    def logical_not(self) -> Tensor:
+        """True where self is 0."""
+        return _t(~_truth(self))
 
-    def __or__(self, other: Any) -> Tensor:
-        return _t(ops.OR(self, other))
-
-    def __ror__(self, other: Any) -> Tensor:
-        return _t(ops.OR(other, self))
-
-    def __xor__(self, other: Any) -> Tensor:
-        return _t(ops.XOR(self, other))
-
-    def __rxor__(self, other: Any) -> Tensor:
-        return _t(ops.XOR(other, self))
-
-    def __invert__(self) -> Tensor:
-        return _t(ops.NOT(self))
-
-    # Functions ---------------------------------------------------------------------------------
+    # Functions -----------------------------------------------------------------------------------
     def exp(self) -> Tensor:
         return _t(ops.EXP(self))
 
     def log(self) -> Tensor:
         return _t(ops.LOG(self))
+
+    def log2(self) -> Tensor:
+        return _t(ops.LOG2(self))
+
+    def log10(self) -> Tensor:
+        return _t(ops.LOG10(self))
 
     def log1p(self) -> Tensor:
         return _t(ops.LOG1P(self))
@@ -196,6 +145,19 @@ class Elementwise(Handle):
     def cos(self) -> Tensor:
         return _t(ops.COS(self))
 
+    def tan(self) -> Tensor:
+        return _t(ops.TAN(self))
+
+    def atan2(self, other: Any) -> Tensor:
+        """The angle of the point (other, self) from the first axis, between -pi and pi."""
+        return _t(ops.ATAN2(self, other))
+
+    def sinh(self) -> Tensor:
+        return _t(ops.SINH(self))
+
+    def cosh(self) -> Tensor:
+        return _t(ops.COSH(self))
+
     def tanh(self) -> Tensor:
         return _t(ops.TANH(self))
 
@@ -217,9 +179,30 @@ class Elementwise(Handle):
     def floor(self) -> Tensor:
         return _t(ops.FLOOR(self))
 
-    def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
-        """Values outside [min, max] become the nearer bound; None is no bound."""
-        return _t(ops.CLIP(self, low=_bound(min), high=_bound(max)))
+    def ceil(self) -> Tensor:
+        return _t(ops.CEIL(self))
+
+    def trunc(self) -> Tensor:
+        """Without what is behind the point: rounded towards 0."""
+        return _t(ops.TRUNC(self))
+
+    def round(self, decimals: int = 0) -> Tensor:
+        """To the nearest number of so many decimals; halves to the even one."""
+        if not decimals:
+            return _t(ops.ROUND(self))
+        if abs(whole("round: decimals", decimals)) > 300:
+            raise UserError(f"round: no dtype has {decimals} decimals")
+        scale = 10.0 ** abs(decimals)
+        if decimals > 0:
+            return _t(ops.ROUND(self * scale) / scale)
+        return _t(ops.ROUND(self / scale) * scale)
+
+    def clip(self, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
+        """Values outside [min, max] become the nearer bound; None is no bound. Bounds may be
+        Tensors, which broadcast; a lower one above the upper one does not count."""
+        if isinstance(min, Handle) or isinstance(max, Handle):
+            return _between(_t(self), min, max)
+        return _t(ops.CLIP(self, low=_number(min), high=_number(max)))
 
     clamp = clip
 
@@ -246,42 +229,52 @@ class Elementwise(Handle):
     def isfinite(self) -> Tensor:
         return _t(ops.ISFINITE(self))
 
-    def logical_not(self) -> Tensor:
-        return _t(ops.NOT(self))
 
-    def _both_bool(self, other: Any) -> bool:
-        if self.node.spec[1] is not bool_:
-            return False
-        other_is = isinstance(other, Elementwise) and other.dtype is bool_
-        return other_is or isinstance(other, (bool, np.bool_))
-
-
-def _t(result: Any) -> Tensor:
-    """An op's result, for the type checker."""
-    return result  # type: ignore[no-any-return]
-
-
-def _comparable(other: object) -> bool:
-    """True if == compares elements; with anything else Python compares identities."""
-    return isinstance(other, (Handle, np.ndarray, np.generic, bool, int, float))
-
-
-def _bound(value: Any) -> Any:
+def _number(value: Any) -> Any:
     """A limit of clip() as a Python number."""
-    if isinstance(value, Handle):
-        raise DTypeError("clip: a bound is a number; for Tensors use maximum() and minimum()")
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _floats(a: Any, b: Any) -> tuple[Any, Any]:
-    """Operands of a true division: integers divided by integers are float32."""
+def _between(x: Tensor, low: Any, high: Any) -> Tensor:
+    """x within bounds of which one is a Tensor. A bound has the gradient where it is what counts,
+    x where it is within them or on them; NaN wins."""
+    if low is not None:
+        x = x.where(_stays(ops.LT(x, low), low), low)
+    return x if high is None else x.where(_stays(ops.GT(x, high), high), high)
 
-    def integral(x: Any) -> bool:
-        if isinstance(x, Elementwise):
-            return not x.dtype.is_floating_point
-        return np.asarray(x).dtype.kind in "biu"
 
-    if integral(a) and integral(b):
-        a, b = (x.to(float32) if isinstance(x, Elementwise) else x for x in (a, b))
-        a, b = (np.asarray(x, np.float32) if isinstance(x, np.ndarray) else x for x in (a, b))
-    return a, b
+def _stays(outside: Tensor, bound: Any) -> Tensor:
+    """Where what is not outside stays, but for a bound that is NaN."""
+    none = isinstance(bound, Operators) and bound.dtype.is_floating_point
+    return ~(outside | bound.isnan()) if none else ~outside
+
+
+def _truth(x: Any) -> Any:
+    """True where x, a Tensor or a number, is not 0."""
+    if not isinstance(x, Operators):
+        return bool(x)
+    return x if x.dtype == bool_ else x != 0
+
+
+def _scaled(name: str, x: Operators, other: Any, alpha: float) -> Any:
+    """alpha * other, for a sum with x."""
+    if type(alpha) is int and alpha == 1:
+        return other
+    if isinstance(alpha, float):
+        whole_numbers = all(
+            t.dtype.kind != "f" if isinstance(t, Operators) else not isinstance(t, float)
+            for t in (x, other)
+        )
+        if whole_numbers:
+            raise DTypeError(f"{name}: alpha={alpha} of integers; use an int, or .float() first")
+    return other * alpha
+
+
+def _truncated(x: Tensor, other: Any) -> Tensor:
+    """x / other rounded towards 0."""
+    y, kind = other, x.dtype.kind
+    if kind == "f" or (y.dtype.kind == "f" if isinstance(y, Operators) else isinstance(y, float)):
+        return _t((x / y).trunc())
+    quotient = x // y  # rounded down: one too few where the signs differ and something is left
+    short = ((x % y) != 0) & ((x < 0) ^ (ops.LT(y, 0) if isinstance(y, Operators) else y < 0))
+    return _t(quotient + short)

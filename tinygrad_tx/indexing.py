@@ -16,7 +16,7 @@ import numpy as np
 from . import ops
 from .arguments import shown
 from .dtypes import bool_, int64, outside
-from .errors import DTypeError, ShapeError
+from .errors import DTypeError, ShapeError, TraceError
 from .node import Handle, leaf
 from .ops.movement import Range
 from .rules import broadcast_shape
@@ -82,6 +82,34 @@ def narrow(x: Tensor, axis: int, start: int, length: int) -> Tensor:
         (start, start + length, 1) if i == axis else (0, n, 1) for i, n in enumerate(x.shape)
     )
     return _slice(x, ranges)
+
+
+def repeated(x: Tensor, axis: int, times: Tensor, total: int | None) -> Tensor:
+    """Each slice of x along axis as often as times, one number or one for each slice, says; total
+    is the sum of these, which a traced function does not know."""
+    n = x.shape[axis]
+    if times.dtype.kind != "i" or times.ndim > 1 or times.numel() not in (1, n):
+        raise ShapeError(
+            f"repeat_interleave: repeats must be integers, one or {n}, not {times.dtype.name} "
+            f"{times.shape}"
+        )
+    ends = times.to(int64).reshape(-1).expand(n).cumsum(0)
+    if times.node.array is None:
+        if total is None:
+            raise TraceError(
+                "repeat_interleave: the size of the result depends on repeats, which a compiled "
+                "function does not know: give output_size=, or call it outside of tx.compile"
+            )
+    else:
+        value = times._value("repeat_interleave")
+        if (value < 0).any():
+            raise ShapeError("repeat_interleave: repeats must not be negative")
+        found = int(ends[-1].item()) if n else 0
+        if total not in (None, found):
+            raise ShapeError(f"repeat_interleave: output_size={total}, but repeats make {found}")
+        total = found
+    steps = ops.ARANGE(start=0, step=1, count=total, dtype=int64, device=x.device)
+    return _take(x, ops.SEARCHSORTED(ends, steps, right=True), axis)
 
 
 def leaf_like(value: Any, x: Tensor) -> Any:

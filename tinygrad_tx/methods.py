@@ -1,6 +1,7 @@
 """The methods of a Tensor that make new Tensors: PyTorch's names and arguments.
 
-elementwise.py and reductions.py hold the first two parts; here are movement, gathers and products.
+operators.py, elementwise.py, reductions.py and ordering.py hold the first parts; here are movement,
+gathers and products.
 tensor.py adds to these what makes a Tensor a handle: its node, its gradient, assignment, and the
 ways out to NumPy and Python.
 """
@@ -13,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import backends, indexing, ops
-from .arguments import explained
+from . import backends, indexing, ops, scattering
+from .arguments import explained, shown
 from .dtypes import as_dtype, outside
-from .elementwise import Elementwise, _t
-from .errors import DTypeError, ShapeError
+from .elementwise import Elementwise
+from .errors import DTypeError, ShapeError, UserError
 from .node import Handle, Node, leaf
-from .reductions import Dims, Reductions, ValuesIndices
+from .operators import _t
+from .ordering import Ordering
+from .reductions import Dims, Reductions
 from .rules import axes, broadcast_shape, whole
 from .spelling import refuse, spelled
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:  # Tensor derives from what is here
     from .tensor import Tensor
 
 
-class Methods(Reductions):
+class Methods(Ordering):
     """Everything a Tensor can be asked to compute."""
 
     __slots__ = ()
@@ -156,7 +159,100 @@ class Methods(Reductions):
             return self.split([0] * chunks, dim)
         return self.split(-(-size // chunks), dim)
 
-    # Gather, scatter, order ----------------------------------------------------------------------
+    def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
+        """The slices along dim, without it."""
+        axis, x = self._axis(dim), _t(self)
+        parts = (indexing.narrow(x, axis, i, 1) for i in range(x.shape[axis]))
+        return tuple(part.squeeze(axis) for part in parts)
+
+    @spelled
+    def repeat(self, *repeats: Any) -> Tensor:
+        """The whole so many times along each dimension; more numbers than dimensions make new ones
+        at the front."""
+        times = _sizes(repeats)
+        if len(times) < self.ndim or any(n < 0 for n in times):
+            raise ShapeError(
+                f"repeat: {times} of {self.shape}: give a number from 0 up for each dimension"
+            )
+        shape = (1,) * (len(times) - self.ndim) + self.shape
+        x = self.reshape(tuple(n for size in shape for n in (1, size)))
+        x = x.expand(tuple(n for pair in zip(times, shape, strict=True) for n in pair))
+        return x.reshape(tuple(n * size for n, size in zip(times, shape, strict=True)))
+
+    @spelled
+    def tile(self, *dims: Any) -> Tensor:
+        """As repeat(), but fewer numbers than dimensions are those of the last ones."""
+        times = _sizes(dims)
+        return self.repeat((1,) * (self.ndim - len(times)) + times)
+
+    @spelled
+    def repeat_interleave(
+        self, repeats: int | Tensor, dim: int | None = None, *, output_size: int | None = None
+    ) -> Tensor:
+        """Each slice along dim so many times in a row; of all elements, flattened, without dim.
+
+        repeats: a number, or an integer Tensor with one for each slice: then the size of the result
+            depends on data, and a compiled function wants it as output_size.
+        """
+        if dim is None:
+            return self.reshape(-1).repeat_interleave(repeats, 0, output_size=output_size)
+        axis, x = self._axis(dim), _t(self)
+        n = x.shape[axis]
+        if isinstance(repeats, Handle):
+            return indexing.repeated(x, axis, _t(repeats), output_size)
+        times = whole("repeat_interleave: repeats", repeats)
+        if times < 0 or output_size not in (None, n * times):
+            raise ShapeError(
+                f"repeat_interleave: {times} times {n} slices cannot be {output_size} slices"
+            )
+        x = x.unsqueeze(axis + 1)
+        x = x.expand((*x.shape[: axis + 1], times, *x.shape[axis + 2 :]))
+        return x.flatten(axis, axis + 1)
+
+    @spelled
+    def roll(self, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+        """Moved by shifts along dims; what leaves at the end comes in at the front. Without dims
+        the flattened elements are moved."""
+        if dims is None:
+            return self.reshape(-1).roll(shifts, 0).reshape(self.shape)
+        pairs = [[n] if isinstance(n, int) else list(n) for n in (shifts, dims)]
+        if len(pairs[0]) != len(pairs[1]):
+            raise ShapeError(f"roll: {len(pairs[0])} shifts for {len(pairs[1])} dims")
+        x = _t(self)
+        for shift, dim in zip(*pairs, strict=True):
+            axis = x._axis(dim)
+            n = x.shape[axis]
+            first = -whole("roll: a shift", shift) % n if n else 0
+            if first:
+                parts = [indexing.narrow(x, axis, first, n - first)]
+                parts.append(indexing.narrow(x, axis, 0, first))
+                x = _t(ops.CONCAT(*parts, axis=axis))
+        return x if x is not self else self._again()
+
+    def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+        """The elements whose places along dim1 and dim2 are equal, as the last dimension; offset:
+        those so many places right of them."""
+        one, two = self._axis(dim1), self._axis(dim2)
+        if one == two:
+            raise ShapeError(f"diagonal: dim1 and dim2 are both {one}")
+        x = self.permute(*(i for i in range(self.ndim) if i not in (one, two)), one, two)
+        *rest, n, m = x.shape
+        below, right = max(-offset, 0), max(offset, 0)
+        count = max(min(n - below, m - right), 0)
+        start = below * m + right if count else 0
+        flat = x.reshape((*rest, n * m))
+        ranges = (*((0, size, 1) for size in rest), (start, start + count * (m + 1), m + 1))
+        if count:  # the last one ends there, and not a row further
+            ranges = (*ranges[:-1], (start, start + (count - 1) * (m + 1) + 1, m + 1))
+        return _t(ops.SLICE(flat, ranges=ranges))
+
+    def trace(self) -> Tensor:
+        """The sum of the diagonal of a matrix."""
+        if self.ndim != 2:
+            raise ShapeError(f"trace: a matrix is needed, not {self.shape}")
+        return self.diagonal().sum()
+
+    # Gather, scatter ----------------------------------------------------------------------
     def __getitem__(self, index: Any) -> Tensor:
         return indexing.read(_t(self), index)
 
@@ -206,38 +302,49 @@ class Methods(Reductions):
                     x = indexing.narrow(x, other, 0, n)
         return _t(ops.TAKE_ALONG(x, index, axis=axis))
 
-    @spelled
-    def sort(
-        self, dim: int = -1, descending: bool = False, *, stable: bool | None = None
-    ) -> ValuesIndices:
-        """Always stable: equal elements keep their order. NaN counts as the largest."""
-        if not self.ndim:
-            return ValuesIndices(*self._as_row("sort", dim, descending))
-        indices = self.argsort(dim, descending)
-        return ValuesIndices(self.take_along_dim(indices, dim), indices)
+    def scatter(
+        self,
+        dim: int,
+        index: Tensor,
+        src: Tensor | float | None = None,
+        *,
+        value: float | None = None,
+        reduce: str | None = None,
+    ) -> Tensor:
+        """self with src, a Tensor or a number, written at index along dim; in the other dimensions
+        index may be smaller, and src larger than index. Of places that come twice the last stays.
+        reduce: "add" or "multiply", what is there with src."""
+        if (src is None) == (value is None):
+            raise UserError("scatter: give one of src and value")
+        given = value if src is None else src
+        if reduce is None:
+            return scattering.put(_t(self), dim, index, given)
+        if reduce not in ("add", "multiply"):
+            raise UserError(f'scatter: reduce={shown(reduce)} is none of "add", "multiply"')
+        if not isinstance(given, Handle):
+            converted = indexing.converted(given, _t(self))
+            given = _t(ops.FULL(shape=index.shape, value=converted, dtype=self.dtype,
+                                device=self.device))  # fmt: skip
+        how = {"add": "sum", "multiply": "prod"}[reduce]
+        return scattering.reduce(_t(self), dim, index, _t(given), how, True)
 
-    @spelled
-    def argsort(self, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Tensor:
-        """The order that sort() brings the elements into: always a stable one."""
-        if not self.ndim:
-            return _t(self._as_row("argsort", dim, descending))
-        return _t(ops.ARGSORT(self, axis=self._axis(dim), descending=descending))
+    def scatter_add(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
+        """self with src added at index along dim; what goes to one place adds up."""
+        return scattering.add(_t(self), dim, index, src)
 
-    @spelled
-    def topk(
-        self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
-    ) -> ValuesIndices:
-        """The k largest (or smallest) along dim, always in order; of equal ones the first."""
-        if not self.ndim:
-            return ValuesIndices(*self._as_row("topk", k, dim, largest))
-        axis = self._axis(dim)
-        if largest:
-            indices = _t(ops.ARGTOPK(self, k=k, axis=axis))
-        else:
-            if not 0 <= k <= self.shape[axis]:
-                raise ShapeError(f"topk: k = {k} does not fit axis {axis} of {self.shape}")
-            indices = indexing.narrow(self.argsort(axis), axis, 0, k)
-        return ValuesIndices(self.take_along_dim(indices, dim), indices)
+    def scatter_reduce(
+        self, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+    ) -> Tensor:
+        """self with src reduced into index along dim: "sum", "prod", "mean" (of integers rounded
+        down), "amax" or "amin". include_self: what is there takes part, too."""
+        return scattering.reduce(_t(self), dim, index, src, reduce, include_self)
+
+    # Products ------------------------------------------------------------------------------------
+    def outer(self, vec2: Tensor) -> Tensor:
+        """(n,) and (m,) -> (n, m): each element times each."""
+        if self.ndim != 1 or vec2.ndim != 1:
+            raise ShapeError(f"outer: two rows are needed, not {self.shape} and {vec2.shape}")
+        return self.unsqueeze(-1) * vec2
 
     def matmul(self, other: Any) -> Tensor:
         return matmul(self, other)
@@ -247,6 +354,43 @@ class Methods(Reductions):
 
     def __rmatmul__(self, other: Any) -> Tensor:
         return matmul(other, self)
+
+    # Comparing, drawing ------------------------------------------------------------------------
+    def isclose(
+        self, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+    ) -> Tensor:
+        """True where |self - other| <= atol + rtol |other|; where both are NaN: equal_nan."""
+        close = self == other
+        gap = (self - other).abs()
+        near = gap <= atol + rtol * other.abs()
+        if gap.dtype.is_floating_point:
+            near = near & gap.isfinite()
+            if equal_nan:
+                close = close | ((self != self) & (other != other))
+        return close | near
+
+    def allclose(
+        self, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+    ) -> bool:
+        """True if isclose() is True everywhere: a Python bool, for eager code alone."""
+        return bool(self.isclose(other, rtol, atol, equal_nan).all())
+
+    def bernoulli(self, p: Tensor | float | None = None, *, generator: None = None) -> Tensor:
+        """1 with the probability that each element is (or p, where it is given), else 0."""
+        from .drawing import bernoulli
+
+        refuse("bernoulli", generator=generator)
+        return bernoulli(_t(self), p)
+
+    def multinomial(
+        self, num_samples: int, replacement: bool = False, *, generator: None = None
+    ) -> Tensor:
+        """Indices drawn with probabilities in proportion to a row, or to each of several rows:
+        (num_samples,) or (rows, num_samples). Without replacement none comes twice."""
+        from .drawing import multinomial
+
+        refuse("multinomial", generator=generator)
+        return multinomial(_t(self), num_samples, replacement)
 
 
 def matmul(input: Any, other: Any, *, out: None = None) -> Tensor:
@@ -288,11 +432,13 @@ def as_node(value: Any, like: Node) -> Node:
 
 # Methods that eager code does not live on; their arguments are looked at where they fail.
 for _cls, _names in (
-    (Elementwise, ("clip", "clamp")),
+    (Elementwise, ("clip", "clamp", "add", "sub", "div", "round")),
     (Reductions, ("norm", "std", "var", "cumsum", "logsumexp", "amax", "amin", "any", "all")),
-    (Reductions, ("softmax", "log_softmax")),
-    (Methods, ("chunk", "split", "topk", "take_along_dim", "gather", "index_select")),
-    (Methods, ("sort", "argsort")),
+    (Reductions, ("softmax", "log_softmax", "prod", "cumprod")),
+    (Ordering, ("sort", "argsort", "topk", "median", "quantile", "nonzero", "unique")),
+    (Methods, ("chunk", "split", "take_along_dim", "gather", "index_select", "unbind", "repeat")),
+    (Methods, ("tile", "repeat_interleave", "roll", "diagonal", "scatter", "scatter_add")),
+    (Methods, ("scatter_reduce", "outer", "isclose", "allclose", "bernoulli", "multinomial")),
 ):
     for _name in _names:
         setattr(_cls, _name, explained(vars(_cls)[_name]))

@@ -1,6 +1,6 @@
 """The reductions of a Tensor, and what runs along one dimension: PyTorch's names and arguments.
 
-The second part of what methods.py puts together. `dim` may be spelled `axis`, `keepdim` `keepdims`.
+The third part of what methods.py puts together. `dim` may be spelled `axis`, `keepdim` `keepdims`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import ops
-from .dtypes import as_dtype, bool_, float32
-from .elementwise import Elementwise, _t
+from .dtypes import as_dtype, float32
+from .elementwise import Elementwise, _truth
 from .errors import DTypeError, ShapeError, UserError
 from .op import Op
+from .operators import _t
 from .rules import axes, whole
 from .spelling import spelled
 
@@ -41,6 +42,7 @@ class Reductions(Elementwise):
     if TYPE_CHECKING:  # what methods.py adds
 
         def reshape(self, *shape: Any) -> Tensor: ...
+        def transpose(self, dim0: int, dim1: int) -> Tensor: ...
         def squeeze(self, dim: Dims = None) -> Tensor: ...
         def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor: ...
 
@@ -178,6 +180,20 @@ class Reductions(Elementwise):
         return y if dtype is None else y.to(as_dtype(dtype))
 
     @spelled
+    def prod(self, dim: int | None = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+        """The product; of ints and bools in int64, where no dtype is given."""
+        y = _t(ops.PROD(self._as(dtype), axis=dim, keepdims=keepdim))
+        return y if dtype is None else y.to(as_dtype(dtype))
+
+    @spelled
+    def cumprod(self, dim: int, dtype: Any = None) -> Tensor:
+        """Products of the elements up to each; of ints and bools in int64, as prod()."""
+        if not self.ndim:
+            return _t(self._as_row("cumprod", dim, dtype))
+        y = _t(ops.CUMPROD(self._as(dtype), axis=self._axis(dim)))
+        return y if dtype is None else y.to(as_dtype(dtype))
+
+    @spelled
     def softmax(self, dim: int, dtype: Any = None) -> Tensor:
         """exp(x) divided by its sum along dim; NaN where all of x is -inf."""
         if not self.ndim:
@@ -247,10 +263,6 @@ def _other(name: str, dim: Any, other: Any) -> Any:
     if dim is not None and other is not None:
         raise UserError(f"{name}: dim and other are given, which exclude each other")
     return dim if other is None else other
-
-
-def _truth(x: Any) -> Tensor:
-    return _t(x if x.dtype == bool_ else x != 0)
 
 
 def _deviation(

@@ -8,14 +8,14 @@ PyTorch's `dim` and `keepdim`.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
 from typing import Any, TypeVar
 from weakref import ref
 
 import numpy as np
 
-from . import autograd, backends, indexing, ops
+from . import autograd, backends, hooks, indexing, ops
 from .arguments import explained, shown
 from .context import TRACE, current_trace, grad_enabled, set_grad_enabled
 from .dtypes import (
@@ -27,6 +27,7 @@ from .dtypes import (
     promote,
 )
 from .errors import DTypeError, GradError, ShapeError
+from .hooks import RemovableHandle
 from .node import LOST, MOVE, Handle, Node, apply, cast, leaf, rebound
 from .rules import broadcast_shape
 from .spelling import refuse
@@ -41,7 +42,8 @@ class Tensor(Values):
     Made by tx.tensor, tx.zeros, ... rather than by its constructor.
     """
 
-    __slots__ = ("__weakref__", "_grad", "_node")
+    __slots__ = ("__weakref__", "_grad", "_hooks", "_node")
+    _hooks: hooks.Hooks  # of a leaf; set by the first one
 
     def __init__(self, node: Node) -> None:
         if node.__class__ is not Node:
@@ -159,14 +161,12 @@ class Tensor(Values):
         create_graph: record the gradients too, so that they can be differentiated.
         inputs: the Tensors that get a gradient; all leaves by default.
         """
-        keep = create_graph if retain_graph is None else retain_graph
-        wanted = [inputs] if isinstance(inputs, Tensor) else inputs
-        if wanted is not None and not wanted:
-            raise GradError("backward: inputs is empty; name the Tensors that get a gradient")
-        for i, x in enumerate(wanted or ()):
-            if not x.requires_grad:
-                raise GradError(f"backward: inputs[{i}] requires no gradient")
-        autograd.backward(self.node, gradient, wanted, create_graph=create_graph, release=not keep)
+        autograd.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Have hook(grad) called whenever the gradient by this Tensor is computed; what it gives,
+        if not None, goes on in its place. In a compiled function it is traced."""
+        return hooks.register(self, hook)
 
     def detach(self) -> Tensor:
         """The same values, without history."""

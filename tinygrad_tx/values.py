@@ -13,9 +13,9 @@ import numpy as np
 
 from . import backends, ops
 from .dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, int64
-from .elementwise import _comparable, _t
 from .errors import ShapeError, TraceError
 from .methods import Methods
+from .operators import _comparable, _t
 from .spelling import refuse
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinygrad_tx as tx
-from tinygrad_tx import creation
+from tinygrad_tx import drawing
 from tinygrad_tx.backends.cpu.jit import NativeUnavailable
 from tinygrad_tx.compiler import MAX_PLANS
 from tinygrad_tx.errors import GradError, TraceError
@@ -33,7 +33,7 @@ class State:
 
     def step(self, x: tx.Tensor, y: tx.Tensor) -> tx.Tensor:
         h = x @ self.w
-        h = h.where(creation.bernoulli_keep(h.shape, 0.25), 0)
+        h = h.where(drawing.bernoulli_keep(h.shape, 0.25), 0)
         loss = ((h - y) ** 2).mean()
         loss.backward()
         with tx.no_grad():

@@ -169,7 +169,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "backward": (lambda: tx.ones(2, requires_grad=True).backward(3), "backward: gradient must be"),
     "backward inputs": (
         lambda: tx.ones((), requires_grad=True).backward(inputs=[3]),
-        "backward: inputs must be a Tensor or a list of Tensors or None",
+        "backward: inputs must be a list of Tensors or one, not a list",
     ),
     "backward of no inputs": (
         lambda: tx.ones((), requires_grad=True).backward(inputs=[]),

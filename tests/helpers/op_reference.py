@@ -30,6 +30,18 @@ def binary_cross_entropy(x: Array, t: Array) -> Array:
     return -(t * np.log(x) + (1 - t) * np.log1p(-x))
 
 
+def leaky_relu(x: Array, slope: float) -> Array:
+    return np.where(x > 0, x, slope * x)
+
+
+def elu(x: Array, alpha: float) -> Array:
+    return np.where(x > 0, x, alpha * (np.exp(x) - 1))
+
+
+def softplus(x: Array, beta: float, threshold: float) -> Array:
+    return np.where(x * beta > threshold, x, np.log1p(np.exp(x * beta)) / beta)
+
+
 def clip(x: Array, low: float | None, high: float | None) -> Array:
     return np.clip(x, low, high)
 
@@ -101,6 +113,21 @@ def index_put(x: Array, index: Array, value: Array, axis: int) -> Array:
     for i, place in enumerate(index):
         out[_at(place, axis)] = value[_at(i, axis)]
     return out
+
+
+def index_max(
+    x: Array, index: Array, value: Array, axis: int, least: bool, include_self: bool
+) -> Array:
+    out, best = x.copy(), min if least else max
+    for place in range(len(x)):
+        found = list(value[index % len(x) == place])
+        out[place] = best([*found, *([x[place]] if include_self or not found else [])])
+    return out
+
+
+def searchsorted(row: Array, x: Array, right: bool) -> Array:
+    before = row[..., None, :] <= x[..., None] if right else row[..., None, :] < x[..., None]
+    return before.sum(-1).reshape(np.shape(x))
 
 
 def scatter_add(index: Array, value: Array, shape: tuple[int, ...], axis: int) -> Array:

@@ -7,27 +7,22 @@ fails.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import op_reference as ref
 from op_case import (
     INTS,
-    SPECIAL,
     Bad,
     OpCase,
     apart,
     bools,
     ints,
-    nonzero,
     normal,
-    positive,
-    ratio,
-    share,
     small,
 )
+from op_maps import MAPS
+from op_rows import reduction
 from op_updates import UPDATES
 from op_windows import WINDOWS
 
@@ -47,147 +42,6 @@ STRUCTURAL = {
     "move": "needs two devices; test_devices.py and gpu/test_ops.py move Tensors",
 }
 
-
-# Rows made by the family -------------------------------------------------------------------------
-
-
-def unary(name: str, reference: Callable[..., Any], draw: Any = normal, **row: Any) -> list[OpCase]:
-    """An elementwise op of one input: odd sizes, 0-d, empty, and the special values."""
-    attrs = row.get("attrs", {})
-    bad = row.pop("bad", (Bad((ints(0, 3, 2),), TypeError, f"{name} needs a floating dtype"),))
-    rows = [OpCase(name, (draw(3, 7),), reference, **row, bad=bad)]
-    rows += [OpCase(name, (draw(*shape),), reference, **row) for shape in ((), (0, 4), (2, 1, 5))]
-    row = {"result": row.get("result", "same"), "attrs": attrs}
-    rows.append(OpCase(name, (SPECIAL,), reference, label="special", grad=False, **row))
-    return rows
-
-
-def binary(
-    name: str, reference: Callable[..., Any], draws: Any = (normal, normal), **row: Any
-) -> list[OpCase]:
-    """An elementwise op of two inputs: equal shapes, broadcasting both ways, 0-d, empty."""
-    left, right = draws
-    bad = row.pop("bad", ())
-    bad = (*bad, Bad((left(2, 3), right(4)), ValueError, rf"{name}: shapes \(2, 3\) and \(4,\)"))
-    rows = [OpCase(name, (left(3, 5), right(3, 5)), reference, **row, bad=bad)]
-    shapes = (((2, 1, 5), (3, 1)), ((4,), ()), ((), (2, 3)), ((0, 3), (1, 3)), ((1, 1), (1, 5)))
-    return rows + [OpCase(name, (left(*a), right(*b)), reference, **row) for a, b in shapes]
-
-
-def whole(name: str, reference: Callable[..., Any], *draws: Any, **row: Any) -> list[OpCase]:
-    """An elementwise op on integers."""
-    inputs = tuple(draw(3, 4) for draw in draws)
-    row = {"dtypes": INTS, "grad": False, "label": "integers", **row}
-    return [OpCase(name, inputs, reference, **row)]
-
-
-def reduction(
-    name: str, reference: Callable[..., Any], draw: Any = normal, empty: bool = True, **row: Any
-) -> list[OpCase]:
-    """A reduction: over one axis, some, all, none (0-d), empty ones; axes kept or not."""
-    bad = (
-        *row.pop("bad", ()),
-        Bad((draw(2, 3),), ValueError, f"{name}: axis 2 is outside", {"axis": 2}),
-        Bad((draw(2, 3),), ValueError, f"{name}: axis .* twice", {"axis": (0, -2)}),
-    )
-    plans: list[tuple[tuple[int, ...], dict[str, Any]]] = [
-        ((3, 5), {"axis": None}),
-        ((3, 5), {"axis": -1, "keepdims": True}),
-        ((2, 3, 4), {"axis": (0, 2)}),
-        ((), {"axis": None}),
-        ((), {"axis": -1}),
-        ((0, 3), {"axis": 1}),
-    ]
-    if empty:
-        plans.append(((0, 3), {"axis": 0}))
-    return [
-        OpCase(name, (draw(*shape),), reference, attrs, bad=bad if not i else (), **row,
-               label=f"{list(shape)}-{attrs['axis']}".replace(" ", ""))
-        for i, (shape, attrs) in enumerate(plans)
-    ]  # fmt: skip
-
-
-def _float_only(name: str) -> Bad:
-    return Bad((ints(0, 3, 2), ints(0, 3, 2)), TypeError, f"{name} needs a floating dtype")
-
-
-def _no_bools(name: str, n: int = 2) -> Bad:
-    return Bad((bools(2),) * n, TypeError, f"{name} needs numbers, not bool")
-
-
-MAPS = [
-    *binary("add", np.add, bad=(_no_bools("add"),)),
-    *whole("add", np.add, small, small),
-    *binary("sub", np.subtract, bad=(_no_bools("sub"),)),
-    *whole("sub", np.subtract, small, small),
-    *binary("mul", np.multiply, bad=(_no_bools("mul"),)),
-    *whole("mul", np.multiply, small, small),
-    *binary("div", np.divide, (normal, positive), bad=(_float_only("div"),)),
-    *binary("pow", np.power, (positive, normal), bad=(_no_bools("pow"),), scale=4),
-    *whole("pow", np.power, small, lambda *s: ints(0, 4, *s)),
-    *binary("floor_divide", np.floor_divide, (apart, ratio)),
-    *whole("floor_divide", np.floor_divide, small, nonzero),
-    *binary("remainder", np.remainder, (apart, ratio), scale=20),
-    *whole("remainder", np.remainder, small, nonzero),
-    *binary("binary_cross_entropy", ref.binary_cross_entropy, (share, share), scale=4),
-    *unary("neg", np.negative, bad=(_no_bools("neg", 1),)),
-    *unary("copy", lambda x: x, bad=()),
-    *whole("copy", lambda x: x, small),
-    *unary("exp", np.exp),
-    *unary("log", np.log, positive),
-    *unary("log1p", np.log1p, positive),
-    *unary("expm1", np.expm1),
-    *unary("sqrt", np.sqrt, positive),
-    *unary("rsqrt", lambda x: 1 / np.sqrt(x), positive),
-    *unary("sin", np.sin),
-    *unary("cos", np.cos),
-    *unary("tanh", np.tanh),
-    *unary("erf", ref.erf),
-    *unary("sigmoid", ref.sigmoid),
-    *unary("log_sigmoid", lambda x: -np.logaddexp(0, -x)),
-    *unary("relu", lambda x: np.maximum(x, 0), apart, bad=(_no_bools("relu", 1),)),
-    *unary("silu", lambda x: x * ref.sigmoid(x)),
-    *unary("gelu", lambda x: 0.5 * x * (1 + ref.erf(x / math.sqrt(2)))),
-    *unary("gelu_tanh", ref.gelu_tanh),
-    *unary("abs", np.abs, apart, bad=(_no_bools("abs", 1),)),
-    *whole("abs", np.abs, small),
-    *unary("sign", np.sign, apart, bad=(_no_bools("sign", 1),)),
-    *whole("sign", np.sign, small),
-    *unary("floor", np.floor, apart),
-    *binary("maximum", np.maximum, (apart, lambda *s: apart(*s) + 0.1)),
-    *whole("maximum", np.maximum, small, small),
-    *binary("minimum", np.minimum, (apart, lambda *s: apart(*s) + 0.1)),
-    *whole("minimum", np.minimum, small, small),
-    *unary("clip", ref.clip, apart, attrs={"low": -1.0, "high": 2}, bad=(
-        Bad((ints(0, 3, 2),), TypeError, "clip: the bound -1.0 for a Tensor of int64"),)),
-    *unary("clip", ref.clip, apart, attrs={"low": None, "high": 0.5}, bad=(_no_bools("clip", 1),)),
-    *whole("clip", ref.clip, small, attrs={"low": -2, "high": None}),
-    OpCase("where", (bools(3, 1), normal(4), normal(3, 4)), np.where, bad=(
-        Bad((normal(2), normal(2), normal(2)), TypeError, "where: the condition must be bool"),
-        Bad((bools(3), normal(2), normal(2)), ValueError, r"where: shapes \(3,\) and \(2,\)"))),
-    OpCase("where", (bools(0, 2), normal(2), normal()), np.where),
-    OpCase("where", (bools(2, 3), small(2, 3), small(3)), np.where, dtypes=INTS, grad=False),
-    OpCase("cast", (normal(2, 3) * 9,), lambda x, dtype: x.astype(np.int64),
-           {"dtype": tx.int64}, "to int", result="int64", grad=False),
-    OpCase("cast", (normal(2, 3),), lambda x, dtype: x, {"dtype": tx.float64}, "to double",
-           result="float64"),
-    OpCase("cast", (small(2, 3),), lambda x, dtype: x != 0, {"dtype": tx.bool_}, "to bool",
-           dtypes=INTS, result="bool", grad=False),
-]  # fmt: skip
-
-for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    _numpy = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal",
-              "gt": "greater", "ge": "greater_equal"}[_name]  # fmt: skip
-    MAPS += binary(_name, getattr(np, _numpy), result="bool", grad=False)
-    MAPS += whole(_name, getattr(np, _numpy), small, small, result="bool")
-for _name in ("and", "or", "xor"):
-    MAPS += binary(_name, getattr(np, f"logical_{_name}"), (bools, bools), dtypes=("float64",),
-                   result="bool", grad=False, bad=(
-        Bad((small(2), small(2)), TypeError, f"{_name} needs bool inputs"),))  # fmt: skip
-MAPS.append(OpCase("not", (bools(2, 3),), np.logical_not, dtypes=("float64",), result="bool",
-    grad=False, bad=(Bad((small(2),), TypeError, "not needs bool inputs"),)))  # fmt: skip
-for _name in ("isnan", "isinf", "isfinite"):
-    MAPS += unary(_name, getattr(np, _name), result="bool", grad=False)
 
 REDUCTIONS = [
     *reduction("sum", ref.reducer(np.sum), scale=4),
@@ -220,6 +74,14 @@ REDUCTIONS = [
     *[OpCase("cumsum", (normal(*shape),), np.cumsum, {"axis": axis}, scale=4)
       for shape, axis in (((3, 5), 0), ((2, 3, 4), 1), ((0, 3), 0))],
     OpCase("cumsum", (small(3, 4),), np.cumsum, {"axis": 1}, "int", INTS, "int64", grad=False),
+    *reduction("prod", ref.reducer(np.prod), scale=4),
+    OpCase("prod", (np.array([[0.0, 2, 3], [0, 0, 4], [5, 6, -7]]),), ref.reducer(np.prod),
+           {"axis": 1}, "zeros"),
+    OpCase("prod", (small(3, 4),), ref.reducer(np.prod), {"axis": 0}, "int", INTS, "int64",
+           grad=False),
+    *[OpCase("cumprod", (normal(*shape),), np.cumprod, {"axis": axis}, scale=4)
+      for shape, axis in (((3, 5), 0), ((2, 3, 4), 1), ((0, 3), 0))],
+    OpCase("cumprod", (small(3, 4),), np.cumprod, {"axis": 1}, "int", INTS, "int64", grad=False),
 ]  # fmt: skip
 
 MOVES = [
@@ -325,6 +187,22 @@ GATHERS = [
            INTS, grad=False, bad=(
         Bad((normal(4), ints(0, 4, 2), normal(3)), ValueError, "index_put: along axis 0"),
         Bad((normal(4), normal(1), normal(1)), TypeError, f"index_put: {_INT_INDEX}"))),
+    *[OpCase("index_max", (apart(5), ints(-5, 5, 7), apart(7) + 0.1), ref.index_max,
+             {"axis": 0, "least": least, "include_self": include}, f"{least} {include}",
+             ("float64", "float32"), bad=(
+        Bad((normal(5, 2), ints(0, 5, 2), normal(2, 2)), ValueError, "index_max: a row of numbers"),
+        Bad((normal(5), np.array([5]), normal(1)), IndexError, "index_max: index 5 is outside")))
+      for least in (False, True) for include in (False, True)],
+    OpCase("index_max", (small(4), ints(0, 4, 9), small(9)), ref.index_max,
+           {"axis": 0, "least": True, "include_self": True}, "int", INTS, grad=False),
+    *[OpCase("searchsorted", (np.sort(normal(*row), -1), normal(*x)), ref.searchsorted,
+             {"right": right}, f"{row} {x} {right}", ("float64", "float32"), "int64", grad=False)
+      for row, x in (((5,), (2, 3)), ((2, 3), (2, 4)), ((0,), (3,)), ((1,), ()))
+      for right in (False, True)],
+    OpCase("searchsorted", (np.sort(small(9)), small(20)), ref.searchsorted, {"right": True}, "int",
+           INTS, "int64", grad=False, bad=(
+        Bad((normal(3), small(2)), TypeError, "searchsorted: a sequence of float64, values of int"),
+        Bad((normal(2, 3), normal(3, 4)), ValueError, r"searchsorted: a sequence \(2, 3\) does"))),
     *[OpCase("take_along", (normal(*x), ints(-n, n, *i)), np.take_along_axis, {"axis": axis})
       for x, i, axis, n in (((4, 3), (2, 3), 0, 4), ((2, 5, 3), (2, 4, 3), 1, 5),
                             ((3, 4), (3, 0), 1, 4))],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tinygrad_tx as tx
-from tinygrad_tx import creation
+from tinygrad_tx import drawing
 from tinygrad_tx.nn import functional as F  # noqa: N812
 
 if TYPE_CHECKING:
@@ -501,7 +501,7 @@ def _dropout(m: Machine, x: Any, y: Any, k: int) -> Any:
 
 @_step
 def _keep(m: Machine, x: Any, y: Any, k: int) -> Any:
-    return x.to(m.dtype).where(creation.bernoulli_keep(x.shape, 0.3), like(y, x.shape, m.dtype))
+    return x.to(m.dtype).where(drawing.bernoulli_keep(x.shape, 0.3), like(y, x.shape, m.dtype))
 
 
 @_step

@@ -16,6 +16,8 @@ class Difference(NamedTuple):
 
 
 _DOC = "PyTorch's own call takes these names, too; its documentation says others"
+_OUT = ("out", "dtype")
+_UNIQUE = ("args", "input")
 _ONE_KIND = "one text serves the containers of modules and of parameters; give it by place"
 
 DIFFERENCES = [
@@ -58,6 +60,27 @@ DIFFERENCES = [
         ("correction",),
     ),
     Difference("Tensor.std", "as Tensor.var", _DOC, ("correction",)),
+    *(
+        Difference(name, "the parameter is called other", _DOC, (theirs, "other"))
+        for name, theirs in (
+            ("Tensor.div", "value"),
+            ("Tensor.floor_divide", "value"),
+            ("Tensor.mul", "value"),
+            ("Tensor.remainder", "divisor"),
+        )
+    ),
+    Difference("tx.broadcast_to", "the parameter is called size", _DOC, ("shape",)),
+    Difference("tx.logsumexp", "keepdim is the third", _DOC, ("names", "keepdim", "out")),
+    Difference("tx.norm", "dtype is the fifth, out goes by name", "as Tensor.norm", _OUT),
+    Difference("tx.relu", "takes the Tensor alone", _DOC, ("inplace",)),
+    Difference(
+        "tx.searchsorted", "the second parameter is called input", _DOC, ("values", "input")
+    ),
+    Difference("tx.sort", "stable is None by default, as in Tensor.sort", _DOC, ("stable",)),
+    Difference("tx.std", "as Tensor.var", _DOC, ("correction",)),
+    Difference("tx.topk", "as Tensor.topk", _DOC, ("dim",)),
+    Difference("tx.unique", "as Tensor.unique", "PyTorch dispatches by its arguments", _UNIQUE),
+    Difference("tx.var", "as Tensor.var", _DOC, ("correction",)),
     Difference(
         "nn.Module",
         "takes no arguments, and its constructor need not be called",
@@ -153,7 +176,11 @@ DIFFERENCES = [
         "this and the other functions of floating numbers refuse integers: use .float()",
         "a change of dtype is written down",
     ),
-    Difference("Tensor.clip", "bounds are numbers, and both may be missing", "Tensors: maximum()"),
+    Difference(
+        "Tensor.clip",
+        "a bound may be a number beside a Tensor, and both may be missing",
+        "what it means is plain",
+    ),
     Difference(
         "Tensor.logsumexp",
         "dim may be left out; the gradient of a row of -inf is 0, not NaN",
@@ -164,6 +191,41 @@ DIFFERENCES = [
         "this, index_add, gather and take_along_dim count negative indices from the end",
         "as x[index] does; PyTorch refuses them",
     ),
+    Difference(
+        "Tensor.scatter",
+        "this, scatter_add and scatter_reduce count negative indices from the end; of places that "
+        "come twice the last stays, and gets the gradient; src may be larger than index",
+        "as x[index] = value; PyTorch leaves it open, and differentiates where shapes are equal",
+    ),
+    Difference(
+        "Tensor.scatter_reduce",
+        "with include_self=False what is overwritten takes no share of the gradient of amax, amin",
+        "in PyTorch it does where it equals the result, and the share is lost",
+    ),
+    Difference(
+        "Tensor.median",
+        "of equal elements the first in order is taken, and gets the gradient",
+        "one order on every device",
+    ),
+    Difference("Tensor.unique", "is always sorted", "one order on every device"),
+    Difference(
+        "Tensor.nonzero",
+        "this and unique are errors in a compiled function, as is repeat_interleave by a Tensor "
+        "without output_size",
+        "the shape of the result depends on data",
+    ),
+    Difference(
+        "tx.bernoulli",
+        "probabilities, and the weights of multinomial, are not checked in a compiled function",
+        "it would have to wait for them",
+    ),
+    Difference(
+        "Tensor.register_hook",
+        "in a compiled function the hook is traced: what it does beside giving a gradient happens "
+        "once",
+        "as everything else in it",
+    ),
+    Difference("autograd.grad", "is_grads_batched is refused", "there is no vmap"),
     Difference("Tensor.sort", "this and argsort are always stable", "one order on every device"),
     Difference(
         "F.scaled_dot_product_attention",

@@ -49,6 +49,7 @@ class Parameter(NamedTuple):
 SPACES = {
     "tx": (tx, "torch"),
     "Tensor": (tx.Tensor, "torch.Tensor"),
+    "autograd": (tx.autograd, "torch.autograd"),
     "F": (tx.nn.functional, "torch.nn.functional"),
     "nn": (tx.nn, "torch.nn"),
     "nn.init": (tx.nn.init, "torch.nn.init"),
@@ -99,8 +100,10 @@ def in_words(line: str) -> list[Parameter]:
     """The parameters of a documentation's line such as "arange(start=0, end, *, out=None)"."""
     found, kind = [], "positional"
     inside = line[line.index("(") + 1 : line.rindex(")", 0, (line + " ->").index(" ->"))]
+    while "[" in inside:  # types of types
+        inside = re.sub(r"\[[^\[\]]*\]", "", inside)
     for part in re.split(r",\s*(?![^(]*\))", inside.replace("\\", "")):
-        name, _, default = part.strip().partition("=")
+        name, _, default = re.sub(r":[^=]*", "", part.strip()).partition("=")  # without its type
         if name.strip() == "*":
             kind = "keyword"
         elif name.strip() and not name.startswith("**"):
@@ -208,7 +211,7 @@ def held_to(recorded: dict[str, Any]) -> list[Parameter]:
     """The parameters that ours are held to: where inspect has none, those that the documentation
     names, for the overrides leave some out and invent others."""
     for source in ("inspect", "doc", "overrides"):
-        if source in recorded:
+        if recorded.get(source):
             return [Parameter(*p) for p in recorded[source]]
     return []
 

@@ -23,12 +23,12 @@ import numpy as np
 
 from .. import backends, settings
 from ..arguments import shown
-from ..autograd import differentiating
 from ..context import current_trace, grad_enabled
 from ..creation import get_default_device
 from ..errors import NativeUnavailable, TraceError, UserError
 from ..node import Graph, Node
 from ..tensor import Tensor
+from ..transforms import differentiating
 from .capture.callables import check_callable, name_of
 from .capture.guards import Match, difference
 from .capture.trace import Signature, Traced, trace

@@ -14,7 +14,8 @@ from typing import Any
 
 from .. import ops
 from ..arguments import explain_functions
-from ..creation import arange, bernoulli_keep, tensor
+from ..creation import arange, tensor
+from ..drawing import bernoulli_keep
 from ..dtypes import bool_, float32, int64
 from ..errors import DTypeError, ShapeError, UserError
 from ..rules import whole
@@ -79,6 +80,38 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x * sigmoid(x). inplace: the input becomes the result."""
     y: Tensor = ops.SILU(input)
     return _placed(input, y, inplace)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x where it is positive, else negative_slope * x. inplace: the input becomes the result."""
+    y: Tensor = ops.LEAKY_RELU(input, slope=float(negative_slope))
+    return _placed(input, y, inplace)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where it is positive, else alpha * (exp(x) - 1) (Clevert et al., arXiv 1511.07289).
+    inplace: the input becomes the result."""
+    y: Tensor = ops.ELU(input, alpha=float(alpha))
+    return _placed(input, y, inplace)
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta x)) / beta; x itself where beta x is above threshold."""
+    y: Tensor = ops.SOFTPLUS(input, beta=float(beta), threshold=float(threshold))
+    return y
+
+
+@spelled
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """a * sigmoid(b), a and b the halves of the input along dim (Dauphin et al., arXiv 1612.08083,
+    equation 1)."""
+    size = input.shape[input._axis(dim)]
+    if size % 2:
+        raise ShapeError(f"glu: dimension {dim} of {input.shape} has no halves: {size} is odd")
+    if not size:
+        return input
+    a, b = input.chunk(2, dim)
+    return a * b.sigmoid()
 
 
 def _placed(x: Tensor, y: Tensor, inplace: bool) -> Tensor:

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..arguments import explain_functions
 from ..creation import eye as identity
-from ..creation import full_like, rand, randn
+from ..creation import full_like
+from ..drawing import rand, randn
 from ..dtypes import float64
 from ..errors import ShapeError, UserError
 from ..spelling import refuse

@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..creation import arange, ones, randn, zeros
+from ..creation import arange, ones, zeros
+from ..drawing import randn
 from ..errors import ShapeError
 from ..spelling import refuse
 from ..tensor import Tensor

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..dtypes import int64
+from ..dtypes import bool_, int64
 from ..errors import DTypeError, ShapeError
 from ..node import Node
 from ..op import Op
@@ -86,6 +86,50 @@ INDEX_PUT: Op = Op(  # as INDEX_ADD, but replacing: of duplicates the last one s
         x, xp.checked(index, x.shape[axis], of="index_put"), value, axis
     ),
     vjp=_index_put_vjp,
+)
+
+
+def _index_max(
+    xp: Any, x: Any, index: Any, value: Any, axis: int, least: bool, include_self: bool
+) -> Any:
+    place = xp.checked(index, x.shape[0], of="index_max")
+    whole = value.dtype.kind in "iu"  # the negative of the least integer is itself
+    order = xp.argsort(value if whole or not least else -value, 0, least and whole)
+    out = xp.index_put(x, place[order], value[order], 0)  # the largest comes last, and stays
+    if include_self:
+        out = xp.minimum(x, out) if least else xp.maximum(x, out)
+    return out
+
+
+def _index_max_rule(
+    op: Op, x: Node, index: Node, value: Node, *, axis: int, least: bool, include_self: bool
+) -> Spec:
+    if x.ndim != 1 or axis or x.dtype == bool_ or x.dtype.is_half:
+        raise ShapeError(
+            f"{op.name}: a row of numbers of 32 or 64 bits, not {x.dtype.name} {x.shape}"
+        )
+    return _index_add_rule(op, x, index, value, axis=axis)
+
+
+def _index_max_vjp(
+    g: Any, y: Any, x: Any, index: Any, value: Any, axis: int, least: bool, include_self: bool
+) -> tuple[Any, ...]:
+    """All that reach the extreme share the gradient."""
+    hits = (value == TAKE(y, index, axis=0)).to(g.dtype)
+    if include_self:
+        stays = (x == y).to(g.dtype)
+    else:
+        ones = FULL(shape=x.shape, value=1.0, dtype=g.dtype, device=g.device)
+        stays = INDEX_PUT(ones, index, zeros_like(hits), axis=0)
+    count = INDEX_ADD(stays, index, hits, axis=0)
+    share = g / WHERE(count == 0, 1, count)  # 0: of NaN
+    return (share * stays, None, lambda: TAKE(share, index, axis=0) * hits)
+
+
+# As INDEX_ADD on a row, but the largest stays, or the least; x itself counts where `include_self`
+# is set.
+INDEX_MAX = Op(
+    "index_max", kind="gather", rule=_index_max_rule, forward=_index_max, vjp=_index_max_vjp
 )
 
 
@@ -210,3 +254,35 @@ ARGTOPK = Op(
     rule=_topk_rule,
     forward=lambda xp, x, k, axis: xp.argtopk(x, k, axis),
 )
+
+
+def _searchsorted_rule(op: Op, row: Node, x: Node, *, right: bool) -> Spec:
+    if row.dtype != x.dtype:
+        raise DTypeError(f"{op.name}: a sequence of {row.dtype.name}, values of {x.dtype.name}")
+    if not row.ndim or (row.ndim > 1 and row.shape[:-1] != x.shape[:-1]):
+        raise ShapeError(
+            f"{op.name}: a sequence {row.shape} does not fit values {x.shape}: it is one row, or "
+            "as many as the values have"
+        )
+    return Spec(x.shape, int64)
+
+
+def _searchsorted(xp: Any, row: Any, x: Any, right: bool) -> Any:
+    """By halving, all at once: the answer lies between low and high."""
+    n = row.shape[-1]
+    low = xp.full(x.shape, 0, int64)
+    high = xp.full(x.shape, n, int64)
+    if row.ndim > 1 and not x.ndim:
+        row = row.reshape(-1)
+    for _ in range(n.bit_length()):
+        middle = (low + high) // 2
+        at = xp.minimum(middle, n - 1)
+        there = xp.take(row, at, 0) if row.ndim == 1 else xp.take_along_axis(row, at, row.ndim - 1)
+        # NaN counts as the largest: it is not less than anything
+        beyond = (low < high) & ~((there > x) if right else (there >= x))
+        low = xp.where(beyond, middle + 1, low)
+        high = xp.where(beyond, high, middle)
+    return low
+
+
+SEARCHSORTED = Op("searchsorted", rule=_searchsorted_rule, forward=_searchsorted)

@@ -22,10 +22,11 @@ def _compares(op: Op, *nodes: Node) -> Spec:
 
 
 def _logical(op: Op, *nodes: Node) -> Spec:
-    for node in nodes:
-        if node.dtype != bool_:
-            raise DTypeError(f"{op.name} needs bool inputs, not {node.dtype.name}: compare first")
-    return _compares(op, *nodes)
+    """Of bools, or of the bits of integers."""
+    dtype = nodes[-1].dtype
+    if dtype.kind == "f":
+        raise DTypeError(f"{op.name} needs bools or integers, not {dtype.name}: compare first")
+    return numeric(op, *nodes)
 
 
 def _arithmetic(op: Op, *nodes: Node, **attrs: object) -> Spec:
@@ -90,6 +91,10 @@ COPY = Op("copy", kind="map", rule=numeric, forward=lambda xp, x: x,
 
 EXP = Op("exp", kind="map", forward=lambda xp, x: xp.exp(x), vjp=lambda g, y, x: (g * y,))
 LOG: Op = Op("log", kind="map", forward=lambda xp, x: xp.log(x), vjp=lambda g, y, x: (g / x,))
+LOG2 = Op("log2", kind="map", forward=lambda xp, x: xp.log2(x),
+          vjp=lambda g, y, x: (g / (x * math.log(2)),))  # fmt: skip
+LOG10 = Op("log10", kind="map", forward=lambda xp, x: xp.log10(x),
+           vjp=lambda g, y, x: (g / (x * math.log(10)),))  # fmt: skip
 LOG1P = Op("log1p", kind="map", forward=lambda xp, x: xp.log1p(x),
            vjp=lambda g, y, x: (g / (1 + x),))  # fmt: skip
 EXPM1 = Op("expm1", kind="map", forward=lambda xp, x: xp.expm1(x),
@@ -100,10 +105,25 @@ RSQRT = Op("rsqrt", kind="map", forward=lambda xp, x: 1 / xp.sqrt(x),
            vjp=lambda g, y, x: (g * -0.5 * y / x,))  # fmt: skip
 SIN = Op("sin", kind="map", forward=lambda xp, x: xp.sin(x), vjp=lambda g, y, x: (g * COS(x),))
 COS: Op = Op("cos", kind="map", forward=lambda xp, x: xp.cos(x), vjp=lambda g, y, x: (-g * SIN(x),))
+TAN = Op("tan", kind="map", forward=lambda xp, x: xp.tan(x),
+         vjp=lambda g, y, x: (g * (1 + y * y),))  # fmt: skip
+SINH = Op("sinh", kind="map", forward=lambda xp, x: xp.sinh(x),
+          vjp=lambda g, y, x: (g * COSH(x),))  # fmt: skip
+COSH: Op = Op("cosh", kind="map", forward=lambda xp, x: xp.cosh(x),
+              vjp=lambda g, y, x: (g * SINH(x),))  # fmt: skip
 TANH = Op("tanh", kind="map", forward=lambda xp, x: xp.tanh(x),
           vjp=lambda g, y, x: (g * (1 - y * y),))  # fmt: skip
 ERF = Op("erf", kind="map", forward=lambda xp, x: xp.erf(x),
          vjp=lambda g, y, x: (g * (2 / math.sqrt(math.pi)) * EXP(-x * x),))  # fmt: skip
+
+
+def _atan2_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, ...]:
+    square = a * a + b * b
+    share = g / WHERE(square == 0, 1, square)  # at the origin, which has no angle, 0
+    return (lambda: share * b, lambda: -share * a)
+
+
+ATAN2 = Op("atan2", kind="map", forward=lambda xp, a, b: xp.arctan2(a, b), vjp=_atan2_vjp)
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
@@ -161,6 +181,33 @@ GELU_TANH = Op(
     vjp=_gelu_tanh_vjp,
 )
 
+LEAKY_RELU = Op(
+    "leaky_relu",
+    kind="map",
+    forward=lambda xp, x, slope: xp.where(x > 0, x, x * slope),
+    vjp=lambda g, y, x, slope: (WHERE(x > 0, g, g * slope),),
+)
+ELU = Op(
+    "elu",
+    kind="map",
+    forward=lambda xp, x, alpha: xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0))),
+    vjp=lambda g, y, x, alpha: (WHERE(x > 0, g, g * alpha * EXP(MINIMUM(x, 0))),),
+)
+
+
+def _softplus(xp: Any, x: Any, beta: float, threshold: float) -> Any:
+    z = x * beta
+    soft = (xp.maximum(z, 0) + xp.log1p(xp.exp(-xp.abs(z)))) / beta
+    return xp.where(z > threshold, x, soft)
+
+
+def _softplus_vjp(g: Any, y: Any, x: Any, beta: float, threshold: float) -> tuple[Any]:
+    z = x * beta
+    return (WHERE(z > threshold, g, g * SIGMOID(z)),)
+
+
+SOFTPLUS = Op("softplus", kind="map", forward=_softplus, vjp=_softplus_vjp)
+
 # Choice and order ------------------------------------------------------------------------------
 
 WHERE: Op = Op("where", kind="map", rule=_chooses, promote=(1, 2),
@@ -173,6 +220,12 @@ SIGN: Op = Op("sign", kind="map", rule=_arithmetic, forward=lambda xp, x: xp.sig
           vjp=lambda g, y, x: (lambda: zeros_like(x),))  # fmt: skip
 FLOOR = Op("floor", kind="map", forward=lambda xp, x: xp.floor(x),
            vjp=lambda g, y, x: (lambda: zeros_like(x),))  # fmt: skip
+CEIL = Op("ceil", kind="map", forward=lambda xp, x: xp.ceil(x),
+          vjp=lambda g, y, x: (lambda: zeros_like(x),))  # fmt: skip
+TRUNC = Op("trunc", kind="map", forward=lambda xp, x: xp.trunc(x),
+           vjp=lambda g, y, x: (lambda: zeros_like(x),))  # fmt: skip
+ROUND = Op("round", kind="map", forward=lambda xp, x: xp.rint(x),
+           vjp=lambda g, y, x: (lambda: zeros_like(x),))  # fmt: skip
 
 
 def _wins(a: Any, b: Any) -> Any:
@@ -183,7 +236,7 @@ def _wins(a: Any, b: Any) -> Any:
 
 MAXIMUM = Op("maximum", kind="map", rule=numeric, forward=lambda xp, a, b: xp.maximum(a, b),
              vjp=lambda g, y, a, b: (lambda: g * _wins(a, b), lambda: g * _wins(b, a)))  # fmt: skip
-MINIMUM = Op("minimum", kind="map", rule=numeric, forward=lambda xp, a, b: xp.minimum(a, b),
+MINIMUM: Op = Op("minimum", kind="map", rule=numeric, forward=lambda xp, a, b: xp.minimum(a, b),
              vjp=lambda g, y, a, b: (lambda: g * _wins(b, a), lambda: g * _wins(a, b)))  # fmt: skip
 
 
@@ -218,10 +271,10 @@ LT = Op("lt", kind="map", rule=_compares, forward=lambda xp, a, b: a < b)
 LE = Op("le", kind="map", rule=_compares, forward=lambda xp, a, b: a <= b)
 GT = Op("gt", kind="map", rule=_compares, forward=lambda xp, a, b: a > b)
 GE = Op("ge", kind="map", rule=_compares, forward=lambda xp, a, b: a >= b)
-AND = Op("and", kind="map", rule=_logical, forward=lambda xp, a, b: xp.logical_and(a, b))
-OR = Op("or", kind="map", rule=_logical, forward=lambda xp, a, b: xp.logical_or(a, b))
-XOR = Op("xor", kind="map", rule=_logical, forward=lambda xp, a, b: xp.logical_xor(a, b))
-NOT = Op("not", kind="map", rule=_logical, forward=lambda xp, x: xp.logical_not(x))
+AND = Op("and", kind="map", rule=_logical, forward=lambda xp, a, b: a & b)
+OR = Op("or", kind="map", rule=_logical, forward=lambda xp, a, b: a | b)
+XOR = Op("xor", kind="map", rule=_logical, forward=lambda xp, a, b: a ^ b)
+NOT = Op("not", kind="map", rule=_logical, forward=lambda xp, x: ~x)
 ISNAN = Op("isnan", kind="map", rule=_tests, forward=lambda xp, x: xp.isnan(x))
 ISINF = Op("isinf", kind="map", rule=_tests, forward=lambda xp, x: xp.isinf(x))
 ISFINITE = Op("isfinite", kind="map", rule=_tests, forward=lambda xp, x: xp.isfinite(x))

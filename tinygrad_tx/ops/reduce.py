@@ -3,6 +3,7 @@ themselves; calling the op squeezes them unless keepdims is given."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from ..dtypes import bool_, int64
@@ -10,7 +11,7 @@ from ..errors import DTypeError, ShapeError
 from ..node import Node
 from ..op import Op
 from ..rules import Spec, reduced
-from .movement import BROADCAST, FLIP
+from .movement import BROADCAST, CONCAT, FLIP, PAD, PERMUTE, RESHAPE, SLICE
 
 
 def _sums(op: Op, x: Node, *, axis: tuple[int, ...]) -> Spec:
@@ -68,4 +69,57 @@ CUMSUM = Op(
     rule=lambda op, x, axis: Spec(x.shape, x.dtype if x.dtype.kind == "f" else int64),
     forward=lambda xp, x, axis: xp.cumsum(x, axis),
     vjp=_cumsum_vjp,
+)
+
+
+# Products: their decompositions multiply in pairs, so that a 0 among the factors leaves the
+# gradient of the others what it is.
+
+
+def _row_last(x: Any, axis: tuple[int, ...]) -> Any:
+    """The axes of a product as one, the last."""
+    kept = [i for i in range(x.ndim) if i not in axis]
+    rows = PERMUTE(x, order=(*kept, *axis))
+    return RESHAPE(rows, shape=(*rows.shape[: len(kept)], prod(rows.shape[len(kept) :])))
+
+
+def _prod_plain(x: Any, axis: tuple[int, ...]) -> Any:
+    shape, dtype = reduced(x.shape, axis), x.dtype if x.dtype.kind == "f" else int64
+    rows = _row_last(x.to(dtype), axis)
+    if not rows.shape[-1]:
+        return RESHAPE(SUM(rows, axis=-1, keepdims=True) + 1, shape=shape)
+    while (n := rows.shape[-1]) > 1:
+        half = n // 2
+        product = _part(rows, 0, half) * _part(rows, half, 2 * half)
+        rows = product if n % 2 == 0 else CONCAT(product, _part(rows, n - 1, n), axis=rows.ndim - 1)
+    return RESHAPE(rows, shape=shape)
+
+
+def _part(x: Any, start: int, stop: int) -> Any:
+    """Some columns."""
+    return SLICE(x, ranges=(*((0, n, 1) for n in x.shape[:-1]), (start, stop, 1)))
+
+
+PROD = Op("prod", kind="reduce", rule=_sums, forward=lambda xp, x, axis: xp.prod(x, axis),
+          decompose=_prod_plain)  # fmt: skip
+
+
+def _cumprod_plain(x: Any, axis: int) -> Any:
+    """By doubling: after each step an element is the product of twice as many (Hillis and Steele,
+    1986)."""
+    rows = x.to(x.dtype if x.dtype.kind == "f" else int64).transpose(axis, -1)
+    n, step = rows.shape[-1], 1
+    widths = ((0, 0),) * (x.ndim - 1)
+    while step < n:
+        before = PAD(_part(rows, 0, n - step), widths=(*widths, (step, 0)), value=1)
+        rows, step = rows * before, 2 * step
+    return rows.transpose(axis, -1)
+
+
+CUMPROD = Op(
+    "cumprod",
+    kind="fused",
+    rule=lambda op, x, axis: Spec(x.shape, x.dtype if x.dtype.kind == "f" else int64),
+    forward=lambda xp, x, axis: xp.cumprod(x, axis),
+    decompose=_cumprod_plain,
 )

@@ -22,7 +22,8 @@ Array = Any  # numpy.ndarray or cupy.ndarray: the op forwards work on either
 
 # Functions that the array module and `xp` have in common: same name, same meaning.
 _SHARED = (
-    *("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos", "abs", "sign", "floor"),
+    *("exp", "log", "log2", "log10", "log1p", "expm1", "sqrt", "abs", "sign"),
+    *("sin", "cos", "tan", "arctan2", "sinh", "cosh", "tanh", "floor", "ceil", "trunc", "rint"),
     *("minimum", "maximum", "where", "fmod", "copysign"),
     *("logical_and", "logical_or", "logical_xor", "logical_not", "isnan", "isfinite", "isinf"),
     *("reshape", "transpose", "broadcast_to", "concatenate", "flip", "arange"),
@@ -142,7 +143,7 @@ class Backend(ABC):
 
     # Reductions: `axis` is a tuple, axes are kept as 1 ---------------------------------------
     def sum(self, x: Array, axis: tuple[int, ...]) -> Array:
-        """Accumulates in float32 or better; integers and bools in int64."""
+        """Accumulates in float32 or better; integers and bools in int64, as products do."""
         if x.dtype.kind in "biu":
             return x.sum(axis=axis, dtype=np.int64, keepdims=True)
         if x.dtype.itemsize < 4:
@@ -153,6 +154,15 @@ class Backend(ABC):
         wide = np.int64 if x.dtype.kind in "biu" else np.promote_types(x.dtype, np.float32)
         out = self.module.cumsum(x, axis=axis, dtype=wide)
         return out if x.dtype.kind in "biu" else out.astype(x.dtype)
+
+    def prod(self, x: Array, axis: tuple[int, ...]) -> Array:
+        return x.prod(
+            axis=axis, dtype=np.int64 if x.dtype.kind in "biu" else x.dtype, keepdims=True
+        )
+
+    def cumprod(self, x: Array, axis: int) -> Array:
+        wide = np.int64 if x.dtype.kind in "biu" else x.dtype
+        return self.module.cumprod(x, axis=axis, dtype=wide)
 
     def max(self, x: Array, axis: tuple[int, ...]) -> Array:
         return x.max(axis=axis, keepdims=True)

@@ -155,8 +155,13 @@ def _sign(b: Builder, x: Value) -> Value:
     return b.select(_compare(b, "gt", x, zero), one, rest)
 
 
-def _floor(b: Builder, x: Value) -> Value:
-    return b.intrinsic("floor", x.type, x) if x.is_float else x
+def _whole(name: str) -> Callable[[Builder, Value], Value]:
+    """floor, ceil, trunc and rint, which leave integers as they are."""
+    return lambda b, x: b.intrinsic(name, x.type, x) if x.is_float else x
+
+
+def _libm(name: str) -> Callable[..., Value]:
+    return lambda b, *xs: elementary.libm(b, name, *xs)
 
 
 def _floor_divide(b: Builder, x: Value, y: Value) -> Value:
@@ -247,7 +252,8 @@ _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "neg": _negative,
     "abs": _absolute,
     "sign": _sign,
-    "floor": _floor,
+    **{op: _whole(op) for op in ("floor", "ceil", "trunc")},
+    "round": _whole("rint"),
     "sqrt": lambda b, x: b.intrinsic("sqrt", x.type, x),
     "exp": elementary.exp,
     "log": elementary.log,
@@ -255,8 +261,7 @@ _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "expm1": elementary.expm1,
     "tanh": elementary.tanh,
     "erf": elementary.erf,
-    "sin": lambda b, x: elementary.libm(b, "sin", x),
-    "cos": lambda b, x: elementary.libm(b, "cos", x),
+    **{op: _libm(op) for op in ("sin", "cos", "tan", "sinh", "cosh", "atan2", "log2", "log10")},
     "pow": _power,
     "floor_divide": _floor_divide,
     "remainder": _remainder,

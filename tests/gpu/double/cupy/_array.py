@@ -302,6 +302,7 @@ def _ufunc(name: str, f: Callable[..., Any]) -> Callable[..., ndarray]:
 
 _SAME = (
     *("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos", "abs", "absolute", "sign"),
+    *("log2", "log10", "tan", "arctan2", "sinh", "cosh", "ceil", "trunc", "rint"),
     *("floor", "minimum", "maximum", "add", "subtract", "multiply", "true_divide", "divide"),
     *("negative", "logical_and", "logical_or", "logical_xor", "logical_not", "isnan", "isfinite"),
     *("isinf", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "fmod"),
