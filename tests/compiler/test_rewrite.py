@@ -191,6 +191,18 @@ SIMPLER: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...], str]] = {
         (X,),
         "reshape permute",
     ),
+    "map of channels": (
+        lambda x: (-x.reshape(1, 3, 4).permute(0, 2, 1)).permute(0, 2, 1),
+        (X,),
+        "reshape neg",
+    ),
+    "map of channels and a number": (
+        lambda x: (c := x.reshape(1, 3, 4).permute(0, 2, 1), c * 2 + c)[1],
+        (X,),
+        "reshape mul add permute",
+    ),
+    "map of another permute": (lambda x: -x.T, (X,), "permute neg"),
+    "sum of permute": (lambda x: x.T.sum(), (N,), "sum reshape"),
     "broadcast of broadcast": (
         lambda x: x[:, :1].expand(3, 4).expand(2, 3, 4),
         (X,),

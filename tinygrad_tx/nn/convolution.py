@@ -232,6 +232,8 @@ def _checked(name: str, n: int, x: Tensor, weight: Tensor, groups: int) -> int:
 def _channels_last(x: Tensor, groups: int) -> Tensor:
     """(N, C, *S) -> (G, N, *S, C / G)."""
     n = x.ndim - 2
+    if groups == 1:
+        return channels_last(x).unsqueeze(0)
     x = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
     return x.permute(1, 0, *range(3, 3 + n), 2)
 
@@ -245,9 +247,22 @@ def _channels_first(name: str, y: Tensor, bias: Tensor | None, out: int, batched
         if bias.dtype != y.dtype:
             raise DTypeError(f"{name}: the bias is {bias.dtype.name}, the input {y.dtype.name}")
         y = y + bias.reshape(y.shape[0], *(1,) * (n + 1), -1)
-    y = y.permute(1, 0, n + 2, *range(2, 2 + n))
-    y = y.reshape(y.shape[0], out, *y.shape[3:])
+    if len(y) == 1:
+        y = channels_first(y.squeeze(0))
+    else:
+        y = y.permute(1, 0, n + 2, *range(2, 2 + n))
+        y = y.reshape(y.shape[0], out, *y.shape[3:])
     return y if batched else y.squeeze(0)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """(N, C, *S) -> (N, *S, C)."""
+    return x.permute(0, *range(2, x.ndim), 1)
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """(N, *S, C) -> (N, C, *S)."""
+    return x.permute(0, x.ndim - 1, *range(1, x.ndim - 1))
 
 
 # Arguments ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ..dtypes import float32
 from ..errors import DTypeError, ShapeError, UserError
 from ..rules import whole
 from ..tensor import Tensor, no_grad
+from .convolution import channels_first, channels_last
 
 
 def batch_norm(
@@ -40,7 +41,7 @@ def batch_norm(
     channels = input.shape[1]
     _check("batch_norm", channels, running_mean, running_var, weight, bias)
     x = input.float() if input.dtype.is_half else input
-    x = x.permute(0, *range(2, x.ndim), 1)  # channels last, where convolutions leave them
+    x = channels_last(x)  # as convolutions leave them
     if training:
         y, scale = _by_batch(x, running_mean, running_var, momentum, eps, input.shape)
     elif running_mean is None or running_var is None:
@@ -49,7 +50,7 @@ def batch_norm(
         y, scale = x - running_mean, (running_var + eps).rsqrt()
     y = y * (scale if weight is None else scale * weight)
     y = y if bias is None else y + bias
-    return y.to(input.dtype).permute(0, x.ndim - 1, *range(1, x.ndim - 1))
+    return channels_first(y.to(input.dtype))
 
 
 def _by_batch(

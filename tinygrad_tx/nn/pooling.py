@@ -20,7 +20,7 @@ from ..op import Op
 from ..rules import whole
 from ..spelling import refuse
 from ..tensor import Tensor
-from .convolution import batch, bordered, each
+from .convolution import batch, bordered, channels_first, channels_last, each
 
 # Pooling -----------------------------------------------------------------------------------------
 
@@ -190,10 +190,11 @@ def _pooled(
         for c, s, d, k in zip(counts, step, apart, window, strict=True)
     ]
     after = (max(r - n - w, 0) for r, n, w in zip(reach, x.shape[2:], width, strict=True))
-    x = bordered(x, [(0, 0), (0, 0), *zip(width, after, strict=True)], value)
+    x = channels_last(x)  # as convolutions leave them
+    x = bordered(x, [(0, 0), *zip(width, after, strict=True), (0, 0)], value)
     for i in reversed(range(len(window))):
-        x = op(x, axis=2 + i, size=window[i], step=step[i], dilation=apart[i])
-    return x
+        x = op(x, axis=1 + i, size=window[i], step=step[i], dilation=apart[i])
+    return channels_first(x)
 
 
 def _elements(size: int, k: int, s: int, w: int, count: int, padding_counts: bool) -> Any:

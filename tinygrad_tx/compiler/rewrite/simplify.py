@@ -109,6 +109,41 @@ def fold_movement(node: Node) -> Node | None:
     return None if value is None else filled(value, node)
 
 
+def map_before_channels(node: Node) -> Node | None:
+    """relu(permute(x)), permute(x) * permute(y), permute(x) * 2 -> the permute of the map, where
+    that brings the last axis, the channels, before the places: what lies between two convolutions
+    is computed where their channels are last. Other permutes stay, for a reduction may follow that
+    the map is one kernel with."""
+    if node.op.kind != "map" or node.ndim < 3 or not isinstance(node.spec, Spec):
+        return None
+    order = (0, node.ndim - 1, *range(1, node.ndim - 1))
+    if not any(src.op is ops.PERMUTE and src.attrs["order"] == order for src in node.srcs):
+        return None
+    srcs = []
+    for src in node.srcs:
+        if src.op is ops.PERMUTE and src.attrs["order"] == order and src.shape == node.shape:
+            srcs.append(src.srcs[0])
+        elif prod(src.shape) == 1:
+            single = src if not src.shape else use(ops.RESHAPE, (src,), {"shape": ()}, like=node)
+            srcs.append(single)
+        elif number(src) is not None:
+            attrs = {"value": number(src), "dtype": src.dtype, "device": src.device}
+            srcs.append(use(CONST, (), attrs, like=node))
+        else:
+            return None
+    made = use(node.op, tuple(srcs), node.attrs, like=node)
+    return use(ops.PERMUTE, (made,), {"order": order}, like=node)
+
+
+@about(ops.SUM)
+def sum_of_permute(node: Node) -> Node | None:
+    """sum(permute(x)) over all axes -> the sum of x over all axes, in the order of its memory."""
+    (x,) = node.srcs
+    if x.op is not ops.PERMUTE or prod(node.shape) != 1 or len(node.attrs["axis"]) != x.ndim:
+        return None
+    return use(ops.SUM, x.srcs, node.attrs, like=node)
+
+
 # Identities ------------------------------------------------------------------------------------
 
 
@@ -409,6 +444,8 @@ BEFORE_GRADIENTS: tuple[Rule, ...] = (
 RULES: tuple[Rule, ...] = (
     drop_copy,
     drop_full_slice,
+    map_before_channels,
+    sum_of_permute,
     merge_casts,
     absorb_neg,
     slice_of,
