@@ -85,7 +85,6 @@ DIFFERENCES = [
         "nn.Module",
         "takes no arguments, and its constructor need not be called",
         "what it consists of is found when asked for",
-        ("args",),
     ),
     Difference(
         "nn.Module.forward", "takes what a derived class's takes", "it is abstract", ("input",)

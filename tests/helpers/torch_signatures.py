@@ -189,7 +189,9 @@ def _recorded(function: Any, overrides: dict[Any, Any], name: str, method: bool)
     if head.startswith("__init__("):  # RNN and its like, which take *args
         return {"doc": in_words(head)}
     try:
-        return {"inspect": parameters(function)}
+        given = parameters(function)
+        # (*args, **kwargs) alone says nothing: that of a layer without options.
+        return {"inspect": given if [p.name for p in given] != ["args"] else []}
     except (ValueError, TypeError):
         found: dict[str, Any] = {}
     lines = (function.__doc__ or "").splitlines()

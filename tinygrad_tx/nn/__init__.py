@@ -2,6 +2,23 @@
 functions, tx.nn.init the initial values."""
 
 from . import functional, init
+from .activations import (
+    ELU,
+    GELU,
+    GLU,
+    Flatten,
+    Identity,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+    Unflatten,
+)
 from .calls import scoped
 from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .convolution_layers import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
@@ -26,14 +43,12 @@ from .criteria import (
     TripletMarginLoss,
 )
 from .layers import (
-    GELU,
     Dropout,
     Embedding,
     KVCache,
     LayerNorm,
     Linear,
     MultiHeadAttention,
-    ReLU,
     RMSNorm,
 )
 from .module import Module, Parameter
@@ -42,7 +57,9 @@ from .pooling_layers import AvgPool1d, AvgPool2d, Fold, MaxPool1d, MaxPool2d, Un
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 __all__ = [
+    "ELU",
     "GELU",
+    "GLU",
     "GRU",
     "LSTM",
     "RNN",
@@ -61,18 +78,23 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
+    "Flatten",
     "Fold",
     "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",
     "HingeEmbeddingLoss",
     "HuberLoss",
+    "Identity",
     "KLDivLoss",
     "KVCache",
     "L1Loss",
     "LSTMCell",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LogSigmoid",
+    "LogSoftmax",
     "MSELoss",
     "MarginRankingLoss",
     "MaxPool1d",
@@ -91,9 +113,15 @@ __all__ = [
     "RNNCell",
     "ReLU",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
     "SmoothL1Loss",
     "SoftMarginLoss",
+    "Softmax",
+    "Softplus",
+    "Tanh",
     "TripletMarginLoss",
+    "Unflatten",
     "Unfold",
     "Upsample",
     "functional",

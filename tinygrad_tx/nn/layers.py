@@ -160,32 +160,6 @@ class Dropout(Module):
         return f"p={self.p}{', inplace=True' if self.inplace else ''}"
 
 
-class ReLU(Module):
-    """max(x, 0); see F.relu."""
-
-    def __init__(self, inplace: bool = False) -> None:
-        self.inplace = inplace
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.relu(input, self.inplace)
-
-    def describe(self) -> str:
-        return "inplace=True" if self.inplace else ""
-
-
-class GELU(Module):
-    """See F.gelu."""
-
-    def __init__(self, approximate: str = "none") -> None:
-        self.approximate = approximate
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.gelu(input, self.approximate)
-
-    def describe(self) -> str:
-        return f"approximate={self.approximate!r}"
-
-
 class KVCache(NamedTuple):
     """Keys and values of attention, kept for later queries."""
 
