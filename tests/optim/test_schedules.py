@@ -103,6 +103,8 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: s.StepLR(3, 2), "StepLR: optimizer must be an Optimizer, not a int"),
     (lambda: s.StepLR(adam(), 0), "StepLR: step_size is 0; it must be positive"),
     (lambda: s.LambdaLR(adam(), [abs, abs]), "LambdaLR: 2 functions for 1 parameter groups"),
+    (lambda: s.LambdaLR(adam(), 3), "lr_lambda must be a function or a list of them, not 3"),
+    (lambda: s.MultiStepLR(adam(), 3), "MultiStepLR: milestones must be ints, not 3"),
     (lambda: s.OneCycleLR(adam(), 0.1), "OneCycleLR: give total_steps, or both epochs and"),
     (lambda: s.OneCycleLR(adam(), [0.1, 0.2], 5), "OneCycleLR: max_lr has 2 numbers for 1 groups"),
     (lambda: s.OneCycleLR(optim.SGD([nn.Parameter(tx.ones(1))]), 0.1, 5), "was made without"),
@@ -111,7 +113,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: s.ReduceLROnPlateau(adam(), factor=1.0), "factor is 1.0; it must be below 1"),
     (lambda: s.SequentialLR(adam(), [], []), "0 schedules want one milestone less, not 0"),
     (lambda: s.SequentialLR(adam(), [s.StepLR(adam(), 2)], []), "StepLR is of another optimizer"),
-    (lambda: s.SequentialLR(adam(), [s.ReduceLROnPlateau(adam())], []), "that counts steps, not"),
+    (lambda: s.SequentialLR(adam(), [s.ReduceLROnPlateau(adam())], []), "of steps alone, not Reduce"),
     (lambda: s.SequentialLR(adam(), [s.OneCycleLR(adam(), 0.1, 5)], []), "without cycle_momentum"),
 ]  # fmt: skip
 

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, TypeVar
 from weakref import ref
 
+from ..arguments import shown
 from ..context import guarded
 from ..creation import zeros_like
 from ..dtypes import DType
@@ -96,6 +97,8 @@ class Module(Calls):
 
         Setting the attribute later gives the buffer another value, and keeps it the same Tensor."""
         kind = type(self).__name__
+        if not isinstance(name, str):
+            raise TypeError(f"{kind}: the name of a buffer is a str, not {shown(name)}")
         self._require_free(name)
         if tensor is not None and not isinstance(tensor, Tensor):
             given = type(tensor).__name__

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..arguments import shown
 from ..context import current_trace
 from ..creation import tensor, where
 from ..dtypes import float64
@@ -19,7 +20,7 @@ from ..errors import UserError
 from ..rules import whole
 from ..tensor import Tensor
 from .optimizer import Optimizer, require, require_numbers
-from .schedule import Schedule
+from .schedule import Schedule, require_optimizer
 
 
 class LambdaLR(Schedule):
@@ -35,9 +36,15 @@ class LambdaLR(Schedule):
         lr_lambda: Callable[[Any], Any] | Sequence[Callable[[Any], Any]],
         last_epoch: int = -1,
     ) -> None:
-        groups = len(optimizer.param_groups) if isinstance(optimizer, Optimizer) else 0
-        self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
-        if len(self.lr_lambdas) != groups and groups:
+        require_optimizer("LambdaLR", optimizer)
+        groups = len(optimizer.param_groups)
+        several = [lr_lambda] * groups if callable(lr_lambda) else lr_lambda
+        if not isinstance(several, (list, tuple)) or not all(map(callable, several)):
+            raise TypeError(
+                f"LambdaLR: lr_lambda must be a function or a list of them, not {shown(lr_lambda)}"
+            )
+        self.lr_lambdas = list(several)
+        if len(self.lr_lambdas) != groups:
             given = len(self.lr_lambdas)
             raise UserError(f"LambdaLR: {given} functions for {groups} parameter groups")
         super().__init__(optimizer, last_epoch)
@@ -78,6 +85,8 @@ class MultiStepLR(Schedule):
         last_epoch: int = -1,
     ) -> None:
         require_numbers(gamma=gamma)
+        if not isinstance(milestones, Iterable):
+            raise TypeError(f"MultiStepLR: milestones must be ints, not {shown(milestones)}")
         self.milestones = sorted(whole("MultiStepLR: a milestone", m) for m in milestones)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
@@ -235,8 +244,8 @@ class SequentialLR(Schedule):
         self.milestones = [whole("SequentialLR: a milestone", m) for m in milestones]
         for one in self.schedulers:
             if not isinstance(one, Schedule) or one.sets_momentum:
-                why = "without cycle_momentum" if isinstance(one, Schedule) else "that counts steps"
-                raise UserError(f"SequentialLR takes schedules {why}, not {type(one).__name__}")
+                kind = "without cycle_momentum" if isinstance(one, Schedule) else "of steps alone"
+                raise UserError(f"SequentialLR takes schedules {kind}, not {type(one).__name__}")
             if one.optimizer is not optimizer:
                 raise UserError(f"SequentialLR: {type(one).__name__} is of another optimizer")
         if not self.schedulers or len(self.milestones) != len(self.schedulers) - 1:
