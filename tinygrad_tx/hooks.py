@@ -1,4 +1,5 @@
-"""Hooks on gradients: what Tensor.register_hook registers, and autograd calls at each node.
+"""Hooks on gradients: what Tensor.register_hook registers, and autograd calls at each node; and
+what the hooks of modules, which nn/calls.py has, share with them.
 
 A leaf's hooks belong to its Tensor, whatever node that points to; those of a result to its node, so
 they live as long as its graph does.
@@ -19,13 +20,13 @@ from .node import Handle, Node
 if TYPE_CHECKING:  # Tensor.register_hook calls what is here
     from .tensor import Tensor
 
-Hooks = dict[int, Callable[[Any], Any]]
+Hooks = dict[int, Any]  # by their numbers; of Tensors: functions
 
 
 class _Registry:
     """hooks: the numbers of all that were registered outside of traces. A compiled function is
     traced again after one comes, and goes back to the plan that it had when it goes. used: False
-    until there is a first one, so that nobody else pays for them."""
+    until there is a first one on a gradient, so that nobody else pays for them."""
 
     hooks: tuple[int, ...] = ()
     used = False
@@ -70,17 +71,31 @@ def register(x: Tensor, hook: Callable[[Tensor], Tensor | None]) -> RemovableHan
         hooks = x._hooks
     else:
         hooks = _ON_NODES.setdefault(node, {})
-    number = next(_NUMBERS)
-    hooks[number] = hook
     _Registry.used = True
-    if outside:
+    return added(hooks, hook, noted=outside)
+
+
+def added(hooks: Hooks, hook: Any, noted: bool = True, first: bool = False) -> RemovableHandle:
+    """The hook among the others, at their end or as the first. noted: compiled functions see it."""
+    number = next(_NUMBERS)
+    others = dict(hooks) if first else {}
+    if first:
+        hooks.clear()
+    hooks[number] = hook
+    hooks.update(others)
+    if noted:
         _Registry.hooks += (number,)
     return RemovableHandle(number, hooks)
 
 
-def used() -> bool:
-    """True if hooks may be there; noted as a guard of a trace."""
+def watch() -> None:
+    """Note in a trace that hooks are looked at."""
     guarded(_Registry, "hooks")
+
+
+def used() -> bool:
+    """True if hooks on gradients may be there; noted as a guard of a trace."""
+    watch()
     return _Registry.used
 
 

@@ -17,7 +17,6 @@ class Difference(NamedTuple):
 
 _DOC = "PyTorch's own call takes these names, too; its documentation says others"
 _OUT = ("out", "dtype")
-_UNIQUE = ("args", "input")
 _ONE_KIND = "one text serves the containers of modules and of parameters; give it by place"
 
 DIFFERENCES = [
@@ -79,7 +78,7 @@ DIFFERENCES = [
     Difference("tx.sort", "stable is None by default, as in Tensor.sort", _DOC, ("stable",)),
     Difference("tx.std", "as Tensor.var", _DOC, ("correction",)),
     Difference("tx.topk", "as Tensor.topk", _DOC, ("dim",)),
-    Difference("tx.unique", "as Tensor.unique", "PyTorch dispatches by its arguments", _UNIQUE),
+    Difference("tx.unique", "as Tensor.unique", "PyTorch's takes anything", ("input",)),
     Difference("tx.var", "as Tensor.var", _DOC, ("correction",)),
     Difference(
         "nn.Module",

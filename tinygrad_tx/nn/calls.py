@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from itertools import count
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from weakref import ref
 
 from ..arguments import blame, explain_init
-from ..context import guarded, scope
+from ..context import scope
 from ..errors import UserError
+from ..hooks import RemovableHandle, added, watch
 from ..spelling import refuse
 
 P = ParamSpec("P")
@@ -39,42 +38,11 @@ def _is_ours(cls: type) -> bool:
     return cls.__module__.startswith(f"{__package__.partition('.')[0]}.")
 
 
-class _Registry:
-    """The numbers of all hooks that are registered: a compiled function is traced again after one
-    comes, and goes back to the plan that it had when it goes."""
-
-    def __init__(self) -> None:
-        self.hooks: tuple[int, ...] = ()
-        self.numbers = count(1)
-
-
-_REGISTRY = _Registry()
-
-
 @dataclass(frozen=True)
 class _Hook:
-    number: int
     function: Callable[..., Any]
     before: bool
     with_kwargs: bool
-
-
-class RemovableHandle:
-    """A registered hook: remove() takes it off its module, as does the end of a `with` block."""
-
-    def __init__(self, module: Calls, number: int) -> None:
-        self._module, self.id = ref(module), number
-
-    def remove(self) -> None:
-        if (module := self._module()) is not None:
-            vars(module)["_hooks"] = tuple(h for h in module._hooks if h.number != self.id)
-        _REGISTRY.hooks = tuple(n for n in _REGISTRY.hooks if n != self.id)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.remove()
 
 
 class Calls:
@@ -82,7 +50,7 @@ class Calls:
 
     _path = "Module"  # the class's name, or the parent's path and the attribute's name
 
-    _hooks: tuple[_Hook, ...] = ()
+    _hooks: dict[int, _Hook] = {}  # noqa: RUF012 - one of its own has a module that has any
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -98,7 +66,7 @@ class Calls:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with scope(self._path):
             try:
-                guarded(_REGISTRY, "hooks")
+                watch()
                 if self._hooks:
                     return self._call_with_hooks(args, kwargs)
                 return self.forward(*args, **kwargs)
@@ -141,13 +109,11 @@ class Calls:
         if not callable(function):
             kind = type(function).__name__
             raise TypeError(f"{type(self).__name__}: a hook must be a function, not a {kind}")
-        hook = _Hook(next(_REGISTRY.numbers), function, before, with_kwargs)
-        vars(self)["_hooks"] = (hook, *self._hooks) if prepend else (*self._hooks, hook)
-        _REGISTRY.hooks = (*_REGISTRY.hooks, hook.number)
-        return RemovableHandle(self, hook.number)
+        hooks = vars(self).setdefault("_hooks", {})
+        return added(hooks, _Hook(function, before, with_kwargs), first=prepend)
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        hooks = self._hooks
+        hooks = list(self._hooks.values())
         for hook in hooks:
             if hook.before:
                 args, kwargs = self._before(hook, args, kwargs)
