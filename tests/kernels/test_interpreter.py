@@ -532,6 +532,6 @@ def test_every_other_kind_has_a_line() -> None:
 
 def test_users_see_words_not_classes() -> None:
     """explain() and TX_DEBUG print them: they stay when a class is renamed."""
-    words = "rows columns pack matmul attention attentiongrad keep index scatteradd opaque"
+    words = "rows columns pack matmul attention attentiongrad keep index scatteradd opaque loop"
     kinds = [kind for kind in Kernel.__subclasses__() if kind.__module__ == Kernel.__module__]
     assert [kind.word for kind in kinds] == words.split()

@@ -39,14 +39,32 @@ class Wave(NamedTuple):
     stop: int
 
 
+class Loop(NamedTuple):
+    """Waves that run `rounds` times. moves: words that grow by so many bytes from round to round;
+    after the last one they are again what they were."""
+
+    waves: Sequence[Wave | Loop]
+    rounds: int
+    moves: Sequence[tuple[int, int]]
+
+
+Entry = Wave | Loop
+
+
+def waves_in(waves: Sequence[Entry]) -> list[Wave]:
+    """All waves, those of loops once."""
+    return [w for x in waves for w in ([x] if isinstance(x, Wave) else waves_in(x.waves))]
+
+
 class Program(Protocol):
     """Waves, ready to run on arguments (int64 words, addresses put in)."""
 
     def run(self, args: Any) -> int:
-        """The number of waves that have run: all, or up to the one after which a stop ended it."""
+        """The wave after which a stop ended the run, counted from 1 as waves_in() gives them; the
+        number of these where none did. Where one did, moved words stay as they were then."""
 
-    def run_timed(self, args: Any) -> list[float]:
-        """The seconds of each wave that has run."""
+    def run_timed(self, args: Any) -> tuple[int, list[float]]:
+        """As run(), and the seconds of each Wave and Loop that has run."""
 
 
 class Target(ABC):
@@ -76,7 +94,7 @@ class Target(ABC):
         """The code of kernels, which lives as long as what is given. For `program`."""
 
     @abstractmethod
-    def program(self, code: Any, waves: Sequence[Wave], values: Sequence[int], alone: bool) -> Any:
+    def program(self, code: Any, waves: Sequence[Entry], values: Sequence[int], alone: bool) -> Any:
         """A Program. values: its arguments but for addresses, which give the number of tasks.
         alone: so little is to be done that no other thread is woken."""
 

@@ -13,12 +13,15 @@ from dataclasses import replace
 from typing import Any
 
 from ..backends.target import Target
-from ..node import Node
+from ..loops.record import SCAN
+from ..node import Graph, Node
+from .fuse.bodies import outline
 from .fuse.fuse import fuse
 from .lower.lower import lower
 from .lower.sums import sums
 from .rewrite.cse import cse
 from .rewrite.lift.idioms import lift
+from .rewrite.scans import merge_scans
 from .rewrite.simplify import simplify
 from .schedule.chunked_loss import chunk_losses
 from .schedule.epilogues import fuse_epilogues
@@ -48,14 +51,42 @@ def lowered(graph: Ends, target: Target) -> Ends:
     return replace(graph, shown=graph.roots, roots=lower(graph.roots))
 
 
+def plan_bodies(graph: Ends, target: Target) -> Ends:
+    """The plan of a round of each SCAN."""
+    nodes = Graph(graph.roots)
+    scans = [node for node in nodes if node.op is SCAN]
+    if not scans:
+        return graph
+    users = nodes.users()
+    return replace(graph, bodies={node: _body(node, users[node], target) for node in scans})
+
+
+def _body(scan: Node, users: Sequence[Node], target: Target) -> Plan | str:
+    """The plan of a SCAN's round; a reason where there is none."""
+    wanted = outline(scan, users)
+    if wanted.refused or not scan.attrs["length"]:
+        return wanted.refused or "it has no rounds"
+    body = scan.attrs["body"]
+    moving = frozenset((*body.xs, *(wanted.carry[i][0] for i in wanted.history)))
+    made = plan(wanted.results, wanted.states, target, moving=moving)
+    opaque = next((x for x in made.launches() if x.opaque), None)
+    if opaque is None:
+        return made
+    reasons = dict(made.refusals)
+    node = opaque.calls[0].nodes[0]
+    return f"in its rounds {node.op.name} is {reasons.get(node, 'called as it is')}"
+
+
 STAGES: tuple[tuple[str, Stage], ...] = (
     # Ends -> Ends: a graph
     ("lift", of_graph(lift)),  # hand-written spellings become ops that are known whole
     ("simplify", of_graph(simplify)),
     ("cse", of_graph(cse)),
+    ("merge scans", of_graph(merge_scans)),  # a loop and what its gradient wants of it
     ("lower", lowered),  # ops that are known whole become simple ones
     ("sums", of_graph(sums)),  # a long chain of scalar additions becomes one sum
     ("cse", of_graph(cse)),
+    ("bodies", plan_bodies),  # of loops: each is planned by itself
     # Ends -> Fusion -> Fusion: units
     ("fuse", fuse),
     ("outputs", give_outputs_memory),
@@ -73,7 +104,8 @@ STAGES: tuple[tuple[str, Stage], ...] = (
     ("memory", allocate),
 )
 
-REWRITING = ("lift", "simplify", "cse", "lower", "sums")  # on graphs: rewrite_s of stats()
+# On graphs: rewrite_s of stats().
+REWRITING = ("lift", "simplify", "cse", "merge scans", "lower", "sums")
 
 
 def plan(
@@ -81,10 +113,12 @@ def plan(
     states: Mapping[Node, Node],
     target: Target,
     watch: Callable[[str, Any, Any], None] | None = None,
+    moving: frozenset[Node] | None = None,
 ) -> Plan:
     """results: nodes whose values are handed out. states: for each INPUT that changes, the node it
-    ends as. watch: is told the name of each stage, its input and its result."""
-    value: Any = Ends.of(results, states)
+    ends as. watch: is told the name of each stage, its input and its result. moving: of a loop's
+    round, the INPUTs that are others in the next one."""
+    value: Any = Ends.of(results, states, moving)
     seconds: dict[str, float] = {}
     for name, stage in STAGES:
         started = time.perf_counter()

@@ -14,7 +14,7 @@ from weakref import ref
 
 from ..context import Trace, set_grad_enabled, tracing
 from ..errors import ShapeError, TraceError
-from ..node import INPUT, REBOUND, Graph, Node, apply
+from ..node import CONST, INPUT, REBOUND, Graph, Node, apply, constant, leaf
 from ..ops import BROADCAST, FLIP, PERMUTE, RESHAPE, SLICE
 from ..procedure import Procedure
 from ..rules import Spec
@@ -223,9 +223,11 @@ def _outside(node: Node, outer: Mapping[Node, Node]) -> Node:
     for step in Graph([node]):
         if step in done:
             continue
-        if not step.srcs:
-            done[step] = step
-            continue
-        with set_grad_enabled(step.requires_grad):
-            done[step] = apply(step.op, tuple(done[src] for src in step.srcs), step.attrs)
+        if step.op is CONST:
+            done[step] = constant(step.attrs["value"], step.dtype, step.device)
+        elif step.array is not None:
+            done[step] = leaf(step.array, step.dtype, step.device)
+        else:
+            with set_grad_enabled(step.requires_grad):
+                done[step] = apply(step.op, tuple(done[src] for src in step.srcs), step.attrs)
     return done[node]

@@ -139,8 +139,9 @@ def _recorded(
     carry += [c.placeholder for c in changed]
     consts = {c.placeholder: c.outer for c in rec.captured.values() if not c.changed}
     outs = rec.differentiate((*last, *(c.node for c in changed), *ys))
-    outs, more = hoisted(outs, consts, varying(outs, (*carry, *xs)), rec)
-    consts |= more
+    if firsts or rows:
+        outs, more = hoisted(outs, consts, varying(outs, (*carry, *xs)), rec)
+        consts |= more
     if not (consts or carry or xs):  # a node has sources: they say its device
         nothing = constant(0.0, float32, outs[0].device)
         consts[rec.input(Spec((), float32), nothing.device, requires_grad=False)] = nothing

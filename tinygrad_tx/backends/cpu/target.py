@@ -20,7 +20,7 @@ from ..target import Cut, Part
 from . import jit, library, writers
 from .matmul import gemm
 from .processor import Processor
-from .run.program import Launch, Program, Wave
+from .run.program import Launch, Loop, Program, Wave
 
 TALL = 8  # tiles of rows from which on a product has tasks enough without cutting its columns
 
@@ -44,14 +44,15 @@ class Cpu(target.Target):
         return library.functions(kernels, self.machine)
 
     def program(
-        self, code: Any, waves: Sequence[target.Wave], values: Sequence[int], alone: bool
+        self,
+        code: Any,
+        waves: Sequence[target.Entry],
+        values: Sequence[int],
+        alone: bool,
     ) -> target.Program:
-        parts = [part for wave in waves for launch in wave.launches for part in launch]
+        parts = [p for wave in target.waves_in(waves) for x in wave.launches for p in x]
         needs = (writers.scratch(p.kernel, values[p.start : p.end], self.machine) for p in parts)
-        native = [
-            Wave(tuple(_launch(code, launch, values) for launch in wave.launches), wave.stop)
-            for wave in waves
-        ]
+        native = [_entry(code, entry, values) for entry in waves]
         return Program(native, max(needs, default=0), alone)
 
     def interpret(self, kernel: Kernel, args: Sequence[int]) -> bool:
@@ -64,6 +65,13 @@ class Cpu(target.Target):
         module = ir.Module()
         writers.render(kernel, module, "kernel", self.machine)
         return module.text()
+
+
+def _entry(code: Mapping[Kernel, int], entry: target.Entry, values: Sequence[int]) -> Wave | Loop:
+    if isinstance(entry, target.Loop):
+        inner = tuple(_entry(code, x, values) for x in entry.waves)
+        return Loop(inner, entry.rounds, tuple(entry.moves))
+    return Wave(tuple(_launch(code, launch, values) for launch in entry.launches), entry.stop)
 
 
 def _launch(code: Mapping[Kernel, int], parts: Sequence[Part], values: Sequence[int]) -> Launch:
@@ -82,28 +90,56 @@ class Interpreted(Cpu):
         return None
 
     def program(
-        self, code: Any, waves: Sequence[target.Wave], values: Sequence[int], alone: bool
+        self,
+        code: Any,
+        waves: Sequence[target.Entry],
+        values: Sequence[int],
+        alone: bool,
     ) -> target.Program:
         return _Interpretation(self, waves)
 
 
 class _Interpretation:
-    def __init__(self, interpreted: Interpreted, waves: Sequence[target.Wave]) -> None:
+    def __init__(self, interpreted: Interpreted, waves: Sequence[target.Entry]) -> None:
         self._target, self._waves = interpreted, waves
+        self._number = {id(wave): i for i, wave in enumerate(target.waves_in(waves), 1)}
 
     def run(self, args: Any) -> int:
-        for number, wave in enumerate(self._waves, 1):
-            if not all(
-                self._target.interpret(part.kernel, args[part.start : part.end].tolist())
-                for launch in wave.launches
-                for part in launch
-            ):
-                return number
-        return len(self._waves)
+        return self._run(self._waves, args) or len(self._number)
 
-    def run_timed(self, args: Any) -> list[float]:
+    def _run(self, waves: Sequence[target.Entry], args: Any) -> int:
+        """The number of the wave after which it stopped; 0 if none did."""
+        for entry in waves:
+            stopped = (
+                self._rounds(entry, args)
+                if isinstance(entry, target.Loop)
+                else self._wave(entry, args)
+            )
+            if stopped:
+                return stopped
+        return 0
+
+    def _rounds(self, loop: target.Loop, args: Any) -> int:
+        for number in range(loop.rounds):
+            stopped = self._run(loop.waves, args)
+            if stopped:
+                return stopped
+            last = number == loop.rounds - 1
+            for word, step in loop.moves:
+                args[word] += -step * number if last else step
+        return 0
+
+    def _wave(self, wave: target.Wave, args: Any) -> int:
+        done = all(
+            self._target.interpret(part.kernel, args[part.start : part.end].tolist())
+            for launch in wave.launches
+            for part in launch
+        )
+        return 0 if done else self._number[id(wave)]
+
+    def run_timed(self, args: Any) -> tuple[int, list[float]]:
         """No times are known of it."""
-        return [0.0] * self.run(args)
+        return self.run(args), [0.0] * len(self._waves)
 
 
 def host() -> Cpu:

@@ -291,6 +291,18 @@ class Opaque(Kernel):
         return 1
 
 
+@dataclass(frozen=True)
+class Loop(Kernel):
+    """A plan that runs again and again, on operands that move from round to round. name: of the
+    function that it is made of; the plan stays with the call. Targets know it as target.Loop."""
+
+    word: ClassVar[str] = "loop"
+    name: str
+
+    def tasks(self, words: Sequence[int]) -> int:
+        return 1
+
+
 # For both readers of a program -------------------------------------------------------------------
 
 

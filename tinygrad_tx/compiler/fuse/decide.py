@@ -61,7 +61,8 @@ def decide(values: Values, node: Node) -> Decision:
     kernel = KERNELS.get(node.op)
     if kernel is not None and kernel.fits(values, node):
         return Emits(kernel.kernel)
-    return _opaque(node, "no kernel does this")
+    loop = values.bodies.get(node)
+    return _opaque(node, loop if isinstance(loop, str) else "no kernel does this")
 
 
 def _opaque(node: Node, why: str, untraceable: str = "") -> Opaque:

@@ -32,7 +32,8 @@ from .values import Values
 def fuse(graph: Ends, target: Target) -> Fusion:
     """The stage of pipeline.py."""
     final = dict(zip(graph.ends, graph.roots, strict=True))
-    values = Values(graph.roots, {s: final[end] for s, end in graph.states.items()}, target)
+    states = {s: final[end] for s, end in graph.states.items()}
+    values = Values(graph.roots, states, target, graph.bodies)
     decisions: dict[Node, Decision] = {}
     for node in ordered(values.graph, values.users):
         decisions[node] = decide(values, node)

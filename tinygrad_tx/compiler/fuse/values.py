@@ -6,23 +6,30 @@ decide.py, read.py and cost.py only look at it; fuse.py, build.py and emit/ chan
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from math import prod
 from typing import Any
 
 from ... import ops
 from ...backends.target import Target
 from ...node import INPUT, REBOUND, Graph, Node
-from ..schedule.records import Buffer, Call, Refusal, View
+from ..schedule.records import Buffer, Call, Plan, Refusal, View
 from . import limits
 from .group import Group, fresh, moved
 
 
 class Values:
-    """roots: the graph's ends. states: for an INPUT whose Tensor changes, the node it ends as."""
+    """roots: the graph's ends. states: for an INPUT whose Tensor changes, the node it ends as.
+    bodies: of each SCAN the plan of its round, or why there is none."""
 
-    def __init__(self, roots: Sequence[Node], states: dict[Node, Node], target: Target) -> None:
-        self.states, self.target = states, target
+    def __init__(
+        self,
+        roots: Sequence[Node],
+        states: dict[Node, Node],
+        target: Target,
+        bodies: Mapping[Node, Plan | str],
+    ) -> None:
+        self.states, self.target, self.bodies = states, target, bodies
         self.graph, self.final = Graph(roots), set(roots)
         self.users = self.graph.users()
         self.units: list[Group | Call] = []

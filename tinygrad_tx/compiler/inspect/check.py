@@ -27,7 +27,7 @@ from ...backends.kernels.instructions import REDUCTIONS
 from ...backends.kernels.kinds import CheckIndex, ColumnReduce, Matmul, RowProgram, ScatterAdd
 from ...backends.target import Program
 from ...dtypes import as_dtype
-from ..run.segment import Segment
+from ..run.segment import Segment, Words
 from ..schedule.records import Buffer, Call, Launch, View
 from .origin import origin
 
@@ -47,15 +47,37 @@ def wanted() -> bool:
     return settings.get("TX_CHECK") not in ("", "0")
 
 
-def run(segment: Segment, look: Look) -> int:
-    """Run a segment, checked; the number of waves that have run, as Segment.run. look: gives the
-    memory of a view as an array."""
-    for number, wave in enumerate(segment.waves, 1):
-        for launch in wave:
-            # The report of an index is looked at below, when the interpreter has seen it too.
-            if not _agrees(segment, launch, segment.alone(launch), look):
-                return number
-    return len(segment.waves)
+def run(segment: Segment, bases: Words) -> list[Launch]:
+    """Run a segment, checked; the last wave that has run, as Segment.run. bases: the addresses of
+    the plan's buffers."""
+    return _Checked(segment, bases).waves(segment.waves)[1]
+
+
+class _Checked:
+    """A run of a segment, launch by launch."""
+
+    def __init__(self, segment: Segment, bases: Words) -> None:
+        self.segment, self.bases = segment, bases
+
+    def look(self, view: View) -> Array:
+        """The memory of a view as an array."""
+        return self.segment.array_at(view, self.bases)
+
+    def waves(self, waves: Sequence[list[Launch]]) -> tuple[bool, list[Launch]]:
+        """False where an index was outside; the last wave that has run."""
+        for wave in waves:
+            loop = wave[0].loop
+            if loop is not None:
+                for _ in self.segment.rounds(loop):
+                    inside, last = self.waves(loop.plan.waves())
+                    if not inside:
+                        return False, last
+                continue
+            for launch in wave:
+                # The report of an index is looked at below, when the interpreter has seen it too.
+                if not _agrees(self.segment, launch, self.segment.alone(launch), self.look):
+                    return False, wave
+        return True, waves[-1]
 
 
 def _agrees(segment: Segment, launch: Launch, program: Program, look: Look) -> bool:

@@ -94,12 +94,12 @@ class Execution(Recording):
             for step in plan.steps
         ]
 
-        def packing(waves: list[list[Launch]]) -> Callable[[Words], int]:
+        def packing(waves: list[list[Launch]]) -> Callable[[Words], None]:
             segment = Segment(waves, code, target, plan.numbers, ())
 
-            def pack(bases: Words) -> int:
+            def pack(bases: Words) -> None:
                 segment.bind(bases, moved=True)
-                return self._run_segment(segment)
+                self._run_segment(segment)
 
             return pack
 
@@ -146,12 +146,12 @@ class Execution(Recording):
             if isinstance(step, Launch):
                 self._call(step)
             else:
-                ran = self._run_segment(step)
+                last = self._run_segment(step)
                 if self.report[0]:
-                    self._raise(step.waves[ran - 1])
+                    self._raise(step, last)
 
-    def _run_segment(self, segment: Segment) -> int:
-        return check.run(segment, self.addresses.array_at) if self.checked else segment.run()
+    def _run_segment(self, segment: Segment) -> list[Launch]:
+        return check.run(segment, self.addresses.bases) if self.checked else segment.run()
 
     def _run_timed(self) -> None:
         """Run all steps, and note the seconds of each wave and opaque call."""
@@ -165,18 +165,18 @@ class Execution(Recording):
                 self._call(step)
                 seconds.append(perf_counter() - started)
                 continue
-            took = step.run_timed()
+            last, took = step.run_timed()
             seconds += took
             if self.report[0]:
-                self._raise(step.waves[len(took) - 1])
+                self._raise(step, last)
         if self.debug >= debug.TIMES:
             debug.show_times(self.traced.name, self.runs, self.plan, seconds)
         if self.runs == TIMED:
             self.seconds = seconds
 
     def kernels(self) -> int:
-        """The number of calls of kernels in a run."""
-        return sum(len(launch.calls) for launch in self.plan.launches())
+        """The number of calls of kernels in a run, those of loops once."""
+        return len(self.plan.calls())
 
     def peak_bytes(self) -> int:
         """Bytes of a run beside its inputs: the arena, its results, prepacked weights."""
@@ -254,10 +254,10 @@ class Execution(Recording):
         for view, value in zip(call.writes, outs, strict=True):
             np.copyto(self.addresses.array_at(view), value)
 
-    def _raise(self, wave: list[Launch]) -> NoReturn:
+    def _raise(self, segment: Segment, wave: list[Launch]) -> NoReturn:
         """An index was outside, in this wave, after which nothing has run: say which one."""
-        for call in indices(wave):
-            node, given = call.nodes[0], self.addresses.array_at(call.reads[0])
+        for launch, call in ((x, call) for x in wave for call in indices([x])):
+            node, given = call.nodes[0], segment.checked_index(launch, call)
             attrs = dict(node.attrs)
             name = attrs.get("of", "")
             if name == "update" and not 0 <= given.item() < attrs["size"]:
@@ -271,7 +271,7 @@ class Execution(Recording):
 
 
 def _kernels(plan: Plan) -> list[Kernel]:
-    calls = [*plan.prepacked, *(call for launch in plan.launches() for call in launch.calls)]
+    calls = [*plan.prepacked, *plan.calls()]
     kernels = dict.fromkeys(call.kernel for call in calls)
     return [k for k in kernels if not isinstance(k, Opaque)]
 

@@ -2,26 +2,32 @@
 
 In: waves, and the code of their kernels. Out: a Segment, which runs them on a table of the buffers'
 addresses. Called by run/execution.py; inspect/check.py takes its launches one by one.
+
+The calls in a loop's rounds have their arguments once: the program moves their addresses from round
+to round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ...backends.kernels import interpreter
 from ...backends.kernels.arguments import Place, words
 from ...backends.kernels.kinds import CheckIndex
+from ...backends.target import Loop as Rounds
 from ...backends.target import Part, Program, Target, Wave
-from ..schedule.records import Buffer, Launch, itemsize
+from ..schedule.records import Buffer, Call, Launch, Loop, View, itemsize
 
 Words = np.ndarray[Any, np.dtype[np.int64]]
+Array = np.ndarray[Any, Any]
 ALONE = 20_000  # elements: a segment that touches fewer is not worth waking a team
 
 
 class Segment:
-    """waves, and for each of their launches its calls as parts."""
+    """waves, and for each of their launches (those inside loops too) its calls as parts."""
 
     def __init__(
         self,
@@ -34,59 +40,130 @@ class Segment:
         """code: of the kernels, as target.link() gives it. moving: numbers of the buffers that lie
         elsewhere at each run."""
         self.waves, self.target, self._code = waves, target, code
+        self._numbers = numbers
         self._values: list[int] = []
-        slots: list[int] = []
+        self._slots: list[int] = []
         self.parts: dict[Launch, list[Part]] = {}
-        linked, work = [], 0
-        for wave in waves:
-            stop = -1
-            for launch in wave:
-                self.parts[launch] = []
-                for call in launch.calls:
-                    start = len(self._values)
-                    for word in words(call.args):
-                        if isinstance(word, Place):
-                            self._values.append(word.offset * itemsize(word.buffer.dtype))
-                            slots.append(numbers[word.buffer])
-                        else:
-                            self._values.append(word)
-                            slots.append(-1)
-                    self.parts[launch].append(Part(call.kernel, start, len(self._values)))
-                    if isinstance(call.kernel, CheckIndex):
-                        stop = start + call.kernel.layout.report
-                    work += sum(v.buffer.size for v in call.writes)
-            linked.append(Wave([self.parts[launch] for launch in wave], stop))
+        self._all_waves: list[list[Launch]] = []  # as the program counts them
+        self._inside: list[Loop] = []  # the loops around what is being linked
+        self._loop_of: dict[Buffer, Loop] = {}  # whose rounds a buffer belongs to
+        self._moves: dict[Loop, dict[int, int]] = {}  # words that grow from round to round
+        self._round: dict[Loop, int] = {}
+        self._work = 0
+        linked = [self._entry(wave) for wave in waves]
         self.values = np.array(self._values, np.int64)
-        self.slots = np.array(slots, np.int64)
+        self.slots = np.array(self._slots, np.int64)
         self.args = np.empty_like(self.values)
         self._moving = np.flatnonzero(np.isin(self.slots, list(moving)))
-        self._program = self._linked(linked, alone=work < ALONE)
+        self._program = self._linked(linked, alone=self._work < ALONE)
+        self._stale = False  # whether a stop has left addresses of a round behind
 
+    # Linking --------------------------------------------------------------------------------------
+    def _entry(self, wave: list[Launch]) -> Wave | Rounds:
+        """A wave, or the loop that it consists of."""
+        if wave[0].loop is not None:
+            return self._rounds(wave[0].loop)
+        stop = -1
+        for launch in wave:
+            self.parts[launch] = [self._part(call) for call in launch.calls]
+            for part in self.parts[launch]:
+                if isinstance(part.kernel, CheckIndex):
+                    stop = part.start + part.kernel.layout.report
+        self._all_waves.append(wave)
+        return Wave([self.parts[launch] for launch in wave], stop)
+
+    def _rounds(self, loop: Loop) -> Rounds:
+        self._inside.append(loop)
+        self._moves[loop], self._round[loop] = {}, 0
+        self._loop_of.update(dict.fromkeys(loop.bindings, loop))
+        waves = [self._entry(wave) for wave in loop.plan.waves()]
+        self._inside.pop()
+        return Rounds(waves, loop.rounds, tuple(self._moves[loop].items()))
+
+    def _part(self, call: Call) -> Part:
+        start = len(self._values)
+        for word in words(call.args):
+            if isinstance(word, Place):
+                slot, offset, steps = self._find(word.buffer)
+                for loop, step in steps.items():
+                    self._moves[loop][len(self._values)] = step
+                self._values.append(offset + word.offset * itemsize(word.buffer.dtype))
+                self._slots.append(slot)
+            else:
+                self._values.append(word)
+                self._slots.append(-1)
+        rounds = 1
+        for loop in self._inside:
+            rounds *= loop.rounds
+        self._work += rounds * sum(v.buffer.size for v in call.writes)
+        return Part(call.kernel, start, len(self._values))
+
+    def _find(self, buffer: Buffer) -> tuple[int, int, dict[Loop, int]]:
+        """The number of the buffer outside of all loops in which one lies, the bytes before it, and
+        by how many it moves in a round of each loop."""
+        offset, steps = 0, dict[Loop, int]()
+        while buffer in self._loop_of:
+            loop = self._loop_of[buffer]
+            buffer, ahead, step = loop.bindings[buffer]
+            offset += ahead
+            if step:
+                steps[loop] = step
+        return self._numbers[buffer], offset, steps
+
+    def _linked(self, waves: Sequence[Wave | Rounds], *, alone: bool) -> Program:
+        found: Program = self.target.program(self._code, waves, self._values, alone)
+        return found
+
+    # Running --------------------------------------------------------------------------------------
     def bind(self, bases: Words, moved: bool) -> None:
         """Put addresses into the arguments. moved: all anew, not only those that always move."""
-        if moved:
+        if moved or self._stale:
             np.add(self.values, bases[self.slots], out=self.args)
+            self._stale = False
         else:
             at = self._moving
             self.args[at] = self.values[at] + bases[self.slots[at]]
 
-    def run(self) -> int:
-        """Run it; the number of waves that have run: all, or up to the one in which an index was
-        outside, as the plan's report says."""
-        return self._program.run(self.args)
+    def run(self) -> list[Launch]:
+        """Run it; the last wave that has run: the one in which an index was outside, if the plan's
+        report says so."""
+        return self._all_waves[self._program.run(self.args) - 1]
 
-    def run_timed(self) -> list[float]:
-        """Run it; the seconds of each wave that has run."""
-        return self._program.run_timed(self.args)
+    def run_timed(self) -> tuple[list[Launch], list[float]]:
+        """As run(), and the seconds of each of `waves` that has run."""
+        ran, seconds = self._program.run_timed(self.args)
+        return self._all_waves[ran - 1], seconds
+
+    def checked_index(self, launch: Launch, call: Call) -> Array:
+        """What a check of indices has looked at, where it has ended the run."""
+        self._stale = True
+        part = self.parts[launch][launch.calls.index(call)]
+        assert isinstance(part.kernel, CheckIndex)
+        view = call.reads[0]
+        address = int(self.args[part.start + part.kernel.layout.given])
+        return interpreter.view(address, view.dtype, view.shape, view.strides)
 
     # One launch by itself, for inspect/check.py ---------------------------------------------------
     def alone(self, launch: Launch) -> Program:
         """Its program. The report of an index is not looked at."""
         return self._linked([Wave([self.parts[launch]], -1)], alone=False)
 
-    def _linked(self, waves: Sequence[Wave], *, alone: bool) -> Program:
-        found: Program = self.target.program(self._code, waves, self._values, alone)
-        return found
+    def rounds(self, loop: Loop) -> Iterator[int]:
+        """The rounds of a loop: its launches' arguments are those of each one in turn."""
+        moves = self._moves[loop]
+        for number in range(loop.rounds):
+            self._round[loop] = number
+            yield number
+            for word, step in moves.items():
+                self.args[word] += step if number + 1 < loop.rounds else -step * number
+        self._round[loop] = 0
+
+    def array_at(self, view: View, bases: Words) -> Array:
+        """The memory under a view as an array, in the round that rounds() has come to."""
+        slot, offset, steps = self._find(view.buffer)
+        address = int(bases[slot]) + offset + view.offset * itemsize(view.dtype)
+        address += sum(step * self._round[loop] for loop, step in steps.items())
+        return interpreter.view(address, view.dtype, view.shape, view.strides)
 
     def interpret(self, launch: Launch) -> bool:
         """Run it in NumPy; False where an index was outside."""

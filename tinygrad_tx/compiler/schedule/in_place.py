@@ -47,19 +47,22 @@ def write_in_place(schedule: Schedule, target: Target) -> Schedule:
 
 def copy_small_state(schedule: Schedule, target: Target) -> Schedule:
     """Small new state that cannot be made where the old lies, as that is still read or a check may
-    still fail, is copied there when all is done: so counters do not need new memory each time."""
+    still fail, is copied there when all is done: so counters do not need new memory each time. Of a
+    loop, any state is."""
     inputs, steps = schedule.fusion.inputs, list(schedule.steps)
     places, aliases = dict(schedule.places), dict(schedule.aliases)
     results, in_place, soon = schedule.results, schedule.fusion.in_place, early(steps)
     ends = Counter(view.buffer for view in places.values())
+    repeats = schedule.fusion.graph.moving is not None
     copies: list[Launch] = []
     for source, end in schedule.fusion.graph.states.items():
         old, view = inputs.get(source), places[end]
         new = view.buffer
-        if old is None or new.size > SMALL or new.dtype != old.dtype or ends[new] > 1:
+        placed = old in in_place or aliases.get(new) is old
+        if old is None or (placed and (repeats or old in in_place or new not in soon)):
             continue
-        placed = aliases.get(new) is old
-        if new not in results or (placed and new not in soon) or old in in_place:
+        fits = new in results and ends[new] == 1 and new.dtype == old.dtype
+        if not (repeats or (fits and new.size <= SMALL)):
             continue
         aliases.pop(new, None)
         places[end] = whole(Buffer("value", new.dtype, new.size, new.node), view.shape)

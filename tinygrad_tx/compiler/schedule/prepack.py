@@ -14,7 +14,8 @@ from .records import Call, Launch, Schedule
 
 def prepack(schedule: Schedule, target: Target) -> Schedule:
     inputs = schedule.fusion.inputs
-    changing = {inputs[s] for s in schedule.fusion.graph.states if s in inputs}
+    graph = schedule.fusion.graph
+    changing = {inputs[s] for s in (*graph.states, *(graph.moving or ())) if s in inputs}
     rest: list[Launch] = []
     packings: list[Call] = []
     for launch in schedule.launches:

@@ -123,11 +123,31 @@ def whole(buffer: Buffer, shape: Shape) -> View:
     return View(buffer, shape, dense(shape))
 
 
+class Binding(NamedTuple):
+    """The place of a loop's buffer in one outside: `offset` bytes behind its beginning in the first
+    round, `step` bytes further in each other one."""
+
+    buffer: Buffer
+    offset: int
+    step: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """A plan that runs `rounds` times. bindings: the places of its buffers; constants, reports and
+    packed weights are buffers outside as they are."""
+
+    plan: Plan
+    rounds: int
+    bindings: Mapping[Buffer, Binding]
+
+
 @dataclass(frozen=True, eq=False)
 class Call:
     """A Kernel with its arguments.
 
-    reads, writes: the views that it touches. nodes: those that it computes, for explain().
+    reads, writes: the views that it touches. nodes: those that it computes, for explain(). loop: of
+    a kernel of that kind, what it runs.
     """
 
     kernel: Kernel
@@ -135,6 +155,7 @@ class Call:
     reads: tuple[View, ...]
     writes: tuple[View, ...]
     nodes: tuple[Node, ...] = ()
+    loop: Loop | None = None
 
     @property
     def ops(self) -> str:
@@ -171,6 +192,10 @@ class Launch:
     def opaque(self) -> bool:
         return isinstance(self.calls[0].kernel, Opaque)
 
+    @property
+    def loop(self) -> Loop | None:
+        return self.calls[0].loop
+
 
 Steps = tuple["list[list[Launch]] | Launch", ...]  # waves of native launches, and opaque calls
 
@@ -179,17 +204,26 @@ Steps = tuple["list[list[Launch]] | Launch", ...]  # waves of native launches, a
 class Ends:
     """A recorded call as a graph. ends: the nodes whose values outlive it, as they were recorded;
     roots: the node that each has become. states: for each INPUT that changes, the end that it
-    becomes. shown: the roots that users are shown, before ops are lowered."""
+    becomes. shown: the roots that users are shown, before ops are lowered. moving: of a loop's
+    body, the INPUTs that are others in each round; its states end each round where they lay; None
+    of a call. bodies: the plan of each SCAN's body, or the reason why there is none."""
 
     ends: tuple[Node, ...]
     states: Mapping[Node, Node]
     roots: tuple[Node, ...]
     shown: tuple[Node, ...] = ()
+    moving: frozenset[Node] | None = None
+    bodies: Mapping[Node, Plan | str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, results: Sequence[Node], states: Mapping[Node, Node]) -> Ends:
+    def of(
+        cls,
+        results: Sequence[Node],
+        states: Mapping[Node, Node],
+        moving: frozenset[Node] | None = None,
+    ) -> Ends:
         ends = tuple(dict.fromkeys((*results, *states.values())))
-        return cls(ends, states, ends)
+        return cls(ends, states, ends, moving=moving)
 
 
 class Refusal(NamedTuple):
@@ -267,6 +301,15 @@ class Plan:
 
     def launches(self) -> list[Launch]:
         return [launch for wave in self.waves() for launch in wave]
+
+    def calls(self) -> list[Call]:
+        """All calls of kernels, those of loops once."""
+        return [
+            inner
+            for launch in self.launches()
+            for call in launch.calls
+            for inner in (call.loop.plan.calls() if call.loop else [call])
+        ]
 
 
 def waves_of(steps: Steps) -> list[list[Launch]]:

@@ -23,9 +23,11 @@ def form_waves(schedule: Schedule, target: Target) -> Schedule:
     front: list[int] = []  # the last wave there was at each launch so far
     written: dict[Buffer, int] = {}
     read: dict[Buffer, int] = {}
+    alone = 0  # no launch joins a wave before this one
 
     def close() -> None:
-        nonlocal waves
+        nonlocal waves, alone
+        alone = 0
         if waves:
             steps.append(waves)
         waves = []
@@ -45,11 +47,14 @@ def form_waves(schedule: Schedule, target: Target) -> Schedule:
             + [read.get(b, -1) for b in (*writes, *launch.waits)],
             default=-1,
         )
-        at = max(after + 1, front[-WINDOW] if len(front) >= WINDOW else 0)
+        at = max(after + 1, front[-WINDOW] if len(front) >= WINDOW else 0, alone)
+        if launch.loop:  # in a wave of its own
+            at = alone = len(waves)
         if at >= len(waves):
             waves.append([])
             at = len(waves) - 1
         waves[at].append(launch)
+        alone += bool(launch.loop)
         front.append(len(waves) - 1)
         for b in writes:
             written[b] = max(at, written.get(b, -1))
@@ -60,5 +65,7 @@ def form_waves(schedule: Schedule, target: Target) -> Schedule:
 
 
 def indices(wave: Sequence[Launch]) -> list[Call]:
-    """The calls of a wave that check indices."""
-    return [call for x in wave for call in x.calls if isinstance(call.kernel, CheckIndex)]
+    """The calls of a wave that check indices, in loops too."""
+    calls = [call for launch in wave for call in launch.calls]
+    inside = [inner for call in calls if call.loop for inner in call.loop.plan.calls()]
+    return [call for call in (*calls, *inside) if isinstance(call.kernel, CheckIndex)]

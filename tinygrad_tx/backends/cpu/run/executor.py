@@ -9,7 +9,9 @@ In: a target. Out: the text of one module with four functions, which team.py cal
 
 All that threads share lies in two arrays of int64, the team's *board* and the program's *job*.
 
-A job is a list of waves, a wave a list of launches, a launch a number of tasks. Each launch's tasks
+A job is a list of turns. A turn is one run of a wave: a wave inside a loop has many. Before the
+next turn the words that the loop moves grow, by whoever ends the turn, while nobody runs a task.
+A wave is a list of launches, a launch a number of tasks. Each launch's tasks
 are cut into as many *shares* as there are threads, and a share's are handed out one by one through
 a counter. A thread takes from its own share of every launch first, then from the others': kernels
 that follow each other cut the same rows alike, so a thread mostly finds in its core's cache what
@@ -43,19 +45,24 @@ PATIENCE, CLOCK = 40, 41  # nanoseconds that a worker watches before it sleeps; 
 SIZE = 42  # threads of the team
 SCRATCH = 48  # from here on each thread's scratch memory; the first is the caller's
 
-# Words of a job. SHARED: 1 where workers take part
+# Words of a job. COUNT: of turns; SHARED: 1 where workers take part
 WAVES, COUNT, LAUNCHES, PARTS, COUNTERS, SHARED, ARGS, TIMES, JOB_CLOCK = range(9)
-# How many launches; for each share and each of them, the tasks handed out; shares in this run
-LAUNCH_COUNT, HANDED, SHARES = 9, 10, 11
-JOB_WORDS = 12
+# How many launches in all turns; for each share and each of them, the tasks handed out; shares in
+# this run; turns; moves
+LAUNCH_COUNT, HANDED, SHARES, TURNS, MOVES = 9, 10, 11, 12, 13
+JOB_WORDS = 14
 MAX_SHARES = 8  # more threads than that share them
+# One turn: its wave; the number of its first launch among those of all turns; its first move and
+# the one after its last
+TURN_WORDS = 4
+MOVE_WORDS = 2  # one move: a word of the arguments, how much it grows
 # One wave: tasks; the word of the arguments with its report's address (or -1); its first launch and
 # the one after its last
 WAVE_WORDS = 4
 # One launch: tasks, its first part and the one after its last
 LAUNCH_WORDS = 3
 PART_WORDS = 2  # one part: address of a function, the word of the arguments where its own begin
-# Counters of one wave, on a cache line of their own
+# Counters of one turn, on a cache line of their own
 COUNTER_WORDS = 8
 DONE, STATE = 0, 1
 GO_ON, STOP = 1, 2  # state; 0 before
@@ -78,50 +85,56 @@ def text(target: Processor) -> str:
 
 
 def _walk(module: Module, target: Processor) -> None:
-    """i64 tx_walk(job, scratch, index): take part in a job; the number of waves until its end."""
+    """i64 tx_walk(job, scratch, index): take part in a job; the number of turns until its end."""
     params = [("ptr", "job"), ("ptr", "scratch"), ("i64", "index")]
     f = module.function("tx_walk", params, "i64", internal=True)
     job, scratch, index = f.params
     waves, counters = _pointer(f, job, WAVES), _pointer(f, job, COUNTERS)
     args, count, shares = _pointer(f, job, ARGS), _word(f, job, COUNT), _word(f, job, SHARES)
-    wave, mine, state = (f.alloca("i64", 8) for _ in range(3))
-    f.store(integer(0), wave)
+    turns = _pointer(f, job, TURNS)
+    number, mine, state = (f.alloca("i64", 8) for _ in range(3))
+    f.store(integer(0), number)
     with f.forever() as leave:
-        w = f.load("i64", wave)
-        leave(f.compare("sge", w, count))
-        record = f.at(waves, f.mul(w, integer(WAVE_WORDS)), "i64")
-        counter = f.at(counters, f.mul(w, integer(COUNTER_WORDS)), "i64")
+        t = f.load("i64", number)
+        leave(f.compare("sge", t, count))
+        turn = f.at(turns, f.mul(t, integer(TURN_WORDS)), "i64")
+        record = f.at(waves, f.mul(_word(f, turn, 0), integer(WAVE_WORDS)), "i64")
+        counter = f.at(counters, f.mul(t, integer(COUNTER_WORDS)), "i64")
         done, said = (_at(f, counter, word) for word in (DONE, STATE))
         f.store(f.atomic_load(said, "acquire"), state)
         with f.when(f.compare("eq", f.load("i64", state), integer(0))):
             f.store(integer(0), mine)
+            # The first launch of the wave, and how much higher its number among all turns' is.
+            first = _word(f, record, 2)
+            ahead = f.sub(_word(f, turn, 1), first)
             with f.loop(integer(0), shares, integer(1)) as offset:
                 share = f.binary("urem", f.add(index, offset.i), shares)
-                with f.loop(_word(f, record, 2), _word(f, record, 3), integer(1)) as launch:
-                    did = _take(f, job, args, scratch, share, launch.i)
+                with f.loop(first, _word(f, record, 3), integer(1)) as launch:
+                    did = _take(f, job, args, scratch, share, launch.i, ahead)
                     f.store(f.add(f.load("i64", mine), did), mine)
             did = f.load("i64", mine)
             with f.when(f.compare("sgt", did, integer(0))):
                 sum = f.add(f.atomic_add(done, did, "acq_rel"), did)
                 with f.when(f.compare("eq", sum, _word(f, record, 0))):
-                    _finish(f, job, record, args, w, said)
+                    _finish(f, job, turn, record, args, t, said)
             with _waiting(f, target) as over:
                 f.store(f.atomic_load(said, "acquire"), state)
                 over(f.compare("ne", f.load("i64", state), integer(0)))
-        f.store(f.add(w, integer(1)), wave)
+        f.store(f.add(t, integer(1)), number)
         leave(f.compare("eq", f.load("i64", state), integer(STOP)))
-    f.end(f.load("i64", wave))
+    f.end(f.load("i64", number))
 
 
 def _take(
-    f: Builder, job: Value, args: Value, scratch: Value, share: Value, launch: Value
+    f: Builder, job: Value, args: Value, scratch: Value, share: Value, launch: Value, ahead: Value
 ) -> Value:
-    """Do the remaining tasks of a share of a launch, one by one; the number of them."""
+    """Do the remaining tasks of a share of a launch, one by one; the number of them. ahead: from
+    the launch's number to that among the launches of all turns."""
     entry = f.at(_pointer(f, job, LAUNCHES), f.mul(launch, integer(LAUNCH_WORDS)), "i64")
     tasks, shares = _word(f, entry, 0), _word(f, job, SHARES)
     first = f.binary("sdiv", f.mul(tasks, share), shares)
     after = f.binary("sdiv", f.mul(tasks, f.add(share, integer(1))), shares)
-    number = f.index(launch, (share, _word(f, job, LAUNCH_COUNT)))
+    number = f.index(f.add(launch, ahead), (share, _word(f, job, LAUNCH_COUNT)))
     handed = f.at(_pointer(f, job, HANDED), number, "i64")
     did = f.alloca("i64", 8)
     f.store(integer(0), did)
@@ -139,8 +152,10 @@ def _take(
     return f.load("i64", did)
 
 
-def _finish(f: Builder, job: Value, record: Value, args: Value, wave: Value, said: Value) -> None:
-    """The end of a wave, by the thread that completed it, before the others may go on."""
+def _finish(
+    f: Builder, job: Value, turn: Value, record: Value, args: Value, number: Value, said: Value
+) -> None:
+    """The end of a turn, by the thread that completed it, before the others may go on."""
     verdict = f.alloca("i64", 8)
     f.store(integer(GO_ON), verdict)
     stop = _word(f, record, 1)
@@ -148,7 +163,13 @@ def _finish(f: Builder, job: Value, record: Value, args: Value, wave: Value, sai
         report = _pointer(f, f.at(args, stop, "i64"), 0)
         with f.when(f.compare("ne", f.load("i64", report), integer(0))):
             f.store(integer(STOP), verdict)
-    _stamp(f, job, f.add(wave, integer(1)))
+    with f.when(f.compare("eq", f.load("i64", verdict), integer(GO_ON))):
+        moves = _pointer(f, job, MOVES)
+        with f.loop(_word(f, turn, 2), _word(f, turn, 3), integer(1)) as at:
+            move = f.at(moves, f.mul(at.i, integer(MOVE_WORDS)), "i64")
+            place = f.at(args, _word(f, move, 0), "i64")
+            f.store(f.add(f.load("i64", place), _word(f, move, 1)), place)
+    _stamp(f, job, f.add(number, integer(1)))
     f.atomic_store(f.load("i64", verdict), said, "release")
 
 

@@ -1,8 +1,8 @@
 """Programs: kernels' calls in waves, run by one native call.
 
 In: addresses of kernels' functions (library.py), where their arguments stand in one array of int64,
-and which of them may run at the same time. Out: a Program, to be run again and again with such an
-array. Called by target.py for each native segment of a plan.
+which of them may run at the same time, and which form a loop. Out: a Program, to be run again and
+again with such an array. Called by target.py for each native segment of a plan.
 """
 
 from __future__ import annotations
@@ -41,6 +41,20 @@ class Wave:
     stop: int = -1
 
 
+@dataclass(frozen=True)
+class Loop:
+    """Waves that run `rounds` times. moves: (word of the arguments, how many bytes it grows from
+    round to round); after the last round it is what it was."""
+
+    waves: tuple[Wave | Loop, ...]
+    rounds: int
+    moves: tuple[tuple[int, int], ...]
+
+
+Moves = tuple[tuple[int, int], ...]
+Turn = tuple[int, Moves]  # the number of a wave, and what moves after it
+
+
 class Program:
     """Waves, as the records that the executor reads.
 
@@ -49,29 +63,26 @@ class Program:
     run at the same time is run alone in any case.
     """
 
-    def __init__(self, waves: Sequence[Wave], scratch: int = 0, alone: bool = False) -> None:
+    def __init__(self, waves: Sequence[Wave | Loop], scratch: int = 0, alone: bool = False) -> None:
         self._scratch = scratch
-        wave_rows: list[tuple[int, ...]] = []
-        launch_rows: list[tuple[int, ...]] = []
-        part_rows: list[tuple[int, ...]] = []
-        for wave in waves:
-            first, total = len(launch_rows), 0
-            # A wave of nothing gets one task without parts: the executor knows no empty waves.
-            for launch in [at for at in wave.launches if at.tasks > 0] or [Launch((), 1)]:
-                begin = len(part_rows)
-                part_rows += launch.parts
-                launch_rows.append((launch.tasks, begin, len(part_rows)))
-                total += launch.tasks
-            wave_rows.append((total, wave.stop, first, len(launch_rows)))
-        self._count = len(wave_rows)
-        shared = not alone and any(total > 1 for total, *_ in wave_rows)
-        self._records = [_table(rows) for rows in (wave_rows, launch_rows, part_rows)]
+        self._wave_rows: list[tuple[int, ...]] = []
+        self._launch_rows: list[tuple[int, ...]] = []
+        self._part_rows: list[tuple[int, ...]] = []
+        entries = [self._turns(entry) for entry in waves]
+        turns = [turn for entry in entries for turn in entry]
+        self._wave_of = [wave for wave, _ in turns]
+        self._ends = np.cumsum([len(entry) for entry in entries], dtype=np.int64)
+        turn_rows, move_rows, launches = self._numbered(turns)
+        self._count = len(turns)
+        shared = not alone and any(total > 1 for total, *_ in self._wave_rows)
+        tables = (self._wave_rows, self._launch_rows, self._part_rows, turn_rows, move_rows)
+        self._records = [_table(rows) for rows in tables]
         self._counters = lines(self._count * ex.COUNTER_WORDS)
-        self._handed = lines(len(launch_rows) * ex.MAX_SHARES)
+        self._handed = lines(launches * ex.MAX_SHARES)
         self._job = lines(ex.JOB_WORDS)
-        self._job[ex.LAUNCH_COUNT] = len(launch_rows)
+        self._job[ex.LAUNCH_COUNT] = launches
         for word, array in zip(
-            (ex.WAVES, ex.LAUNCHES, ex.PARTS, ex.COUNTERS, ex.HANDED),
+            (ex.WAVES, ex.LAUNCHES, ex.PARTS, ex.TURNS, ex.MOVES, ex.COUNTERS, ex.HANDED),
             (*self._records, self._counters, self._handed),
             strict=True,
         ):
@@ -81,16 +92,62 @@ class Program:
         self._address: int = self._job.ctypes.data
         self._args: tuple[Words, int] | None = None  # those of the last run, and where they lie
 
-    def run(self, args: Words) -> int:
-        """Run it; the number of waves that were completed: all, or as many as until one's stop."""
-        return run(self._address, self._place(args), None, self._scratch)
+    def _turns(self, entry: Wave | Loop) -> list[Turn]:
+        """The turns of a wave or a loop. A wave's record is made here, once."""
+        if isinstance(entry, Wave):
+            return [(self._record(entry), ())]
+        once = [turn for inner in entry.waves for turn in self._turns(inner)]
+        if not once:
+            return []
+        back = tuple((word, -step * (entry.rounds - 1)) for word, step in entry.moves)
+        *rest, (last, inner_moves) = once
+        between = [*rest, (last, (*inner_moves, *entry.moves))]
+        return [*between * (entry.rounds - 1), *rest, (last, (*inner_moves, *back))]
 
-    def run_timed(self, args: Words) -> list[float]:
-        """Run it; the seconds that each completed wave took."""
+    def _record(self, wave: Wave) -> int:
+        """The number of a wave's record."""
+        first, total = len(self._launch_rows), 0
+        # A wave of nothing gets one task without parts: the executor knows no empty waves.
+        for launch in [at for at in wave.launches if at.tasks > 0] or [Launch((), 1)]:
+            begin = len(self._part_rows)
+            self._part_rows += launch.parts
+            self._launch_rows.append((launch.tasks, begin, len(self._part_rows)))
+            total += launch.tasks
+        self._wave_rows.append((total, wave.stop, first, len(self._launch_rows)))
+        return len(self._wave_rows) - 1
+
+    def _numbered(
+        self, turns: Sequence[Turn]
+    ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]], int]:
+        """The records of turns and of moves, and the number of launches in all turns."""
+        turn_rows: list[tuple[int, ...]] = []
+        move_rows: list[tuple[int, ...]] = []
+        places: dict[Moves, int] = {}
+        launches = 0
+        for wave, moves in turns:
+            if moves not in places:
+                places[moves] = len(move_rows)
+                move_rows += moves
+            start = places[moves]
+            turn_rows.append((wave, launches, start, start + len(moves)))
+            _, _, first, end = self._wave_rows[wave]
+            launches += end - first
+        return turn_rows, move_rows, launches
+
+    def run(self, args: Words) -> int:
+        """Run it; the wave, counted from 1, after whose turn the run ended: the last, or one whose
+        stop ended it."""
+        done = run(self._address, self._place(args), None, self._scratch)
+        return self._wave_of[done - 1] + 1 if done < self._count else len(self._wave_rows)
+
+    def run_timed(self, args: Words) -> tuple[int, list[float]]:
+        """As run(), and the seconds that each completed wave or loop took."""
         times = np.zeros((self._count + 1, 2), np.int64)
         done = run(self._address, self._place(args), times, self._scratch)
-        seconds, rest = np.diff(times[: done + 1], axis=0).T
-        return [float(s) for s in seconds + rest * 1e-9]
+        wave = self._wave_of[done - 1] + 1 if done < self._count else len(self._wave_rows)
+        ends = np.minimum(self._ends[: np.searchsorted(self._ends, done) + 1], done)
+        seconds, rest = np.diff(times[[0, *ends]], axis=0).T
+        return wave, [float(s) for s in seconds + rest * 1e-9]
 
     def _place(self, args: Words) -> int:
         """The address of the arguments, which are mostly those of the last run."""

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .... import ops
+from ....loops.record import SCAN
 from ....node import Node, Op
 from ..values import Values
-from . import attention, matmul, small, writes
+from . import attention, loop, matmul, small, writes
 
 
 class Emitter(NamedTuple):
@@ -38,4 +39,5 @@ KERNELS: dict[Op, Emitter] = {
     ops.SLICE_WRITE: Emitter("slice write", _always, writes.slice_write),
     ops.PAD: Emitter("pad", _always, writes.pad),
     ops.CONCAT: Emitter("concat", _always, writes.concat),
+    SCAN: Emitter("loop", loop.fits, loop.emit),
 }

@@ -21,7 +21,7 @@ def own_or_copy(values: Values, node: Node, x: Node) -> View:
     """x's values where the node may change them: in new memory, or where they lie if nobody else
     looks at them any more."""
     if x.op is ops.FULL:
-        out = fresh(node.dtype.name, node.shape, node)
+        out = fresh(x.dtype.name, x.shape, node)
         add(values, filling(out, x.attrs["value"]))
         return out
     view = materialise(values, x)
@@ -35,7 +35,7 @@ def own_or_copy(values: Values, node: Node, x: Node) -> View:
     if alone and x.op is INPUT and values.states.get(x) is node:
         values.in_place.add(buffer)
         return view
-    out = fresh(node.dtype.name, node.shape, node)
+    out = fresh(x.dtype.name, x.shape, node)
     add(values, copying(view, out))
     return out
 
