@@ -23,6 +23,7 @@ from program_case import (
     count,
     neighbours,
     report,
+    report_if,
     rest,
     use_scratch,
     words,
@@ -30,7 +31,7 @@ from program_case import (
 
 from tinygrad_tx.backends.cpu import host, jit
 from tinygrad_tx.backends.cpu.run import executor, team
-from tinygrad_tx.backends.cpu.run.program import Launch, Program, Wave
+from tinygrad_tx.backends.cpu.run.program import Launch, Loop, Program, Wave
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,10 +111,43 @@ def test_timed(code: Callable[[Body], int], threads: int) -> None:
     pause = Wave((Launch(((code(rest), 0),), 4),))
     watched = Wave((Launch(((code(report), 2),), 4),), stop=2)
     program = Program([watched, pause, watched])
-    seconds = program.run_timed(words(x, 2000, said, -1))
-    assert len(seconds) == 3 and min(seconds) >= 0
+    last, seconds = program.run_timed(words(x, 2000, said, -1))
+    assert last == len(seconds) == 3 and min(seconds) >= 0
     assert seconds[1] >= 0.002
-    assert len(program.run_timed(words(x, 2000, said, 1))) == 1
+    last, seconds = program.run_timed(words(x, 2000, said, 1))
+    assert last == len(seconds) == 1
+
+
+def test_loops(code: Callable[[Body], int], threads: int) -> None:
+    """A wave of two launches on a row of x, then the wave again; rows move, and so do entries of y
+    in a loop inside of it. Afterwards all is as it was."""
+    x, y, z = np.zeros((5, 40), np.int64), np.zeros((5, 7), np.int64), np.zeros(30, np.int64)
+    row = Wave((Launch(((code(count), 0),), 40), Launch(((code(count), 2),), 30)))
+    entry = Wave((Launch(((code(count), 1),), 1),))
+    outside = Wave((Launch(((code(count), 2),), 30),))
+    inner = Loop((entry,), 7, ((1, 8),))
+    loop = Loop((row, inner, row), 5, ((0, 8 * 40), (1, 8 * 7)))
+    program = Program([outside, loop, Loop((), 3, ()), outside])
+    args = words(x, y, z)
+    before = args.copy()
+    for number in range(1, 21):
+        assert program.run(args) == 5
+        assert (x == 2 * number).all() and (y == number).all() and (z == 12 * number).all()
+        assert (args == before).all()
+    last, seconds = program.run_timed(args)
+    assert last == 5 and len(seconds) == 4
+
+
+def test_a_stop_inside_a_loop(code: Callable[[Body], int], threads: int) -> None:
+    """In the third round: of two waves, the second is not run in it."""
+    x, said, at = np.zeros((9, 4), np.int64), np.zeros(1, np.int64), np.array([9, 9, 2, 9])
+    told = Wave((Launch(((code(report_if), 0),), 4),), stop=0)
+    counted = Wave((Launch(((code(count), 2),), 4),))
+    program = Program([Wave(()), Loop((told, counted), 4, ((1, 8), (2, 32))), Wave(())])
+    assert program.run(words(said, at, x)) == 2
+    assert x.sum(1).tolist() == [4, 4, 0, 0, 0, 0, 0, 0, 0]
+    last, seconds = program.run_timed(words(said, at, x))
+    assert last == 2 and len(seconds) == 2
 
 
 def test_threads_take_part(code: Callable[[Body], int], threads: int) -> None:
@@ -184,7 +218,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the backgro
 import numpy as np
 from program_case import compiled, count, rest, words
 from tinygrad_tx.backends.cpu.run import team
-from tinygrad_tx.backends.cpu.run.program import Launch, Program, Wave
+from tinygrad_tx.backends.cpu.run.program import Launch, Loop, Program, Wave
 team.set_num_threads(4)
 code = compiled()
 x = np.zeros(1000, np.int64)

@@ -43,6 +43,13 @@ def report(f: ir.Builder, args: ir.Value, task: ir.Value, scratch: ir.Value) -> 
         f.store(ir.integer(1), place(f, args, 0, ir.integer(0)))
 
 
+def report_if(f: ir.Builder, args: ir.Value, task: ir.Value, scratch: ir.Value) -> None:
+    """report[0] = 1 if task is the one that a number says. Arguments: report, the number."""
+    said = f.load("i64", place(f, args, 1, ir.integer(0)))
+    with f.when(f.compare("eq", task, said)):
+        f.store(ir.integer(1), place(f, args, 0, ir.integer(0)))
+
+
 def rest(f: ir.Builder, args: ir.Value, task: ir.Value, scratch: ir.Value) -> None:
     """Sleep, then x[task] = the address of the scratch. Arguments: x, microseconds."""
     f.call("usleep", "i32", f.convert("trunc", word(f, args, 1), "i32"))
@@ -59,7 +66,7 @@ def use_scratch(f: ir.Builder, args: ir.Value, task: ir.Value, scratch: ir.Value
     f.store(at.carried[0], place(f, args, 0, task))
 
 
-BODIES: tuple[Body, ...] = (count, neighbours, report, rest, use_scratch)
+BODIES: tuple[Body, ...] = (count, neighbours, report, report_if, rest, use_scratch)
 
 
 def compiled() -> Callable[[Body], int]:

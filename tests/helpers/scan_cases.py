@@ -13,7 +13,7 @@ import numpy as np
 
 import tinygrad_tx as tx
 from tinygrad_tx import tree
-from tinygrad_tx.nn import functional as F
+from tinygrad_tx.nn.functional import dropout, layer_norm, scaled_dot_product_attention
 
 _draw = np.random.default_rng(0)
 
@@ -76,7 +76,7 @@ LOOPS: dict[str, Callable[[], Any]] = {
     "one round": lambda: tx.scan(_half, H, X[:1]),
     "no rounds": lambda: tx.scan(_half, H, X[:0]),
     "no rounds without xs": lambda: tx.scan(lambda c, _: (c * 0.5, None), H, None, length=0),
-    "dropout": lambda: tx.scan(lambda c, x: (F.dropout(c + F.dropout(x, 0.3)), c), H, X),
+    "dropout": lambda: tx.scan(lambda c, x: (dropout(c + dropout(x, 0.3)), c), H, X),
     "random numbers": lambda: tx.scan(lambda c, x: (c + tx.rand(3, 4), tx.randn(2)), H, X),
     "state": lambda: tx.scan(_with_state, H, X),
     "a write at an index": lambda: tx.scan(_write, (tx.tensor(0), tx.zeros(6, 3)), X),
@@ -102,7 +102,7 @@ LOOPS: dict[str, Callable[[], Any]] = {
 
 
 def _attend(c: Any, x: Any) -> Any:
-    return F.scaled_dot_product_attention((c @ W).unsqueeze(1), MEMORY, MEMORY).squeeze(1) + x, c
+    return scaled_dot_product_attention((c @ W).unsqueeze(1), MEMORY, MEMORY).squeeze(1) + x, c
 
 
 def _gates(c: Any, x: Any) -> Any:
@@ -117,10 +117,10 @@ CELLS: dict[str, tuple[Callable[[Any, Any], Any], Any, Any]] = {
     "a weight twice": (lambda c, x: ((c @ W.T + x @ W).tanh(), c), HG, XG),
     "swap": (lambda c, x: ((c[1], (c[0] @ W + x).tanh()), c[0].sum()), (HG, H), XG),
     "gates": (_gates, HG, XG),
-    "dropout": (lambda c, x: (F.dropout((c @ W + x).tanh(), 0.4), c), HG, XG),
+    "dropout": (lambda c, x: (dropout((c @ W + x).tanh(), 0.4), c), HG, XG),
     "cut": (lambda c, x: ((c.detach() @ W + x).tanh(), c), HG, XG),
     "softmax": (lambda c, x: ((c @ W + x).softmax(-1), c.amax()), HG, XG),
-    "layer norm": (lambda c, x: (F.layer_norm(c @ W + x, (4,)), c.mean(0)), HG, XG),
+    "layer norm": (lambda c, x: (layer_norm(c @ W + x, (4,)), c.mean(0)), HG, XG),
     "an embedding": (lambda c, i: ((c + TABLE[i] @ W).tanh(), c), HG, IDS),
     "a part of a weight": (lambda c, x: ((c * W[0] + x).tanh(), c * W.sum()), HG, XG),
     "batches": (lambda c, x: ((c.unsqueeze(0) @ W + x).tanh().squeeze(0), c), HG, XG),

@@ -23,6 +23,7 @@ from .rewrite.cse import cse
 from .rewrite.lift.idioms import lift
 from .rewrite.scans import merge_scans
 from .rewrite.simplify import simplify
+from .rewrite.slices import push_slices
 from .schedule.chunked_loss import chunk_losses
 from .schedule.epilogues import fuse_epilogues
 from .schedule.in_place import copy_small_state, write_in_place
@@ -86,6 +87,7 @@ STAGES: tuple[tuple[str, Stage], ...] = (
     ("lower", lowered),  # ops that are known whole become simple ones
     ("sums", of_graph(sums)),  # a long chain of scalar additions becomes one sum
     ("cse", of_graph(cse)),
+    ("slices", of_graph(push_slices)),
     ("bodies", plan_bodies),  # of loops: each is planned by itself
     # Ends -> Fusion -> Fusion: units
     ("fuse", fuse),

@@ -17,7 +17,7 @@ from typing import Any
 from ..autograd import gradients
 from ..context import grad_enabled, tracing
 from ..node import INPUT, ITEM, Node, Op
-from ..ops import ADD, FULL, MATMUL, PERMUTE, RESHAPE, SUM
+from ..ops import ADD, FULL, MATMUL, PERMUTE, RESHAPE, SLICE, SUM
 from ..rules import Spec
 from ..tensor import Tensor
 from .body import VIEWS, Body, substituted, varying
@@ -224,7 +224,7 @@ class _Gradient:
             if node in seen or node in own:
                 continue
             seen.add(node)
-            if self._is_at_hand(node) and node.op not in VIEWS:
+            if self._is_at_hand(node) and not _is_looked_through(node):
                 rows[node] = None
             elif node.op is INPUT:
                 consts[node] = None
@@ -250,6 +250,16 @@ class _Gradient:
             )
         places = (*body.outs, *keep)
         self.arrays.update((node, y[places.index(node, n)]) for node in missing)
+
+
+def _is_looked_through(node: Node) -> bool:
+    """True of a view whose base is kept rather than itself: but of a computed value only the parts
+    are kept that are read."""
+    if node.op is not SLICE:
+        return node.op in VIEWS
+    while node.op in VIEWS:
+        node = node.srcs[0]
+    return node.op is INPUT
 
 
 def _zeros(like: Node) -> Tensor:

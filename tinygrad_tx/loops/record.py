@@ -145,7 +145,7 @@ def _recorded(
     if not (consts or carry or xs):  # a node has sources: they say its device
         nothing = constant(0.0, float32, outs[0].device)
         consts[rec.input(Spec((), float32), nothing.device, requires_grad=False)] = nothing
-    name = getattr(f, "__qualname__", type(f).__name__)
+    name = getattr(f, "__name__", type(f).__name__)
     body = Body(name, rec, tuple(consts), tuple(carry), tuple(xs), outs)
     srcs = (*consts.values(), *firsts, *(c.outer for c in changed), *rows)
     attrs = {"body": body, "length": length, "reverse": reverse, "again": again, "keep": ()}

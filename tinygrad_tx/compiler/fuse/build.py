@@ -148,7 +148,7 @@ def _store_read(values: Values, unit: int, group: Group, read: Read) -> Read:
     if isinstance(read, Load):
         node, view, shared = read
         if shared:
-            values.last_reader[node] = unit
+            values.last_reader[values.below(node)[-1]] = unit
         _count(group, node)
         buffer = materialise(values, node).buffer
         if view.buffer is not buffer:

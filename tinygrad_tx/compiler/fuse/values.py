@@ -101,7 +101,9 @@ class Values:
         return number, group if group and group.level(size) == "element" else None
 
     def stored_below(self, node: Node) -> list[Node]:
-        """A value, or the operands that it is made of if it is computed by its readers."""
+        """The stored value that a value is a view of, or those of the operands that it is made of
+        if it is computed by its readers."""
+        node = self.below(node)[-1]
         if node not in self.deferred:
             return [node]
         return [found for src in node.srcs for found in self.stored_below(src)]

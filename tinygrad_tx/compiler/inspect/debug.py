@@ -53,8 +53,8 @@ def watch(
             lines = refusals(after.refusals) or ["nothing"]
             say("\n".join([f"{name}: not fused:", *(f"  {line}" for line in lines)]))
             if level >= SOURCE and target.native:
-                calls = [call for launch in after.launches() for call in launch.calls]
-                for kernel in dict.fromkeys(call.kernel for call in (*after.prepacked, *calls)):
+                calls = (*after.prepacked, *after.calls())
+                for kernel in dict.fromkeys(call.kernel for call in calls):
                     say(f"{name}: {source(kernel, target)}")
 
     return told
@@ -62,8 +62,10 @@ def watch(
 
 def report(before: Any, after: Any) -> str:
     """A stage's result in lines, or "(unchanged)", with the decisions of fusing."""
-    if after is before or (isinstance(after, Ends) and after.roots == before.roots):
+    if after is before:
         return " (unchanged)"
+    if isinstance(after, Ends) and after.roots == before.roots:
+        return _bodies(after) or " (unchanged)"
     lines = (
         _decisions(before, after) if isinstance(before, Ends) and isinstance(after, Fusion) else []
     )
@@ -90,6 +92,20 @@ def described(value: Ends | Fusion | Schedule | Plan) -> str:
                 where = f" at {value.offsets[buffer]}" if role == "arena" else ""
                 lines.append(f"  {value.numbers[buffer]}: {role} {buffer}{where}")
     return "\n".join(lines)
+
+
+def _bodies(graph: Ends) -> str:
+    """The loops that have been planned."""
+    lines = []
+    for node, plan in graph.bodies.items():
+        what = plan if isinstance(plan, str) else f"a plan of a round\n{_waves(plan)}"
+        lines.append(f"\n  {node.attrs['body']}: {what}")
+    return "".join(lines)
+
+
+def _waves(plan: Plan) -> str:
+    waves = enumerate(plan.waves())
+    return "\n".join(f"    wave {i}: {_launch(x)}" for i, wave in waves for x in wave)
 
 
 def _decisions(graph: Ends, fusion: Fusion) -> list[str]:

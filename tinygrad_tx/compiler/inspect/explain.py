@@ -13,11 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from ...backends.kernels import kinds
 from ...backends.kernels.arguments import AttentionArgs, AttentionGradArgs, MatmulArgs
 from ...backends.kernels.describe import describe
 from ...backends.kernels.kinds import Attention, AttentionGrad, Kernel, Matmul
 from ...dtypes import ALL
-from ..schedule.records import Call, Launch, Plan, Refusal, View, itemsize
+from ..schedule.records import Call, Launch, Loop, Plan, Refusal, View, itemsize
 from .origin import named, origin
 
 WIDTH = 140
@@ -32,8 +33,7 @@ _LAYER = re.compile(r"\.\d+(?=\.)")
 def explained(plan: Plan, seconds: Sequence[float], timed: str, source: bool = False) -> str:
     """The whole plan. seconds: of each wave and opaque call, empty where they were not measured.
     timed: says which run they are of. source: with the listing of each kernel."""
-    launches = plan.launches()
-    calls = [call for launch in launches for call in launch.calls]
+    launches, calls = plan.launches(), plan.calls()
     results = sum(b.bytes for b in plan.results())
     kept = sum(call.writes[0].buffer.bytes for call in plan.prepacked)
     lines = [
@@ -48,7 +48,7 @@ def explained(plan: Plan, seconds: Sequence[float], timed: str, source: bool = F
     times = seconds or [0.0] * len(plan.waves())
     tally: dict[str, _Total] = {}
     for number, (wave, took) in enumerate(zip(plan.waves(), times, strict=True), 1):
-        lines += _wave(number, wave, took, total)
+        lines += _wave(str(number), wave, took, total)
         _count(wave, took, tally)
     lines += ["", *_totals(tally, total)]
     if plan.refusals:
@@ -64,7 +64,7 @@ def wave_times(plan: Plan, seconds: Sequence[float]) -> str:
     ordered = sorted(enumerate(zip(plan.waves(), seconds, strict=True), 1), key=lambda x: -x[1][1])
     lines = [_HEAD]
     for number, (wave, took) in ordered:
-        lines += _wave(number, wave, took, total)
+        lines += _wave(str(number), wave, took, total)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -88,6 +88,8 @@ def listings(kernels: Iterable[Kernel]) -> list[str]:
 
 def flops(call: Call) -> int:
     """Of the products in a call; elementwise work is measured in bytes."""
+    if call.loop:
+        return call.loop.rounds * sum(map(flops, _inside(call.loop)))
     match call.kernel, call.args:
         case Matmul(), MatmulArgs(b0=b0, b1=b1, m=m, n=n, k=k):
             return 2 * b0 * b1 * m * n * k
@@ -100,8 +102,15 @@ def flops(call: Call) -> int:
             return 0
 
 
+def _inside(loop: Loop) -> list[Call]:
+    """The calls of one round."""
+    return [call for launch in loop.plan.launches() for call in launch.calls]
+
+
 def moved(call: Call) -> int:
-    """The bytes that a call reads and writes: each operand once."""
+    """The bytes that a call reads and writes: each operand once, in each round of a loop."""
+    if call.loop:
+        return call.loop.rounds * sum(map(moved, _inside(call.loop)))
     rows = call.gathered
     seen: list[View] = []
     total = 0
@@ -117,9 +126,10 @@ def moved(call: Call) -> int:
 # Lines -----------------------------------------------------------------------------------------
 
 
-def _wave(number: int, wave: Sequence[Launch], took: float, total: float) -> list[str]:
+def _wave(number: str, wave: Sequence[Launch], took: float, total: float) -> list[str]:
     """A line for each call; launches that look alike in all but the number of their layer as one,
-    with how many there are and all of their work."""
+    with how many there are and all of their work. Behind a loop its waves, numbered in it, without
+    times; their work is that of one round."""
     alike: dict[tuple[tuple[str, ...], ...], list[Launch]] = {}
     for launch in wave:
         alike.setdefault(tuple(map(_looks, launch.calls)), []).append(launch)
@@ -136,13 +146,19 @@ def _wave(number: int, wave: Sequence[Launch], took: float, total: float) -> lis
                 f"{_blank() if lines else _times(wave, took, total)}  "
             )
             lines.append(line + _cut(where, WIDTH - len(line), left=True))
+    for loop in [launch.loop for launch in wave if launch.loop]:
+        for i, inner in enumerate(loop.plan.waves(), 1):
+            lines += _wave(f"{number}.{i}", inner, 0.0, 0.0)
     return lines
 
 
 def _looks(call: Call) -> tuple[str, str, str, str]:
     """The looks of a call: kind, ops, results, origin."""
     outs = [f"{ALL[v.dtype].short}[{','.join(map(str, v.shape))}]" for v in call.writes]
-    return call.kernel.word, call.ops, " ".join(outs), _LAYER.sub(".*", origin(call))
+    ops = call.ops
+    if isinstance(call.kernel, kinds.Loop) and call.loop:
+        ops = f"{call.loop.rounds} x {call.kernel.name}"
+    return call.kernel.word, ops, " ".join(outs), _LAYER.sub(".*", origin(call))
 
 
 def _blank() -> str:
@@ -172,14 +188,22 @@ class _Total:
 
 def _count(wave: Sequence[Launch], took: float, tally: dict[str, _Total]) -> None:
     """Add a wave to the totals of its kinds."""
-    calls = [call for launch in wave for call in launch.calls]
-    shares = [1 + flops(call) / FLOPS_PER_BYTE + moved(call) for call in calls]
-    for call, share in zip(calls, shares, strict=True):
+    calls = [found for launch in wave for call in launch.calls for found in _times_run(call, 1)]
+    shares = [n * (1 + flops(call) / FLOPS_PER_BYTE + moved(call)) for call, n in calls]
+    for (call, times), share in zip(calls, shares, strict=True):
         total = tally.setdefault(call.kernel.word, _Total())
         total.kernels += 1
-        total.flops += flops(call)
-        total.bytes += moved(call)
+        total.flops += times * flops(call)
+        total.bytes += times * moved(call)
         total.seconds += took * share / sum(shares)
+
+
+def _times_run(call: Call, times: int) -> list[tuple[Call, int]]:
+    """A call and the number of times that it runs; of a loop, those in its rounds."""
+    if call.loop is None:
+        return [(call, times)]
+    times *= call.loop.rounds
+    return [found for inner in _inside(call.loop) for found in _times_run(inner, times)]
 
 
 def _totals(tally: dict[str, _Total], total: float) -> list[str]:
