@@ -40,17 +40,6 @@ from .creation import (
     zeros,
     zeros_like,
 )
-from .drawing import (
-    bernoulli,
-    multinomial,
-    rand,
-    rand_like,
-    randint,
-    randint_like,
-    randn,
-    randn_like,
-    randperm,
-)
 from .dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, int64
 from .gradcheck import gradcheck
 from .methods import matmul
@@ -59,7 +48,6 @@ from .ordering import bucketize, searchsorted
 from .random import manual_seed
 from .rules import Spec
 from .tensor import Tensor, no_grad
-from .transforms import grad, value_and_grad
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -67,10 +55,22 @@ if TYPE_CHECKING:
     from .backends.cpu.run.team import get_num_threads, set_num_threads
     from .compiler import compile
     from .contraction import einsum
+    from .drawing import (
+        bernoulli,
+        multinomial,
+        rand,
+        rand_like,
+        randint,
+        randint_like,
+        randn,
+        randn_like,
+        randperm,
+    )
     from .functions import *
     from .loops.checkpoint import checkpoint
     from .loops.scan import scan
     from .serialize import load, save
+    from .transforms import grad, value_and_grad
 
 __all__ = [
     "DType", "Op", "Spec", "Tensor", "__version__", "abs", "add", "all", "allclose", "amax", "amin",
@@ -98,6 +98,10 @@ __all__ = [
 
 _LAZY = {
     "einsum": "contraction",
+    "grad": "transforms",
+    "value_and_grad": "transforms",
+    **dict.fromkeys(("rand", "rand_like", "randint", "randint_like", "randn"), "drawing"),
+    **dict.fromkeys(("randn_like", "randperm", "bernoulli", "multinomial"), "drawing"),
     "compile": "compiler",
     "scan": "loops.scan",
     "checkpoint": "loops.checkpoint",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import backends, indexing, ops, scattering
+from . import backends, indexing, ops
 from .arguments import explained, shown
 from .dtypes import as_dtype, outside
 from .elementwise import Elementwise
@@ -314,6 +314,8 @@ class Methods(Ordering):
         """self with src, a Tensor or a number, written at index along dim; in the other dimensions
         index may be smaller, and src larger than index. Of places that come twice the last stays.
         reduce: "add" or "multiply", what is there with src."""
+        from . import scattering
+
         if (src is None) == (value is None):
             raise UserError("scatter: give one of src and value")
         given = value if src is None else src
@@ -330,6 +332,8 @@ class Methods(Ordering):
 
     def scatter_add(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
         """self with src added at index along dim; what goes to one place adds up."""
+        from . import scattering
+
         return scattering.add(_t(self), dim, index, src)
 
     def scatter_reduce(
@@ -337,6 +341,8 @@ class Methods(Ordering):
     ) -> Tensor:
         """self with src reduced into index along dim: "sum", "prod", "mean" (of integers rounded
         down), "amax" or "amin". include_self: what is there takes part, too."""
+        from . import scattering
+
         return scattering.reduce(_t(self), dim, index, src, reduce, include_self)
 
     # Products ------------------------------------------------------------------------------------

@@ -73,6 +73,8 @@ class Ordering(Reductions):
         """The middle element, of an even number the lower one; NaN where there is a NaN. With dim
         a pair (values, indices): of equal elements the first in order."""
         if dim is None:
+            if not self.numel() and self.dtype.is_floating_point:
+                return _t(self).sum() + float("nan")
             return self.reshape(-1).median(0).values
         if not self.ndim:
             return ValuesIndices(*self._as_row("median", dim))

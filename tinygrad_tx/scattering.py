@@ -69,9 +69,11 @@ def reduce(x: Tensor, dim: int, index: Tensor, src: Tensor, how: str, include_se
 
 def _places(name: str, x: Tensor, dim: int, index: Tensor) -> Tensor:
     """The row-major places in x that index stands for, as a row."""
-    axis = x._axis(dim)
     if not isinstance(index, Handle):
         raise DTypeError(f"{name}: index must be a Tensor, not {shown(index)}")
+    if not x.ndim:  # as a row of one
+        x, index = x.reshape(1), index.reshape(-1)
+    axis = x._axis(dim)
     if index.ndim != x.ndim or any(
         n > m for i, (n, m) in enumerate(zip(index.shape, x.shape, strict=True)) if i != axis
     ):

@@ -345,6 +345,16 @@ def plain(x: Any) -> Any:
     return [list(x.shape), dtype, shown]
 
 
+def close(got: Any, want: Any, what: str) -> None:
+    """A Tensor is the recorded one; what: the expression's name, and what of it after a colon."""
+    shape, dtype, values = plain(got)
+    assert (shape, dtype) == (want[0], want[1]), what
+    half = {"float16": 2e-3, "float32": 3e-6}.get(dtype, 1e-8)
+    a, b = (np.array([float(v) for v in x]) for x in (values, want[2]))
+    tolerance = {"half": 2e-2, "dtype": 1e-5}.get(what.partition(":")[0], half)
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=what)
+
+
 def record() -> dict[str, Any]:
     import torch
 

@@ -191,7 +191,7 @@ ELU = Op(
     "elu",
     kind="map",
     forward=lambda xp, x, alpha: xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0))),
-    vjp=lambda g, y, x, alpha: (WHERE(x > 0, g, g * alpha * EXP(MINIMUM(x, 0))),),
+    vjp=lambda g, y, x, alpha: (WHERE(x > 0, g, g * alpha * EXP(WHERE(x > 0, 0, x))),),
 )
 
 

@@ -166,6 +166,10 @@ def cumsum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> ndar
     return _new(_np.cumsum(_memory(a, "a"), axis=axis, dtype=dtype))
 
 
+def cumprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> ndarray:
+    return _new(_np.cumprod(_memory(a, "a"), axis=axis, dtype=dtype))
+
+
 def matmul(
     *args: Any,
     axes: Any = None,

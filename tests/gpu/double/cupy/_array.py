@@ -208,6 +208,11 @@ class ndarray:  # noqa: N801 - CuPy's name
     ) -> ndarray:
         return new(quiet(self._a.sum, axis=axis, dtype=dtype, keepdims=keepdims))
 
+    def prod(
+        self, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
+    ) -> ndarray:
+        return new(quiet(self._a.prod, axis=axis, dtype=dtype, keepdims=keepdims))
+
     def max(self, axis: Any = None, out: Any = None, keepdims: bool = False) -> ndarray:
         return new(quiet(self._a.max, axis=axis, keepdims=keepdims))
 
