@@ -15,6 +15,7 @@ from tinygrad_tx import ops
 from tinygrad_tx.compiler.rewrite.cse import cse
 from tinygrad_tx.compiler.rewrite.engine import about, rewrite, use
 from tinygrad_tx.compiler.rewrite.simplify import simplify
+from tinygrad_tx.nn import functional as F  # noqa: N812
 from tinygrad_tx.node import CONST, INPUT, REBOUND, Graph, Node
 
 RNG = np.random.default_rng(3)
@@ -200,6 +201,11 @@ SIMPLER: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...], str]] = {
         lambda x: (c := x.reshape(1, 3, 4).permute(0, 2, 1), c * 2 + c)[1],
         (X,),
         "reshape mul add permute",
+    ),
+    "pad and slice of channels": (
+        lambda x: F.pad(x.reshape(1, 3, 4).permute(0, 2, 1), (2, 1))[:, 1:, 1:].mT,
+        (X,),
+        "reshape pad slice",
     ),
     "map of another permute": (lambda x: -x.T, (X,), "permute neg"),
     "sum of permute": (lambda x: x.T.sum(), (N,), "sum reshape"),

@@ -33,6 +33,10 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
         lambda f, x, w, b: f.conv2d(x, w, b, (2, 1), (1, 2), (1, 2), 2),
         ((2, 4, 6, 5), (4, 2, 3, 2), (4,)),
     ),
+    "conv2d, groups": (
+        lambda f, x, w: f.conv2d(x, w, None, 2, (1, 2), 1, 2),
+        ((2, 32, 4, 5), (4, 16, 3, 2)),
+    ),
     "conv2d, depthwise": (lambda f, x, w: f.conv2d(x, w, groups=3), ((3, 5, 6), (3, 1, 2, 3))),
     "conv2d, lines": (lambda f, x, w: f.conv2d(x, w), ((2, 1, 4, 9), (3, 1, 2, 9))),
     "conv_transpose1d": (

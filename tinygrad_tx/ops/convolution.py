@@ -194,9 +194,10 @@ def transposed(g: X, weight: X, step: Sizes, dilation: Sizes, padding: Widths, s
         wider = tuple((max(a, 0), max(b, 0)) for a, b in ends)
         g = _cut(g, [(min(a, 0), min(b, 0)) for a, b in ends])
         return CONVOLUTION(g, turned, step=step, dilation=dilation, padding=wider)
-    matrix = _as_matrix(weight, n)
+    rows = RESHAPE(g, shape=(g.shape[0], prod(g.shape[1:-1]), g.shape[-1]))
+    matrix = _as_matrix(weight, 0)
     order = (*range(matrix.ndim - 2), matrix.ndim - 1, matrix.ndim - 2)
-    spread = MATMUL(g, PERMUTE(matrix, order=order))
+    spread = MATMUL(rows, PERMUTE(matrix, order=order))
     spread = RESHAPE(spread, shape=(*g.shape[:-1], *weight.shape[1:-1]))
     lead = 2 + n
     spread = PERMUTE(spread, order=(*range(lead), lead + n, *range(lead, lead + n)))

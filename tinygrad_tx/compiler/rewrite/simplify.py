@@ -114,14 +114,14 @@ def map_before_channels(node: Node) -> Node | None:
     that brings the last axis, the channels, before the places: what lies between two convolutions
     is computed where their channels are last. Other permutes stay, for a reduction may follow that
     the map is one kernel with."""
-    if node.op.kind != "map" or node.ndim < 3 or not isinstance(node.spec, Spec):
+    if node.op.kind != "map" or not isinstance(node.spec, Spec):
+        return None
+    if not any(_brings_channels(src) for src in node.srcs):
         return None
     order = (0, node.ndim - 1, *range(1, node.ndim - 1))
-    if not any(src.op is ops.PERMUTE and src.attrs["order"] == order for src in node.srcs):
-        return None
     srcs = []
     for src in node.srcs:
-        if src.op is ops.PERMUTE and src.attrs["order"] == order and src.shape == node.shape:
+        if _brings_channels(src) and src.shape == node.shape:
             srcs.append(src.srcs[0])
         elif prod(src.shape) == 1:
             single = src if not src.shape else use(ops.RESHAPE, (src,), {"shape": ()}, like=node)
@@ -133,6 +133,25 @@ def map_before_channels(node: Node) -> Node | None:
             return None
     made = use(node.op, tuple(srcs), node.attrs, like=node)
     return use(ops.PERMUTE, (made,), {"order": order}, like=node)
+
+
+@about(ops.PAD, ops.SLICE)
+def edges_before_channels(node: Node) -> Node | None:
+    """pad(permute(x)), slice(permute(x)) -> the permute of the pad or slice, as for maps."""
+    (x,) = node.srcs
+    if not _brings_channels(x):
+        return None
+    order = x.attrs["order"]
+    name = "widths" if node.op is ops.PAD else "ranges"
+    each = tuple(node.attrs[name][order.index(i)] for i in range(x.ndim))
+    made = use(node.op, x.srcs, {**node.attrs, name: each}, like=node)
+    return use(ops.PERMUTE, (made,), {"order": order}, like=node)
+
+
+def _brings_channels(node: Node) -> bool:
+    """True of a permute that brings the last axis, the channels, before the places."""
+    order = (0, node.ndim - 1, *range(1, node.ndim - 1)) if node.op is ops.PERMUTE else None
+    return order is not None and node.ndim > 2 and node.attrs["order"] == order
 
 
 @about(ops.SUM)
@@ -445,6 +464,7 @@ RULES: tuple[Rule, ...] = (
     drop_copy,
     drop_full_slice,
     map_before_channels,
+    edges_before_channels,
     sum_of_permute,
     merge_casts,
     absorb_neg,

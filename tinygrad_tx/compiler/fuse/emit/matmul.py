@@ -33,7 +33,7 @@ def fits(values: Values, node: Node) -> bool:
 def emit(values: Values, node: Node) -> None:
     out = fresh(node.dtype.name, node.shape, node)
     b = materialise(values, node.srcs[1])
-    runs = _runs(values, node.srcs[0], b)
+    runs = _runs(values, node, b)
     if runs is None:
         a = materialise(values, node.srcs[0])
         if _is_tall(b) and _flat(a) is None and not _overlaps(a):
@@ -87,14 +87,15 @@ def _overlaps(a: View) -> bool:
     return last + 1 < prod(a.shape) and all(s for _, s in steps) and len(extents) <= 2
 
 
-def _runs(values: Values, a: Node, b: View) -> list[tuple[View, View]] | None:
-    """a in runs of columns, which each lie in one stride, as the lines of a window do, and the rows
-    of b that belong to each: where a is a reshape that would be copied, and adding up the products
-    of the runs moves less memory than that. None otherwise."""
+def _runs(values: Values, node: Node, b: View) -> list[tuple[View, View]] | None:
+    """The left operand in runs of columns, which each lie in one stride, as the lines of a window
+    do, and the rows of b that belong to each: where it is a reshape that would be copied, and
+    adding up the products of the runs moves less memory than that. None otherwise."""
+    a = node.srcs[0]
     if a.op is not ops.RESHAPE or a in values.places or not values.layout(a)[1]:
         return None
     view, new = values.layout(a.srcs[0])
-    *batch, _, depth = a.shape
+    depth = a.shape[-1]
     split = None
     for axis in range(1, len(view.shape)):
         columns = prod(view.shape[axis:])
@@ -102,7 +103,10 @@ def _runs(values: Values, a: Node, b: View) -> list[tuple[View, View]] | None:
         if split is None and not new and count * columns == depth:
             split = view.reshape((*a.shape[:-1], count, columns))
     rest = None if split is None else b.reshape((*b.shape[:-2], *split.shape[-2:], b.shape[-1]))
-    if split is None or rest is None or len(collapse(batch, [split.strides[: len(batch)]])[0]) > 2:
+    if split is None or rest is None:
+        return None
+    product = fresh(node.dtype.name, node.shape)
+    if len(_batch(_run(split, -2, 0), _run(rest, -3, 0), product)[0]) > 2:
         return None
     count, columns = split.shape[-2:]
     if columns < _SHORTEST or (count - 1) * b.shape[-1] > depth:
