@@ -271,7 +271,7 @@ DIFFERENCES = [
     Difference("nn.LSTM", "proj_size is refused", "a Linear maps the outputs"),
     Difference(
         "nn.utils.clip_grad_norm_",
-        "is tx.optim.clip_grad_norm_; gradients whose norm is not finite stay as they are",
+        "is in tx.optim, as clip_grad_value_ is; gradients without a finite norm stay as they are",
         "the optimizer then skips the step",
     ),
     Difference(

@@ -49,8 +49,7 @@ class Calls:
     """The half of a Module that is called."""
 
     _path = "Module"  # the class's name, or the parent's path and the attribute's name
-
-    _hooks: dict[int, _Hook] = {}  # noqa: RUF012 - one of its own has a module that has any
+    _forward_hooks: dict[int, _Hook] = {}  # noqa: RUF012 - one of its own has a module that has any
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -67,7 +66,7 @@ class Calls:
         with scope(self._path):
             try:
                 watch()
-                if self._hooks:
+                if self._forward_hooks:
                     return self._call_with_hooks(args, kwargs)
                 return self.forward(*args, **kwargs)
             except Exception as error:
@@ -109,11 +108,11 @@ class Calls:
         if not callable(function):
             kind = type(function).__name__
             raise TypeError(f"{type(self).__name__}: a hook must be a function, not a {kind}")
-        hooks = vars(self).setdefault("_hooks", {})
+        hooks = vars(self).setdefault("_forward_hooks", {})
         return added(hooks, _Hook(function, before, with_kwargs), first=prepend)
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        hooks = list(self._hooks.values())
+        hooks = list(self._forward_hooks.values())
         for hook in hooks:
             if hook.before:
                 args, kwargs = self._before(hook, args, kwargs)

@@ -59,10 +59,10 @@ class Module(Calls):
     """
 
     _training = True
-    _persistent: Mapping[str, bool] = {}  # the names of its buffers; whether state_dict has them
+    _buffer_names: Mapping[str, bool] = {}  # the names of its buffers; whether state_dict has them
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self._persistent:
+        if name in self._buffer_names:
             _set_buffer(self, name, value)
             return
         if isinstance(value, (Module, Parameter)):
@@ -88,8 +88,8 @@ class Module(Calls):
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
-        if name in self._persistent:
-            vars(self)["_persistent"] = {k: v for k, v in self._persistent.items() if k != name}
+        if name in self._buffer_names:
+            vars(self)["_buffer_names"] = {k: v for k, v in self._buffer_names.items() if k != name}
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Keep a Tensor that is no Parameter: buffers() lists it, to() moves it, state_dict() holds
@@ -103,9 +103,9 @@ class Module(Calls):
         if tensor is not None and not isinstance(tensor, Tensor):
             given = type(tensor).__name__
             raise TypeError(f'{kind}: buffer "{name}" must be a Tensor or None, not a {given}')
-        if name in vars(self) and name not in self._persistent:
+        if name in vars(self) and name not in self._buffer_names:
             raise TypeError(f'{kind}: "{name}" is an attribute already; `del` it or choose another')
-        vars(self)["_persistent"] = {**self._persistent, name: persistent}
+        vars(self)["_buffer_names"] = {**self._buffer_names, name: persistent}
         vars(self)[name] = None if tensor is None else Tensor(tensor.detach().node)
 
     def _require_free(self, name: str) -> None:
@@ -338,13 +338,13 @@ def _parameters(module: Module) -> Iterator[tuple[str, Parameter]]:
 
 def _buffers(module: Module) -> Iterator[tuple[str, Tensor]]:
     held = vars(module)
-    return ((name, held[name]) for name in module._persistent if held[name] is not None)
+    return ((name, held[name]) for name in module._buffer_names if held[name] is not None)
 
 
 def _saved(module: Module) -> Iterator[tuple[str, Tensor]]:
     """What its state consists of."""
     yield from _parameters(module)
-    yield from ((name, x) for name, x in _buffers(module) if module._persistent[name])
+    yield from ((name, x) for name, x in _buffers(module) if module._buffer_names[name])
 
 
 def _walk(root: Module) -> Iterator[tuple[str, Module]]:
