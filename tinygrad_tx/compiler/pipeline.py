@@ -15,8 +15,8 @@ from typing import Any
 from ..backends.target import Target
 from ..loops.record import SCAN
 from ..node import Graph, Node
-from .fuse.bodies import outline
 from .fuse.fuse import fuse
+from .fuse.rounds import outline
 from .lower.lower import lower
 from .lower.sums import sums
 from .rewrite.cse import cse
@@ -52,23 +52,22 @@ def lowered(graph: Ends, target: Target) -> Ends:
     return replace(graph, shown=graph.roots, roots=lower(graph.roots))
 
 
-def plan_bodies(graph: Ends, target: Target) -> Ends:
+def plan_rounds(graph: Ends, target: Target) -> Ends:
     """The plan of a round of each SCAN."""
     nodes = Graph(graph.roots)
     scans = [node for node in nodes if node.op is SCAN]
     if not scans:
         return graph
     users = nodes.users()
-    return replace(graph, bodies={node: _body(node, users[node], target) for node in scans})
+    return replace(graph, rounds={node: _round(node, users[node], target) for node in scans})
 
 
-def _body(scan: Node, users: Sequence[Node], target: Target) -> Plan | str:
+def _round(scan: Node, users: Sequence[Node], target: Target) -> Plan | str:
     """The plan of a SCAN's round; a reason where there is none."""
     wanted = outline(scan, users)
     if wanted.refused or not scan.attrs["length"]:
         return wanted.refused or "it has no rounds"
-    body = scan.attrs["body"]
-    moving = frozenset((*body.xs, *(wanted.carry[i][0] for i in wanted.history)))
+    moving = frozenset((*scan.attrs["round"].xs, *(wanted.carry[i][0] for i in wanted.history)))
     made = plan(wanted.results, wanted.states, target, moving=moving)
     opaque = next((x for x in made.launches() if x.opaque), None)
     if opaque is None:
@@ -88,7 +87,7 @@ STAGES: tuple[tuple[str, Stage], ...] = (
     ("sums", of_graph(sums)),  # a long chain of scalar additions becomes one sum
     ("cse", of_graph(cse)),
     ("slices", of_graph(push_slices)),
-    ("bodies", plan_bodies),  # of loops: each is planned by itself
+    ("rounds", plan_rounds),  # of loops: each is planned by itself
     # Ends -> Fusion -> Fusion: units
     ("fuse", fuse),
     ("outputs", give_outputs_memory),

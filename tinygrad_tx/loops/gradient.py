@@ -3,7 +3,7 @@
 In: cotangents of a SCAN's outputs, its sources and attributes. Out: a gradient for each source.
 Called by record.py.
 
-A round's gradient is what autograd makes of the body. What it reads of the forward round comes from
+A round's gradient is what autograd makes of the round. What it reads of the forward round is in
 arrays of one entry a round, or is computed anew where the SCAN says so (`again`). The gradient of
 a constant adds up over the rounds: a product or a sum of one round becomes one of all rounds after
 the loop, anything else is added to a carry.
@@ -20,7 +20,7 @@ from ..node import INPUT, ITEM, Node, Op
 from ..ops import ADD, FULL, MATMUL, PERMUTE, RESHAPE, SLICE, SUM
 from ..rules import Spec
 from ..tensor import Tensor
-from .body import VIEWS, Body, substituted, varying
+from .round import VIEWS, Round, substituted, varying
 
 Thunk = Callable[[], Tensor]
 
@@ -42,14 +42,14 @@ class _Gradient:
         y: Sequence[Tensor],
         xs: Sequence[Tensor],
         *,
-        body: Body,
+        round: Round,
         length: int,
         reverse: bool,
         again: bool,
         keep: tuple[Node, ...],
     ) -> None:
         self.scan, self.g, self.y, self.xs = scan, g, y, xs
-        self.body, self.length, self.reverse, self.again = body, length, reverse, again
+        self.round, self.length, self.reverse, self.again = round, length, reverse, again
         self.keep = keep
         self.cotangents: dict[Node, Node] = {}  # of each carry: an INPUT node of a round
         self.arrays: dict[Node, Tensor] = {}  # of values of a round: their array of all rounds
@@ -58,45 +58,45 @@ class _Gradient:
         self.totals: dict[Node, Tensor] = {}  # the sums
 
     def run(self) -> list[Any]:
-        body, source = self.body, dict(zip(self.body.inputs, self.xs, strict=True))
-        self.arrays.update((p, source[p]) for p in body.xs)
-        with tracing(body.recorder):
+        round, source = self.round, dict(zip(self.round.inputs, self.xs, strict=True))
+        self.arrays.update((p, source[p]) for p in round.xs)
+        with tracing(round.recorder):
             found = self._differentiate()
             if not found:
                 return [None] * len(self.xs)
             self.varying = varying(
-                found.values(), (*self.cotangents.values(), *self.arrays, *body.varying)
+                found.values(), (*self.cotangents.values(), *self.arrays, *round.varying)
             )
-            totals = {p: self._total(found[p]) for p in body.consts if p in found}
+            totals = {p: self._total(found[p]) for p in round.consts if p in found}
             carry = [found[p] if p in found else _zeros(p).node for p in self.cotangents]
             carry += [ADD(Tensor(p), Tensor(n)).node for p, n in self.sums.items()]
-        entries = [p for p in body.xs if p in found]
+        entries = [p for p in round.xs if p in found]
         firsts = self._loop(source, carry, [found[p] for p in entries])
         made: dict[Node, Any] = dict(zip(self.cotangents, firsts, strict=True))
         made |= {p: total() for p, total in totals.items()}
         made |= {p: self.arrays[found[p]] for p in entries}
-        return [made.get(p) for p in body.inputs]
+        return [made.get(p) for p in round.inputs]
 
     # One round --------------------------------------------------------------------------------
     def _differentiate(self) -> dict[Node, Node]:
-        """The gradient of a round: of each input that it reaches, as nodes on the body's."""
-        body, create = self.body, grad_enabled()
-        outs, n = (*body.outs, *self.keep), len(body.carry)
-        wanted = [p for p in body.inputs if p.requires_grad]
+        """The gradient of a round: of each input that it reaches, as nodes on the round's own."""
+        round, create = self.round, grad_enabled()
+        outs, n = (*round.outs, *self.keep), len(round.carry)
+        wanted = [p for p in round.inputs if p.requires_grad]
         given: list[tuple[Node, Tensor]] = []
         for i, out in enumerate(outs):
-            carried = i < n and body.carry[i].requires_grad
+            carried = i < n and round.carry[i].requires_grad
             if not carried and (i < n or not out.requires_grad or _is_zero(self.g[i])):
                 continue
             spec = Spec(out.shape, out.dtype)
-            cotangent = body.recorder.input(spec, out.device, create)
+            cotangent = round.recorder.input(spec, out.device, create)
             if carried:
-                self.cotangents[body.carry[i]] = cotangent
+                self.cotangents[round.carry[i]] = cotangent
             else:
                 self.arrays[cotangent] = self.g[i]
             if out.requires_grad:
                 given.append((out, Tensor(cotangent)))
-        flows = any(not _is_zero(self.g[body.carry.index(p)]) for p in self.cotangents)
+        flows = any(not _is_zero(self.g[round.carry.index(p)]) for p in self.cotangents)
         if not flows and len(given) == len(self.cotangents):
             return {}
         found = gradients(
@@ -107,11 +107,11 @@ class _Gradient:
     def _is_forward(self, node: Node) -> bool:
         """True of a value of the forward round that is another one in each round."""
         node = node.srcs[0] if node.op is ITEM else node
-        return node in self.body.varying
+        return node in self.round.varying
 
     def _is_at_hand(self, node: Node) -> bool:
         """True of a value of which there is an array of all rounds, or can be one for nothing."""
-        kept = self._is_forward(node) and (not self.again or node in self.body.carry)
+        kept = self._is_forward(node) and (not self.again or node in self.round.carry)
         return node in self.arrays or kept
 
     # Sums over all rounds ---------------------------------------------------------------------
@@ -121,7 +121,7 @@ class _Gradient:
             alone = self._all(node)
             return lambda: RESHAPE(alone(), shape=node.shape)
         if self.again or not self._is_sum(node):
-            total = self.body.recorder.input(
+            total = self.round.recorder.input(
                 Spec(node.shape, node.dtype), node.device, grad_enabled()
             )
             self.sums[total] = node
@@ -181,7 +181,7 @@ class _Gradient:
         self, source: dict[Node, Tensor], carry: list[Node], entries: list[Node]
     ) -> list[Tensor]:
         """Record the loop: what the cotangents of the carry end as. Adds arrays and totals."""
-        body, rec = self.body, self.body.recorder
+        round, rec = self.round, self.round.recorder
         made = dict.fromkeys((*self.stacked, *entries))
         ys = [n for n in made if not self._is_at_hand(n)]
         consts, rows = self._needs([*carry, *ys])
@@ -192,17 +192,17 @@ class _Gradient:
         }
         carried = (*self.cotangents.values(), *self.sums)
         outs = substituted((*carry, *ys), {n: p for n, p in places.items() if n is not p})
-        name = f"gradient of {body.name}"
-        loop = Body(name, rec, tuple(consts), carried, tuple(places.values()), outs)
+        name = f"gradient of {round.name}"
+        loop = Round(name, rec, tuple(consts), carried, tuple(places.values()), outs)
         given = [source[p] for p in consts]
         for p in self.cotangents:
-            g = self.g[body.carry.index(p)]
+            g = self.g[round.carry.index(p)]
             given.append(_zeros(p) if _is_zero(g) else g)
         given += [_zeros(p) for p in self.sums]
         given += [self.arrays[n] for n in rows]
         made_ = self.scan(
             *given,
-            body=loop,
+            round=loop,
             length=self.length,
             reverse=not self.reverse,
             again=self.again,
@@ -214,8 +214,8 @@ class _Gradient:
         return list(made_[:n])
 
     def _needs(self, ends: list[Node]) -> tuple[list[Node], list[Node]]:
-        """The body's constants that the new loop reads, and the values of which it gets an entry in
-        each round."""
+        """The round's constants that the new loop reads, and the values of which it gets an entry
+        each time."""
         own = {*self.cotangents.values(), *self.sums}
         consts, rows = dict[Node, None](), dict[Node, None]()
         stack, seen = ends[::-1], set[Node]()
@@ -234,21 +234,21 @@ class _Gradient:
 
     def _keep(self, needed: list[Node]) -> None:
         """Have the arrays of these values, from a use of the forward loop that gives them."""
-        body, n = self.body, len(self.body.carry)
+        round, n = self.round, len(self.round.carry)
         missing = [node for node in dict.fromkeys(needed) if node not in self.arrays]
-        outs = (*body.outs, *self.keep)
+        outs = (*round.outs, *self.keep)
         keep = (*self.keep, *(node for node in missing if node not in outs[n:]))
         y: Sequence[Tensor] = self.y
         if keep != self.keep:
             y = self.scan(
                 *self.xs,
-                body=body,
+                round=round,
                 length=self.length,
                 reverse=self.reverse,
                 again=self.again,
                 keep=keep,
             )
-        places = (*body.outs, *keep)
+        places = (*round.outs, *keep)
         self.arrays.update((node, y[places.index(node, n)]) for node in missing)
 
 

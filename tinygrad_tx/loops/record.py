@@ -1,7 +1,7 @@
 """Loops: a function over many rounds as one node, SCAN, and its gradient, which is another one.
 
 In: a function that is called while another one is traced (scan.py, checkpoint.py). Out: Tensors,
-the outputs of a SCAN node, whose attribute is the function's Body. A plan runs it as a loop;
+the outputs of a SCAN node, whose attribute is the function's Round. A plan runs it as a loop;
 everywhere else its forward does, op by op.
 
 The gradient (gradient.py) runs the other way round. It reads what it needs of the forward
@@ -23,30 +23,30 @@ from ..errors import DTypeError, ShapeError
 from ..node import ITEM, Node, Op, apply, constant
 from ..rules import Spec
 from ..tensor import Tensor
-from .body import Body, Recorder, hoisted, varying
 from .gradient import gradient
+from .round import Recorder, Round, hoisted, varying
 
 # The op ---------------------------------------------------------------------------------------
-# Sources: the body's constants, the first carry, the xs. Outputs: the last carry; for each y and
+# Sources: the round's constants, the first carry, the xs. Outputs: the last carry; for each y and
 # each value kept, its array of all rounds. reverse: from the last entry to the first. again: the
 # gradient computes a round anew from its carry rather than have it kept.
 
 
 def _rule(
-    op: Op, *nodes: Node, body: Body, length: int, keep: tuple[Node, ...], **attrs: Any
+    op: Op, *nodes: Node, round: Round, length: int, keep: tuple[Node, ...], **attrs: Any
 ) -> tuple[Spec, ...]:
-    n = len(body.carry)
-    carry = [Spec(out.shape, out.dtype) for out in body.outs[:n]]
-    rows = [Spec((length, *out.shape), out.dtype) for out in (*body.outs[n:], *keep)]
+    n = len(round.carry)
+    carry = [Spec(out.shape, out.dtype) for out in round.outs[:n]]
+    rows = [Spec((length, *out.shape), out.dtype) for out in (*round.outs[n:], *keep)]
     return (*carry, *rows)
 
 
 def _forward(
-    xp: Any, *arrays: Any, body: Body, length: int, reverse: bool, again: bool, keep: Any
+    xp: Any, *arrays: Any, round: Round, length: int, reverse: bool, again: bool, keep: Any
 ) -> tuple[Any, ...]:
-    procedure, n, m = body.procedure(keep), len(body.carry), len(body.consts)
+    procedure, n, m = round.procedure(keep), len(round.carry), len(round.consts)
     consts, carry, xs = arrays[:m], list(arrays[m : m + n]), arrays[m + n :]
-    rows = [xp.full((length, *out.shape), 0, out.dtype) for out in (*body.outs[n:], *keep)]
+    rows = [xp.full((length, *out.shape), 0, out.dtype) for out in (*round.outs[n:], *keep)]
     for i in range(length)[:: -1 if reverse else 1]:
         made = procedure.run([*consts, *carry, *(x[i] for x in xs)])
         carry = made[:n]
@@ -146,9 +146,9 @@ def _recorded(
         nothing = constant(0.0, float32, outs[0].device)
         consts[rec.input(Spec((), float32), nothing.device, requires_grad=False)] = nothing
     name = getattr(f, "__name__", type(f).__name__)
-    body = Body(name, rec, tuple(consts), tuple(carry), tuple(xs), outs)
+    traced = Round(name, rec, tuple(consts), tuple(carry), tuple(xs), outs)
     srcs = (*consts.values(), *firsts, *(c.outer for c in changed), *rows)
-    attrs = {"body": body, "length": length, "reverse": reverse, "again": again, "keep": ()}
+    attrs = {"round": traced, "length": length, "reverse": reverse, "again": again, "keep": ()}
     with tracing(parent):
         made = [Tensor(n) for n in outputs(apply(SCAN, srcs, attrs))]
     n = len(firsts)

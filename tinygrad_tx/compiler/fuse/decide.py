@@ -61,7 +61,7 @@ def decide(values: Values, node: Node) -> Decision:
     kernel = KERNELS.get(node.op)
     if kernel is not None and kernel.fits(values, node):
         return Emits(kernel.kernel)
-    loop = values.bodies.get(node)
+    loop = values.rounds.get(node)
     return _opaque(node, loop if isinstance(loop, str) else "no kernel does this")
 
 

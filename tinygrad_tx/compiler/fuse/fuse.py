@@ -1,6 +1,6 @@
 """fuse: the nodes of a lowered graph become calls of kernels, in an order in which they can run.
 
-In: Ends. Out: a Fusion: units in order (bodies, whose cut into tasks is open, and finished calls),
+In: Ends. Out: a Fusion: units in order (rounds, whose cut into tasks is open, and finished calls),
 the view in which each end's value lies, the decision on each node, and a reason for each fusion
 that was refused. A stage of pipeline.py.
 
@@ -33,7 +33,7 @@ def fuse(graph: Ends, target: Target) -> Fusion:
     """The stage of pipeline.py."""
     final = dict(zip(graph.ends, graph.roots, strict=True))
     states = {s: final[end] for s, end in graph.states.items()}
-    values = Values(graph.roots, states, target, graph.bodies)
+    values = Values(graph.roots, states, target, graph.rounds)
     decisions: dict[Node, Decision] = {}
     for node in ordered(values.graph, values.users):
         decisions[node] = decide(values, node)

@@ -20,16 +20,16 @@ from .group import Group, fresh, moved
 
 class Values:
     """roots: the graph's ends. states: for an INPUT whose Tensor changes, the node it ends as.
-    bodies: of each SCAN the plan of its round, or why there is none."""
+    rounds: of each SCAN the plan of its round, or why there is none."""
 
     def __init__(
         self,
         roots: Sequence[Node],
         states: dict[Node, Node],
         target: Target,
-        bodies: Mapping[Node, Plan | str],
+        rounds: Mapping[Node, Plan | str],
     ) -> None:
-        self.states, self.target, self.bodies = states, target, bodies
+        self.states, self.target, self.rounds = states, target, rounds
         self.graph, self.final = Graph(roots), set(roots)
         self.users = self.graph.users()
         self.units: list[Group | Call] = []

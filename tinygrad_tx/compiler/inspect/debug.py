@@ -65,7 +65,7 @@ def report(before: Any, after: Any) -> str:
     if after is before:
         return " (unchanged)"
     if isinstance(after, Ends) and after.roots == before.roots:
-        return _bodies(after) or " (unchanged)"
+        return _rounds(after) or " (unchanged)"
     lines = (
         _decisions(before, after) if isinstance(before, Ends) and isinstance(after, Fusion) else []
     )
@@ -94,12 +94,12 @@ def described(value: Ends | Fusion | Schedule | Plan) -> str:
     return "\n".join(lines)
 
 
-def _bodies(graph: Ends) -> str:
+def _rounds(graph: Ends) -> str:
     """The loops that have been planned."""
     lines = []
-    for node, plan in graph.bodies.items():
+    for node, plan in graph.rounds.items():
         what = plan if isinstance(plan, str) else f"a plan of a round\n{_waves(plan)}"
-        lines.append(f"\n  {node.attrs['body']}: {what}")
+        lines.append(f"\n  {node.attrs['round']}: {what}")
     return "".join(lines)
 
 

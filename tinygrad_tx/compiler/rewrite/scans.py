@@ -14,7 +14,7 @@ from .engine import Roots, use
 
 
 def merge_scans(roots: Roots) -> Roots:
-    """The roots with one SCAN for each body and sources."""
+    """The roots with one SCAN for each round and sources."""
     nodes = Graph(roots).nodes
     if not any(node.op is SCAN for node in nodes):
         return roots
@@ -23,7 +23,7 @@ def merge_scans(roots: Roots) -> Roots:
     for node in nodes:
         if node.op is SCAN:
             srcs = tuple([of.get(src, src) for src in node.srcs])
-            use_ = of[node] = (node.attrs["body"], srcs)
+            use_ = of[node] = (node.attrs["round"], srcs)
             groups.setdefault(use_, {}).update(dict.fromkeys(node.attrs["keep"]))
         elif node.op is ITEM and node.srcs[0].op is SCAN:
             of[node] = (of[node.srcs[0]], _output(node))
@@ -46,9 +46,9 @@ def merge_scans(roots: Roots) -> Roots:
 
 
 def _output(item: Node) -> Any:
-    """What an output of a SCAN is: the number of one of the body's, or the value that is kept."""
+    """What an output of a SCAN is: the number of one of the round's, or the value that is kept."""
     attrs, i = item.srcs[0].attrs, item.attrs["i"]
-    own = len(attrs["body"].outs)
+    own = len(attrs["round"].outs)
     return i if i < own else attrs["keep"][i - own]
 
 
@@ -56,4 +56,4 @@ def _number(scan: Node, output: Any) -> int:
     """The number of an output of a SCAN."""
     if isinstance(output, int):
         return output
-    return len(scan.attrs["body"].outs) + scan.attrs["keep"].index(output)  # type: ignore[no-any-return]
+    return len(scan.attrs["round"].outs) + scan.attrs["keep"].index(output)  # type: ignore[no-any-return]

@@ -205,15 +205,15 @@ class Ends:
     """A recorded call as a graph. ends: the nodes whose values outlive it, as they were recorded;
     roots: the node that each has become. states: for each INPUT that changes, the end that it
     becomes. shown: the roots that users are shown, before ops are lowered. moving: of a loop's
-    body, the INPUTs that are others in each round; its states end each round where they lay; None
-    of a call. bodies: the plan of each SCAN's body, or the reason why there is none."""
+    round, the INPUTs that are others in each round; its states end each round where they lay; None
+    of a call. rounds: the plan of each SCAN's round, or the reason why there is none."""
 
     ends: tuple[Node, ...]
     states: Mapping[Node, Node]
     roots: tuple[Node, ...]
     shown: tuple[Node, ...] = ()
     moving: frozenset[Node] | None = None
-    bodies: Mapping[Node, Plan | str] = field(default_factory=dict)
+    rounds: Mapping[Node, Plan | str] = field(default_factory=dict)
 
     @classmethod
     def of(

@@ -14,10 +14,10 @@ from ....backends.kernels.arguments import PackArgs
 from ....node import Node
 from ...schedule.layout import Shape, dense, same_places
 from ...schedule.records import Binding, Buffer, Call, Loop, Plan, View, itemsize, whole
-from ..bodies import Outline, outline
 from ..body import copying
 from ..build import add, copy_dense, materialise, note_made
 from ..group import fresh
+from ..rounds import Outline, outline
 from ..values import Values
 from .writes import own_or_copy
 
@@ -26,17 +26,17 @@ WORD = 8  # bytes of an element of the memory that a round works in
 
 def fits(values: Values, node: Node) -> bool:
     """True if there is a plan of a round."""
-    return isinstance(values.bodies.get(node), Plan)
+    return isinstance(values.rounds.get(node), Plan)
 
 
 def emit(values: Values, node: Node) -> None:
-    plan = values.bodies[node]
+    plan = values.rounds[node]
     assert isinstance(plan, Plan)
     loop = _Loop(values, node, plan)
     loop.bind_inputs()
     loop.bind_outputs()
     loop.bind_others()
-    name, rounds = str(node.attrs["body"]), node.attrs["length"]
+    name, rounds = str(node.attrs["round"]), node.attrs["length"]
     record = Loop(plan, rounds, loop.bindings)
     call = Call(kinds.Loop(name), (), tuple(loop.reads), tuple(loop.writes), (node,), loop=record)
     add(values, call)
@@ -58,13 +58,15 @@ class _Loop:
 
     def bind_inputs(self) -> None:
         """Constants lie where they lie, xs as well, a carry in memory that may be written over."""
-        body = self.node.attrs["body"]
-        firsts = self.node.srcs[len(body.consts) : len(body.consts) + len(body.carry)]
-        for p, src in zip(body.consts, self.node.srcs, strict=False):
+        traced = self.node.attrs["round"]
+        firsts = self.node.srcs[len(traced.consts) : len(traced.consts) + len(traced.carry)]
+        for p, src in zip(traced.consts, self.node.srcs, strict=False):
             self._bind_const(p, src)
-        for p, src in zip(body.xs, self.node.srcs[len(body.inputs) - len(body.xs) :], strict=True):
+        for p, src in zip(
+            traced.xs, self.node.srcs[len(traced.inputs) - len(traced.xs) :], strict=True
+        ):
             self._bind_entries(p, src)
-        for i, (p, src) in enumerate(zip(body.carry, firsts, strict=True)):
+        for i, (p, src) in enumerate(zip(traced.carry, firsts, strict=True)):
             if i in self.outline.history:
                 self._begin_history(i, p, src)
             else:

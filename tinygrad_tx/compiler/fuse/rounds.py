@@ -1,4 +1,4 @@
-"""Bodies: the part of a loop's outputs that a plan of one round is to compute, and where.
+"""Rounds: the part of a loop's outputs that a plan of one round is to compute, and where.
 
 In: a SCAN node and its readers. Out: an Outline. Called by pipeline.py, which plans the round, and
 by emit/loop.py, which puts its buffers into the arrays outside.
@@ -47,12 +47,12 @@ class Outline:
 
 def outline(scan: Node, users: Sequence[Node]) -> Outline:
     """users: the nodes that read the SCAN's outputs."""
-    body, keep = scan.attrs["body"], scan.attrs["keep"]
-    n = len(body.carry)
+    traced, keep = scan.attrs["round"], scan.attrs["keep"]
+    n = len(traced.carry)
     wanted = {user.attrs["i"] for user in users if user.op is ITEM}
-    outs = (*body.outs, *keep)
+    outs = (*traced.outs, *keep)
     rows = {i: outs[i] for i in sorted(wanted) if i >= n}
-    carry = tuple(zip(body.carry, body.outs, strict=False))
+    carry = tuple(zip(traced.carry, traced.outs, strict=False))
     values = set(rows.values())
     history = frozenset(i for i, pair in enumerate(carry) if not values.isdisjoint(pair))
-    return Outline(body.inputs, carry, history, rows)
+    return Outline(traced.inputs, carry, history, rows)

@@ -1,6 +1,6 @@
-"""Body: a function of Tensors as a graph of its own, which a loop runs again and again.
+"""Round: a function of Tensors as a graph of its own, which a loop runs again and again.
 
-In: a function that is called while another one is traced. Out: the Body of its nodes, on INPUT
+In: a function that is called while another one is traced. Out: the Round of its nodes, on INPUT
 nodes of its own, and the nodes outside that it is to be given. Called by record.py.
 """
 
@@ -124,7 +124,7 @@ class Recorder(Trace):
 
 
 @dataclass(frozen=True, eq=False)
-class Body:
+class Round:
     """A function as a graph. consts: its inputs that stay the same in all rounds; carry: those that
     become the first of `outs` in the next one; xs: those that are another entry in each round.
     recorder: the trace of its nodes, for further ones that its gradient makes."""
