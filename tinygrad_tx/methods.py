@@ -240,11 +240,9 @@ class Methods(Ordering):
         below, right = max(-offset, 0), max(offset, 0)
         count = max(min(n - below, m - right), 0)
         start = below * m + right if count else 0
-        flat = x.reshape((*rest, n * m))
-        ranges = (*((0, size, 1) for size in rest), (start, start + count * (m + 1), m + 1))
-        if count:  # the last one ends there, and not a row further
-            ranges = (*ranges[:-1], (start, start + (count - 1) * (m + 1) + 1, m + 1))
-        return _t(ops.SLICE(flat, ranges=ranges))
+        stop = start + (count - 1) * (m + 1) + 1 if count else 0  # just behind the last one
+        ranges = (*((0, size, 1) for size in rest), (start, stop, m + 1))
+        return _t(ops.SLICE(x.reshape((*rest, n * m)), ranges=ranges))
 
     def trace(self) -> Tensor:
         """The sum of the diagonal of a matrix."""
