@@ -49,6 +49,7 @@ def test_compiled_equals_eager(name: str) -> None:
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10 * np.abs(want).max(initial=1))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_whole_results_are_pytorchs() -> None:
     pytest.importorskip("torch")
