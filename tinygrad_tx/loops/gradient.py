@@ -16,7 +16,7 @@ from typing import Any
 
 from ..autograd import gradients
 from ..context import grad_enabled, tracing
-from ..node import INPUT, ITEM, Node, Op
+from ..node import INPUT, ITEM, Graph, Node, Op
 from ..ops import ADD, FULL, MATMUL, PERMUTE, RESHAPE, SLICE, SUM
 from ..rules import Spec
 from ..tensor import Tensor
@@ -72,7 +72,11 @@ class _Gradient:
             carry += [ADD(Tensor(p), Tensor(n)).node for p, n in self.sums.items()]
         entries = [p for p in round.xs if p in found]
         firsts = self._loop(source, carry, [found[p] for p in entries])
-        made: dict[Node, Any] = dict(zip(self.cotangents, firsts, strict=True))
+        made: dict[Node, Any] = {
+            p: first
+            for p, first in zip(self.cotangents, firsts, strict=True)
+            if p in found or not self.length
+        }
         made |= {p: total() for p, total in totals.items()}
         made |= {p: self.arrays[found[p]] for p in entries}
         return [made.get(p) for p in round.inputs]
@@ -82,11 +86,11 @@ class _Gradient:
         """The gradient of a round: of each input that it reaches, as nodes on the round's own."""
         round, create = self.round, grad_enabled()
         outs, n = (*round.outs, *self.keep), len(round.carry)
-        wanted = [p for p in round.inputs if p.requires_grad]
         given: list[tuple[Node, Tensor]] = []
+        flows = self._flows(outs)
         for i, out in enumerate(outs):
             carried = i < n and round.carry[i].requires_grad
-            if not carried and (i < n or not out.requires_grad or _is_zero(self.g[i])):
+            if i not in flows:
                 continue
             spec = Spec(out.shape, out.dtype)
             cotangent = round.recorder.input(spec, out.device, create)
@@ -96,13 +100,23 @@ class _Gradient:
                 self.arrays[cotangent] = self.g[i]
             if out.requires_grad:
                 given.append((out, Tensor(cotangent)))
-        flows = any(not _is_zero(self.g[round.carry.index(p)]) for p in self.cotangents)
-        if not flows and len(given) == len(self.cotangents):
-            return {}
+        wanted = [p for p in round.inputs if p.requires_grad]
         found = gradients(
             [out for out, _ in given], [c for _, c in given], wanted, create_graph=create
         )
         return {p: grad.node for p, grad in found.items()}
+
+    def _flows(self, outs: Sequence[Node]) -> set[int]:
+        """The numbers of the outputs that have a cotangent in some round: one from outside, or that
+        of the carry that the next round has read."""
+        carry = self.round.carry
+        flows = {i for i, out in enumerate(outs) if out.requires_grad and not _is_zero(self.g[i])}
+        while True:
+            reached = set(Graph([outs[i] for i in flows], follow=lambda n: n.requires_grad))
+            more = {i for i, p in enumerate(carry) if p in reached and p.requires_grad} - flows
+            if not more:
+                return flows
+            flows |= more
 
     def _is_forward(self, node: Node) -> bool:
         """True of a value of the forward round that is another one in each round."""
