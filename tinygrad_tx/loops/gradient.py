@@ -12,10 +12,12 @@ the loop, anything else is added to a carry.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..autograd import gradients
 from ..context import grad_enabled, tracing
+from ..dtypes import float32
 from ..node import INPUT, ITEM, Graph, Node, Op
 from ..ops import ADD, FULL, MATMUL, PERMUTE, RESHAPE, SLICE, SUM
 from ..rules import Spec
@@ -56,13 +58,14 @@ class _Gradient:
         self.stacked: list[Node] = []  # the values that the new loop gives of each round
         self.sums: dict[Node, Node] = {}  # what it adds up: an INPUT node, and what is added
         self.totals: dict[Node, Tensor] = {}  # the sums
+        self.reached: set[Node] = set()  # the carries whose first value has a gradient
 
     def run(self) -> list[Any]:
         round, source = self.round, dict(zip(self.round.inputs, self.xs, strict=True))
         self.arrays.update((p, source[p]) for p in round.xs)
         with tracing(round.recorder):
             found = self._differentiate()
-            if not found:
+            if not found and self.length:
                 return [None] * len(self.xs)
             self.varying = varying(
                 found.values(), (*self.cotangents.values(), *self.arrays, *round.varying)
@@ -73,9 +76,7 @@ class _Gradient:
         entries = [p for p in round.xs if p in found]
         firsts = self._loop(source, carry, [found[p] for p in entries])
         made: dict[Node, Any] = {
-            p: first
-            for p, first in zip(self.cotangents, firsts, strict=True)
-            if p in found or not self.length
+            p: first for p, first in zip(self.cotangents, firsts, strict=True) if p in self.reached
         }
         made |= {p: total() for p, total in totals.items()}
         made |= {p: self.arrays[found[p]] for p in entries}
@@ -108,15 +109,25 @@ class _Gradient:
 
     def _flows(self, outs: Sequence[Node]) -> set[int]:
         """The numbers of the outputs that have a cotangent in some round: one from outside, or that
-        of the carry that the next round has read."""
-        carry = self.round.carry
-        flows = {i for i, out in enumerate(outs) if out.requires_grad and not _is_zero(self.g[i])}
-        while True:
-            reached = set(Graph([outs[i] for i in flows], follow=lambda n: n.requires_grad))
-            more = {i for i, p in enumerate(carry) if p in reached and p.requires_grad} - flows
-            if not more:
-                return flows
-            flows |= more
+        of the carry that the next round has read. Notes which carries the first round leads to."""
+        carry, known = self.round.carry, dict[frozenset[int], frozenset[int]]()
+
+        def leads_to(flows: frozenset[int]) -> frozenset[int]:
+            if flows not in known:
+                nodes = set(Graph([outs[i] for i in flows], follow=lambda n: n.requires_grad))
+                found = (i for i, p in enumerate(carry) if p in nodes and p.requires_grad)
+                known[flows] = frozenset(found)
+            return known[flows]
+
+        given = (i for i, x in enumerate(outs) if x.requires_grad and not _is_zero(self.g[i]))
+        now = frozenset(given)
+        ys, flows = {i for i in now if i >= len(carry)}, set(now)
+        for _ in range(self.length - 1):
+            now = leads_to(now) | ys
+            flows |= now
+        firsts = leads_to(now) if self.length else now
+        self.reached = {carry[i] for i in firsts if i < len(carry)}
+        return flows
 
     def _is_forward(self, node: Node) -> bool:
         """True of a value of the forward round that is another one in each round."""
@@ -214,6 +225,9 @@ class _Gradient:
             given.append(_zeros(p) if _is_zero(g) else g)
         given += [_zeros(p) for p in self.sums]
         given += [self.arrays[n] for n in rows]
+        if not given:  # a node has sources: they say its device
+            loop = replace(loop, consts=(rec.input(Spec((), float32), round.outs[0].device, False),))
+            given = [_zeros(loop.consts[0])]
         made_ = self.scan(
             *given,
             round=loop,
