@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from random_cells import Loop
 from random_graphs import PROGRAMS, SMALL, Machine, Program, kept, sizes
+
+import tinygrad_tx as tx
 
 MANY = int(os.environ.get("TX_FUZZ", "0"))
 
@@ -91,3 +94,16 @@ def doubtful(program: Program, wanted: list[np.ndarray]) -> bool:
         if off > allowed(program) / 3:
             return True
     return False
+
+
+@pytest.mark.parametrize("seed", range(MANY or 12))
+def test_loops(seed: int) -> None:
+    """A loop, compiled, gives what it gives eagerly, and its gradients."""
+    loop = Loop(seed)
+    tx.manual_seed(seed)
+    eager = [x.numpy().copy() for x in loop.run()]
+    compiled = tx.compile(loop.run)
+    for _ in range(2):
+        tx.manual_seed(seed)
+        for a, b in zip(compiled(), eager, strict=True):
+            np.testing.assert_allclose(a.numpy(), b, rtol=0, atol=2e-3 * max(1, abs(b).max()))

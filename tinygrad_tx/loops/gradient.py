@@ -53,6 +53,8 @@ class _Gradient:
         self.scan, self.g, self.y, self.xs = scan, g, y, xs
         self.round, self.length, self.reverse, self.again = round, length, reverse, again
         self.keep = keep
+        # Asked here: inside the round's trace, a Tensor from outside is an input.
+        self.given = {i for i, cotangent in enumerate(g) if not _is_zero(cotangent)}
         self.cotangents: dict[Node, Node] = {}  # of each carry: an INPUT node of a round
         self.arrays: dict[Node, Tensor] = {}  # of values of a round: their array of all rounds
         self.stacked: list[Node] = []  # the values that the new loop gives of each round
@@ -90,8 +92,8 @@ class _Gradient:
         given: list[tuple[Node, Tensor]] = []
         flows = self._flows(outs)
         for i, out in enumerate(outs):
-            carried = i < n and round.carry[i].requires_grad
-            if i not in flows:
+            carried = i < n
+            if i not in flows and not (carried and round.carry[i] in self.reached):
                 continue
             spec = Spec(out.shape, out.dtype)
             cotangent = round.recorder.input(spec, out.device, create)
@@ -99,7 +101,7 @@ class _Gradient:
                 self.cotangents[round.carry[i]] = cotangent
             else:
                 self.arrays[cotangent] = self.g[i]
-            if out.requires_grad:
+            if i in flows:
                 given.append((out, Tensor(cotangent)))
         wanted = [p for p in round.inputs if p.requires_grad]
         found = gradients(
@@ -119,8 +121,7 @@ class _Gradient:
                 known[flows] = frozenset(found)
             return known[flows]
 
-        given = (i for i, x in enumerate(outs) if x.requires_grad and not _is_zero(self.g[i]))
-        now = frozenset(given)
+        now = frozenset(i for i, out in enumerate(outs) if out.requires_grad and i in self.given)
         ys, flows = {i for i in now if i >= len(carry)}, set(now)
         for _ in range(self.length - 1):
             now = leads_to(now) | ys
@@ -207,10 +208,10 @@ class _Gradient:
     ) -> list[Tensor]:
         """Record the loop: what the cotangents of the carry end as. Adds arrays and totals."""
         round, rec = self.round, self.round.recorder
-        made = dict.fromkeys((*self.stacked, *entries))
-        ys = [n for n in made if not self._is_at_hand(n)]
+        wanted = dict.fromkeys((*self.stacked, *entries))
+        ys = [n for n in wanted if not self._is_at_hand(n)]
         consts, rows = self._needs([*carry, *ys])
-        self._keep([*rows, *(n for n in made if n not in ys)])
+        self._keep([*rows, *(n for n in wanted if n not in ys)])
         places = {
             n: n if n.op is INPUT else rec.input(Spec(n.shape, n.dtype), n.device, n.requires_grad)
             for n in rows
@@ -221,14 +222,13 @@ class _Gradient:
         loop = Round(name, rec, tuple(consts), carried, tuple(places.values()), outs)
         given = [source[p] for p in consts]
         for p in self.cotangents:
-            g = self.g[round.carry.index(p)]
-            given.append(_zeros(p) if _is_zero(g) else g)
+            given.append(self.g[round.carry.index(p)])
         given += [_zeros(p) for p in self.sums]
         given += [self.arrays[n] for n in rows]
         if not given:  # a node has sources: they say its device
-            loop = replace(loop, consts=(rec.input(Spec((), float32), round.outs[0].device, False),))
-            given = [_zeros(loop.consts[0])]
-        made_ = self.scan(
+            nothing = rec.input(Spec((), float32), round.outs[0].device, requires_grad=False)
+            loop, given = replace(loop, consts=(nothing,)), [_zeros(nothing)]
+        made = self.scan(
             *given,
             round=loop,
             length=self.length,
@@ -237,9 +237,9 @@ class _Gradient:
             keep=(),
         )
         n = len(self.cotangents)
-        self.totals.update(zip(self.sums, made_[n:], strict=False))
-        self.arrays.update(zip(ys, made_[len(carried) :], strict=True))
-        return list(made_[:n])
+        self.totals.update(zip(self.sums, made[n:], strict=False))
+        self.arrays.update(zip(ys, made[len(carried) :], strict=True))
+        return list(made[:n])
 
     def _needs(self, ends: list[Node]) -> tuple[list[Node], list[Node]]:
         """The round's constants that the new loop reads, and the values of which it gets an entry
