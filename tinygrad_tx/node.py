@@ -192,7 +192,7 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     if srcs:
         device = srcs[0].device
         for src in srcs:
-            if src.device != device:
+            if src.device != device and op.kind != "loop":
                 raise DeviceError(
                     f"{op.name}: one input is on {device}, another on {src.device}; "
                     f'move one with .to("{device}")'
@@ -252,6 +252,8 @@ def execute(
     except Exception as error:
         explain(error, op.name, "forward", op.forward, (xp, *arrays), attrs)
         raise
+    if op.kind == "loop":  # outputs may lie on several devices
+        return out
     if "target" in attrs:
         xp = backends.get(attrs["target"])
     if type(spec) is Spec:
@@ -442,12 +444,12 @@ CONST = Op(
     forward=lambda xp, value, dtype, device: xp.scalar(value, dtype),
     rule=lambda op, value, dtype, device: Spec((), dtype),
 )
-ITEM = Op(
+ITEM = Op(  # target: its device, where that is not the node's
     "item",
     kind="move",
-    forward=lambda xp, x, i: x[i],
-    rule=lambda op, x, i: x.spec[i],
-    vjp=lambda g, y, x, i: (g,),  # autograd puts g into the i-th place
+    forward=lambda xp, x, i, target=None: x[i],
+    rule=lambda op, x, i, target=None: x.spec[i],
+    vjp=lambda g, y, x, i, target=None: (g,),  # autograd puts g into the i-th place
 )
 MOVE = Op(  # to another device, through the host
     "move",

@@ -198,3 +198,32 @@ def test_empty_arrays() -> None:
     assert x.T.reshape(3, 0).sum(1).tolist() == [0, 0, 0]
     assert (x @ tx.zeros(3, 2, device="cuda")).shape == (0, 2)
     assert (tx.zeros(2, 0, device="cuda") @ tx.zeros(0, 2, device="cuda")).tolist() == [[0, 0]] * 2
+
+
+def test_loops_are_those_of_the_cpu() -> None:
+    """A scan with dropout and a checkpoint, eager and compiled."""
+    found = []
+    for device in DEVICES:
+        tx.manual_seed(4)
+        w = tx.tensor(np.linspace(-1, 1, 16).reshape(4, 4), dtype=tx.float32, device=device)
+        w.requires_grad_()
+        xs = tx.tensor(np.arange(24).reshape(3, 2, 4) % 5, dtype=tx.float32, device=device)
+
+        def cell(h: tx.Tensor, x: tx.Tensor) -> Any:
+            h = F.dropout((x + h @ w).tanh(), 0.25)  # noqa: B023
+            return h, h
+
+        def run() -> list[tx.Tensor]:
+            last, ys = tx.scan(cell, tx.zeros(2, 4, device=device), xs)  # noqa: B023
+            y = tx.checkpoint(lambda h: (h @ w).sigmoid())(last)  # noqa: B023
+            ((ys**2).sum() + y.sum()).backward()
+            grad, w.grad = w.grad, None  # noqa: B023
+            return [last.detach(), ys.detach(), grad]
+
+        for f in (run, tx.compile(run)):
+            found.append([x.numpy() for x in f()])
+    for other in found[1::2]:
+        for a, b in zip(other, found[1], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    for a, b in zip(found[2], found[0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -18,19 +18,22 @@ from typing import Any
 from ..autograd import gradients
 from ..context import grad_enabled, tracing
 from ..dtypes import float32
-from ..node import INPUT, ITEM, Graph, Node, Op
-from ..ops import ADD, FULL, MATMUL, PERMUTE, RESHAPE, SLICE, SUM
+from ..node import CAST, INPUT, ITEM, Graph, Node
+from ..ops import ADD, FULL, MATMUL, PAD, PERMUTE, RESHAPE, SLICE, SUM
 from ..rules import Spec
 from ..tensor import Tensor
 from .round import VIEWS, Round, substituted, varying
 
 Thunk = Callable[[], Tensor]
+Scan = Callable[..., Sequence[Tensor]]
+_LINEAR = (RESHAPE, PERMUTE, PAD, CAST)  # of a sum, the sum of theirs: gradients are padded with 0
 
 
 def gradient(
-    scan: Op, g: Sequence[Tensor], y: Sequence[Tensor], xs: Sequence[Tensor], **attrs: Any
+    scan: Scan, g: Sequence[Tensor], y: Sequence[Tensor], xs: Sequence[Tensor], **attrs: Any
 ) -> list[Any]:
-    """The gradients of the sources of a use of `scan`: a Tensor or None for each."""
+    """The gradients of the sources of a use of SCAN: a Tensor or None for each. scan: makes further
+    uses, as record.use()."""
     return _Gradient(scan, g, y, xs, **attrs).run()
 
 
@@ -39,7 +42,7 @@ class _Gradient:
 
     def __init__(
         self,
-        scan: Op,
+        scan: Scan,
         g: Sequence[Tensor],
         y: Sequence[Tensor],
         xs: Sequence[Tensor],
@@ -155,7 +158,7 @@ class _Gradient:
         if node.op is ADD:
             one, other = map(self._total, node.srcs)
             return lambda: ADD(one(), other())
-        if node.op in (RESHAPE, PERMUTE):
+        if node.op in _LINEAR:
             of = self._total(node.srcs[0])
             return lambda: node.op(of(), **node.attrs)
         if node.op is SUM:
@@ -167,7 +170,7 @@ class _Gradient:
 
     def _is_sum(self, node: Node) -> bool:
         """True if what a round adds is a sum of many, which one over all rounds can take in."""
-        if node.op in (RESHAPE, PERMUTE):
+        if node.op in _LINEAR and not node.attrs.get("value"):
             return self._is_sum(node.srcs[0])
         if node.op is ADD:
             return all(src.shape == node.shape and self._is_sum(src) for src in node.srcs)
@@ -228,14 +231,8 @@ class _Gradient:
         if not given:  # a node has sources: they say its device
             nothing = rec.input(Spec((), float32), round.outs[0].device, requires_grad=False)
             loop, given = replace(loop, consts=(nothing,)), [_zeros(nothing)]
-        made = self.scan(
-            *given,
-            round=loop,
-            length=self.length,
-            reverse=not self.reverse,
-            again=self.again,
-            keep=(),
-        )
+        back = not self.reverse
+        made = self.scan(given, loop, length=self.length, reverse=back, again=self.again)
         n = len(self.cotangents)
         self.totals.update(zip(self.sums, made[n:], strict=False))
         self.arrays.update(zip(ys, made[len(carried) :], strict=True))
@@ -268,14 +265,8 @@ class _Gradient:
         keep = (*self.keep, *(node for node in missing if node not in outs[n:]))
         y: Sequence[Tensor] = self.y
         if keep != self.keep:
-            y = self.scan(
-                *self.xs,
-                round=round,
-                length=self.length,
-                reverse=self.reverse,
-                again=self.again,
-                keep=keep,
-            )
+            options = {"length": self.length, "reverse": self.reverse, "again": self.again}
+            y = self.scan(self.xs, round, keep, **options)
         places = (*round.outs, *keep)
         self.arrays.update((node, y[places.index(node, n)]) for node in missing)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import tree
+from .. import backends, tree
 from ..arguments import shown
 from ..context import current_trace, tracing
 from ..creation import tensor
@@ -46,7 +46,10 @@ def _forward(
 ) -> tuple[Any, ...]:
     procedure, n, m = round.procedure(keep), len(round.carry), len(round.consts)
     consts, carry, xs = arrays[:m], list(arrays[m : m + n]), arrays[m + n :]
-    rows = [xp.full((length, *out.shape), 0, out.dtype) for out in (*round.outs[n:], *keep)]
+    rows = [
+        backends.get(out.device).full((length, *out.shape), 0, out.dtype)
+        for out in (*round.outs[n:], *keep)
+    ]
     for i in range(length)[:: -1 if reverse else 1]:
         made = procedure.run([*consts, *carry, *(x[i] for x in xs)])
         carry = made[:n]
@@ -56,14 +59,22 @@ def _forward(
 
 
 def _vjp(g: Any, y: Any, *xs: Any, **attrs: Any) -> list[Any]:
-    return gradient(SCAN, g, y, xs, **attrs)
+    return gradient(use, g, y, xs, **attrs)
 
 
 SCAN: Op = Op("scan", kind="loop", rule=_rule, forward=_forward, vjp=_vjp)
 
 
-def outputs(node: Node) -> list[Node]:
-    return [apply(ITEM, (node,), {"i": i}) for i in range(len(node.specs))]
+def use(xs: Sequence[Tensor], round: Round, keep: tuple[Node, ...] = (), **attrs: Any) -> Any:
+    """The outputs of a use of SCAN, each on its own device: the counter of random streams is on the
+    host, whatever draws from it."""
+    node = apply(SCAN, tuple([x.node for x in xs]), {"round": round, "keep": keep, **attrs})
+    outs = enumerate((*round.outs, *keep))
+    return [Tensor(apply(ITEM, (node,), _item(i, out.device, node.device))) for i, out in outs]
+
+
+def _item(i: int, device: str, usual: str) -> dict[str, Any]:
+    return {"i": i} if device == usual else {"i": i, "target": device}
 
 
 # Recording ------------------------------------------------------------------------------------
@@ -148,9 +159,9 @@ def _recorded(
     name = getattr(f, "__name__", type(f).__name__)
     traced = Round(name, rec, tuple(consts), tuple(carry), tuple(xs), outs)
     srcs = (*consts.values(), *firsts, *(c.outer for c in changed), *rows)
-    attrs = {"round": traced, "length": length, "reverse": reverse, "again": again, "keep": ()}
     with tracing(parent):
-        made = [Tensor(n) for n in outputs(apply(SCAN, srcs, attrs))]
+        given = [Tensor(n) for n in srcs]
+        made = use(given, traced, length=length, reverse=reverse, again=again)
     n = len(firsts)
     for c, now in zip(changed, made[n:], strict=False):
         c.tensor._point(now.node)

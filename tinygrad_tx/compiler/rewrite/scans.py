@@ -38,7 +38,7 @@ def merge_scans(roots: Roots) -> Roots:
             made = use(SCAN, srcs, {**node.attrs, "keep": tuple(groups[key])}, like=node)
         elif key is not node:
             i = _number(srcs[0], _output(node))
-            made = use(ITEM, srcs, {"i": i}, like=node)
+            made = use(ITEM, srcs, {**node.attrs, "i": i}, like=node)
         else:
             made = node if srcs == node.srcs else node.with_srcs(srcs)
         done[node] = done[key] = made
