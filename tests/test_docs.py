@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.exists()]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXTRAS = {"autoencoder": ("sklearn", "matplotlib")}  # what an example cannot do without
 
 
 def name(path: Path) -> str:
@@ -69,6 +71,9 @@ def test_page(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("example", [pytest.param(p, id=name(p)) for p in EXAMPLES])
 def test_example(example: Path, tmp_path: Path) -> None:
+    for needed in EXTRAS.get(example.stem, ()):
+        if find_spec(needed) is None:
+            pytest.skip(f"{name(example)} needs {needed}")
     run(example, tmp_path)
 
 

@@ -145,6 +145,12 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Tensor": ("a Tensor", _named("Tensor")),
     "TransformerConfig": ("a TransformerConfig", _named("TransformerConfig")),
     "GPTConfig": ("a GPTConfig", _named("GPTConfig")),
+    "AutoencoderConfig": ("an AutoencoderConfig", _named("AutoencoderConfig")),
+    "ConvAutoencoderConfig": ("a ConvAutoencoderConfig", _named("ConvAutoencoderConfig")),
+    "VariationalAutoencoderConfig": (
+        "a VariationalAutoencoderConfig",
+        _named("VariationalAutoencoderConfig"),
+    ),
     "int": ("an int", _whole),
     "float": ("a number", _real),
     "bool": ("a bool", lambda value: isinstance(value, (bool, np.bool_))),
