@@ -98,13 +98,14 @@ def test_help_is_quick_to_load() -> None:
 
 
 def test_train(run: Path, capsys: Capture, tmp_path: Path) -> None:
-    assert train("--out", tmp_path / "run", "--max-steps", "2", "--set", "train.seed=5") == 0
+    limits = ("--max-minutes", "9", "--max-steps", "2")
+    assert train("--out", tmp_path / "run", *limits, "--set", "train.seed=5") == 0
     out, err = capsys.readouterr()
     assert "120 pairs" in err and "step      2  loss" in err and "valid loss" in err
     assert "\nreference  " in out and "3 held-out sentences" in out and "BLEU " in out
     assert out.endswith(f"  tinygrad-tx translate --model {tmp_path / 'run'}\n")
     config = (tmp_path / "run" / "config.toml").read_text()
-    assert "max_steps = 2" in config and "seed = 5" in config
+    assert "max_steps = 2" in config and "max_minutes = 9.0" in config and "seed = 5" in config
     config = (run / "config.toml").read_text()
     assert f'src = "{run.parent / "src"}"' in config and "seed = 3" in config
     assert 'corpus = "files"' in config

@@ -40,7 +40,7 @@ class Watch:
         self.last: int | None = None
         self.closed = False
 
-    def start(self, step: int, last: int) -> None:
+    def start(self, step: int, last: int | None) -> None:
         self.last = last
 
     def step(self, step: int, loss: float, lr: float, tokens_per_s: float) -> None:
@@ -63,6 +63,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [json.loads(line) for line in lines]
     for row in found:
         row.pop("tokens_per_s", None)
+        row.pop("seconds", None)
     return found
 
 

@@ -247,6 +247,23 @@ def test_epochs_end_a_run(tmp_path: Path) -> None:
     assert rows(out)[-2]["step"] == watch.last and rows(out)[-3]["epoch"] == 1
 
 
+def test_the_clock_ends_a_run(tmp_path: Path) -> None:
+    """As any run ends: with a validation, a checkpoint and the best weights. It may go on for
+    longer, and counts the time of both sittings."""
+    out, watch = tmp_path / "run", Watch()
+    timed = ("train.max_steps=none", "train.valid_every=100", "train.checkpoint_every=100")
+    report = train(small(*timed, "train.max_minutes=1e-9"), out, progress=watch)
+    assert (report.steps, report.best_step, watch.last) == (1, 1, None)
+    assert [row["step"] for row in rows(out) if "valid_loss" in row] == [1]
+    assert len(list((out / "checkpoints").iterdir())) == 1 and (out / "model.safetensors").exists()
+    spent = metrics.read(out / "metrics.jsonl")[-1]["seconds"]
+    train(small(*timed, "train.max_minutes=1e-9"), out, resume=True, progress=watch)
+    assert len(watch.losses) == 1, "it is over"
+    longer = f"train.max_minutes={(spent + 1e-6) / 60}"
+    assert train(small(*timed, longer), out, resume=True, progress=watch).steps == 2
+    assert metrics.read(out / "metrics.jsonl")[-1]["seconds"] > spent
+
+
 def test_patience_ends_a_run(tmp_path: Path) -> None:
     """At a rate that changes nothing, the first validation stays the best."""
     still = ("schedule.name=constant", "optim.lr=1e-30", "train.valid_every=2")

@@ -43,7 +43,7 @@ def _described(config: Config) -> Iterator[tuple[str, str]]:
     )
     rate = f"scale {s.scale}" if o.lr is None else f"lr {o.lr}"
     yield "optimizer", f"{o.name}, {s.name}, {rate}, warmup {s.warmup_steps}"
-    limits = {"steps": t.max_steps, "epochs": t.max_epochs}
+    limits = {"steps": t.max_steps, "epochs": t.max_epochs, "minutes": t.max_minutes}
     yield "until", " or ".join(f"{n:,} {what}" for what, n in limits.items() if n is not None)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from .command import Command, count, path
+from .command import Command, count, path, positive
 from .streams import OutputError
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def _arguments(parser: ArgumentParser) -> None:
     )
     run.add_argument("--max-steps", type=count, metavar="N", help="steps of the optimizer")
     run.add_argument("--epochs", type=count, metavar="N", help="passes over the data")
+    run.add_argument(
+        "--max-minutes", type=positive, metavar="M", help="time to train; instead of steps"
+    )
     run.add_argument("--resume", action="store_true", help="go on with the run in --out")
     run.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE",
@@ -106,6 +109,8 @@ def _with_flags(config: Config, args: Namespace) -> Config:
             changes.append(f"data.{prefix}tsv=none")
     if args.epochs is not None:
         changes += [f"train.max_epochs={args.epochs}", "train.max_steps=none"]
+    if args.max_minutes is not None:
+        changes += [f"train.max_minutes={args.max_minutes}", "train.max_steps=none"]
     if args.max_steps is not None:
         changes.append(f"train.max_steps={args.max_steps}")
     if args.seed is not None:

@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 
 class Metrics:
     """The file at `path`, cut back to its first `keep` rows and open for more. lost: how many of
-    them are not there, or are damaged."""
+    them are not there, or are damaged. seconds: of training, up to the last of them."""
 
     def __init__(self, path: Path, keep: int = 0) -> None:
         try:
@@ -34,7 +34,9 @@ class Metrics:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
         self.path = path
         self.rows = len(kept)
-        self.lost = keep - sum(_row(line) is not None for line in kept)
+        found = [row for row in map(_row, kept) if row is not None]
+        self.lost = keep - len(found)
+        self.seconds: float = max((row.get("seconds") or 0.0 for row in found), default=0.0)
 
     def write(self, row: Row) -> None:
         """Append one row. Numbers that are not finite, which JSON does not know, become null."""

@@ -20,8 +20,8 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 # Settings that may differ when a run goes on; any other would make it another run.
 _FREE = {
-    *("max_steps", "max_epochs", "log_every", "valid_every", "checkpoint_every", "keep_last"),
-    *("patience", "average_last", "compile"),
+    *("max_steps", "max_epochs", "max_minutes", "log_every", "valid_every", "checkpoint_every"),
+    *("keep_last", "patience", "average_last", "compile"),
 }
 _DATA = {"corpus", "corpus_size", "src", "tgt", "tsv", "valid_src", "valid_tgt", "valid_tsv"}
 

@@ -229,6 +229,7 @@ class TrainConfig(Section):
     seed: CountOrOff = 0
     max_steps: Count | None = 1000
     max_epochs: Count | None = None
+    max_minutes: Positive | None = None  # of steps, validations and checkpoints, all sittings
     label_smoothing: Rate = 0.1
     log_every: Count = 50  # steps, as are the next two
     valid_every: Count = 250
@@ -242,8 +243,11 @@ class TrainConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_steps is None and self.max_epochs is None:
-            raise UserError("train.max_steps and train.max_epochs are both none; set one of them")
+        if self.max_steps is None and self.max_epochs is None and self.max_minutes is None:
+            raise UserError(
+                "train.max_steps, train.max_epochs and train.max_minutes are all none; set one of "
+                "them"
+            )
         if self.average_last > self.keep_last:
             raise UserError(
                 f"train.average_last is {self.average_last}, but train.keep_last keeps only "

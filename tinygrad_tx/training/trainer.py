@@ -5,7 +5,8 @@ A run is a function of its configuration and its data: killed at any moment and 
 last checkpoint, it ends with the same weights and the same metrics as one that ran through, apart
 from the times in them. So all that a later step depends on is in State or in a part that a
 checkpoint keeps, and whatever falls due at a step is done before the next one begins, by a rule
-that reads the state alone.
+that reads the state alone. The exception is train.max_minutes: the clock says which step is the
+last; how much time was spent is in the metrics, for checkpoints have the same bytes on any machine.
 """
 
 from __future__ import annotations
@@ -108,10 +109,12 @@ class Trainer:
             show.say(f"{run.metrics} is damaged: {lost} of its {self.state.rows} rows are lost")
         asked.can_save = True
         self.seconds = 0.0  # of steps since the last row
+        self.spent = self.metrics.seconds  # of training, up to the last step
 
     def train(self) -> Report:
         """Every step that is left, then the report."""
         self.show.start(self.state.step, self._last_step())
+        self.mark = time.perf_counter()  # up to which time is counted
         try:
             while True:
                 self._whatever_is_due()
@@ -155,8 +158,10 @@ class Trainer:
                 f"step {state.step}: the gradient is not finite (norm {outcome.norm}); skipped"
             )
         window.lr, window.norm = outcome.lr, outcome.norm
-        seconds = time.perf_counter() - start
+        end = time.perf_counter()
+        seconds = end - start
         self.seconds += seconds
+        self.spent, self.mark = self.spent + end - self.mark, end
         self.show.step(state.step, outcome.loss, outcome.lr, n_tokens / seconds)
 
     def _check_gradients(self) -> None:
@@ -191,17 +196,18 @@ class Trainer:
         return (
             (t.max_steps is not None and state.step >= t.max_steps)
             or (t.max_epochs is not None and self.batches.state()["epoch"] >= t.max_epochs)
+            or (t.max_minutes is not None and self.spent >= 60 * t.max_minutes)
             or (t.patience > 0 and state.worse >= t.patience)
         )
 
-    def _last_step(self) -> int:
-        """The last step, unless patience ends before."""
+    def _last_step(self) -> int | None:
+        """The last step, unless patience or time ends before; None if only those do."""
         t = self.config.train
         ends = [t.max_steps] if t.max_steps is not None else []
         if t.max_epochs is not None:
             per_epoch = self.batches.batches_per_epoch
             ends.append(-(-t.max_epochs * per_epoch // self.config.optim.accumulate))
-        return min(ends)
+        return min(ends, default=None)
 
     def _log(self) -> None:
         state, window = self.state, self.state.window
@@ -247,6 +253,7 @@ class Trainer:
         serialize.save(self.model.state_dict(), self.run.model, metadata)
 
     def _write(self, row: Row) -> None:
+        row = {**row, "seconds": self.spent}
         self.metrics.write(row)
         self.state.rows = self.metrics.rows
         self.show.row(row)
