@@ -11,7 +11,7 @@ from op_case import LAYOUTS, OpCase, arrays, assert_close, call, expected, laid_
 from op_table import CASES
 
 import tinygrad_tx as tx
-from tinygrad_tx import backends
+from tinygrad_tx import backends, ops
 from tinygrad_tx.autograd import gradients
 
 pytestmark = pytest.mark.gpu
@@ -68,6 +68,30 @@ def test_errors(name: str) -> None:
             with pytest.raises(bad.error, match=bad.message):
                 out = case.op(*inputs, **(case.attrs if bad.attrs is None else bad.attrs))
                 (out[0] if isinstance(out, tuple) else out).numpy()  # an index waits for a wait
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        *(ops.ADD, ops.SUB, ops.MUL, ops.DIV, ops.POW, ops.FLOOR_DIV, ops.REMAINDER, ops.ATAN2),
+        *(ops.MAXIMUM, ops.MINIMUM, ops.EQ, ops.NE, ops.LT, ops.LE, ops.GT, ops.GE),
+    ],
+    ids=lambda op: op.name,
+)
+def test_a_constant_on_either_side(op: tx.Op) -> None:
+    """A constant is NumPy's on a GPU, too, also where a gradient compares it."""
+    found: list[list[list[float]]] = []
+    for device in ("cpu", "cuda"):
+        values = []
+        for left in (True, False):
+            x = tx.tensor([0.5, 2.0, 3.5], device=device, requires_grad=True)
+            y = op(2.0, x) if left else op(x, 2.0)
+            values.append(y.tolist())
+            if y.requires_grad:
+                y.sum().backward()
+                values.append(x.grad.tolist())
+        found.append(values)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
 
 
 def test_moving_there_and_back() -> None:

@@ -12,7 +12,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ..arguments import blame, explain_init
-from ..context import scope
+from ..context import SCOPE, scope
 from ..errors import UserError
 from ..hooks import RemovableHandle, added, watch
 from ..spelling import refuse
@@ -63,16 +63,18 @@ class Calls:
         raise NotImplementedError(f"{kind} cannot be called: it has no method forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with scope(self._path):
-            try:
-                watch()
-                if self._forward_hooks:
-                    return self._call_with_hooks(args, kwargs)
-                return self.forward(*args, **kwargs)
-            except Exception as error:
-                if _is_ours(type(self)):
-                    blame(error, type(self).__name__, self.forward, args, kwargs)
-                raise
+        token = SCOPE.set(self._path)  # as scope() does, without its calls
+        try:
+            watch()
+            if self._forward_hooks:
+                return self._call_with_hooks(args, kwargs)
+            return self.forward(*args, **kwargs)
+        except Exception as error:
+            if _is_ours(type(self)):
+                blame(error, type(self).__name__, self.forward, args, kwargs)
+            raise
+        finally:
+            SCOPE.reset(token)
 
     # Hooks -------------------------------------------------------------------------------------
     def register_forward_pre_hook(

@@ -7,7 +7,11 @@ expression builder as `xp`.
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from ..dtypes import bool_, require_fit
 from ..errors import DTypeError
@@ -265,12 +269,25 @@ CLIP = Op("clip", kind="map", rule=_clips, forward=_clip, vjp=_clip_vjp)
 
 # Comparisons and logic -------------------------------------------------------------------------
 
-EQ = Op("eq", kind="map", rule=_compares, forward=lambda xp, a, b: a == b)
-NE = Op("ne", kind="map", rule=_compares, forward=lambda xp, a, b: a != b)
-LT = Op("lt", kind="map", rule=_compares, forward=lambda xp, a, b: a < b)
-LE = Op("le", kind="map", rule=_compares, forward=lambda xp, a, b: a <= b)
-GT = Op("gt", kind="map", rule=_compares, forward=lambda xp, a, b: a > b)
-GE = Op("ge", kind="map", rule=_compares, forward=lambda xp, a, b: a >= b)
+
+def _comparison(
+    name: str, holds: Callable[[Any, Any], Any], turned: Callable[[Any, Any], Any]
+) -> Op:
+    """holds(a, b), which is turned(b, a). A constant is NumPy's on every device, and NumPy's
+    comparisons, where it is on their left, take no array of CuPy's: it goes to the right."""
+
+    def forward(xp: Any, a: Any, b: Any) -> Any:
+        return turned(b, a) if isinstance(a, np.generic) else holds(a, b)
+
+    return Op(name, kind="map", rule=_compares, forward=forward)
+
+
+EQ = _comparison("eq", operator.eq, operator.eq)
+NE = _comparison("ne", operator.ne, operator.ne)
+LT = _comparison("lt", operator.lt, operator.gt)
+LE = _comparison("le", operator.le, operator.ge)
+GT = _comparison("gt", operator.gt, operator.lt)
+GE = _comparison("ge", operator.ge, operator.le)
 AND = Op("and", kind="map", rule=_logical, forward=lambda xp, a, b: a & b)
 OR = Op("or", kind="map", rule=_logical, forward=lambda xp, a, b: a | b)
 XOR = Op("xor", kind="map", rule=_logical, forward=lambda xp, a, b: a ^ b)

@@ -112,7 +112,7 @@ def divmod(xp: Any, a: Any, b: Any) -> tuple[Any, Any]:
     """The floor of the quotient a / b of floats, and the remainder: NumPy's npy_divmod, in xp's
     fmod. The remainder is exact, and the quotient is made of it, so that both fit together."""
     exact = xp.fmod(a, b)
-    apart = (b < 0) != (exact < 0)
+    apart = (exact < 0) != (b < 0)  # b may be a constant, and these go to the right: see ops/map.py
     adjust = xp.logical_and(exact != 0, apart)
     rest = xp.where(adjust, exact + b, exact)
     rest = xp.where(exact != 0, rest, xp.copysign(xp.cast_like(0, a), b))
