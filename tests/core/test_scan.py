@@ -326,3 +326,18 @@ def test_dropout_in_a_loop_is_that_of_the_loop() -> None:
     fresh()
     assert (tx.compile(lambda: tx.scan(step, H, X)[1])().numpy() == wanted).all()
     assert len(np.unique(wanted, axis=0)) == len(X), "each round draws anew"
+
+
+def test_a_function_is_traced_once() -> None:
+    """Also where the first carry has no gradient and later ones have, and for its gradient."""
+    calls = []
+
+    def cell(h: tx.Tensor, x: tx.Tensor) -> Any:
+        calls.append(h.shape)
+        h = (x + h @ W).tanh()
+        return h, h
+
+    compiled = tx.compile(lambda x: gradients(tx.scan(cell, tx.zeros(3, 4), x)[1].sum()))
+    for _ in range(3):
+        compiled(X)
+    assert len(calls) == 1

@@ -16,11 +16,11 @@ from typing import Any
 
 from .. import backends, tree
 from ..arguments import shown
-from ..context import current_trace, tracing
+from ..context import Trace, current_trace, grad_enabled, tracing
 from ..creation import tensor
 from ..dtypes import float32
 from ..errors import DTypeError, ShapeError
-from ..node import ITEM, Node, Op, apply, constant
+from ..node import ITEM, REBOUND, Graph, Node, Op, apply, constant
 from ..rules import Spec
 from ..tensor import Tensor
 from .gradient import gradient
@@ -126,27 +126,8 @@ def _recorded(
     round gets an entry of; call: gives the nodes of carry and ys. The function's Tensors from
     outside that it changes are carried as well."""
     parent = current_trace()
-    asks, state_asks = [n.requires_grad for n in firsts], dict[int, bool]()
-    while True:
-        rec = Recorder(parent, state_asks)
-        carry = [
-            rec.input(Spec(n.shape, n.dtype), n.device, ask)
-            for n, ask in zip(firsts, asks, strict=True)
-        ]
-        xs = [rec.input(Spec(n.shape[1:], n.dtype), n.device, n.requires_grad) for n in rows]
-        with tracing(rec):
-            last, ys = call([Tensor(n) for n in carry], [Tensor(n) for n in xs])
-            rec.check_gradients()
-        changed = [c for c in rec.captured.values() if c.changed]
-        known = asks, state_asks
-        asks = [a or n.requires_grad for a, n in zip(asks, last, strict=True)]
-        state_asks = {
-            id(c.tensor): c.placeholder.requires_grad or c.node.requires_grad for c in changed
-        }
-        if asks == known[0] and all(
-            state_asks[id(c.tensor)] == c.placeholder.requires_grad for c in changed
-        ):
-            break
+    rec, carry, xs, last, ys = _traced(parent, call, firsts, rows)
+    changed = [c for c in rec.captured.values() if c.changed]
     carry += [c.placeholder for c in changed]
     consts = {c.placeholder: c.outer for c in rec.captured.values() if not c.changed}
     outs = rec.differentiate((*last, *(c.node for c in changed), *ys))
@@ -166,6 +147,58 @@ def _recorded(
     for c, now in zip(changed, made[n:], strict=False):
         c.tensor._point(now.node)
     return made[:n], made[n + len(changed) :]
+
+
+Nodes = list[Node]
+
+
+def _traced(
+    parent: Trace | None,
+    call: Callable[[list[Tensor], list[Tensor]], tuple[Nodes, Nodes]],
+    firsts: Nodes,
+    rows: Nodes,
+) -> tuple[Recorder, Nodes, Nodes, Nodes, Nodes]:
+    """The function as nodes: the Recorder, carry and xs as it is given them, carry and ys as it
+    gives them. It is called once; once more only where a gradient begins to flow through a Tensor
+    from outside that it changes."""
+    asks: dict[int, bool] = {}
+    while True:
+        rec, records = Recorder(parent, asks), grad_enabled()
+        carry = [
+            rec.input(Spec(n.shape, n.dtype), n.device, records and n.dtype.is_floating_point)
+            for n in firsts
+        ]
+        xs = [rec.input(Spec(n.shape[1:], n.dtype), n.device, n.requires_grad) for n in rows]
+        with tracing(rec):
+            last, ys = call([Tensor(n) for n in carry], [Tensor(n) for n in xs])
+            rec.check_gradients()
+        more = {
+            id(c.tensor): True
+            for c in rec.captured.values()
+            if c.node.requires_grad and not c.placeholder.requires_grad
+        }
+        if not more:
+            _settle(carry, [n.requires_grad for n in firsts], last, ys, rec)
+            return rec, carry, xs, last, ys
+        asks |= more
+
+
+def _settle(carry: Nodes, asks: list[bool], last: Nodes, ys: Nodes, rec: Recorder) -> None:
+    """Take the wish for a gradient back from nodes that have none: a carry was traced as if it had
+    one, before it was known what it becomes. asks: of the first carry."""
+    graph = Graph((*last, *ys, *(c.node for c in rec.captured.values())))
+    while True:
+        found = dict(zip(carry, asks, strict=True))
+        for node in graph:
+            if node not in found:
+                ends = not node.srcs or node.op is REBOUND
+                found[node] = node.requires_grad and (ends or any(found[s] for s in node.srcs))
+        now = [ask or found[n] for ask, n in zip(asks, last, strict=True)]
+        if now == asks:
+            break
+        asks = now
+    for node, requires_grad in found.items():
+        node.requires_grad = requires_grad
 
 
 def checked(given: Any, init: Any) -> tuple[Any, Any]:
