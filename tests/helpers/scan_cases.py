@@ -95,10 +95,16 @@ LOOPS: dict[str, Callable[[], Any]] = {
     "double": lambda: tx.scan(
         lambda c, x: ((c @ W.to(tx.float64)).tanh() + x, c), H.to(tx.float64), X.to(tx.float64)
     ),
+    "an invariant value without gradients": lambda: _without_gradients(),
     "choices": lambda: tx.scan(
         lambda c, _: ((TABLE[c] @ W).argmax(-1), c), tx.tensor([1, 2, 3]), None, length=4
     ),
 }
+
+
+@tx.no_grad()
+def _without_gradients() -> Any:
+    return tx.scan(lambda c, x: ((c @ (W * 2) + x.detach()).tanh(), c * W.detach().sum()), H, XG)
 
 
 def _attend(c: Any, x: Any) -> Any:

@@ -14,7 +14,7 @@ from weakref import ref
 
 from ..context import Trace, set_grad_enabled, tracing
 from ..errors import ShapeError, TraceError
-from ..node import CONST, INPUT, REBOUND, Graph, Node, apply, constant, leaf
+from ..node import CONST, INPUT, REBOUND, Graph, Node, apply, constant, leaf, rebound
 from ..ops import BROADCAST, FLIP, PERMUTE, RESHAPE, SLICE
 from ..procedure import Procedure
 from ..rules import Spec
@@ -227,6 +227,8 @@ def _outside(node: Node, outer: Mapping[Node, Node]) -> Node:
             done[step] = constant(step.attrs["value"], step.dtype, step.device)
         elif step.array is not None:
             done[step] = leaf(step.array, step.dtype, step.device)
+        elif step.op is REBOUND:
+            done[step] = rebound(done[step.srcs[0]], requires_grad=step.requires_grad)
         else:
             with set_grad_enabled(step.requires_grad):
                 done[step] = apply(step.op, tuple(done[src] for src in step.srcs), step.attrs)
