@@ -144,6 +144,7 @@ def _tensors(value: Any) -> bool:
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Tensor": ("a Tensor", _named("Tensor")),
     "TransformerConfig": ("a TransformerConfig", _named("TransformerConfig")),
+    "Seq2SeqConfig": ("a Seq2SeqConfig", _named("Seq2SeqConfig")),
     "GPTConfig": ("a GPTConfig", _named("GPTConfig")),
     "AutoencoderConfig": ("an AutoencoderConfig", _named("AutoencoderConfig")),
     "ConvAutoencoderConfig": ("a ConvAutoencoderConfig", _named("ConvAutoencoderConfig")),

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tinygrad_tx.errors import UserError
-from tinygrad_tx.models import TransformerConfig
+from tinygrad_tx.models import Seq2SeqConfig
+from tinygrad_tx.models.registry import KINDS
 from tinygrad_tx.training.config import PRESETS, Config, apply_overrides, dump, load, preset
-from tinygrad_tx.training.schema import DataConfig, ModelConfig, kinds
+from tinygrad_tx.training.schema import DataConfig, ModelConfig, kinds, model_section
 
 TINY = preset("tiny")
 
@@ -46,15 +47,47 @@ def test_presets_of_the_paper() -> None:
 
 def test_the_model_section_is_the_models_configuration() -> None:
     """All of it but what the tokenizer knows, so that the trainer can hand the section over."""
-    mine, its = ({f.name for f in fields(c)} for c in (ModelConfig, TransformerConfig))
-    assert its - mine == {"vocab_size", "src_vocab_size", "pad_id", "bos_id", "eos_id"}
-    assert mine - its == set()
+    for kind, (_, its_class) in KINDS.items():
+        mine, its = ({f.name for f in fields(c)} for c in (model_section(kind), its_class))
+        assert its - mine == {"vocab_size", "src_vocab_size", "pad_id", "bos_id", "eos_id"}
+        assert mine - its == {"kind"}
+    assert model_section("transformer") is ModelConfig
     sections = [config.model for config in PRESETS.values()]
     for name in kinds(ModelConfig)["activation"].choices:
         sections.append(apply_overrides(TINY, [f"model.activation={name}"]).model)
     for section in sections:
-        made = TransformerConfig(vocab_size=100, **asdict(section))
-        assert (made.d_model, made.activation) == (section.d_model, section.activation)
+        made, said = asdict(section.of_model()), asdict(section)
+        assert made | {k: v for k, v in said.items() if k != "kind"} == made
+
+
+def test_the_kind_decides_what_there_is_to_set(tmp_path: Path) -> None:
+    config = apply_overrides(TINY, ["model.cell=gru", "model.kind=seq2seq", "model.d_model=48"])
+    wanted = Seq2SeqConfig(100, cell="gru", d_model=48)
+    assert config.model.of_model() == wanted and config.data == TINY.data
+    dump(config, tmp_path / "run.toml")
+    assert load(tmp_path / "run.toml") == config
+    (tmp_path / "short.toml").write_text("[model]\nkind = 'seq2seq'\nattention = 'none'\n")
+    assert load(tmp_path / "short.toml").model.of_model() == Seq2SeqConfig(100, attention="none")
+    again = apply_overrides(config, ["model.kind=transformer", "model.n_heads=2"])
+    assert again.model == ModelConfig(n_heads=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["model.kind=gpt"], "model.kind is 'gpt'; it must be one of transformer, seq2seq"),
+        (["model.cell=gru"], "model.cell is a setting of kind seq2seq, not of transformer"),
+        (["model.kind=seq2seq", "model.n_heads=2"], "model.n_heads is a setting of kind transf"),
+        (["model.kind=seq2seq", "model.cel=gru"], "unknown key model.cel: did you mean model.cell"),
+        (["model.kind=seq2seq", "model.cell=grue"], "model.cell = 'grue' must be one of rnn, lstm"),
+        (["model.kind=seq2seq", "model.attention=x"], "one of none, bahdanau, luong"),
+        (["model.kind=seq2seq", "model.score=x"], "one of dot, general, concat"),
+        (["model.kind=seq2seq", "model.d_model=0"], "model.d_model = 0 must be positive"),
+    ],
+)
+def test_settings_of_another_kind_are_refused_by_name(settings: list[str], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        apply_overrides(TINY, settings)
 
 
 def test_only_tiny_has_data_of_its_own() -> None:
@@ -115,7 +148,7 @@ def test_a_short_file_builds_on_the_preset_it_names(tmp_path: Path) -> None:
         ("[train]\nmax_stpes = 3", r"unknown key train.max_stpes: did you mean train.max_steps\?"),
         ("[modle]\nd_model = 3", r"unknown section modle: did you mean model\? .*data, tokenizer"),
         ("d_model = 3", r"unknown key 'd_model': did you mean model.d_model\?"),
-        ("model = 3", "model is a section; set one of its keys: d_model"),
+        ("model = 3", "model is a section; set one of its keys: kind, d_model"),
         ("'model.d_model' = 3", r"model.d_model must be in a section: write \[model\]"),
         ("preset = 'huge'", "unknown preset 'huge' .the presets are tiny"),
         ("preset = 3", "preset is 3; it must be one of tiny"),

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from .command import Command, count_or_none, path
 
-_VOCABULARY = 100  # of a preset's model, which has no tokenizer; the picture is the same for any
-
 
 def _arguments(parser: ArgumentParser) -> None:
     of = parser.add_mutually_exclusive_group()
@@ -31,13 +29,14 @@ def _run(args: Namespace) -> None:
 
     from .. import models, viz
     from ..creation import tensor
+    from ..models import registry
     from ..training import preset
 
     if args.model:
         model, _ = models.load(args.model)
     else:
         section = asdict(preset(args.preset or "tiny").model)
-        model = models.Transformer(models.TransformerConfig(_VOCABULARY, **section))
+        model = registry.build(section, registry.Tokens())  # the picture is the same for any
     config = model.config
     word = config.vocab_size - 1
     source = tensor([[word, word, config.eos_id]])

@@ -28,7 +28,7 @@ def _run(args: Namespace) -> None:
 
 
 def _described(config: Config) -> Iterator[tuple[str, str]]:
-    data, m, o, s, t = config.data, config.model, config.optim, config.schedule, config.train
+    data, o, s, t = config.data, config.optim, config.schedule, config.train
     source = data.tsv or data.src
     yield "preset", config.preset
     if source is None:
@@ -36,11 +36,7 @@ def _described(config: Config) -> Iterator[tuple[str, str]]:
     else:
         yield "data", source if data.tgt is None else f"{source} -> {data.tgt}"
     yield "tokenizer", f"{config.tokenizer.kind}, at most {config.tokenizer.vocab_size:,} pieces"
-    yield (
-        "model",
-        f"d_model {m.d_model}, {m.n_heads} heads, d_ff {m.d_ff}, {m.n_encoder_layers} + "
-        f"{m.n_decoder_layers} layers, dropout {m.dropout}, {m.norm}-norm",
-    )
+    yield "model", f"{config.model.kind}, {config.model.of_model().describe()}"
     rate = f"scale {s.scale}" if o.lr is None else f"lr {o.lr}"
     yield "optimizer", f"{o.name}, {s.name}, {rate}, warmup {s.warmup_steps}"
     limits = {"steps": t.max_steps, "epochs": t.max_epochs, "minutes": t.max_minutes}

@@ -41,8 +41,8 @@ def generate(
     """For each row the num_return_sequences best hypotheses found (fewer where there are no more),
     best first.
 
-    ids: (B, S), a Transformer's sources padded with pad_id, or a GPT's prompts; or a list of lists
-        of any length, which are taken as they are.
+    ids: (B, S), sources padded with pad_id, or a GPT's prompts; or a list of lists of any length,
+        which are taken as they are.
     beam_size: how many hypotheses a row pursues; 1 is greedy search.
     max_new_tokens: the most tokens, the end token included; may be a list, one for each row. The
         memory for so many is taken at once.
@@ -68,7 +68,7 @@ def generate(
     )
     if not hasattr(model, "padding_side"):
         kind = type(model).__name__
-        raise TypeError(f"generate: model must be a Transformer or a GPT, not a {kind}")
+        raise TypeError(f"generate: model must be a Transformer or a GPT or the like, not a {kind}")
     _check(beam_size, num_return_sequences, do_sample, temperature, top_k, top_p, length_penalty)
     rows = _rows(ids, model)
     limits = _limits(max_new_tokens, min_new_tokens, len(rows))

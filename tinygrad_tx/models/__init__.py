@@ -10,6 +10,7 @@ from .autoencoder import (
 )
 from .gpt import GPT, GPTConfig
 from .loading import load
+from .seq2seq import Seq2Seq, Seq2SeqConfig
 from .transformer import Transformer, TransformerConfig
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "ConvAutoencoder",
     "ConvAutoencoderConfig",
     "GPTConfig",
+    "Seq2Seq",
+    "Seq2SeqConfig",
     "Transformer",
     "TransformerConfig",
     "VariationalAutoencoder",

@@ -12,7 +12,6 @@ import json
 import tomllib
 import zlib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from .. import serialize
 from ..errors import UserError
 from ..tensor import Tensor
 from ..tokenizer import Tokenizer
-from .transformer import Transformer, TransformerConfig
+from .encoder_decoder import EncoderDecoder
+from .registry import build as build
 
 CONFIG, TOKENIZER, WEIGHTS = "config.toml", "tokenizer.json", "model.safetensors"
 CHECKPOINTS = "checkpoints"
@@ -29,7 +29,7 @@ _LARGEST = 2**16  # bytes of a configuration; Python takes minutes for some of a
 PART = "model"  # of a checkpoint, which holds more than weights: their names begin with it
 
 
-def load(path: Path | str) -> tuple[Transformer, Tokenizer]:
+def load(path: Path | str) -> tuple[EncoderDecoder, Tokenizer]:
     """The model and the tokenizer of a run directory, in evaluation mode, on the default device.
 
     path: the directory, for its best weights, or one of the .safetensors files in it. UserError
@@ -118,21 +118,6 @@ def _weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return found or tensors, metadata
 
 
-def build(section: Mapping[str, Any], tokenizer: Tokenizer) -> Transformer:
-    """A new model of the sizes in a [model] section for the vocabulary of a tokenizer."""
-    known = {field.name for field in fields(TransformerConfig)}
-    if unknown := [key for key in section if key not in known]:
-        raise UserError(f"model.{unknown[0]} is unknown to this version")
-    config = TransformerConfig(
-        vocab_size=tokenizer.vocab_size,
-        pad_id=tokenizer.pad_id,
-        bos_id=tokenizer.bos_id,
-        eos_id=tokenizer.eos_id,
-        **section,
-    )
-    return Transformer(config)
-
-
 def read_toml(file: Path) -> dict[str, Any]:
     """The tables of a configuration file. UserError for what cannot be read, is no TOML, or is of a
     newer format than this version knows."""
@@ -161,4 +146,4 @@ def _section(file: Path) -> dict[str, Any]:
     section = read_toml(file).get("model")
     if not isinstance(section, dict):
         raise UserError(f"{file} has no section [model]")
-    return section
+    return {"kind": "transformer", **section}  # the only kind that there was at first

@@ -21,6 +21,7 @@ from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
 from .config import check
+from .encoder_decoder import EncoderDecoder
 from .stepwise import Start, rows_of
 
 
@@ -78,6 +79,19 @@ class TransformerConfig:
         one = self.src_vocab_size in (None, self.vocab_size)
         wanted = f"vocab_size, {self.vocab_size}, where tie_embeddings is set"
         check("src_vocab_size", self.src_vocab_size, one or not self.tie_embeddings, wanted)
+
+    @property
+    def n_positions(self) -> int | None:
+        """How many positions are learned; None: sinusoids, for any number."""
+        return self.max_len if self.positions == "learned" else None
+
+    def describe(self) -> str:
+        """It in one line."""
+        return (
+            f"d_model {self.d_model}, {self.n_heads} heads, d_ff {self.d_ff}, "
+            f"{self.n_encoder_layers} + {self.n_decoder_layers} layers, dropout {self.dropout}, "
+            f"{self.norm}-norm"
+        )
 
 
 # Positions -------------------------------------------------------------------------------------
@@ -290,11 +304,11 @@ class DecoderState(NamedTuple):
 # The model -------------------------------------------------------------------------------------
 
 
-class Transformer(nn.Module):
+class Transformer(EncoderDecoder):
     """model(src, tgt_in) -> logits. Matrices start Xavier uniform, embeddings normal with standard
     deviation D^-0.5."""
 
-    padding_side = "right"
+    config: TransformerConfig
 
     def __init__(self, config: TransformerConfig) -> None:
         self.config = config
@@ -320,19 +334,6 @@ class Transformer(nn.Module):
         the target word that follows tgt_in[:, : t + 1]."""
         mask = self.source_mask(src)
         return self.decode(tgt_in, self.encode(src, mask), mask)
-
-    def loss(
-        self, src: Tensor, tgt_in: Tensor, tgt_out: Tensor, label_smoothing: float = 0.0
-    ) -> Tensor:
-        """The mean cross-entropy, in nats, of the target tokens (B, T) that are no padding; 0 where
-        all are."""
-        logits = self(src, tgt_in)  # (B, T, V)
-        V, pad = logits.shape[-1], self.config.pad_id  # noqa: N806
-        rows, wanted = logits.reshape(-1, V), tgt_out.reshape(-1)
-        total = F.cross_entropy(
-            rows, wanted, ignore_index=pad, reduction="sum", label_smoothing=label_smoothing
-        )
-        return total / (wanted != pad).sum().clip(min=1)
 
     def source_mask(self, src: Tensor) -> Tensor:
         """(B, 1, 1, S): True where there is a word. It hides padding as keys, from every head and

@@ -259,6 +259,8 @@ class _Layers(_Weighted):
         given = [_turned(cell.given(x, w), i) for i, w in enumerate(weights)]
         counts = [None if valid is None else _turned(valid, i) for i in range(len(weights))]
 
+        xs = list(zip(given, counts, strict=True))
+
         def step(states: list[State], xs: Any) -> tuple[list[State], list[Tensor]]:
             new: list[State] = []
             for w, old, (gates, counts) in zip(weights, states, xs, strict=True):
@@ -268,7 +270,11 @@ class _Layers(_Weighted):
                 new.append(made)
             return new, [state[0] for state in new]
 
-        last, ys = scan(step, first, list(zip(given, counts, strict=True)), length=len(x))
+        if len(x) == 1:  # a decoder's step: no loop
+            last, ys = step(first, [(g[0], None if c is None else c[0]) for g, c in xs])
+            ys = [y.unsqueeze(0) for y in ys]
+        else:
+            last, ys = scan(step, first, xs, length=len(x))
         ys = [_turned(y, i) for i, y in enumerate(ys)]
         y = cat(ys, -1) if len(ys) > 1 else ys[0]
         return (y if valid is None else where(valid, y, 0.0)), last

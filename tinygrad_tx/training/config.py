@@ -18,6 +18,7 @@ from typing import Any
 from ..atomic import write_bytes
 from ..errors import UserError, brief
 from ..models.loading import read_toml
+from ..models.registry import KINDS, unknown_setting
 from ..serialize import FORMAT
 from .schema import (
     Config,
@@ -31,17 +32,19 @@ from .schema import (
     TokenizerConfig,
     TrainConfig,
     kinds,
+    model_section,
 )
 
 __all__ = ["PRESETS", "Config", "apply_overrides", "dump", "load", "preset"]
 
+_BASE_MODEL = ModelConfig(
+    d_model=512, n_heads=8, d_ff=2048, n_encoder_layers=6, n_decoder_layers=6, dropout=0.1
+)
 _BASE = Config(
     preset="base",
     data=DataConfig(corpus="files", valid_size=3000, max_len=256, max_tokens=5000),
     tokenizer=TokenizerConfig(vocab_size=37_000),
-    model=ModelConfig(
-        d_model=512, n_heads=8, d_ff=2048, n_encoder_layers=6, n_decoder_layers=6, dropout=0.1
-    ),
+    model=_BASE_MODEL,
     optim=OptimConfig(clip_norm=0.0, accumulate=5),  # 25,000 tokens a step on either side
     schedule=ScheduleConfig(warmup_steps=4000),
     train=TrainConfig(
@@ -56,22 +59,27 @@ _BASE = Config(
     decode=DecodeConfig(beam_size=4, length_penalty=0.6),
 )
 
+_TINY = Config(
+    preset="tiny",
+    data=DataConfig(corpus_size=40_000, max_len=40, max_tokens=640),
+    model=ModelConfig(d_ff=256, dropout=0.0),
+    schedule=ScheduleConfig(warmup_steps=200, scale=0.5),
+    train=TrainConfig(
+        max_steps=1050, checkpoint_every=100, keep_last=5, average_last=5, valid_every=350
+    ),
+)
+
+
+def _recurrent(name: str, **settings: Any) -> Config:
+    """A preset of recurrent networks for the built-in corpus."""
+    section: type[Any] = model_section("seq2seq")
+    return replace(_TINY, preset=name, model=section(cell="gru", d_model=128, **settings))
+
+
 PRESETS: Mapping[str, Config] = MappingProxyType(
     {
         # The built-in corpus: minutes on two cores.
-        "tiny": Config(
-            preset="tiny",
-            data=DataConfig(corpus_size=40_000, max_len=40, max_tokens=640),
-            model=ModelConfig(d_ff=256, dropout=0.0),
-            schedule=ScheduleConfig(warmup_steps=200, scale=0.5),
-            train=TrainConfig(
-                max_steps=1050,
-                checkpoint_every=100,
-                keep_last=5,
-                average_last=5,
-                valid_every=350,
-            ),
-        ),
+        "tiny": _TINY,
         # 29,000 image captions, German to English or any other direction.
         # What 45 minutes of two cores can finish; docs/results.md has such a run.
         "multi30k": Config(
@@ -97,9 +105,12 @@ PRESETS: Mapping[str, Config] = MappingProxyType(
         "big": replace(
             _BASE,
             preset="big",
-            model=replace(_BASE.model, d_model=1024, d_ff=4096, n_heads=16, dropout=0.3),
+            model=replace(_BASE_MODEL, d_model=1024, d_ff=4096, n_heads=16, dropout=0.3),
             train=replace(_BASE.train, max_steps=300_000, keep_last=20, average_last=20),
         ),
+        # What came before the Transformer, as long as `tiny` takes. tiny-conv will stand here, too.
+        "tiny-rnn": _recurrent("tiny-rnn", attention="none"),
+        "tiny-attention": _recurrent("tiny-attention", attention="luong"),
     }
 )
 
@@ -122,15 +133,18 @@ def load(path: Path | str) -> Config:
             raise UserError(f"preset is {brief(name)}; it must be one of {', '.join(PRESETS)}")
         base = preset(name)
         changes: dict[str, dict[str, Any]] = {}
+        described = tables.get("model")
+        model = described.get("kind", base.model.kind) if isinstance(described, dict) else ""
+        known = _kinds(model or base.model.kind)
         for section, table in tables.items():
             if not isinstance(table, dict):
-                _kind_of(section)  # raises, with a hint where the key belongs
+                _kind_of(section, known)  # raises, with a hint where the key belongs
                 head = section.split(".")[0]
                 raise UserError(f"{section} must be in a section: write [{head}] above the key")
             if section not in _sections(base):
                 raise _unknown_section(section)
             for key, value in table.items():
-                kind = _kind_of(f"{section}.{key}")
+                kind = _kind_of(f"{section}.{key}", known)
                 changes.setdefault(section, {})[key] = _none_if_meant(value, kind)
         return _changed(base, changes)
     except UserError as error:
@@ -143,11 +157,12 @@ def dump(config: Config, path: Path | str) -> None:
     import tomli_w
 
     shown = {None: "none", "none": "./none"}
+    known = _kinds(config.model.kind)
     tables: dict[str, Any] = {"format": FORMAT, **asdict(config)}
     for section in _sections(config):
         table = tables[section]
         tables[section] = {
-            key: shown.get(v, v) if _KINDS[f"{section}.{key}"].optional else v
+            key: shown.get(v, v) if known[f"{section}.{key}"].optional else v
             for key, v in table.items()
         }
     write_bytes(path, tomli_w.dumps(tables).encode())
@@ -160,6 +175,7 @@ def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
     where the field may be None. UserError names an unknown key's nearest known one.
     """
     changes: dict[str, dict[str, Any]] = {}
+    settings: list[tuple[str, str]] = []
     for override in overrides:
         name, equals, text = override.partition("=")
         if name != name.rstrip():  # written as "key = value"
@@ -167,7 +183,10 @@ def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
         name = name.strip()
         if not equals:
             raise UserError(f"{override!r} sets nothing: write section.key=value")
-        kind = _kind_of(name)
+        settings.append((name, text))
+    known = _kinds(dict(settings).get("model.kind", config.model.kind))
+    for name, text in settings:
+        kind = _kind_of(name, known)
         section, key = name.split(".")
         changes.setdefault(section, {})[key] = _none_if_meant(_parsed(text, kind), kind)
     return _changed(config, changes)
@@ -178,17 +197,20 @@ def _sections(config: Config) -> dict[str, Section]:
     return {name: value for name, value in found.items() if isinstance(value, Section)}
 
 
-_KINDS = {
-    f"{section}.{key}": kind
-    for section, value in _sections(_BASE).items()
-    for key, kind in kinds(type(value)).items()
-}
+def _kinds(model: str) -> dict[str, Kind]:
+    """The values that each key accepts, by section.key, for a kind of model."""
+    classes = {name: type(value) for name, value in _sections(_BASE).items()}
+    classes["model"] = model_section(model)
+    return {f"{name}.{key}": kind for name, c in classes.items() for key, kind in kinds(c).items()}
 
 
 def _changed(config: Config, changes: Mapping[str, Mapping[str, Any]]) -> Config:
     sections: dict[str, Any] = _sections(config)
     for name, values in changes.items():
-        sections[name] = replace(sections[name], **values)
+        if name == "model" and values.get("kind", config.model.kind) != config.model.kind:
+            sections[name] = model_section(values["kind"])(**values)  # by its own defaults
+        else:
+            sections[name] = replace(sections[name], **values)
     return replace(config, **sections)
 
 
@@ -209,28 +231,30 @@ def _parsed(text: str, kind: Kind) -> object:
         return text
 
 
-def _kind_of(name: str) -> Kind:
+def _kind_of(name: str, kinds: Mapping[str, Kind]) -> Kind:
     """The values that the key `section.key` accepts; UserError with the nearest key if there is no
-    such."""
-    if name in _KINDS:
-        return _KINDS[name]
+    such. kinds: those of all keys."""
+    if name in kinds:
+        return kinds[name]
     sections = _sections(_BASE)
     section, _, key = name.rpartition(".")
     if section and section not in sections:
         raise _unknown_section(section)
     if name in sections:
-        raise UserError(f"{name} is a section; set one of its keys: {_keys_of(name)}")
+        raise UserError(f"{name} is a section; set one of its keys: {_keys_of(name, kinds)}")
+    if section == "model" and any(key in other.settings for other in KINDS.values()):
+        raise unknown_setting(key, kinds["model.kind"].choices[0])
     # The whole name first; then the key alone, which finds a key that lacks its section.
-    by_key = {known.split(".")[1]: known for known in _KINDS}
-    near = get_close_matches(name, _KINDS, 1) if section else []
+    by_key = {known.split(".")[1]: known for known in kinds}
+    near = get_close_matches(name, kinds, 1) if section else []
     near = near or [by_key[k] for k in get_close_matches(key, by_key, 1)]
     if section:
-        raise _unknown(f"key {name}", near, f"the keys of {section} are {_keys_of(section)}")
+        raise _unknown(f"key {name}", near, f"the keys of {section} are {_keys_of(section, kinds)}")
     raise _unknown(f"key {name!r}", near, "write section.key, such as train.max_steps")
 
 
-def _keys_of(section: str) -> str:
-    return ", ".join(known.split(".")[1] for known in _KINDS if known.startswith(f"{section}."))
+def _keys_of(section: str, kinds: Mapping[str, Kind]) -> str:
+    return ", ".join(known.split(".")[1] for known in kinds if known.startswith(f"{section}."))
 
 
 def _unknown_section(name: str) -> UserError:

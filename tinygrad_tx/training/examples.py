@@ -109,19 +109,19 @@ def _measurable(config: Config, pairs: Sequence[Pair], tokenizer: Tokenizer) -> 
     found: list[Pair] = []
     for chunk in chunks(pairs):
         source, target = (tokenizer.encode_flat([pair[i] for pair in chunk])[1] for i in (0, 1))
-        fits = (source < min(longest, config.model.max_len)) & (target < longest)
+        fits = (source < min(longest, config.model.of_model().max_len)) & (target < longest)
         found += [pair for pair, fit in zip(chunk, fits, strict=True) if fit]
     if not found:
         raise NoPairsError(
             f"none of the {len(pairs)} sentence pairs to validate with fits: they are longer than "
-            f"data.max_tokens {longest} or model.max_len {config.model.max_len}"
+            f"data.max_tokens {longest} or model.max_len {config.model.of_model().max_len}"
         )
     return found
 
 
 def _fitting(config: Config, tokenizer: Tokenizer) -> Rule:
     """Pairs that can be trained on and measured with."""
-    longest = min(config.data.max_len, config.model.max_len)
+    longest = min(config.data.max_len, config.model.of_model().max_len)
 
     def holds(pair: Pair) -> bool:
         return is_full(pair) and all(len(tokenizer.encode(text)) < longest for text in pair)

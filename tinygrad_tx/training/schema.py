@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import UserError, brief
+from ..models import registry
 
 
 @dataclass(frozen=True)
@@ -167,10 +169,30 @@ class TokenizerConfig(Section):
 
 
 @dataclass(frozen=True)
-class ModelConfig(Section):
-    """The Transformer, in the names of TransformerConfig; sizes of vocabularies and special ids
-    are the tokenizer's."""
+class ModelSection(Section):
+    """The kind of model, and settings in the names of its configuration class; sizes of
+    vocabularies and special ids are the tokenizer's. model_section() has the class of each kind."""
 
+    kind: str = "transformer"
+    d_model: Size = 128
+
+    def of_model(self) -> Any:
+        """The configuration of the model itself, for some vocabulary."""
+        return registry.configured(asdict(self), registry.Tokens())
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            self.of_model()
+        except UserError as error:
+            raise UserError(f"model.{error}") from error
+
+
+@dataclass(frozen=True)
+class ModelConfig(ModelSection):
+    """The Transformer, which has limits and defaults of its own here."""
+
+    kind: Literal["transformer"] = "transformer"
     d_model: Size = 128
     n_heads: Size = 4
     d_ff: Size = 512
@@ -188,12 +210,27 @@ class ModelConfig(Section):
     layer_norm_eps: Positive = 1e-5
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        Section.__post_init__(self)
         if self.d_model % self.n_heads:
             raise UserError(
                 f"model.d_model is {self.d_model}, which model.n_heads {self.n_heads} does not "
                 "divide; each head takes an equal part"
             )
+
+
+@cache
+def model_section(kind: str) -> type[ModelSection]:
+    """The class of [model] for a kind: the fields and defaults of its model's configuration."""
+    if kind == "transformer":
+        return ModelConfig
+    found = registry.kind_of(kind)
+    hints, own = get_type_hints(found.config), {f.name: f for f in fields(found.config)}
+    settings = [(key, hints[key], field(default=own[key].default)) for key in found.settings]
+    of_kind = ("kind", Literal[kind], field(default=kind))
+    made: type[ModelSection] = make_dataclass(
+        ModelConfig.__name__, [of_kind, *settings], bases=(ModelSection,), frozen=True
+    )
+    return made
 
 
 @dataclass(frozen=True)
@@ -272,7 +309,7 @@ class Config:
     preset: str = "tiny"
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelSection = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -297,10 +334,11 @@ class Config:
             raise UserError(
                 f"train.max_steps is none, but schedule.name {schedule} must know the last step"
             )
-        if self.model.positions == "learned" and self.data.max_len > self.model.max_len:
+        positions = self.model.of_model().n_positions
+        if positions is not None and self.data.max_len > positions:
             raise UserError(
-                f"data.max_len is {self.data.max_len}, but model.max_len has only "
-                f"{self.model.max_len} positions to learn; raise model.max_len"
+                f"data.max_len is {self.data.max_len}, but model.max_len has only {positions} "
+                "positions to learn; raise model.max_len"
             )
 
     def require_data(self) -> None:

@@ -11,7 +11,7 @@ from .. import optim
 from ..compiler import compile
 from ..creation import tensor
 from ..data import Batch
-from ..models import Transformer
+from ..models.encoder_decoder import EncoderDecoder
 from ..optim import lr_scheduler
 from ..tensor import Tensor
 from .schema import Config
@@ -36,7 +36,7 @@ class Trainable:
     their tokens would. train.compile decides whether a step runs from a plan.
     """
 
-    def __init__(self, model: Transformer, config: Config) -> None:
+    def __init__(self, model: EncoderDecoder, config: Config) -> None:
         self.model = model
         self.optimizer = _optimizer(model, config)
         self.schedule = _schedule(self.optimizer, config)
@@ -92,7 +92,7 @@ def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return tensor(batch.src), tensor(batch.tgt_in), tensor(batch.tgt_out)
 
 
-def _optimizer(model: Transformer, config: Config) -> optim.Adam:
+def _optimizer(model: EncoderDecoder, config: Config) -> optim.Adam:
     c = config.optim
     kind: type[optim.Adam] = {"adam": optim.Adam, "adamw": optim.AdamW}[c.name]
     lr = 0.0 if c.lr is None else c.lr  # noam sets its own

@@ -11,7 +11,7 @@ from .. import compiler
 from ..data import Batches, Dataset
 from ..data.batches import round_up
 from ..decoding import Translator
-from ..models import Transformer
+from ..models.encoder_decoder import EncoderDecoder
 from ..nn.module import evaluating
 from ..tensor import Tensor, no_grad
 from ..tokenizer import Tokenizer
@@ -36,7 +36,7 @@ class Validation:
         self,
         pairs: Sequence[Pair],
         tokenizer: Tokenizer,
-        model: Transformer,
+        model: EncoderDecoder,
         batches: Batches,
         pause: Callable[[], None],
     ) -> None:

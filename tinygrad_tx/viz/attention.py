@@ -2,14 +2,16 @@
 
 In: a model with the token ids of one sentence; the weights with the tokens as text. Out: the
 weights by module; a file. Called by users and by `tinygrad-tx attention`. Attention is one op that
-keeps no weights, so they are computed again from the recorded queries and keys.
+keeps no weights, so they are computed again from the recorded queries and keys; a Seq2Seq's, whose
+module may be called for each target position by itself, from what that is called with.
 """
 
 from __future__ import annotations
 
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from .. import atomic, nn
 from ..context import set_grad_enabled
 from ..creation import tensor
 from ..errors import UserError
+from ..models import seq2seq
 from ..nn import functional as F  # noqa: N812
 from ..nn.module import evaluating
 from ..node import Graph, Node
@@ -37,14 +40,13 @@ def attention_maps(model: nn.Module, *ids: Sequence[int]) -> dict[str, Weights]:
     """The attention weights of a run of the model in evaluation mode, by the module's name.
 
     ids: the token ids of one sentence, as the model takes them: source and decoder input for a
-        Transformer, one sequence for a GPT. Each result is (heads, queries, keys); its rows add up
-        to 1, and are 0 at masked keys. UserError where the model records no attention.
+        Transformer or a Seq2Seq, one sequence for a GPT. Each result is (heads, queries, keys); its
+        rows add up to 1, and are 0 at masked keys. UserError where the model records no attention.
     """
     device = next(model.parameters()).device
     # Recorded nodes keep their inputs.
-    with evaluating(model.modules()), set_grad_enabled(True):
+    with evaluating(model.modules()), set_grad_enabled(True), _written_out(model) as found:
         out: Tensor = model(*(tensor([list(row)], device=device) for row in ids))
-    found: dict[str, Weights] = {}
     for node in Graph([out.node]):
         if node.op is ATTENTION:
             name = node.scope.partition(".")[2] or node.scope  # without the model's own name
@@ -58,6 +60,24 @@ def attention_maps(model: nn.Module, *ids: Sequence[int]) -> dict[str, Weights]:
     place = {name: i for i, (name, _) in enumerate(model.named_modules())}
     order = sorted(found, key=lambda name: place.get(name.partition("#")[0], len(place)))
     return {name: found[name] for name in order}
+
+
+@contextmanager
+def _written_out(model: nn.Module) -> Iterator[dict[str, Weights]]:
+    """Gives the weights of a Seq2Seq's attention, if it is one that runs inside."""
+    found: dict[str, Weights] = {}
+
+    def keep(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        assert isinstance(module, seq2seq.Attention)
+        made = module.weights(*args).detach().numpy()  # (1, queries, keys)
+        name = names[module]
+        found[name] = np.concatenate([found[name], made], 1) if name in found else made
+
+    names = {m: name for name, m in model.named_modules() if isinstance(m, seq2seq.Attention)}
+    with ExitStack() as hooks:
+        for module in names:
+            hooks.enter_context(module.register_forward_hook(keep))
+        yield found
 
 
 def _weights(node: Node) -> Weights:
@@ -142,7 +162,7 @@ def _tokens(
     """The tokens that ask and those that are looked at in a module of that name."""
     parts = name.partition("#")[0].split(".")
     queries = src if parts[0] == "encoder" else tgt
-    keys = src if parts[0] == "encoder" or parts[-1] == "cross_attn" else tgt
+    keys = src if parts[0] == "encoder" or parts[-1] in ("cross_attn", "attention") else tgt
     if weights.shape[1:] != (len(queries), len(keys)):
         raise UserError(
             f"attention of {name}: {weights.shape[1]} queries and {weights.shape[2]} keys, but "

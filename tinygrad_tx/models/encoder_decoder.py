@@ -1,0 +1,60 @@
+"""EncoderDecoder: what the models that translate have in common.
+
+In: source ids (B, S) and target ids (B, T), padded on the right with pad_id. Out: logits, a loss,
+and the steps of decoding (stepwise.py). The base of Transformer and Seq2Seq; training and the
+commands know no more of a model than this, and find its class in registry.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import nn
+from ..nn import functional as F  # noqa: N812
+from ..tensor import Tensor
+from .stepwise import Start
+
+
+class EncoderDecoder(nn.Module):
+    """model(src, tgt_in) -> logits (B, T, V). config: has vocab_size, pad_id, bos_id, eos_id,
+    d_model and max_len, the most tokens of a source that is translated."""
+
+    padding_side = "right"
+    config: Any
+
+    def __init__(self, config: Any) -> None:
+        raise NotImplementedError
+
+    def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
+        """src int (B, S), tgt_in int (B, T), beginning with bos_id -> logits (B, T, V): at t, of
+        the target word that follows tgt_in[:, : t + 1]."""
+        raise NotImplementedError
+
+    def loss(
+        self, src: Tensor, tgt_in: Tensor, tgt_out: Tensor, label_smoothing: float = 0.0
+    ) -> Tensor:
+        """The mean cross-entropy, in nats, of the target tokens (B, T) that are no padding; 0 where
+        all are."""
+        logits: Tensor = self(src, tgt_in)  # (B, T, V)
+        V, pad = logits.shape[-1], self.config.pad_id  # noqa: N806
+        rows, wanted = logits.reshape(-1, V), tgt_out.reshape(-1)
+        total = F.cross_entropy(
+            rows, wanted, ignore_index=pad, reduction="sum", label_smoothing=label_smoothing
+        )
+        mean: Tensor = total / (wanted != pad).sum().clip(min=1)
+        return mean
+
+    # One token at a time; see stepwise.py
+    def room(self, length: int) -> int | None:
+        """The number of new tokens that may follow a source of that length; None: any number."""
+        return None
+
+    def start(
+        self, ids: Tensor, lengths: Tensor | None = None, *, max_new_tokens: int, beam: int = 1
+    ) -> Start:
+        """Encode sources (B, S) for up to max_new_tokens steps of `beam` hypotheses each."""
+        raise NotImplementedError
+
+    def step(self, state: Any, ids: Tensor, position: Tensor) -> Tensor:
+        """The logits (N, V) of the tokens after ids (N,) at a 0-d position."""
+        raise NotImplementedError

@@ -1,0 +1,102 @@
+"""Which class each `model.kind` is: the kinds of model that `train` trains and `load` loads.
+
+In: a kind and the settings of a [model] section. Out: a model. Called by loading.py, by training's
+schema and by the commands. Another kind is one entry of KINDS: an EncoderDecoder, and the
+dataclass of its settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+from ..errors import UserError
+from .encoder_decoder import EncoderDecoder
+from .seq2seq import Seq2Seq, Seq2SeqConfig
+from .transformer import Transformer, TransformerConfig
+
+
+class Kind(NamedTuple):
+    """A model's class, and that of its configuration, which has the fields of `Vocabulary`,
+    src_vocab_size and d_model, an attribute max_len (the most tokens of a source), n_positions
+    (those that are learned; None: any number) and describe()."""
+
+    model: type[EncoderDecoder]
+    config: type[Any]
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The names of what a [model] section says: all but the vocabularies."""
+        return tuple(f.name for f in fields(self.config) if f.name not in _OF_VOCABULARY)
+
+
+class Vocabulary(Protocol):
+    """What a model must know of its tokens, as a Tokenizer does."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def pad_id(self) -> int: ...
+    @property
+    def bos_id(self) -> int: ...
+    @property
+    def eos_id(self) -> int: ...
+
+
+class Tokens(NamedTuple):
+    """A vocabulary in the place of a tokenizer's, for what is the same with any."""
+
+    vocab_size: int = 100
+    pad_id: int = 0
+    bos_id: int = 1
+    eos_id: int = 2
+
+
+_OF_VOCABULARY = ("src_vocab_size", *Tokens._fields)
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "transformer": Kind(Transformer, TransformerConfig),
+        "seq2seq": Kind(Seq2Seq, Seq2SeqConfig),
+    }
+)
+
+
+def kind_of(name: object) -> Kind:
+    """The kind of that name; UserError that lists the names if there is none."""
+    if not isinstance(name, str) or name not in KINDS:
+        raise UserError(f"model.kind is {name!r}; it must be one of {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def configured(section: Mapping[str, Any], vocabulary: Vocabulary) -> Any:
+    """The configuration of a model from a [model] section. UserError for a kind that is unknown,
+    and for a setting that its kind has not."""
+    settings = dict(section)
+    name = settings.pop("kind", "transformer")
+    kind = kind_of(name)
+    for key in settings:
+        if key not in kind.settings:
+            raise unknown_setting(key, name)
+    ids = {field: getattr(vocabulary, field) for field in Tokens._fields}
+    return kind.config(**ids, **settings)
+
+
+def unknown_setting(key: str, kind: str) -> UserError:
+    """The error for a setting that a kind of model has not."""
+    known = ", ".join(("kind", *KINDS[kind].settings))
+    others = [name for name, other in KINDS.items() if key in other.settings]
+    if others:
+        of = " and ".join(others)
+        return UserError(
+            f"model.{key} is a setting of kind {of}, not of {kind} (the keys of model are {known})"
+        )
+    return UserError(f"model.{key} is unknown to this version (the keys of model are {known})")
+
+
+def build(section: Mapping[str, Any], vocabulary: Vocabulary) -> EncoderDecoder:
+    """A new model of the kind and sizes in a [model] section for a vocabulary."""
+    config = configured(section, vocabulary)
+    return kind_of(section.get("kind", "transformer")).model(config)
