@@ -96,14 +96,15 @@ class Seq2SeqConfig:
 
 
 class Memory(NamedTuple):
-    """The encoder's states, as the decoder looks at them."""
+    """The encoder's states, as the decoder looks at them, if it does."""
 
-    values: Tensor  # (B, S, D)
-    keys: Tensor  # (B, S, D)
     mask: Tensor  # (B, 1, S): True where there is a word
+    values: Tensor | None = None  # (B, S, D)
+    keys: Tensor | None = None  # (B, S, D)
 
     def select(self, sentences: Tensor) -> Memory:
-        return Memory(*(part.index_select(0, sentences) for part in self))
+        parts = (None if part is None else part.index_select(0, sentences) for part in self)
+        return Memory(*parts)  # type: ignore[arg-type]
 
 
 class Attention(nn.Module):
@@ -125,10 +126,12 @@ class Attention(nn.Module):
         return values if self.key is None else self.key(values)
 
     def forward(self, query: Tensor, memory: Memory) -> Tensor:
+        assert memory.values is not None
         return self.weights(query, memory) @ memory.values
 
     def weights(self, query: Tensor, memory: Memory) -> Tensor:
         """(B, T, S): rows add up to 1, and are 0 at padding; all 0 where there is nothing else."""
+        assert memory.keys is not None
         if self.query is None:
             scores = query @ memory.keys.mT
         else:
@@ -163,21 +166,24 @@ class Encoder(nn.Module):
     def __init__(self, config: Seq2SeqConfig) -> None:
         d, n_states = config.d_model, 2 if config.cell == "lstm" else 1
         self.rnn = _layers(config, d, config.bidirectional)
-        self.proj: nn.Linear | None = None
-        if config.bidirectional:
+        self.proj = self.bridge = None
+        if config.bidirectional and config.attention != "none":
             self.proj = nn.Linear(2 * d, d)
+        if config.bidirectional:
             self.bridge = nn.ModuleList(nn.Linear(2 * d, d) for _ in range(n_states))
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Carry]:
         y, last = self.rnn(x, lengths=lengths)
         state = last if isinstance(last, tuple) else (last,)  # each (L x directions, B, D)
-        if self.proj is None:
+        if self.proj is not None:
+            y = self.proj(y)
+        if self.bridge is None:
             return y, state
         first = []
         for part, bridge in zip(state, self.bridge, strict=True):
             both = cat([part[::2], part[1::2]], -1)  # (L, B, 2 D)
             first.append(bridge(both))
-        return self.proj(y), (first[0].tanh(), *first[1:])  # h is between -1 and 1, c anywhere
+        return y, (first[0].tanh(), *first[1:])  # h is between -1 and 1, c anywhere
 
 
 class Decoder(nn.Module):
@@ -193,43 +199,39 @@ class Decoder(nn.Module):
             self.combine = nn.Linear(2 * d, d, bias=False)
 
     def forward(self, x: Tensor, first: Carry, memory: Memory) -> Tensor:
-        if self.looks_first or self.feeds:  # a position needs what the last one looked at
-            x = x.transpose(0, 1)  # (T, B, D)
-            _, (h, context) = scan(lambda carry, x: self.turn(x, carry, memory), first, x)
-            h, context = h.transpose(0, 1), context.transpose(0, 1)
-            return h if self.feeds else self.read(h, context)
-        h, _ = self.rnn(x, first if len(first) > 1 else first[0])
-        return h if self.attention is None else self.read(h, self.attention(h, memory))
-
-    def turn(self, x: Tensor, carry: Carry, memory: Memory) -> tuple[Carry, tuple[Tensor, Tensor]]:
-        """One position x (N, D) -> the carry after it, and its (N, D) output and context."""
-        state, fed = (carry[:-1], carry[-1:]) if self.feeds else (carry, ())
-        context = x[:, :0]
-        if self.looks_first:
-            context = self._look(state[0][-1], memory)
-            x = cat([x, context], -1)
-        elif self.feeds:
-            x = cat([x, fed[0][0]], -1)
-        y, last = self.rnn(x.unsqueeze(1), state if len(state) > 1 else state[0])
-        h = y.squeeze(1)
-        if self.feeds:
-            h = self.read(h, self._look(h, memory))
-            fed = (h.unsqueeze(0),)
-        return (*(last if isinstance(last, tuple) else (last,)), *fed), (h, context)
+        if not (self.looks_first or self.feeds):  # all steps first, then all that they look at
+            h, _ = self.rnn(x, first if len(first) > 1 else first[0])
+            return self._read(h, None if self.attention is None else self.attention(h, memory))
+        x = x.transpose(0, 1)  # (T, B, D)
+        _, (h, context) = scan(lambda carry, x: self._turn(x, carry, memory), first, x)
+        return self._read(h, context).transpose(0, 1)
 
     @nn.scoped
     def step(self, x: Tensor, carry: Carry, memory: Memory) -> tuple[Tensor, Carry]:
         """forward() for one position x (N, D): its output (N, D), and the carry after it."""
-        carry, (h, context) = self.turn(x, carry, memory)
-        if self.looks_first:
-            h = self.read(h, context)
-        elif self.attention is not None and not self.feeds:
-            h = self.read(h, self._look(h, memory))
-        return h, carry
+        carry, ys = self._turn(x, carry, memory)
+        return self._read(*ys), carry
 
-    def read(self, h: Tensor, context: Tensor) -> Tensor:
-        """The output of a state and its context."""
-        y: Tensor = self.combine(cat([h, context], -1)).tanh()
+    def _turn(
+        self, x: Tensor, carry: Carry, memory: Memory
+    ) -> tuple[Carry, tuple[Tensor, Tensor | None]]:
+        """One position x (N, D) -> the carry after it, and the state and context to _read."""
+        state, fed = (carry[:-1], carry[-1:]) if self.feeds else (carry, ())
+        context = self._look(state[0][-1], memory) if self.looks_first else None
+        also = fed[0][0] if self.feeds else context
+        x = x if also is None else cat([x, also], -1)
+        y, last = self.rnn(x.unsqueeze(1), state if len(state) > 1 else state[0])
+        h = y.squeeze(1)
+        if self.attention is not None and not self.looks_first:
+            context = self._look(h, memory)
+        if self.feeds:
+            h, context = self._read(h, context), None
+            fed = (h.unsqueeze(0),)
+        return (*(last if isinstance(last, tuple) else (last,)), *fed), (h, context)
+
+    def _read(self, h: Tensor, context: Tensor | None) -> Tensor:
+        """The output of a state and its context; without one, the state."""
+        y: Tensor = h if context is None else self.combine(cat([h, context], -1)).tanh()
         return y
 
     def _look(self, h: Tensor, memory: Memory) -> Tensor:
@@ -263,8 +265,8 @@ class Seq2SeqState(NamedTuple):
 
 
 class Seq2Seq(EncoderDecoder):
-    """model(src, tgt_in) -> logits. Recurrent and linear maps start as theirs do, embeddings normal
-    with standard deviation D^-0.5."""
+    """model(src, tgt_in) -> logits. Embeddings start normal with standard deviation 1, for gates to
+    tell words apart from the first step on; the maps as nn's do."""
 
     config: Seq2SeqConfig
 
@@ -276,8 +278,6 @@ class Seq2Seq(EncoderDecoder):
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.dropout = nn.Dropout(config.dropout)
         self.lm_head = nn.Linear(d, config.vocab_size, bias=False)
-        for embedding in (self.src_embedding, self.tgt_embedding):
-            nn.init.normal_(embedding.weight, std=d**-0.5)
 
     def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
         memory, first = self.encode(src)
@@ -301,12 +301,12 @@ class Seq2Seq(EncoderDecoder):
             lengths = ((src != self.config.pad_id).to(int64) * (places + 1)).amax(-1)
         x = self.dropout(self.src_embedding(src))
         values, first = self.encoder(x, lengths)
-        attention = self.decoder.attention
-        keys = values if attention is None else attention.keys(values)
-        mask = (places < lengths.unsqueeze(1)).unsqueeze(1)
         if self.config.input_feeding:
             first = (*first, zeros(1, *first[0].shape[1:], dtype=x.dtype, device=x.device))
-        return Memory(values, keys, mask), first
+        mask = (places < lengths.unsqueeze(1)).unsqueeze(1)
+        if self.decoder.attention is None:
+            return Memory(mask), first
+        return Memory(mask, values, self.decoder.attention.keys(values)), first
 
     @no_grad()
     @nn.scoped
