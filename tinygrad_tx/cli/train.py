@@ -29,7 +29,10 @@ def _arguments(parser: ArgumentParser) -> None:
         help="what config.toml of a run looks like",
     )
     parser.add_argument(
-        "--preset", type=path, metavar="NAME", help="tiny (default), multi30k, base or big"
+        "--preset",
+        type=path,
+        metavar="NAME",
+        help="tiny (default), tiny-rnn, tiny-attention, multi30k, base or big",
     )
     files = parser.add_argument_group(
         "sentence pairs", "text files, one sentence a line, plain or .gz; by default a built-in "
