@@ -73,7 +73,8 @@ _TINY = Config(
 def _recurrent(name: str, **settings: Any) -> Config:
     """A preset of recurrent networks for the built-in corpus."""
     section: type[Any] = model_section("seq2seq")
-    return replace(_TINY, preset=name, model=section(cell="gru", d_model=128, **settings))
+    schedule = ScheduleConfig(warmup_steps=200, scale=1.0)
+    return replace(_TINY, preset=name, model=section(**settings), schedule=schedule)
 
 
 PRESETS: Mapping[str, Config] = MappingProxyType(
@@ -109,8 +110,8 @@ PRESETS: Mapping[str, Config] = MappingProxyType(
             train=replace(_BASE.train, max_steps=300_000, keep_last=20, average_last=20),
         ),
         # What came before the Transformer, as long as `tiny` takes. tiny-conv will stand here, too.
-        "tiny-rnn": _recurrent("tiny-rnn", attention="none"),
-        "tiny-attention": _recurrent("tiny-attention", attention="luong"),
+        "tiny-rnn": _recurrent("tiny-rnn", cell="gru", attention="none", d_model=192),
+        "tiny-attention": _recurrent("tiny-attention", cell="lstm", attention="luong", d_model=128),
     }
 )
 
