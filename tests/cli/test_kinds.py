@@ -20,7 +20,7 @@ SETTINGS = [
     *(s for s in SMALL if not s.startswith(_TRANSFORMERS)),
     *("train.max_steps=2", "train.valid_every=2", "train.checkpoint_every=1"),
     *("data.corpus_size=60", "data.valid_size=6", "data.max_tokens=48", "data.max_len=24"),
-    *("model.cell=gru", "model.dropout=0.1"),
+    *("model.cell=gru", "model.attention=bahdanau", "model.dropout=0.1"),
 ]
 
 
@@ -37,7 +37,7 @@ def test_commands_of_a_recurrent_model(tmp_path: Path, capsys: pytest.CaptureFix
     assert rows(half) == rows(whole)
 
     model, _ = tx.models.load(whole)
-    assert isinstance(model, Seq2Seq) and model.config.cell == "gru"
+    assert isinstance(model, Seq2Seq) and model.config.attention == "bahdanau"
     again, _ = tx.models.load(half)
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), again.state_dict()[name].numpy())
@@ -53,7 +53,9 @@ def test_commands_of_a_recurrent_model(tmp_path: Path, capsys: pytest.CaptureFix
     tx.models.load(whole / "averaged.safetensors")
     capsys.readouterr()
     assert main(["info", str(whole)]) == 0
-    assert "seq2seq, bidirectional gru, 1 + 1 layers, d_model 16, Luong" in capsys.readouterr().out
+    assert (
+        "seq2seq, bidirectional gru, 1 + 1 layers, d_model 16, Bahdanau" in capsys.readouterr().out
+    )
     assert main(["graph", *run, "--out", str(tmp_path / "graph.dot")]) == 0
     assert "attention" in (tmp_path / "graph.dot").read_text()
     if find_spec("matplotlib"):

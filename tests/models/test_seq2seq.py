@@ -182,7 +182,6 @@ def test_source_padding_changes_no_bit(variant: str) -> None:
     assert all(np.isfinite(p.grad.numpy()).all() for p in model.parameters())
 
 
-@pytest.mark.xfail(strict=True, reason="a loop-invariant value of a Parameter under no_grad()")
 def test_a_loop_is_compiled_without_gradients() -> None:
     model = build(VARIANTS["gru bahdanau"])
     with tx.no_grad():

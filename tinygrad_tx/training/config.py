@@ -110,7 +110,7 @@ PRESETS: Mapping[str, Config] = MappingProxyType(
             train=replace(_BASE.train, max_steps=300_000, keep_last=20, average_last=20),
         ),
         # What came before the Transformer, as long as `tiny` takes. tiny-conv will stand here, too.
-        "tiny-rnn": _recurrent("tiny-rnn", cell="gru", attention="none", d_model=192),
+        "tiny-rnn": _recurrent("tiny-rnn", cell="gru", attention="none", d_model=160),
         "tiny-attention": _recurrent("tiny-attention", cell="lstm", attention="luong", d_model=128),
     }
 )
