@@ -246,10 +246,12 @@ def _channels_first(name: str, y: Tensor, bias: Tensor | None, out: int, batched
             raise ShapeError(f"{name}: a bias {bias.shape} must be {(out,)}, one for each channel")
         if bias.dtype != y.dtype:
             raise DTypeError(f"{name}: the bias is {bias.dtype.name}, the input {y.dtype.name}")
-        y = y + bias.reshape(y.shape[0], *(1,) * (n + 1), -1)
     if len(y) == 1:
-        y = channels_first(y.squeeze(0))
+        y = y.squeeze(0)
+        y = channels_first(y if bias is None else y + bias)
     else:
+        if bias is not None:
+            y = y + bias.reshape(y.shape[0], *(1,) * (n + 1), -1)
         y = y.permute(1, 0, n + 2, *range(2, 2 + n))
         y = y.reshape(y.shape[0], out, *y.shape[3:])
     return y if batched else y.squeeze(0)
