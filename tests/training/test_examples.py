@@ -370,6 +370,18 @@ def test_a_long_pair_to_validate_with_beside_short_ones_to_train_on(tmp_path: Pa
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_held_out_pairs_have_positions(tmp_path: Path) -> None:
+    """Where they are learned there is an end to them, for targets as for sources."""
+    held_out = [" ".join(WORDS[:n]) for n in (3, 5, 9)]
+    valid = tmp_path / "valid.tsv"
+    valid.write_text("".join(f"{x}\t{y}\n" for x in held_out for y in held_out))
+    settings = ["tokenizer.kind=word", f"data.valid_tsv={valid}", "data.max_len=8"]
+    learned = ["model.positions=learned", "model.max_len=9"]
+    config = files(tmp_path, pairs(20), *settings, *learned)
+    assert len(load(config).held_out) == 4
+    assert len(load(files(tmp_path, pairs(20), *settings)).held_out) == 9
+
+
 def test_training_on_pipes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     lines = pairs(40)
     sides = [tmp_path / "src", tmp_path / "tgt"]

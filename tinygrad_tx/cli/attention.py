@@ -26,8 +26,10 @@ def _run(args: Namespace) -> None:
     if not args.sentence.strip():
         raise UserError("the sentence is blank; there is nothing to attend to")
     source = [*tokenizer.encode(args.sentence), tokenizer.eos_id]
-    [[found]] = generate(model, [source], max_new_tokens=len(source) + 50)
-    target = [tokenizer.bos_id, *found.tokens]
+    wanted, room = len(source) + 50, model.room(len(source))
+    most = wanted if room is None else max(1, min(wanted, room))
+    [[found]] = generate(model, [source], max_new_tokens=most)
+    target = [tokenizer.bos_id, *found.tokens][:room]
     maps = viz.attention_maps(model, source, target)
     drawn = viz.draw_attention(maps, tokenizer.tokens(source), tokenizer.tokens(target), args.png)
     print(tokenizer.decode(found.tokens))

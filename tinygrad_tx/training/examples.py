@@ -103,18 +103,19 @@ def _key(*parts: object) -> str:
 
 
 def _measurable(config: Config, pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Pair]:
-    """Those pairs that fit into a batch, with sources that the model can translate. NoPairsError if
-    there are none."""
-    longest = longest_measured(config.data.max_tokens)
+    """Those pairs that fit into a batch and have positions in the model, with sources that it can
+    translate. NoPairsError if there are none."""
+    max_tokens, made = config.data.max_tokens, config.model.of_model()
+    longest = longest_measured(max_tokens, made.n_positions)
     found: list[Pair] = []
     for chunk in chunks(pairs):
         source, target = (tokenizer.encode_flat([pair[i] for pair in chunk])[1] for i in (0, 1))
-        fits = (source < min(longest, config.model.of_model().max_len)) & (target < longest)
+        fits = (source < min(longest, made.max_len)) & (target < longest)
         found += [pair for pair, fit in zip(chunk, fits, strict=True) if fit]
     if not found:
         raise NoPairsError(
             f"none of the {len(pairs)} sentence pairs to validate with fits: they are longer than "
-            f"data.max_tokens {longest} or model.max_len {config.model.of_model().max_len}"
+            f"data.max_tokens {max_tokens} or model.max_len {made.max_len}"
         )
     return found
 

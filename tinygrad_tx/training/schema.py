@@ -16,6 +16,7 @@ from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from ..data.batches import round_up
 from ..errors import UserError, brief
 from ..models import registry
 
@@ -335,10 +336,10 @@ class Config:
                 f"train.max_steps is none, but schedule.name {schedule} must know the last step"
             )
         positions = self.model.of_model().n_positions
-        if positions is not None and self.data.max_len > positions:
+        if positions is not None and round_up(self.data.max_len) > positions:
             raise UserError(
                 f"data.max_len is {self.data.max_len}, but model.max_len has only {positions} "
-                "positions to learn; raise model.max_len"
+                "positions to learn, of which batches use an even number; raise model.max_len"
             )
 
     def require_data(self) -> None:

@@ -21,9 +21,11 @@ from .schema import DecodeConfig
 from .step import tensors
 
 
-def longest_measured(max_tokens: int) -> int:
-    """The most tokens, end token included, of a pair that is measured."""
-    return round_up(max_tokens - 1)
+def longest_measured(max_tokens: int, positions: int | None) -> int:
+    """The most tokens, end token included, of a pair that is measured. positions: the model's, if
+    they are learned."""
+    longest = round_up(max_tokens - 1)
+    return longest if positions is None else min(longest, positions - positions % 2)
 
 
 class Validation:
@@ -40,7 +42,8 @@ class Validation:
         batches: Batches,
         pause: Callable[[], None],
     ) -> None:
-        dataset = Dataset.from_pairs(pairs, tokenizer, longest_measured(batches.max_tokens))
+        most = longest_measured(batches.max_tokens, model.config.n_positions)
+        dataset = Dataset.from_pairs(pairs, tokenizer, most)
         # Batches as large as those of training, unless these are too few and short for a pair.
         size = max(
             *(shape.rows * max(shape[1:]) for shape in batches.shapes),
