@@ -144,6 +144,7 @@ def _tensors(value: Any) -> bool:
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Tensor": ("a Tensor", _named("Tensor")),
     "TransformerConfig": ("a TransformerConfig", _named("TransformerConfig")),
+    "ConvS2SConfig": ("a ConvS2SConfig", _named("ConvS2SConfig")),
     "Seq2SeqConfig": ("a Seq2SeqConfig", _named("Seq2SeqConfig")),
     "GPTConfig": ("a GPTConfig", _named("GPTConfig")),
     "AutoencoderConfig": ("an AutoencoderConfig", _named("AutoencoderConfig")),

@@ -14,6 +14,7 @@ from training_runs import SMALL
 import tinygrad_tx as tx
 from tinygrad_tx import backends
 from tinygrad_tx.cli.program import main
+from tinygrad_tx.models import registry
 from tinygrad_tx.nn import functional as F  # noqa: N812
 
 pytestmark = pytest.mark.gpu
@@ -110,6 +111,28 @@ def test_gpt_trains_and_writes_as_on_the_cpu() -> None:
         model.eval()
         prompt = tx.tensor([[1, 2, 3], [4, 5, 6]], device=device)
         rows = tx.decoding.generate(model, prompt, max_new_tokens=5)
+        found.append((losses, [[h.tokens for h in row] for row in rows]))
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
+    assert found[0][1] == found[1][1]
+
+
+@pytest.mark.parametrize("kind", ["seq2seq", "convs2s"])
+def test_other_kinds_train_and_translate_as_on_the_cpu(kind: str) -> None:
+    found = []
+    for device in DEVICES:
+        tx.manual_seed(5)
+        section = {"kind": kind, "d_model": 16, "dropout": 0.1}
+        model = registry.build(section, registry.Tokens(23)).to(device)
+        optimizer = tx.optim.Adam(model.parameters(), lr=1e-2)
+        rng = np.random.default_rng(0)
+        losses = []
+        for _ in range(3):
+            loss = model.loss(*batch(rng, device))
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+        rows = tx.decoding.generate(model, batch(rng, device)[0], beam_size=2, max_new_tokens=5)
         found.append((losses, [[h.tokens for h in row] for row in rows]))
     np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
     assert found[0][1] == found[1][1]

@@ -255,6 +255,10 @@ def test_wrong_values(override: str, says: str) -> None:
         (["train.max_minutes=0"], "train.max_minutes is 0.0; it must be above 0"),
         (["train.average_last=9"], "train.average_last is 9, but train.keep_last keeps only 5"),
         (["model.positions=learned", "model.max_len=39"], "data.max_len is 40, but model.max_len"),
+        (
+            ["model.kind=convs2s", "model.max_len=39", "data.max_len=39"],
+            "data.max_len is 39, but model.max_len has only 39 positions to learn, of which",
+        ),
     ],
 )
 def test_values_that_contradict_each_other(overrides: list[str], says: str) -> None:

@@ -32,7 +32,7 @@ def _arguments(parser: ArgumentParser) -> None:
         "--preset",
         type=path,
         metavar="NAME",
-        help="tiny (default), tiny-rnn, tiny-attention, multi30k, base or big",
+        help="tiny (default), tiny-rnn, tiny-attention, tiny-conv, multi30k, base or big",
     )
     files = parser.add_argument_group(
         "sentence pairs", "text files, one sentence a line, plain or .gz; by default a built-in "

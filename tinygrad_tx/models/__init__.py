@@ -8,6 +8,7 @@ from .autoencoder import (
     VariationalAutoencoder,
     VariationalAutoencoderConfig,
 )
+from .convs2s import ConvS2S, ConvS2SConfig
 from .gpt import GPT, GPTConfig
 from .loading import load
 from .seq2seq import Seq2Seq, Seq2SeqConfig
@@ -19,6 +20,8 @@ __all__ = [
     "AutoencoderConfig",
     "ConvAutoencoder",
     "ConvAutoencoderConfig",
+    "ConvS2S",
+    "ConvS2SConfig",
     "GPTConfig",
     "Seq2Seq",
     "Seq2SeqConfig",

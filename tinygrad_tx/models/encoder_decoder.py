@@ -1,8 +1,8 @@
 """EncoderDecoder: what the models that translate have in common.
 
 In: source ids (B, S) and target ids (B, T), padded on the right with pad_id. Out: logits, a loss,
-and the steps of decoding (stepwise.py). The base of Transformer and Seq2Seq; training and the
-commands know no more of a model than this, and find its class in registry.py.
+and the steps of decoding (stepwise.py). The base of Transformer, Seq2Seq and ConvS2S;
+training and the commands know no more of a model than this, and find its class in registry.py.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import UserError
+from .convs2s import ConvS2S, ConvS2SConfig
 from .encoder_decoder import EncoderDecoder
 from .seq2seq import Seq2Seq, Seq2SeqConfig
 from .transformer import Transformer, TransformerConfig
@@ -60,6 +61,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "transformer": Kind(Transformer, TransformerConfig),
         "seq2seq": Kind(Seq2Seq, Seq2SeqConfig),
+        "convs2s": Kind(ConvS2S, ConvS2SConfig),
     }
 )
 

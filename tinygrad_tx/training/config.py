@@ -70,10 +70,10 @@ _TINY = Config(
 )
 
 
-def _recurrent(name: str, **settings: Any) -> Config:
-    """A preset of recurrent networks for the built-in corpus."""
-    section: type[Any] = model_section("seq2seq")
-    schedule = ScheduleConfig(warmup_steps=200, scale=1.0)
+def _tiny(name: str, kind: str, **settings: Any) -> Config:
+    """A preset of another kind of model for the built-in corpus."""
+    section: type[Any] = model_section(kind)
+    schedule = replace(_TINY.schedule, scale=1.0)
     return replace(_TINY, preset=name, model=section(**settings), schedule=schedule)
 
 
@@ -109,9 +109,12 @@ PRESETS: Mapping[str, Config] = MappingProxyType(
             model=replace(_BASE_MODEL, d_model=1024, d_ff=4096, n_heads=16, dropout=0.3),
             train=replace(_BASE.train, max_steps=300_000, keep_last=20, average_last=20),
         ),
-        # What came before the Transformer, as long as `tiny` takes. tiny-conv will stand here, too.
-        "tiny-rnn": _recurrent("tiny-rnn", cell="gru", attention="none", d_model=160),
-        "tiny-attention": _recurrent("tiny-attention", cell="lstm", attention="luong", d_model=128),
+        # What came before the Transformer, as long as `tiny` takes.
+        "tiny-rnn": _tiny("tiny-rnn", "seq2seq", cell="gru", attention="none", d_model=160),
+        "tiny-attention": _tiny(
+            "tiny-attention", "seq2seq", cell="lstm", attention="luong", d_model=128
+        ),
+        "tiny-conv": _tiny("tiny-conv", "convs2s", d_model=128, n_layers=2, max_len=256),
     }
 )
 

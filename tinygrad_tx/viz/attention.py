@@ -39,9 +39,9 @@ _FORMATS = (".png", ".svg", ".pdf")
 def attention_maps(model: nn.Module, *ids: Sequence[int]) -> dict[str, Weights]:
     """The attention weights of a run of the model in evaluation mode, by the module's name.
 
-    ids: the token ids of one sentence, as the model takes them: source and decoder input for a
-        Transformer or a Seq2Seq, one sequence for a GPT. Each result is (heads, queries, keys); its
-        rows add up to 1, and are 0 at masked keys. UserError where the model records no attention.
+    ids: the token ids of one sentence, as the model takes them: source and decoder input, or one
+        sequence for a GPT. Each result is (heads, queries, keys); its rows add up to 1, and are 0
+        at masked keys. UserError where the model records no attention.
     """
     device = next(model.parameters()).device
     # Recorded nodes keep their inputs.
