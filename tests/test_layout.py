@@ -20,8 +20,8 @@ PACKAGE = ROOT / "tinygrad_tx"
 FLOORS = {
     **dict.fromkeys(
         (
-            *("arguments", "atomic", "dtypes", "errors", "locks", "mistakes", "settings", "tree"),
-            "version",
+            *("arguments", "atomic", "dtypes", "errors", "lazy", "locks", "mistakes", "settings"),
+            *("tree", "version"),
         ),
         0,
     ),
@@ -285,6 +285,36 @@ import tinygrad_tx
 names = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(*sorted(names - sys.stdlib_module_names))
 """
+
+
+def test_the_layers_load_what_eager_code_starts_with() -> None:
+    code = "import sys, tinygrad_tx.nn, tinygrad_tx.optim; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    parts = [name.split(".") for name in done.stdout.split()]
+    loaded = {(p[1], p[2]) for p in parts if p[0] == "tinygrad_tx" and len(p) == 3}
+    assert {file for room, file in loaded if room == "nn"} == {
+        *("activations", "calls", "containers", "functional", "init", "layers", "module")
+    }
+    assert {file for room, file in loaded if room == "optim"} == {"adam", "optimizer", "sgd"}
+    assert not [file for room, file in loaded if room in ("loops", "compiler")]
+
+
+def test_names_that_are_loaded_when_first_used() -> None:
+    from tinygrad_tx import nn, optim
+
+    for module in (nn, optim):
+        assert set(module.__all__) <= set(dir(module))
+        assert all(getattr(module, name) is not None for name in module.__all__)
+    with pytest.raises(AttributeError, match=r"'tinygrad_tx\.nn' has no attribute 'Conv3d'"):
+        nn.Conv3d  # noqa: B018
+    assert "cross_entropy" in dir(nn.functional) and nn.functional.cross_entropy
+    assert nn.recurrent.LSTM is nn.LSTM and optim.lr_scheduler.Noam
 
 
 def test_import_loads_numpy_and_nothing_else_that_was_installed() -> None:

@@ -1,6 +1,9 @@
 """Layers: Module and those built on it, with PyTorch's names. tx.nn.functional (usually F) has the
 functions, tx.nn.init the initial values."""
 
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
 from . import functional, init
 from .activations import (
     ELU,
@@ -21,27 +24,6 @@ from .activations import (
 )
 from .calls import scoped
 from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
-from .convolution_layers import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
-from .criteria import (
-    BCELoss,
-    BCEWithLogitsLoss,
-    CosineEmbeddingLoss,
-    CosineSimilarity,
-    CrossEntropyLoss,
-    GaussianNLLLoss,
-    HingeEmbeddingLoss,
-    HuberLoss,
-    KLDivLoss,
-    L1Loss,
-    MarginRankingLoss,
-    MSELoss,
-    NLLLoss,
-    PairwiseDistance,
-    PoissonNLLLoss,
-    SmoothL1Loss,
-    SoftMarginLoss,
-    TripletMarginLoss,
-)
 from .layers import (
     Dropout,
     Embedding,
@@ -52,9 +34,48 @@ from .layers import (
     RMSNorm,
 )
 from .module import Module, Parameter
-from .normalization_layers import BatchNorm1d, BatchNorm2d, GroupNorm
-from .pooling_layers import AvgPool1d, AvgPool2d, Fold, MaxPool1d, MaxPool2d, Unfold, Upsample
-from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+
+if TYPE_CHECKING:
+    from .convolution_layers import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
+    from .criteria import (
+        BCELoss,
+        BCEWithLogitsLoss,
+        CosineEmbeddingLoss,
+        CosineSimilarity,
+        CrossEntropyLoss,
+        GaussianNLLLoss,
+        HingeEmbeddingLoss,
+        HuberLoss,
+        KLDivLoss,
+        L1Loss,
+        MarginRankingLoss,
+        MSELoss,
+        NLLLoss,
+        PairwiseDistance,
+        PoissonNLLLoss,
+        SmoothL1Loss,
+        SoftMarginLoss,
+        TripletMarginLoss,
+    )
+    from .normalization_layers import BatchNorm1d, BatchNorm2d, GroupNorm
+    from .pooling_layers import AvgPool1d, AvgPool2d, Fold, MaxPool1d, MaxPool2d, Unfold, Upsample
+    from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "convolution_layers": "Conv1d Conv2d ConvTranspose1d ConvTranspose2d",
+            "criteria": "BCELoss BCEWithLogitsLoss CosineEmbeddingLoss CosineSimilarity "
+            "CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss HuberLoss KLDivLoss L1Loss "
+            "MarginRankingLoss MSELoss NLLLoss PairwiseDistance PoissonNLLLoss SmoothL1Loss "
+            "SoftMarginLoss TripletMarginLoss",
+            "normalization_layers": "BatchNorm1d BatchNorm2d GroupNorm",
+            "pooling_layers": "AvgPool1d AvgPool2d Fold MaxPool1d MaxPool2d Unfold Upsample",
+            "recurrent": "GRU LSTM RNN GRUCell LSTMCell RNNCell",
+            # What functional.py offers of these is not offered here.
+            **dict.fromkeys(("convolution", "losses", "normalization", "pairs", "pooling"), ""),
+        },
+    )
 
 __all__ = [
     "ELU",

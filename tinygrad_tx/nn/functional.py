@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import ops
 from ..arguments import explain_functions
@@ -18,41 +18,58 @@ from ..creation import arange, tensor
 from ..drawing import bernoulli_keep
 from ..dtypes import bool_, float32, int64
 from ..errors import DTypeError, ShapeError, UserError
+from ..lazy import lazily
 from ..rules import whole
 from ..spelling import refuse, spelled
 from ..tensor import Tensor
-from .convolution import conv1d as conv1d
-from .convolution import conv2d as conv2d
-from .convolution import conv_transpose1d as conv_transpose1d
-from .convolution import conv_transpose2d as conv_transpose2d
-from .convolution import fold as fold
-from .convolution import unfold as unfold
-from .losses import binary_cross_entropy as binary_cross_entropy
-from .losses import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
-from .losses import cross_entropy as cross_entropy
-from .losses import gaussian_nll_loss as gaussian_nll_loss
-from .losses import huber_loss as huber_loss
-from .losses import kl_div as kl_div
-from .losses import l1_loss as l1_loss
-from .losses import mse_loss as mse_loss
-from .losses import nll_loss as nll_loss
-from .losses import poisson_nll_loss as poisson_nll_loss
-from .losses import smooth_l1_loss as smooth_l1_loss
-from .normalization import batch_norm as batch_norm
-from .normalization import group_norm as group_norm
-from .pairs import cosine_embedding_loss as cosine_embedding_loss
-from .pairs import cosine_similarity as cosine_similarity
-from .pairs import hinge_embedding_loss as hinge_embedding_loss
-from .pairs import margin_ranking_loss as margin_ranking_loss
-from .pairs import normalize as normalize
-from .pairs import pairwise_distance as pairwise_distance
-from .pairs import soft_margin_loss as soft_margin_loss
-from .pairs import triplet_margin_loss as triplet_margin_loss
-from .pooling import avg_pool1d as avg_pool1d
-from .pooling import avg_pool2d as avg_pool2d
-from .pooling import interpolate as interpolate
-from .pooling import max_pool1d as max_pool1d
-from .pooling import max_pool2d as max_pool2d
+
+if TYPE_CHECKING:
+    from .convolution import conv1d as conv1d
+    from .convolution import conv2d as conv2d
+    from .convolution import conv_transpose1d as conv_transpose1d
+    from .convolution import conv_transpose2d as conv_transpose2d
+    from .convolution import fold as fold
+    from .convolution import unfold as unfold
+    from .losses import binary_cross_entropy as binary_cross_entropy
+    from .losses import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
+    from .losses import cross_entropy as cross_entropy
+    from .losses import gaussian_nll_loss as gaussian_nll_loss
+    from .losses import huber_loss as huber_loss
+    from .losses import kl_div as kl_div
+    from .losses import l1_loss as l1_loss
+    from .losses import mse_loss as mse_loss
+    from .losses import nll_loss as nll_loss
+    from .losses import poisson_nll_loss as poisson_nll_loss
+    from .losses import smooth_l1_loss as smooth_l1_loss
+    from .normalization import batch_norm as batch_norm
+    from .normalization import group_norm as group_norm
+    from .pairs import cosine_embedding_loss as cosine_embedding_loss
+    from .pairs import cosine_similarity as cosine_similarity
+    from .pairs import hinge_embedding_loss as hinge_embedding_loss
+    from .pairs import margin_ranking_loss as margin_ranking_loss
+    from .pairs import normalize as normalize
+    from .pairs import pairwise_distance as pairwise_distance
+    from .pairs import soft_margin_loss as soft_margin_loss
+    from .pairs import triplet_margin_loss as triplet_margin_loss
+    from .pooling import avg_pool1d as avg_pool1d
+    from .pooling import avg_pool2d as avg_pool2d
+    from .pooling import interpolate as interpolate
+    from .pooling import max_pool1d as max_pool1d
+    from .pooling import max_pool2d as max_pool2d
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "convolution": "conv1d conv2d conv_transpose1d conv_transpose2d fold unfold",
+            "losses": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy "
+            "gaussian_nll_loss huber_loss kl_div l1_loss mse_loss nll_loss poisson_nll_loss "
+            "smooth_l1_loss",
+            "normalization": "batch_norm group_norm",
+            "pairs": "cosine_embedding_loss cosine_similarity hinge_embedding_loss "
+            "margin_ranking_loss normalize pairwise_distance soft_margin_loss triplet_margin_loss",
+            "pooling": "avg_pool1d avg_pool2d interpolate max_pool1d max_pool2d",
+        },
+    )
 
 # Activations ---------------------------------------------------------------------------------
 

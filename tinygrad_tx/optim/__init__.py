@@ -1,13 +1,29 @@
 """Optimizers and what goes with them: clipping, schedules, moving averages."""
 
-from . import lr_scheduler
-from .adafactor import Adafactor
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
 from .adam import Adam, AdamW
-from .ema import EMA
-from .lion import Lion
 from .optimizer import Optimizer, clip_grad_norm_, clip_grad_value_
-from .rmsprop import Adagrad, RMSprop
 from .sgd import SGD
+
+if TYPE_CHECKING:
+    from . import lr_scheduler
+    from .adafactor import Adafactor
+    from .ema import EMA
+    from .lion import Lion
+    from .rmsprop import Adagrad, RMSprop
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "adafactor": "Adafactor",
+            "ema": "EMA",
+            "lion": "Lion",
+            "lr_scheduler": "",
+            "rmsprop": "Adagrad RMSprop",
+        },
+    )
 
 __all__ = [
     "EMA",
