@@ -15,7 +15,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Contender:
-    """training, translator, kernel: "module:name" of what plays that role (contract.py), or "".
+    """training, recurrent, translator, kernel: "module:name" of what plays that role (contract.py),
+    or "".
     packages: whose versions a result names; the first one is what has to be installed.
     tuned: run with MKL's and the allocator's settings changed; see tuned_environment.
     pinned: kept to its cores by affinity, for want of a setting for its threads.
@@ -26,6 +27,7 @@ class Contender:
     training: str = ""
     translator: str = ""
     kernel: str = ""
+    recurrent: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     tuned: bool = False
     pinned: bool = False
@@ -42,6 +44,7 @@ CONTENDERS = {
             "benchmarks.ours:Training",
             "benchmarks.ours:Translator",
             "benchmarks.ours:kernel",
+            "benchmarks.ours:RecurrentTraining",
         ),
         Contender(
             "tx-eager",
@@ -58,6 +61,7 @@ CONTENDERS = {
             f"{_TORCH}:Training",
             "benchmarks.peers_torch_decoding:Translator",
             "benchmarks.peers_torch_kernels:kernel",
+            f"{_TORCH}:RecurrentTraining",
         ),
         Contender(
             "torch-tuned",
@@ -65,6 +69,7 @@ CONTENDERS = {
             f"{_TORCH}:Training",
             "benchmarks.peers_torch_decoding:Translator",
             "benchmarks.peers_torch_kernels:kernel",
+            f"{_TORCH}:RecurrentTraining",
             tuned=True,
         ),
         Contender("torch-compile", ("torch",), f"{_TORCH}:CompiledTraining"),

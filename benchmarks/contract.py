@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from .works import Array, Batch, Decoding, Work
+from .works import Array, Batch, Decoding, RecurrentWork, Work
 
 
 class Training(Protocol):
@@ -20,6 +20,15 @@ class Training(Protocol):
 
     def stats(self) -> dict[str, Any]:
         """What the library knows of its own work, if anything."""
+
+
+class RecurrentTraining(Protocol):
+    """Recurrent layers with works.weights and their optimizer. Called with a batch, it takes a step
+    and gives the loss."""
+
+    def __init__(self, work: RecurrentWork) -> None: ...
+
+    def __call__(self, batch: Batch) -> float: ...
 
 
 class Translation(NamedTuple):

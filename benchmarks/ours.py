@@ -26,6 +26,7 @@ from .works import (
     Array,
     Batch,
     Decoding,
+    RecurrentWork,
     TransformerWork,
     Work,
     weights,
@@ -86,6 +87,31 @@ class Training:
 
     def stats(self) -> dict[str, Any]:
         return self._step.stats()
+
+
+class RecurrentTraining:
+    """Called with a batch, it takes a step and gives the loss."""
+
+    def __init__(self, work: RecurrentWork) -> None:
+        kind = {"LSTM": tx.nn.LSTM, "GRU": tx.nn.GRU}[work.cell]
+        self.model = model = kind(work.width, work.width, work.layers)
+        model.load_state_dict(weights(work))
+        optimizer = tx.optim.Adam(model.parameters(), work.lr)
+
+        @tx.compile
+        def step(x: Tensor, wanted: Tensor) -> Tensor:
+            y, _ = model(x)
+            loss = F.mse_loss(y, wanted)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            return loss
+
+        self._step = step
+
+    def __call__(self, batch: Batch) -> float:
+        loss: float = self._step(*map(tx.tensor, batch)).item()
+        return loss
 
 
 class Translator:

@@ -22,6 +22,7 @@ from .works import (
     Array,
     Batch,
     GPTWork,
+    RecurrentWork,
     TransformerWork,
     Work,
     weights,
@@ -223,6 +224,25 @@ class Training:
 
     def stats(self) -> dict[str, Any]:
         return {}
+
+
+class RecurrentTraining:
+    """Called with a batch, it takes a step and gives the loss."""
+
+    def __init__(self, work: RecurrentWork) -> None:
+        kind = {"LSTM": nn.LSTM, "GRU": nn.GRU}[work.cell]
+        self.model = kind(work.width, work.width, work.layers)
+        load(self.model, weights(work))
+        self.optimizer = torch.optim.Adam(self.model.parameters(), work.lr, fused=True)
+
+    def __call__(self, batch: Batch) -> float:
+        x, wanted = map(torch.from_numpy, batch)
+        loss = F.mse_loss(self.model(x)[0], wanted)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        found: float = loss.item()
+        return found
 
 
 class CompiledTraining(Training):

@@ -61,18 +61,27 @@ def measure(name: str, names: Sequence[str], threads: int, repeats: int) -> dict
                 worker.do("steps", count=1)
         runs = {w.name: (lambda n, w=w: w.do("steps", count=n)["seconds"]) for w in found}
         times = summary(interleave(runs, repeats), "tx")
+    return {
+        "threads": threads,
+        "busy_cores_before": others,
+        **compared(losses, times, work.flops()),
+    }
+
+
+def compared(
+    losses: dict[str, list[float]], times: dict[str, dict[str, Any]], flops: float
+) -> dict[str, Any]:
+    """What a result says of contenders' first losses and their times."""
     ours = losses["tx"]
     apart = {
         contender: max(abs(a - b) / abs(b) for a, b in zip(theirs, ours, strict=True))
         for contender, theirs in losses.items()
     }
     for contender, numbers in times.items():
-        numbers["gflops"] = round(work.flops() / numbers["median_ms"] / 1e6, 1)
+        numbers["gflops"] = round(flops / numbers["median_ms"] / 1e6, 1)
         numbers["loss_apart"] = apart[contender]
     return {
-        "threads": threads,
-        "busy_cores_before": others,
-        "gflop_a_step": work.flops() / 1e9,
+        "gflop_a_step": flops / 1e9,
         "losses_without_dropout": losses,
         "agree": max(apart.values()) < TOLERANCE,
         "contenders": times,

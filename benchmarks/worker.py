@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .contenders import CONTENDERS
-from .works import DECODINGS, WORKS, Batch
+from .works import DECODINGS, RECURRENT, WORKS, Batch
 
 DISTINCT = 4  # batches that take turns
 
@@ -48,6 +48,12 @@ class Actor:
         self._built = None  # the one before goes first
         self._built = kind(WORKS[work], dropout, shared)
         return time.perf_counter() - start
+
+    def recurrent(self, work: str) -> None:
+        """Make recurrent layers, an optimizer and batches."""
+        batches = RECURRENT[work].batches()
+        self._batches, self._turn = [next(batches) for _ in range(DISTINCT)], 0
+        self._built = self._role("recurrent")(RECURRENT[work])
 
     def steps(self, count: int) -> dict[str, list[float]]:
         """Take steps; the seconds and the loss of each."""

@@ -130,6 +130,44 @@ class GPTWork:
         return 6 * self.batch * self.length * (self.layers * layer + d * self.vocab)
 
 
+@dataclass(frozen=True)
+class RecurrentWork:
+    """A step of training `layers` recurrent layers, whose outputs are compared with numbers: mean
+    squared error, Adam. `batch` sequences of `length` steps, all of them full."""
+
+    name: str
+    cell: str  # "LSTM" or "GRU", as both libraries call their layers
+    width: int
+    layers: int
+    batch: int
+    length: int
+    lr: float = 1e-3
+
+    @property
+    def gates(self) -> int:
+        return {"LSTM": 4, "GRU": 3}[self.cell]
+
+    def shapes(self) -> Shapes:
+        rows = self.gates * self.width
+        shapes: Shapes = {}
+        for i in range(self.layers):
+            shapes |= {f"weight_{part}_l{i}": (rows, self.width) for part in ("ih", "hh")}
+            shapes |= {f"bias_{part}_l{i}": (rows,) for part in ("ih", "hh")}
+        return shapes
+
+    def batches(self, seed: int = 0) -> Iterator[Batch]:
+        """Inputs and wanted outputs, float32 (length, batch, width), without end."""
+        rng, shape = np.random.default_rng(seed), (self.length, self.batch, self.width)
+        while True:
+            x = rng.standard_normal(shape, np.float32)
+            yield x, np.tanh(np.roll(x, 1, axis=0))
+
+    def flops(self) -> float:
+        """Multiplications and additions of the matrix products of a step, forward and backward."""
+        steps, products = self.batch * self.length, 2 * self.layers
+        return 6 * steps * products * self.gates * self.width**2
+
+
 Work = TransformerWork | GPTWork
 
 
@@ -176,6 +214,14 @@ WORKS: dict[str, Work] = {
         GPTWork("tiny-gpt", 16, 2, 1, 40, 4, 8),
     )
 }
+RECURRENT = {
+    work.name: work
+    for work in (
+        RecurrentWork("lstm", "LSTM", 256, 2, 64, 32),
+        RecurrentWork("gru", "GRU", 256, 2, 64, 32),
+        RecurrentWork("tiny-lstm", "LSTM", 8, 2, 3, 4),
+    )
+}
 DECODINGS: dict[str, Decoding] = {
     case.name: case
     for case in (
@@ -189,7 +235,7 @@ MEASURED = tuple(name for name in WORKS if not name.startswith("tiny"))
 MEASURED_DECODINGS = tuple(name for name in DECODINGS if name != "tiny")
 
 
-def weights(work: Work, seed: int = 0) -> dict[str, Array]:
+def weights(work: Work | RecurrentWork, seed: int = 0) -> dict[str, Array]:
     """float32 weights under the names of the model's state_dict: biases 0, norms 1, embeddings
     normal (as the models begin them), matrices normal with the deviation of Xavier's."""
     rng = np.random.default_rng(seed)

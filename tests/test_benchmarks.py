@@ -22,6 +22,7 @@ from benchmarks import (
     memory,
     ours,
     paired,
+    recurrent,
     train_step,
 )
 from benchmarks.common import interleave, present, summary
@@ -32,13 +33,14 @@ from benchmarks.works import (
     FIRST_WORD,
     MEASURED,
     PAD,
+    RECURRENT,
     WORKS,
     TransformerWork,
     weights,
 )
 
 TINY = ("tiny", "tiny-gpt")
-PROGRAMS = (train_step, decode, compile_time, memory, kernels, eager)
+PROGRAMS = (train_step, recurrent, decode, compile_time, memory, kernels, eager)
 ALONE = ["--against", ""]
 
 
@@ -172,6 +174,15 @@ def test_train_step(work: str, tmp_path: Path) -> None:
         assert len(run["losses_without_dropout"]["tx"]) == train_step.CHECKED_STEPS
 
 
+def test_recurrent(tmp_path: Path) -> None:
+    arguments = ["--work", "tiny-lstm", "--repeats", "1", "--threads", "1", "--out", str(tmp_path)]
+    assert recurrent.main([*ALONE, *arguments]) == 0
+    (run,) = result(tmp_path)["runs"]
+    assert run["agree"] and run["contenders"]["tx"]["loss_apart"] == 0
+    shared, state = weights(RECURRENT["tiny-lstm"]), ours.RecurrentTraining(RECURRENT["tiny-lstm"])
+    assert list(shared) == list(state.model.state_dict())
+
+
 def test_decode(tmp_path: Path) -> None:
     assert decode.main([*ALONE, "--case", "tiny", "--repeats", "1", "--out", str(tmp_path)]) == 0
     (run,) = result(tmp_path)["runs"]
@@ -236,6 +247,16 @@ def test_peers_take_the_same_steps(package: str, module: str, work: str) -> None
     batches = WORKS[work].batches()
     for _ in range(4):
         batch = next(batches)
+        a, b = (step(batch) for step in training)
+        assert a == pytest.approx(b, rel=1e-5)
+
+
+def test_peers_take_the_same_recurrent_steps() -> None:
+    pytest.importorskip("torch")
+    peer = import_module("benchmarks.peers_torch")
+    work = RECURRENT["tiny-lstm"]
+    training = [kind(work) for kind in (ours.RecurrentTraining, peer.RecurrentTraining)]
+    for batch, _ in zip(work.batches(), range(3), strict=False):
         a, b = (step(batch) for step in training)
         assert a == pytest.approx(b, rel=1e-5)
 

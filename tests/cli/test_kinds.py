@@ -31,7 +31,7 @@ SETTINGS = [
         (
             "seq2seq",
             ["model.cell=gru", "model.attention=bahdanau"],
-            "bidirectional gru, 1 + 1 layers, d_model 16, Bahdanau",
+            "bidirectional gru, 1 + 1 layers, d_model 16, attention bahd",
         ),
         (
             "convs2s",

@@ -291,7 +291,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"cell": "elman"}, "cell = 'elman' must be one of rnn, lstm, gru"),
     ({"attention": "self"}, "attention = 'self' must be one of none, bahdanau, luong"),
     ({"score": "cosine"}, "score = 'cosine' must be one of dot, general, concat"),
-    ({"attention": "bahdanau", "input_feeding": True}, "input_feeding = True must be False unless"),
+    (
+        {"attention": "bahdanau", "input_feeding": True},
+        "input_feeding = True must be False without",
+    ),
     ({"d_model": 0}, "d_model = 0 must be positive"),
     ({"dropout": 1.0}, "dropout = 1.0 must be from 0"),
     ({"eos_id": 20}, "eos_id = 20 must be an id below"),

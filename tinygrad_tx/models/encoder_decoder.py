@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import nn
+from ..errors import ShapeError
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
 from .stepwise import Start
@@ -43,6 +44,21 @@ class EncoderDecoder(nn.Module):
         )
         mean: Tensor = total / (wanted != pad).sum().clip(min=1)
         return mean
+
+    def check_source(self, src: Tensor) -> None:
+        """ShapeError unless these are ids (B, S)."""
+        if src.ndim != 2:
+            raise ShapeError(
+                f"{type(self).__name__}: source ids must be (batch, length), not {src.shape}"
+            )
+
+    def check_target(self, tgt_in: Tensor, rows: int) -> None:
+        """ShapeError unless these are ids (B, T) for so many sources."""
+        if tgt_in.ndim != 2 or tgt_in.shape[0] != rows:
+            raise ShapeError(
+                f"{type(self).__name__}: target ids {tgt_in.shape} must be (batch, length), with "
+                f"as many rows as the source has, {rows}"
+            )
 
     # One token at a time; see stepwise.py
     def room(self, length: int) -> int | None:

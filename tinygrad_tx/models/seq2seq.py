@@ -5,25 +5,24 @@ In: source ids (B, S) and target ids (B, T), int32 or int64, padded on the right
 logits (B, T, V), or a loss. Called by training and decoding, and by users. Sizes in the comments:
 B sentences, S source and T target positions, D = d_model, L layers, N rows in decoding.
 
-Without attention, all that the decoder knows of the source is the state that it begins with. With
-it, each target position looks at the encoder's states of all source positions: in Bahdanau's model
-before its step, whose input the context becomes; in Luong's after its step.
+Without attention the decoder knows of the source the state that it begins with. With it, each
+target position looks at all of the encoder's states: Bahdanau's before its step, Luong's after it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from .. import nn
 from ..arguments import check_fields, explain_init
 from ..creation import arange, cat, full, tensor, where, zeros
 from ..dtypes import int64
-from ..errors import ShapeError
 from ..loops.scan import scan
+from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
-from .config import check, check_choice
+from .config import check, check_choice, check_ids
 from .encoder_decoder import EncoderDecoder
 from .stepwise import Start, repeated, rows_of
 
@@ -32,6 +31,7 @@ ATTENTIONS = ("none", "bahdanau", "luong")
 SCORES = ("dot", "general", "concat")
 
 Carry = tuple[Tensor, ...]  # the decoder's h (L, N, D), an LSTM's c, and what it is fed (1, N, D)
+Turn = tuple[Tensor, Tensor | None]  # a step's state (N, D), and the context to put beside it
 
 
 @explain_init
@@ -68,27 +68,25 @@ class Seq2SeqConfig:
         check_fields(self)
         for name in ("vocab_size", "d_model", "n_layers"):
             check(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        fits = self.src_vocab_size is None or self.src_vocab_size > 0
-        check("src_vocab_size", self.src_vocab_size, fits, "positive")
+        size = self.src_vocab_size
+        check("src_vocab_size", size, size is None or size > 0, "positive")
         check("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
         check_choice("cell", self.cell, CELLS)
         check_choice("attention", self.attention, ATTENTIONS)
         check_choice("score", self.score, SCORES)
-        fits = not self.input_feeding or self.attention == "luong"
-        check("input_feeding", self.input_feeding, fits, 'False unless attention is "luong"')
-        for name in ("pad_id", "bos_id", "eos_id"):
-            fits = 0 <= getattr(self, name) < self.vocab_size
-            check(name, getattr(self, name), fits, f"an id below vocab_size, {self.vocab_size}")
+        if self.input_feeding:
+            check(
+                "input_feeding", True, self.attention == "luong", "False without Luong's attention"
+            )
+        check_ids(self)
 
     def describe(self) -> str:
         """It in one line."""
-        looks = {"none": "no attention", "bahdanau": "Bahdanau's attention"}
-        looks["luong"] = f"Luong's attention ({self.score})"
-        ways = "bidirectional " if self.bidirectional else ""
-        fed = ", input feeding" if self.input_feeding else ""
+        how = {"luong": f" ({self.score}{', input feeding' if self.input_feeding else ''})"}
         return (
-            f"{ways}{self.cell}, {self.n_layers} + {self.n_layers} layers, d_model {self.d_model}, "
-            f"{looks[self.attention]}{fed}, dropout {self.dropout}"
+            f"{'bidirectional ' if self.bidirectional else ''}{self.cell}, {self.n_layers} + "
+            f"{self.n_layers} layers, d_model {self.d_model}, attention {self.attention}"
+            f"{how.get(self.attention, '')}, dropout {self.dropout}"
         )
 
 
@@ -99,12 +97,12 @@ class Memory(NamedTuple):
     """The encoder's states, as the decoder looks at them, if it does."""
 
     mask: Tensor  # (B, 1, S): True where there is a word
-    values: Tensor | None = None  # (B, S, D)
-    keys: Tensor | None = None  # (B, S, D)
+    values: Any = None  # (B, S, D)
+    keys: Any = None  # (B, S, D)
 
     def select(self, sentences: Tensor) -> Memory:
-        parts = (None if part is None else part.index_select(0, sentences) for part in self)
-        return Memory(*parts)  # type: ignore[arg-type]
+        rows: Any = (x if x is None else x.index_select(0, sentences) for x in self)
+        return Memory(*rows)
 
 
 class Attention(nn.Module):
@@ -126,12 +124,10 @@ class Attention(nn.Module):
         return values if self.key is None else self.key(values)
 
     def forward(self, query: Tensor, memory: Memory) -> Tensor:
-        assert memory.values is not None
-        return self.weights(query, memory) @ memory.values
+        return self.weights(query, memory).matmul(memory.values)
 
     def weights(self, query: Tensor, memory: Memory) -> Tensor:
         """(B, T, S): rows add up to 1, and are 0 at padding; all 0 where there is nothing else."""
-        assert memory.keys is not None
         if self.query is None:
             scores = query @ memory.keys.mT
         else:
@@ -141,23 +137,13 @@ class Attention(nn.Module):
         scores = where(memory.mask, scores, -math.inf)
         return where(alive, where(alive, scores, 0.0).softmax(-1), 0.0)
 
-    def describe(self) -> str:
-        return f"score={self.score}"
-
 
 # Encoder and decoder ---------------------------------------------------------------------------
 
 
-def _layers(config: Seq2SeqConfig, width: int, bidirectional: bool = False) -> nn.Module:
-    layers: nn.Module = CELLS[config.cell](
-        width,
-        config.d_model,
-        config.n_layers,
-        batch_first=True,
-        dropout=config.dropout if config.n_layers > 1 else 0.0,
-        bidirectional=bidirectional,
-    )
-    return layers
+def _layers(c: Seq2SeqConfig, width: int, bidirectional: bool = False) -> Any:
+    settings = {"dropout": c.dropout if c.n_layers > 1 else 0.0, "bidirectional": bidirectional}
+    return CELLS[c.cell](width, c.d_model, c.n_layers, batch_first=True, **settings)
 
 
 class Encoder(nn.Module):
@@ -167,9 +153,8 @@ class Encoder(nn.Module):
         d, n_states = config.d_model, 2 if config.cell == "lstm" else 1
         self.rnn = _layers(config, d, config.bidirectional)
         self.proj = self.bridge = None
-        if config.bidirectional and config.attention != "none":
-            self.proj = nn.Linear(2 * d, d)
         if config.bidirectional:
+            self.proj = None if config.attention == "none" else nn.Linear(2 * d, d)
             self.bridge = nn.ModuleList(nn.Linear(2 * d, d) for _ in range(n_states))
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Carry]:
@@ -179,10 +164,8 @@ class Encoder(nn.Module):
             y = self.proj(y)
         if self.bridge is None:
             return y, state
-        first = []
-        for part, bridge in zip(state, self.bridge, strict=True):
-            both = cat([part[::2], part[1::2]], -1)  # (L, B, 2 D)
-            first.append(bridge(both))
+        both = [cat([part[::2], part[1::2]], -1) for part in state]  # each (L, B, 2 D)
+        first = [bridge(part) for bridge, part in zip(self.bridge, both, strict=True)]
         return y, (first[0].tanh(), *first[1:])  # h is between -1 and 1, c anywhere
 
 
@@ -193,7 +176,7 @@ class Decoder(nn.Module):
         d = config.d_model
         self.looks_first, self.feeds = config.attention == "bahdanau", config.input_feeding
         self.rnn = _layers(config, 2 * d if self.looks_first or self.feeds else d)
-        self.attention: Attention | None = None
+        self.attention: Any = None
         if config.attention != "none":
             self.attention = Attention("concat" if self.looks_first else config.score, d)
             self.combine = nn.Linear(2 * d, d, bias=False)
@@ -212,9 +195,7 @@ class Decoder(nn.Module):
         carry, ys = self._turn(x, carry, memory)
         return self._read(*ys), carry
 
-    def _turn(
-        self, x: Tensor, carry: Carry, memory: Memory
-    ) -> tuple[Carry, tuple[Tensor, Tensor | None]]:
+    def _turn(self, x: Tensor, carry: Carry, memory: Memory) -> tuple[Carry, Turn]:
         """One position x (N, D) -> the carry after it, and the state and context to _read."""
         state, fed = (carry[:-1], carry[-1:]) if self.feeds else (carry, ())
         context = self._look(state[0][-1], memory) if self.looks_first else None
@@ -231,12 +212,10 @@ class Decoder(nn.Module):
 
     def _read(self, h: Tensor, context: Tensor | None) -> Tensor:
         """The output of a state and its context; without one, the state."""
-        y: Tensor = h if context is None else self.combine(cat([h, context], -1)).tanh()
-        return y
+        return h if context is None else F.tanh(self.combine(cat([h, context], -1)))
 
     def _look(self, h: Tensor, memory: Memory) -> Tensor:
         """The contexts (N, D) of states (N, D): a sentence's hypotheses are its queries."""
-        assert self.attention is not None
         together = h.reshape(memory.mask.shape[0], -1, h.shape[-1])  # (B, beam, D)
         context: Tensor = self.attention(together, memory)
         return context.reshape(h.shape)
@@ -252,16 +231,15 @@ class Seq2SeqState(NamedTuple):
     memory: Memory
 
     def reorder(self, rows: Tensor) -> None:
-        """Let row i go on from what row rows[i] has, in place; rows (N,) stay in their sentences,
-        whose memory is shared."""
+        """Let row i go on from what row rows[i] has, in place; a sentence's memory is shared."""
         for part in self.carry:
             part.assign(part.index_select(1, rows))
 
     def keep(self, sentences: Tensor) -> Seq2SeqState:
         """A new state of these sentences (B',) alone."""
         rows = rows_of(sentences, self.carry[0].shape[1] // self.memory.mask.shape[0])
-        carry = tuple(part.index_select(1, rows) for part in self.carry)
-        return Seq2SeqState(carry, self.memory.select(sentences))
+        carry = (part.index_select(1, rows) for part in self.carry)
+        return Seq2SeqState(tuple(carry), self.memory.select(sentences))
 
 
 class Seq2Seq(EncoderDecoder):
@@ -271,8 +249,7 @@ class Seq2Seq(EncoderDecoder):
     config: Seq2SeqConfig
 
     def __init__(self, config: Seq2SeqConfig) -> None:
-        self.config = config
-        d = config.d_model
+        self.config, d = config, config.d_model
         self.src_embedding = nn.Embedding(config.src_vocab_size or config.vocab_size, d)
         self.tgt_embedding = nn.Embedding(config.vocab_size, d)
         self.encoder, self.decoder = Encoder(config), Decoder(config)
@@ -281,21 +258,15 @@ class Seq2Seq(EncoderDecoder):
 
     def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
         memory, first = self.encode(src)
-        if tgt_in.ndim != 2 or tgt_in.shape[0] != src.shape[0]:
-            raise ShapeError(
-                f"Seq2Seq: target ids {tgt_in.shape} must be (batch, length), with as many rows as "
-                f"the source has, {src.shape[0]}"
-            )
+        self.check_target(tgt_in, src.shape[0])
         y = self.decoder(self.dropout(self.tgt_embedding(tgt_in)), first, memory)
         logits: Tensor = self.lm_head(self.dropout(y))
         return logits
 
     @nn.scoped
     def encode(self, src: Tensor, lengths: Tensor | None = None) -> tuple[Memory, Carry]:
-        """src (B, S) -> what the decoder looks at, and what it begins with. Without lengths (B,)
-        trailing pad_ids are padding."""
-        if src.ndim != 2:
-            raise ShapeError(f"Seq2Seq: source ids must be (batch, length), not {src.shape}")
+        """src (B, S), trailing pad_ids are padding -> what the decoder sees and begins with."""
+        self.check_source(src)
         places = arange(src.shape[1], device=src.device)
         if lengths is None:
             lengths = ((src != self.config.pad_id).to(int64) * (places + 1)).amax(-1)
@@ -303,10 +274,9 @@ class Seq2Seq(EncoderDecoder):
         values, first = self.encoder(x, lengths)
         if self.config.input_feeding:
             first = (*first, zeros(1, *first[0].shape[1:], dtype=x.dtype, device=x.device))
-        mask = (places < lengths.unsqueeze(1)).unsqueeze(1)
-        if self.decoder.attention is None:
-            return Memory(mask), first
-        return Memory(mask, values, self.decoder.attention.keys(values)), first
+        seen, attention = (places < lengths.unsqueeze(1)).unsqueeze(1), self.decoder.attention
+        looked_at = () if attention is None else (values, attention.keys(values))
+        return Memory(seen, *looked_at), first
 
     @no_grad()
     @nn.scoped
@@ -322,7 +292,7 @@ class Seq2Seq(EncoderDecoder):
     @nn.scoped
     def step(self, state: Seq2SeqState, ids: Tensor, position: Tensor) -> Tensor:
         x = self.dropout(self.tgt_embedding(ids))  # (N, D)
-        y, carry = self.decoder.step(x, state.carry, state.memory)
+        y, carry = self.decoder.step(x, *state)
         for own, new in zip(state.carry, carry, strict=True):
             own.assign(new)
         logits: Tensor = self.lm_head(self.dropout(y))

@@ -20,7 +20,7 @@ from ..errors import ShapeError
 from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
-from .config import check
+from .config import check, check_ids
 from .encoder_decoder import EncoderDecoder
 from .stepwise import Start, rows_of
 
@@ -67,9 +67,7 @@ class TransformerConfig:
         for name in ("dropout", "attention_dropout", "activation_dropout"):
             check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "from 0 to below 1")
         check("layer_norm_eps", self.layer_norm_eps, self.layer_norm_eps >= 0, "0 or more")
-        for name in ("pad_id", "bos_id", "eos_id"):
-            fits = 0 <= getattr(self, name) < self.vocab_size
-            check(name, getattr(self, name), fits, f"an id below vocab_size, {self.vocab_size}")
+        check_ids(self)
         fits = self.d_model % self.n_heads == 0
         check("d_model", self.d_model, fits, f"a multiple of n_heads, {self.n_heads}")
         check("norm", self.norm, self.norm in ("post", "pre"), '"post" or "pre"')
@@ -338,8 +336,7 @@ class Transformer(EncoderDecoder):
     def source_mask(self, src: Tensor) -> Tensor:
         """(B, 1, 1, S): True where there is a word. It hides padding as keys, from every head and
         every query; what padding asks as a query nobody looks at."""
-        if src.ndim != 2:
-            raise ShapeError(f"Transformer: source ids must be (batch, length), not {src.shape}")
+        self.check_source(src)
         return (src != self.config.pad_id).unsqueeze(1).unsqueeze(1)
 
     @nn.scoped
@@ -353,11 +350,7 @@ class Transformer(EncoderDecoder):
     @nn.scoped
     def decode(self, tgt_in: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
         """tgt_in (B, T), memory (B, S, D), its mask (B, 1, 1, S) -> logits (B, T, V)."""
-        if tgt_in.ndim != 2 or tgt_in.shape[0] != memory.shape[0]:
-            raise ShapeError(
-                f"Transformer: target ids {tgt_in.shape} must be (batch, length), with as many "
-                f"rows as the source has, {memory.shape[0]}"
-            )
+        self.check_target(tgt_in, memory.shape[0])
         return self._logits(self.decoder(self._embed_target(tgt_in), memory, mask))
 
     # One token at a time; see stepwise.py
