@@ -288,7 +288,7 @@ print(*sorted(names - sys.stdlib_module_names))
 
 
 def test_the_layers_load_what_eager_code_starts_with() -> None:
-    code = "import sys, tinygrad_tx.nn, tinygrad_tx.optim; print(*sys.modules)"
+    code = "import sys; from tinygrad_tx import models, nn, optim; models.GPT; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -302,13 +302,14 @@ def test_the_layers_load_what_eager_code_starts_with() -> None:
         *("activations", "calls", "containers", "functional", "init", "layers", "module")
     }
     assert {file for room, file in loaded if room == "optim"} == {"adam", "optimizer", "sgd"}
+    assert {file for room, file in loaded if room == "models"} == {"config", "gpt", "stepwise"}
     assert not [file for room, file in loaded if room in ("loops", "compiler")]
 
 
 def test_names_that_are_loaded_when_first_used() -> None:
-    from tinygrad_tx import nn, optim
+    from tinygrad_tx import models, nn, optim
 
-    for module in (nn, optim):
+    for module in (models, nn, optim):
         assert set(module.__all__) <= set(dir(module))
         assert all(getattr(module, name) is not None for name in module.__all__)
     with pytest.raises(AttributeError, match=r"'tinygrad_tx\.nn' has no attribute 'Conv3d'"):
