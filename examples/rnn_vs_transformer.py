@@ -3,17 +3,18 @@ with Bahdanau's and with Luong's, convolutions with attention, and the Transform
 parameters, the same corpus, tokenizer, batches, optimizer and time.
 
     python examples/rnn_vs_transformer.py --minutes 5
-    python examples/rnn_vs_transformer.py --minutes 20 \\
+    python examples/rnn_vs_transformer.py --minutes 20 --data multi30k \\
         --src train.de --tgt train.en --valid-src val.de --valid-tgt val.en \\
         --test-src test.de --test-tgt test.en
 
 Without files the corpus is the built-in one. Each contender is a run in a directory below --out,
 which `tinygrad-tx info`, `translate` and `attention` know. After Ctrl-C the same command goes on; a
 contender that is done is not trained again, unless more --minutes are asked for. --out also gets
-results.json, results.md (the table), results.png, and pictures of attention.
+results.json, results.md (the tables) and pictures: of the losses, of BLEU by the length of the
+source, and of what those with attention look at.
 
-`--report` makes table and pictures anew: of the results.json files that it is given, or of those in
-benchmarks/results, and then also what docs/ shows of them.
+`--report` makes tables and pictures anew: of the results.json files that it is given, or of those
+in benchmarks/results, and then also what docs/ shows of them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from tinygrad_tx.training import log, metrics
 
 ROOT = Path(__file__).parents[1]
 NAME = Path(__file__).stem
-SMALL = bool(os.environ.get("TX_SMALL"))  # how the tests run it: tiny models, four steps
+SMALL = bool(os.environ.get("TX_SMALL"))  # how the tests run it: tiny models, two steps
 
 Record = dict[str, Any]
 Pairs = Sequence[tuple[str, str]]
@@ -237,11 +238,12 @@ def step_bytes(config: training.Config, model: Any) -> int:
         optimizer.zero_grad()
         return loss
 
-    length = 16
+    length, mode = 16, model.training
     ids = tx.full((config.data.max_tokens // length, length), 5, dtype=tx.int64)
     state = {key: value.clone() for key, value in model.state_dict().items()}
+    model.train()
     step(ids, ids, ids)
-    model.load_state_dict(state)
+    model.train(mode).load_state_dict(state)
     peak: int = step.stats()["peak_bytes"]
     return peak
 
@@ -275,13 +277,8 @@ def scores(model: Any, tokenizer: tx.data.Tokenizer, decode: Any, test: Pairs) -
             score = metrics.score(
                 [by_beam[i] for i in chosen], [references[i] for i in chosen], lowercase=True
             )
-            groups.append(
-                {
-                    "words": words_of(group),
-                    "sentences": len(chosen),
-                    "bleu": round(score.bleu, 2),
-                }
-            )
+            bleu = round(score.bleu, 2)
+            groups.append({"words": words_of(group), "sentences": len(chosen), "bleu": bleu})
     return found
 
 
@@ -355,10 +352,8 @@ def bleu_by_length(runs: Sequence[Record]) -> list[float]:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    line = "|".join(["---"] + ["---:"] * (len(head) - 1))
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, *rows)).replace(
-        "\n", f"\n|{line}|\n", 1
-    )
+    line = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, line, *rows))
 
 
 def tables(record: Record) -> str:
@@ -417,7 +412,6 @@ def draw(record: Record, path: Path) -> None:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
 
@@ -513,21 +507,20 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
                         help="a run for each of them (default: 0)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs") / NAME, metavar="DIR",
                         help=f"(default: runs/{NAME})")  # fmt: skip
+    parser.add_argument("--data", default="builtin", metavar="NAME", help="builtin (the default), "
+                        "or what to call the corpus in these files:")  # fmt: skip
     for side in ("src", "tgt", "valid-src", "valid-tgt", "test-src", "test-tgt"):
         parser.add_argument(f"--{side}", type=Path, metavar="FILE")
-    parser.add_argument("--name", metavar="NAME", help="of the corpus, for tables and files "
-                        "(default: builtin, or files)")  # fmt: skip
     parser.add_argument("--report", nargs="*", type=Path, metavar="FILE",
                         help="make tables and pictures of results; train nothing")  # fmt: skip
     args = parser.parse_args(argv)
     files = [getattr(args, name) for name in (*FILES, "test_src", "test_tgt")]
-    if any(files) and not all(files):
-        parser.error("the six files go together: --src, --tgt, and those to validate and test with")
+    if any(files) != all(files) or any(files) == (args.data == "builtin"):
+        parser.error("a corpus of files needs --data NAME and all six of them")
     if missing := [file for file in (*files, *(args.report or [])) if file and not file.is_file()]:
         parser.error(f"there is no file {missing[0]}")
     if not args.minutes > 0:
         parser.error("--minutes must be above 0")
-    args.name = args.name or ("files" if args.src else "builtin")
     return args
 
 
@@ -542,7 +535,7 @@ def race(args: argparse.Namespace) -> Record:
         test = list(tx.data.grammar.pairs("test", config.data.valid_size))
     record: Record = {
         "benchmark": NAME,
-        "what": args.name,
+        "what": args.data,
         "date": date.today().isoformat(),
         "machine": machine(),
         "versions": {
@@ -559,7 +552,10 @@ def race(args: argparse.Namespace) -> Record:
     }
     for name, contender in CONTENDERS.items():
         for seed in args.seeds:
-            own, out = fitted(contender, config, tokens, seed), args.out / f"{name}-{seed}"
+            out = args.out / f"{name}-{seed}"
+            if name not in args.only and not (out / "result.json").exists():
+                continue
+            own = fitted(contender, config, tokens, seed)
             result = finished(own, out)
             if result is None and name in args.only:
                 size = n_parameters(own, tokens)
@@ -584,7 +580,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.report is None:
         try:
             report([race(args)], args.out)
-        except training.Stopped:
+        except KeyboardInterrupt:
             sys.exit(f"what was done is in {args.out}; the same command goes on")
         except tx.errors.UserError as error:
             sys.exit(f"{NAME}: {error}")

@@ -3,6 +3,7 @@ one namespace, and each example as a program. ```python no-run marks a block tha
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -75,6 +76,24 @@ def test_example(example: Path, tmp_path: Path) -> None:
         if find_spec(needed) is None:
             pytest.skip(f"{name(example)} needs {needed}")
     run(example, tmp_path)
+
+
+def test_figures_of_the_race_are_those_of_its_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in the marked places is what the example makes of benchmarks/results, or says
+    that there is nothing yet; the pictures that pages link to are there."""
+    spec = importlib.util.spec_from_file_location("race", ROOT / "examples/rnn_vs_transformer.py")
+    assert spec is not None and spec.loader is not None
+    race = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "race", race)
+    spec.loader.exec_module(race)
+    for name in race.PAGES:
+        page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        assert race.filled(page, race.results()) == page, (
+            "run examples/rnn_vs_transformer.py --report"
+        )
+    for page in PAGES:
+        links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        assert not [link for link in links if not (page.parent / link).exists()], page
 
 
 def test_blocks_are_found_with_their_line_numbers() -> None:
