@@ -406,7 +406,9 @@ def draw(record: Record, path: Path) -> None:
     left.set_xticks(range(len(groups)), labels)
     left.set(xlabel="words of the source; sentences below", ylabel="BLEU", ylim=(0, None))
     left.set_title("BLEU by length")
-    right.set(xlabel="minutes of training", ylabel="nats a token")
+    end = max(minutes for run in record["runs"] for minutes, _ in run["curve"])
+    late = [loss for run in record["runs"] for at, loss in run["curve"] if at >= end / 10]
+    right.set(xlabel="minutes of training", ylabel="nats a token", ylim=(None, max(late)))
     right.set_title("validation loss")
     for axis in left, right:
         axis.grid(alpha=0.3)
