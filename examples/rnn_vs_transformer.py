@@ -67,14 +67,13 @@ def recurrent(title: str, cell: str, attention: str, lr: float) -> Contender:
     return Contender(title, {"kind": "seq2seq", "cell": cell, "attention": attention}, lr)
 
 
-# One optimizer and one schedule (Adam, inverse square root) for all, but a rate for each: what suits
-# one kind starves or wrecks another, and at a single rate the race would be one of rates. The
+# One optimizer and one schedule (Adam, inverse square root) for all, but a rate for each: what
+# suits one starves or wrecks another, and at a single rate the race would be one of rates. The
 # Transformer's is that of the preset `multi30k`, 4e-3 at its peak, for batches of half the size.
-# Recurrent networks with gates bear as much: after 240 steps of 1,024 tokens of Multi30k, Luong's
-# loss on validation is 4.10 with 4e-3, 4.71 with 1e-3. Without gates a gradient passes through one
-# matrix as often as there are words: less, for later, though the first 240 steps go well (4.16 with
-# 4e-3, 4.57 with 1e-3). Convolutions have nothing that normalises what they give (their authors
-# clip gradients hard): less for them, too.
+# Networks with gates bear as much: after 240 steps of 1,024 tokens of Multi30k, Luong's validation
+# loss is 4.10 with 4e-3 and 4.71 with 1e-3. Without gates a gradient passes one matrix as often as
+# there are words: less, though the first 240 steps go well (4.16 and 4.57). Convolutions have
+# nothing that normalises what they give, and their authors clip gradients hard: less.
 CONTENDERS = {
     "rnn": recurrent("vanilla RNN", "rnn", "none", 2e-3),
     "lstm": recurrent("LSTM", "lstm", "none", 3e-3),
@@ -275,22 +274,17 @@ def scores(model: Any, tokenizer: tx.data.Tokenizer, decode: Any, test: Pairs) -
         found[kind] = {"bleu": round(score.bleu, 2), "chrf": round(score.chrf, 2)}
     found["signature"] = score.bleu_signature
     found["by_length"] = groups = []
-    places = [bisect_left(EDGES, len(source.split())) for source in sources]
-    for group in range(len(EDGES) + 1):
-        chosen = [i for i, place in enumerate(places) if place == group]
+    for first, last in zip((1, *(edge + 1 for edge in EDGES)), (*EDGES, None), strict=True):
+        longest = last or sys.maxsize
+        chosen = [i for i, line in enumerate(sources) if first <= len(line.split()) <= longest]
         if chosen:
             score = metrics.score(
                 [by_beam[i] for i in chosen], [references[i] for i in chosen], lowercase=True
             )
             bleu = round(score.bleu, 2)
-            groups.append({"words": words_of(group), "sentences": len(chosen), "bleu": bleu})
+            words = f"{first}-{last}" if last else f"{first}+"
+            groups.append({"words": words, "sentences": len(chosen), "bleu": bleu})
     return found
-
-
-def words_of(group: int) -> str:
-    """How many words the sources of a group have."""
-    first = EDGES[group - 1] + 1 if group else 1
-    return f"{first}-{EDGES[group]}" if group < len(EDGES) else f"{first}+"
 
 
 def alignment(model: Any, tokenizer: tx.data.Tokenizer, test: Pairs) -> Record | None:
@@ -311,12 +305,6 @@ def alignment(model: Any, tokenizer: tx.data.Tokenizer, test: Pairs) -> Record |
         "name": name[-1],
         "weights": np.round(maps[name[-1]], 3).tolist(),
     }
-
-
-def machine() -> Record:
-    facts = host.cpuinfo()
-    system = f"{platform.system()} {platform.release()} {platform.machine()}"
-    return {"cpu": facts["model name"], "cores": host.cores(), "system": system}
 
 
 # The report -------------------------------------------------------------------------------------
@@ -540,17 +528,23 @@ def race(args: argparse.Namespace) -> Record:
         test = list(tx.data.read_pairs(args.test_src, args.test_tgt))
     else:
         test = list(tx.data.grammar.pairs("test", config.data.valid_size))
+    # As another machine may have it.
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     record: Record = {
         "benchmark": NAME,
         "what": args.data,
         "date": date.today().isoformat(),
-        "machine": machine(),
+        "machine": {
+            "cpu": host.cpuinfo()["model name"],
+            "cores": host.cores(),
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        },
         "versions": {
             "python": platform.python_version(),
             "tinygrad_tx": tx.__version__,
             **{name: version(name) for name in ("numpy", "llvmlite", "sacrebleu")},
         },
-        "command": shlex.join(["python", *without_directories(sys.argv)]),
+        "command": shlex.join(["python", f"examples/{NAME}.py", *words]),
         "minutes": args.minutes,
         "threads": tx.get_num_threads(),
         "beam": config.decode.beam_size,
@@ -575,11 +569,6 @@ def race(args: argparse.Namespace) -> Record:
                 text = json.dumps(record, indent=1)
                 (args.out / "results.json").write_text(text, encoding="utf-8")
     return record
-
-
-def without_directories(command: Sequence[str]) -> list[str]:
-    """A command line as another machine may have it."""
-    return [Path(word).name if Path(word).is_absolute() else word for word in command]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
