@@ -146,7 +146,9 @@ def test_logits_as_by_hand(variant: str) -> None:
         np.testing.assert_allclose(got[i], wanted, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("variant", ["gru bahdanau", "lstm luong fed"])
+@pytest.mark.parametrize(
+    "variant", [pytest.param("gru bahdanau", marks=pytest.mark.slow), "lstm luong fed"]
+)
 def test_compiled_steps_are_the_eager_ones(variant: str) -> None:
     model = build(VARIANTS[variant])
 
@@ -161,7 +163,9 @@ def test_compiled_steps_are_the_eager_ones(variant: str) -> None:
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("variant", ["gru bahdanau", "lstm none"])
+@pytest.mark.parametrize(
+    "variant", ["gru bahdanau", pytest.param("lstm none", marks=pytest.mark.slow)]
+)
 def test_source_padding_changes_no_bit(variant: str) -> None:
     """Of a row's logits, be it longer, or the row all padding; also where nothing else is."""
     model = build(VARIANTS[variant])
@@ -213,7 +217,7 @@ def test_steps_give_what_forward_gives(variant: str) -> None:
     np.testing.assert_allclose(logits, np.repeat(whole[[2, 0], 2], 2, 0), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["lstm luong fed", "rnn none"])
+@pytest.mark.parametrize("variant", ["gru bahdanau", "rnn none"])
 def test_the_search_is_that_of_all_models(variant: str) -> None:
     model = build(VARIANTS[variant], tx.float64).eval()
     src = batch()[0]
