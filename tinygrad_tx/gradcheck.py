@@ -111,15 +111,15 @@ def _check(
             value = f([tensor(a, device=d) for a, d in zip(arrays, devices, strict=True)])
             return float(value.item())
 
-    first = [rng.standard_normal(p.shape) for p in points]
-    moved = [[p + s * eps * v for p, v in zip(points, first, strict=True)] for s in (1, -1)]
+    first, moved = _moved(points, eps, rng)
     numeric = (plain(moved[0]) - plain(moved[1])) / (2 * eps)
     _compare("first", slope(points, first).item(), numeric, atol, rtol)
     if order < 2:
         return
     leaves = leaves_at(points)
     inner = directional(leaves, first)
-    second = [rng.standard_normal(p.shape) for p in points]
+    step = eps**0.75  # gradients carry more rounding error than values
+    second, moved = _moved(points, step, rng)
     analytic = 0.0
     if inner.requires_grad:
         one = tensor(1.0, dtype=float64, device=inner.device)
@@ -127,10 +127,18 @@ def _check(
         for x, v in zip(leaves, second, strict=True):
             if x.node in found:
                 analytic += float((found[x.node].numpy() * v).sum())
-    step = eps**0.75  # gradients carry more rounding error than values
-    moved = [[p + s * step * v for p, v in zip(points, second, strict=True)] for s in (1, -1)]
     numeric = (slope(moved[0], first).item() - slope(moved[1], first).item()) / (2 * step)
     _compare("second", analytic, numeric, atol * 10, rtol * 10)
+
+
+def _moved(
+    points: list[np.ndarray[Any, Any]], step: float, rng: np.random.Generator
+) -> tuple[list[Any], list[list[Any]]]:
+    """A random direction, and the points a step ahead and a step back along it. The direction is
+    that of the moved points, which are rounded."""
+    drawn = [rng.standard_normal(p.shape) for p in points]
+    moved = [[p + s * step * v for p, v in zip(points, drawn, strict=True)] for s in (1, -1)]
+    return [(a - b) / (2 * step) for a, b in zip(*moved, strict=True)], moved
 
 
 def _compare(which: str, analytic: float, numeric: float, atol: float, rtol: float) -> None:
