@@ -7,6 +7,7 @@ training and the commands know no more of a model than this, and find its class 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from .. import nn
@@ -16,20 +17,21 @@ from ..tensor import Tensor
 from .stepwise import Start
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(nn.Module, ABC):
     """model(src, tgt_in) -> logits (B, T, V). config: has vocab_size, pad_id, bos_id, eos_id,
     d_model and max_len, the most tokens of a source that is translated."""
 
     padding_side = "right"
     config: Any
 
+    @abstractmethod
     def __init__(self, config: Any) -> None:
-        raise NotImplementedError
+        """Weights as config says."""
 
+    @abstractmethod
     def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
         """src int (B, S), tgt_in int (B, T), beginning with bos_id -> logits (B, T, V): at t, of
         the target word that follows tgt_in[:, : t + 1]."""
-        raise NotImplementedError
 
     def loss(
         self, src: Tensor, tgt_in: Tensor, tgt_out: Tensor, label_smoothing: float = 0.0
@@ -65,12 +67,12 @@ class EncoderDecoder(nn.Module):
         """The number of new tokens that may follow a source of that length; None: any number."""
         return None
 
+    @abstractmethod
     def start(
         self, ids: Tensor, lengths: Tensor | None = None, *, max_new_tokens: int, beam: int = 1
     ) -> Start:
         """Encode sources (B, S) for up to max_new_tokens steps of `beam` hypotheses each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, state: Any, ids: Tensor, position: Tensor) -> Tensor:
         """The logits (N, V) of the tokens after ids (N,) at a 0-d position."""
-        raise NotImplementedError

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -103,15 +104,16 @@ def _elman_of(name: str, nonlinearity: str) -> Cell:
 # Their modules ---------------------------------------------------------------------------------
 
 
-class _Weighted(Module):
+class _Weighted(Module, ABC):
     """What layers and cells have in common: a Cell, sizes, and matrices and biases by name."""
 
     input_size: int
     hidden_size: int
     bias: bool
 
+    @abstractmethod
     def _cell(self) -> Cell:
-        raise NotImplementedError
+        """The computation of a step."""
 
     def _sized(self, input_size: int, hidden_size: int, bias: bool) -> None:
         name = type(self).__name__
