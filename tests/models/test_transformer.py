@@ -4,6 +4,7 @@ same losses as a plain PyTorch implementation."""
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -240,14 +241,26 @@ def test_rows_of_padding_count_for_nothing(norm: str) -> None:
     assert nothing == 0 and not any(g.any() for g in got)
 
 
-def test_dropout_acts_where_it_should() -> None:
+def test_dropout_acts_where_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
     """On embeddings and sub-layers by `dropout`; on weights and hidden units by the other two."""
+    monkeypatch.setenv("TX_COMPILE", "replay")
     src, tgt_in, _ = batch()
-    for name in ("dropout", "attention_dropout", "activation_dropout"):
+    stacks = [f"{stack}.layers.{i}" for stack in ("encoder", "decoder") for i in (0, 1)]
+    wanted = {
+        "dropout": {"encoder.dropout": 1, "decoder.dropout": 1}
+        | {f"{at}.dropout": 2 + at.startswith("decoder") for at in stacks},
+        "attention_dropout": {f"{at}.self_attn": 1 for at in stacks}
+        | {f"decoder.layers.{i}.cross_attn": 1 for i in (0, 1)},
+        "activation_dropout": {f"{at}.ffn.dropout": 1 for at in stacks},
+    }
+    for name, places in wanted.items():
         model = build(replace(CONFIG, **{name: 0.4}))
         assert not np.allclose(model(src, tgt_in).numpy(), model(src, tgt_in).numpy())
-        keeps = [n for n in Graph([model(src, tgt_in).node]) if n.op.name == "keep"]
-        assert {n.attrs["p"] for n in keeps} <= {0.4}
+        compiled = tx.compile(model)
+        compiled(src, tgt_in)
+        keeps = [n for n in compiled.graph() if n.op.name == "keep"]
+        assert Counter(n.scope.partition(".")[2] for n in keeps) == places
+        assert {n.attrs["p"] for n in keeps} == {0.4}
         model.eval()
         np.testing.assert_array_equal(model(src, tgt_in).numpy(), model(src, tgt_in).numpy())
 
