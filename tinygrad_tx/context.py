@@ -50,6 +50,8 @@ TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
 GRAD: ContextVar[bool] = ContextVar("grad", default=True)
 SCOPE: ContextVar[str] = ContextVar("scope", default="")
 LINE: ContextVar[str] = ContextVar("line", default="")  # of what traced nodes stand for
+# By id, each Tensor that is pointed at another node while eager code runs, and its node before.
+WRITTEN: ContextVar[dict[int, tuple[Any, Node]] | None] = ContextVar("written", default=None)
 
 
 def current_trace() -> Trace | None:

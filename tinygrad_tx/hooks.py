@@ -123,3 +123,9 @@ def through_hooks(node: Node, grad: Tensor) -> Tensor:
             )
         grad = given  # type: ignore[assignment]
     return grad
+
+
+def hand_on(node: Node, new: Node) -> None:
+    """The hooks of a node, to the one that takes its place."""
+    if _Registry.used and node in _ON_NODES:
+        _ON_NODES[new] = _ON_NODES[node]

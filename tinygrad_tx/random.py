@@ -9,8 +9,6 @@ would draw; a device gets their values with the call that draws, without a wait.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from . import backends
 from .context import guarded, tracing
 from .dtypes import int64
 from .errors import UserError
-from .node import Node, leaf
+from .node import leaf
 from .rules import whole
 from .tensor import Tensor
 
@@ -79,25 +77,6 @@ def set_state(state: dict[str, Any]) -> None:
     if len(state) == 1:
         state = {_HOST: next(iter(state.values()))}
     _count_from(state)
-
-
-def streams() -> dict[str, Node]:
-    """The counters as they stand, for replayed()."""
-    generator(_HOST)
-    return {name: g.stream._node for name, g in _GENERATORS.items()}
-
-
-@contextmanager
-def replayed(before: dict[str, Node]) -> Iterator[None]:
-    """Inside, draw what was drawn after streams() gave this; then go on from where it stood."""
-    now = streams()
-    try:
-        for name, node in before.items():
-            _GENERATORS[name].stream._node = node
-        yield
-    finally:
-        for name, node in now.items():
-            _GENERATORS[name].stream._node = node
 
 
 def _count_from(state: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import autograd, backends, hooks, indexing, ops
 from .arguments import explained, shown
-from .context import TRACE, current_trace, grad_enabled, set_grad_enabled
+from .context import TRACE, WRITTEN, current_trace, grad_enabled, set_grad_enabled
 from .dtypes import (
     DType,
     as_dtype,
@@ -61,6 +61,9 @@ class Tensor(Values):
     def _point(self, node: Node) -> None:
         trace = current_trace()
         if trace is None:
+            written = WRITTEN.get()
+            if written is not None:
+                written.setdefault(id(self), (self, self._node))
             self._node = node
         else:
             trace.write(self, node)

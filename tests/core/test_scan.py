@@ -271,6 +271,82 @@ def test_a_checkpoint_whose_weights_have_changed() -> None:
         y.backward()
 
 
+def test_what_a_checkpoint_changes_is_changed_once() -> None:
+    """Also by what has a gradient, and inside another checkpoint."""
+    found = []
+    for wrap in (lambda f: f, tx.checkpoint, lambda f: tx.checkpoint(tx.checkpoint(f))):
+        tx.manual_seed(5)
+        norm, count = tx.nn.BatchNorm1d(4), tx.tensor(0.0)
+        leaf = HG.detach().requires_grad_()
+
+        def f(x: tx.Tensor) -> tx.Tensor:
+            count.assign(count + 1)  # noqa: B023
+            return (norm(x) * leaf).exp() * count + tx.rand(3, 4)  # noqa: B023
+
+        (wrap(f)(wrap(f)(H)) ** 2).sum().backward()
+        found.append(arrays([leaf.grad, norm.weight.grad, count, *norm.buffers()]))
+    assert found[0][2] == 2
+    for other in found[1:]:
+        near(other, found[0], 1e-5)
+
+
+def test_a_hook_in_a_loop_reads_what_the_function_does_not() -> None:
+    scale = tx.tensor(0.25)
+
+    def cell(h: tx.Tensor, x: tx.Tensor) -> Any:
+        h = (x + h @ W).tanh()
+        h.register_hook(lambda g: g * scale)
+        return h, h
+
+    def run() -> list[tx.Tensor]:
+        return gradients(tx.scan(cell, H, X)[1].sum())
+
+    near(arrays(tx.compile(run)()), arrays(run()))
+
+
+def test_a_leafs_hook_is_called_once_for_all_rounds() -> None:
+    with W.register_hook(lambda g: g.clip(-0.5, 0.5)):
+        found = arrays(tx.compile(lambda: gradients(loss("tanh")))())
+        near(found, arrays(gradients(loss("tanh"))))
+    assert abs(found[1]).max() == 0.5
+
+
+def test_an_opaque_op_runs_in_each_round() -> None:
+    calls = []
+
+    def forward(xp: Any, x: Any) -> Any:
+        calls.append(1)
+        return x * len(calls)
+
+    op = tx.Op("test_counted", forward=forward, rule=lambda op, x: x.spec)
+    tx.compile(lambda: tx.scan(lambda c, x: (c + (op(H) * 2).tanh(), None), H, X)[0])()
+    assert len(calls) == len(X)
+
+
+def test_nothing_comes_of_nothing() -> None:
+    assert tx.compile(lambda: tx.checkpoint(lambda: 3)())() == 3
+    assert tx.scan(lambda c, _: (None, None), None, None, 0) == (None, None)
+
+
+def test_constants_are_let_go_that_only_invariant_values_read() -> None:
+    big = tx.randn(100, 40)
+
+    def peak(inside: bool) -> int:
+        def run() -> tx.Tensor:
+            values = big * 2 + 1
+            total = values.exp().sum()
+            return tx.scan(
+                lambda c, x: (c + x * (values.exp().sum() if inside else total), None), H, X
+            )[0]
+
+        compiled = tx.compile(run)
+        compiled()
+        found: int = compiled.stats()["peak_bytes"]
+        return found
+
+    assert peak(True) <= peak(False) + 64
+
+
 # Errors ------------------------------------------------------------------------------------------
 
 

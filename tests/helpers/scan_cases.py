@@ -1,7 +1,7 @@
 """Loops that tests try in every mode: what they carry, read, keep and change.
 
-What goes out: LOOPS, functions without arguments that give a nest of Tensors, and GRADIENTS, which
-give a loss and what to differentiate it by. Weights are those of this module.
+What goes out: LOOPS, functions without arguments that give a nest of Tensors, and CELLS, of which
+loss() makes a loss and gradients() the gradients by LEAVES.
 """
 
 from __future__ import annotations
@@ -43,6 +43,22 @@ def _write(c: Any, x: Any) -> Any:
     return (i + 1, table), None
 
 
+def _copies(c: Any, x: Any) -> Any:
+    n = c[0] * 0.5 + c[1] * 0.1 + c[2].reshape(3, 4) * 0.3 + x
+    return (n, n.clone(), n.reshape(12)), c
+
+
+def _remembers(c: Any, x: Any) -> Any:
+    AVERAGE.assign(AVERAGE * 0.5 + c + x)
+    return c * 0.5 + x, AVERAGE * 1
+
+
+def _in_place(c: Any, x: Any) -> Any:
+    c += x
+    c[0] = x[1]
+    return c, c * 2
+
+
 def _nest(c: Any, x: Any) -> Any:
     carry = {"a": c["a"] + x["u"], "b": [c["b"][0] * 2], "none": None}
     return carry, {"s": (x["v"], c["a"]), "none": None}
@@ -65,6 +81,15 @@ LOOPS: dict[str, Callable[[], Any]] = {
     "sum": lambda: tx.scan(lambda c, x: (c + x, c), H, X),
     "swapped carries": lambda: tx.scan(lambda c, x: ((c[1], c[0] + x), c[0]), (H, H * 2), X),
     "one value twice": lambda: tx.scan(lambda c, x: ((c[0] + x,) * 2, c[1]), (H, H * 2), X),
+    "one value three times": lambda: tx.scan(
+        lambda c, x: ((c[0] + x,) * 3, c), (H, H * 2, X[0]), X
+    ),
+    "copies of one value": lambda: tx.scan(_copies, (H, H * 2, H.reshape(12)), X),
+    "state of the carry": lambda: tx.scan(_remembers, H, X),
+    "state as the first carry": lambda: tx.scan(_remembers, AVERAGE, X),
+    "a carry changed in place": lambda: tx.scan(_in_place, H, X),
+    "an invariant y": lambda: tx.scan(lambda c, x: (c + x, (W @ W).detach()), H, X),
+    "nothing at all": lambda: (tx.scan(lambda c, _: (None, None), None, None, 3), H + 1),
     "carry and x as they are": lambda: tx.scan(lambda c, x: (c, x), H, X),
     "constants as y": lambda: tx.scan(lambda c, x: (c + 1, (tx.ones(2), W)), H, X),
     "a carry that is made anew": lambda: tx.scan(lambda c, x: (tx.zeros(3, 4), c), H, X),
@@ -116,11 +141,23 @@ def _gates(c: Any, x: Any) -> Any:
     return gates[:, :2].sigmoid().sum(1, keepdim=True) * c + gates[:, 2:].tanh().sum(), c
 
 
+def _carries_copies(c: Any, x: Any) -> Any:
+    n = ((c[0] * c[1].reshape(3, 4)) @ W + x).tanh()
+    return (n, n.flatten()), None
+
+
+def _accumulates(c: Any, x: Any) -> Any:
+    AVERAGE.assign((AVERAGE * 0.5 + c * x).detach())
+    return (c @ W + x + AVERAGE).tanh(), c
+
+
 CELLS: dict[str, tuple[Callable[[Any, Any], Any], Any, Any]] = {
     "tanh": (lambda c, x: ((c @ W + x).tanh(), c), HG, XG),
     "without ys": (lambda c, x: ((c @ W + x).tanh(), None), HG, XG),
     "ys alone count": (lambda c, x: ((c * x).tanh(), c @ W), HG, XG),
     "a weight twice": (lambda c, x: ((c @ W.T + x @ W).tanh(), c), HG, XG),
+    "copies carried": (_carries_copies, (HG, HG.detach().reshape(12)), XG),
+    "state of the carry": (_accumulates, HG, XG),
     "swap": (lambda c, x: ((c[1], (c[0] @ W + x).tanh()), c[0].sum()), (HG, H), XG),
     "gates": (_gates, HG, XG),
     "dropout": (lambda c, x: (dropout((c @ W + x).tanh(), 0.4), c), HG, XG),

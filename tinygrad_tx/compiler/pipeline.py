@@ -65,8 +65,8 @@ def plan_rounds(graph: Ends, target: Target) -> Ends:
 def _round(scan: Node, users: Sequence[Node], target: Target) -> Plan | str:
     """The plan of a SCAN's round; a reason where there is none."""
     wanted = outline(scan, users)
-    if wanted.refused or not scan.attrs["length"]:
-        return wanted.refused or "it has no rounds"
+    if not scan.attrs["length"]:
+        return "it has no rounds"
     moving = frozenset((*scan.attrs["round"].xs, *(wanted.carry[i][0] for i in wanted.history)))
     made = plan(wanted.results, wanted.states, target, moving=moving)
     opaque = next((x for x in made.launches() if x.opaque), None)
@@ -106,7 +106,7 @@ STAGES: tuple[tuple[str, Stage], ...] = (
 )
 
 # On graphs: rewrite_s of stats().
-REWRITING = ("lift", "simplify", "cse", "merge scans", "lower", "sums")
+REWRITING = ("lift", "simplify", "cse", "merge scans", "lower", "sums", "slices")
 
 
 def plan(

@@ -8,13 +8,14 @@ of one round (record.py).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from .. import random, tree
+from .. import tree
 from ..arguments import shown
 from ..autograd import gradients
-from ..context import current_trace, grad_enabled, set_grad_enabled
+from ..context import WRITTEN, current_trace, grad_enabled, set_grad_enabled
 from ..errors import GradError
 from ..node import ITEM, Graph, Node, Op, apply, now
 from ..rules import Spec
@@ -28,8 +29,9 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     with sublinear memory cost").
 
     f: a function or Module of Tensors, run a second time by backward(): it must do the same then.
-    Gradients flow to its arguments and to what it captures. GradError where a Tensor that f
-    captures was changed between the two.
+    What it changes (running statistics) is changed once. Gradients flow to its arguments and to
+    what it captures. GradError where a Tensor that f captures and that requires a gradient was
+    changed between the two; others must not be.
     """
     check_function("checkpoint", f)
     return computed_again(f)
@@ -79,9 +81,9 @@ CHECKPOINT = Op(
 
 def _kept_by_its_ends(f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """f(*args, **kwargs), recorded as one node on what it has read."""
-    state = random.streams()
     given = [x.node if isinstance(x, Tensor) else None for x in tree.leaves((args, kwargs))]
-    results, outs, srcs = _recorded(f, args, kwargs)
+    with _watching() as before:
+        results, outs, srcs = _recorded(f, args, kwargs)
     if not outs:
         return results
 
@@ -91,7 +93,7 @@ def _kept_by_its_ends(f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             for x, node in zip(tree.leaves((args, kwargs)), given, strict=True)
         )
         inner_args, inner_kwargs = tree.replace_leaves((args, kwargs), fresh)
-        with random.replayed(state):
+        with _as_it_was(before):
             _, outs, srcs = _recorded(f, inner_args, inner_kwargs)
         return outs, srcs
 
@@ -112,6 +114,39 @@ def _kept_by_its_ends(f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return Tensor(parts[x.node]) if isinstance(x, Tensor) and x.node in parts else x
 
     return tree.map_leaves(part, results)
+
+
+Written = dict[int, tuple[Tensor, Node]]
+
+
+@contextmanager
+def _watching() -> Iterator[Written]:
+    """Notes the Tensors from outside that f changes (running statistics, the counter of random
+    streams), each with its node before."""
+    outer, before = WRITTEN.get(), Written()
+    token = WRITTEN.set(before)
+    try:
+        yield before
+    finally:
+        WRITTEN.reset(token)
+        if outer is not None:
+            for key, found in before.items():
+                outer.setdefault(key, found)
+
+
+@contextmanager
+def _as_it_was(before: Written) -> Iterator[None]:
+    """Inside, these Tensors are what they were; afterwards again what they are now."""
+    now = [(tensor, tensor._node) for tensor, _ in before.values()]
+    for tensor, node in before.values():
+        tensor._node = node
+    token = WRITTEN.set(None)
+    try:
+        yield
+    finally:
+        WRITTEN.reset(token)
+        for tensor, node in now:
+            tensor._node = node
 
 
 def _handle(like: Tensor, node: Node) -> Tensor:

@@ -22,7 +22,7 @@ from ..node import CAST, INPUT, ITEM, Graph, Node
 from ..ops import ADD, FULL, MATMUL, PAD, PERMUTE, RESHAPE, SLICE, SUM
 from ..rules import Spec
 from ..tensor import Tensor
-from .round import VIEWS, Round, substituted, varying
+from .round import VIEWS, Round, apart, substituted, varying
 
 Thunk = Callable[[], Tensor]
 Scan = Callable[..., Sequence[Tensor]]
@@ -221,9 +221,10 @@ class _Gradient:
         }
         carried = (*self.cotangents.values(), *self.sums)
         outs = substituted((*carry, *ys), {n: p for n, p in places.items() if n is not p})
+        outs = apart(outs, len(carried), rec)
         name = f"gradient of {round.name}"
         loop = Round(name, rec, tuple(consts), carried, tuple(places.values()), outs)
-        given = [source[p] for p in consts]
+        given = [source[p] if p in source else self._captured(p) for p in consts]
         for p in self.cotangents:
             given.append(self.g[round.carry.index(p)])
         given += [_zeros(p) for p in self.sums]
@@ -256,6 +257,11 @@ class _Gradient:
             else:
                 stack += node.srcs[::-1]
         return list(consts), list(rows)
+
+    def _captured(self, placeholder: Node) -> Tensor:
+        """A Tensor from outside that only the gradient reads, in a hook."""
+        found = self.round.recorder.captured.values()
+        return next(Tensor(c.outer) for c in found if c.placeholder is placeholder)
 
     def _keep(self, needed: list[Node]) -> None:
         """Have the arrays of these values, from a use of the forward loop that gives them."""

@@ -24,7 +24,7 @@ from ..node import ITEM, REBOUND, Graph, Node, Op, apply, constant
 from ..rules import Spec
 from ..tensor import Tensor
 from .gradient import gradient
-from .round import Recorder, Round, hoisted, varying
+from .round import Recorder, Round, apart, hoisted, substituted, varying
 
 # The op ---------------------------------------------------------------------------------------
 # Sources: the round's constants, the first carry, the xs. Outputs: the last carry; for each y and
@@ -127,17 +127,24 @@ def _recorded(
     outside that it changes are carried as well."""
     parent = current_trace()
     rec, carry, xs, last, ys = _traced(parent, call, firsts, rows)
+    if not (last or ys or any(c.changed for c in rec.captured.values())):
+        return [], []
     changed = [c for c in rec.captured.values() if c.changed]
     carry += [c.placeholder for c in changed]
     consts = {c.placeholder: c.outer for c in rec.captured.values() if not c.changed}
-    outs = rec.differentiate((*last, *(c.node for c in changed), *ys))
-    if firsts or rows:
-        outs, more = hoisted(outs, consts, varying(outs, (*carry, *xs)), rec)
-        consts |= more
+    ends = (*last, *(c.node for c in changed), *ys)
+    outs = rec.differentiate(substituted(ends, rec.results))
+    if (firsts or rows) and length:
+        # An opaque op may do anything, in each round.
+        opaque = (n for n in Graph(outs) if n.op.kind == "opaque")
+        outs, more = hoisted(outs, consts, varying(outs, (*carry, *xs, *opaque)), rec)
+        read = set(Graph(outs))
+        consts = {p: outer for p, outer in (consts | more).items() if p in read}
     if not (consts or carry or xs):  # a node has sources: they say its device
         nothing = constant(0.0, float32, outs[0].device)
         consts[rec.input(Spec((), float32), nothing.device, requires_grad=False)] = nothing
     name = getattr(f, "__name__", type(f).__name__)
+    outs = apart(outs, len(carry), rec)
     traced = Round(name, rec, tuple(consts), tuple(carry), tuple(xs), outs)
     srcs = (*consts.values(), *firsts, *(c.outer for c in changed), *rows)
     with tracing(parent):
@@ -170,15 +177,18 @@ def _traced(
         ]
         xs = [rec.input(Spec(n.shape[1:], n.dtype), n.device, n.requires_grad) for n in rows]
         with tracing(rec):
-            last, ys = call([Tensor(n) for n in carry], [Tensor(n) for n in xs])
+            given = [Tensor(rec.result(n)) for n in carry]
+            last, ys = call(given, [Tensor(n) for n in xs])
             rec.check_gradients()
+        _settle(carry, [n.requires_grad for n in firsts], last, ys, rec)
         more = {
             id(c.tensor): True
             for c in rec.captured.values()
             if c.node.requires_grad and not c.placeholder.requires_grad
         }
         if not more:
-            _settle(carry, [n.requires_grad for n in firsts], last, ys, rec)
+            for c in rec.captured.values():  # its hooks are called outside, once for all rounds
+                c.placeholder.owner = None
             return rec, carry, xs, last, ys
         asks |= more
 

@@ -14,8 +14,9 @@ from weakref import ref
 
 from ..context import Trace, set_grad_enabled, tracing
 from ..errors import ShapeError, TraceError
+from ..hooks import hand_on, in_trace
 from ..node import CONST, INPUT, REBOUND, Graph, Node, apply, constant, leaf, rebound
-from ..ops import BROADCAST, FLIP, PERMUTE, RESHAPE, SLICE
+from ..ops import BROADCAST, COPY, FLIP, PERMUTE, RESHAPE, SLICE
 from ..procedure import Procedure
 from ..rules import Spec
 from ..tensor import Tensor
@@ -25,17 +26,19 @@ VIEWS = (RESHAPE, BROADCAST, PERMUTE, SLICE, FLIP, REBOUND)  # looked at again r
 
 @dataclass(eq=False)
 class Capture:
-    """A Tensor from outside that a function reads: its node there, and its value so far inside."""
+    """A Tensor from outside that a function reads: its node there, the one that stands for it
+    inside, and its value so far."""
 
     tensor: Tensor
     outer: Node
     placeholder: Node
+    first: Node
     node: Node
     grad: Any = None
 
     @property
     def changed(self) -> bool:
-        return self.node is not self.placeholder
+        return self.node is not self.first
 
 
 class Recorder(Trace):
@@ -49,9 +52,20 @@ class Recorder(Trace):
     def __init__(self, parent: Trace | None, asks: Mapping[int, bool]) -> None:
         self.parent, self._asks = parent, asks
         self.captured: dict[int, Capture] = {}
+        self.results: dict[Node, Node] = {}  # nodes that stand for inputs which are no leaves
 
     def input(self, spec: Spec, device: str, requires_grad: bool) -> Node:
         return Node(INPUT, (), {}, spec, device, requires_grad=requires_grad, trace=self)
+
+    def result(self, placeholder: Node) -> Node:
+        """A node for an input that is a result outside: other than a leaf that requires a gradient,
+        it may be assigned to."""
+        if not placeholder.requires_grad:
+            return placeholder
+        with tracing(self):
+            node = apply(COPY, (placeholder,), {})
+        self.results[node] = placeholder
+        return node
 
     # The methods of context.Trace
     def read(self, handle: Tensor) -> Node:
@@ -91,7 +105,9 @@ class Recorder(Trace):
             self.parent.guard(owner, attribute, value)
 
     def differentiate(self, roots: tuple[Node, ...]) -> tuple[Node, ...]:
-        return roots if self.parent is None else self.parent.differentiate(roots)
+        if self.parent is None or in_trace(self):  # rewritten nodes would have no hooks
+            return roots
+        return self.parent.differentiate(roots)
 
     # Captured Tensors
     def _outside(self, handle: Tensor) -> Capture | None:
@@ -107,7 +123,9 @@ class Recorder(Trace):
         asks = self._asks.get(id(handle), outer.requires_grad)
         placeholder = self.input(Spec(outer.shape, outer.dtype), outer.device, asks)
         placeholder.owner = ref(handle)
-        found = Capture(handle, outer, placeholder, placeholder, grad)
+        leaf = outer.is_leaf and outer.requires_grad
+        node = placeholder if leaf else self.result(placeholder)
+        found = Capture(handle, outer, placeholder, node, node, grad)
         self.captured[id(handle)] = found
         return found
 
@@ -141,17 +159,9 @@ class Round:
         return (*self.consts, *self.carry, *self.xs)
 
     @cached_property
-    def nodes(self) -> frozenset[Node]:
-        """All its nodes."""
-        return frozenset(Graph(self.outs, follow=self._inside)).union(self.inputs)
-
-    @cached_property
     def varying(self) -> frozenset[Node]:
         """The nodes whose values differ from round to round."""
         return varying(self.outs, (*self.carry, *self.xs))
-
-    def _inside(self, node: Node) -> bool:
-        return node.op is not INPUT
 
     @cached_property
     def _procedures(self) -> dict[tuple[Node, ...], Procedure]:
@@ -186,7 +196,20 @@ def substituted(roots: Sequence[Node], places: Mapping[Node, Node]) -> tuple[Nod
             done[node] = places[node]
         else:
             done[node] = node if srcs == node.srcs else node.with_srcs(srcs)
+            hand_on(node, done[node])
     return tuple(done[root] for root in roots)
+
+
+def apart(outs: Sequence[Node], carried: int, rec: Recorder) -> tuple[Node, ...]:
+    """A round's outs, the first so many of which are carried: no two of those are the same node,
+    for each carry has memory of its own."""
+    found: dict[Node, None] = {}
+    for node in outs[:carried]:
+        with tracing(rec):
+            while node in found:
+                node = apply(COPY, (node,), {})
+        found[node] = None
+    return (*found, *outs[carried:])
 
 
 def hoisted(
@@ -202,7 +225,7 @@ def hoisted(
             node = node.srcs[0]
         if node in places or not node.srcs or not isinstance(node.spec, Spec):
             return
-        if node.op.kind in ("random", "opaque") or node in changing:
+        if node.op.kind == "random" or node in changing:
             return
         with tracing(rec.parent):
             made = _outside(node, outer)
@@ -214,6 +237,9 @@ def hoisted(
             for src in node.srcs:
                 if src not in changing:
                     visit(src)
+    for root in roots:
+        if root not in changing:
+            visit(root)
     return substituted(roots, places), given
 
 

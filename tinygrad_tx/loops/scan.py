@@ -56,7 +56,8 @@ def scan(
     if current_trace() is not None or not rounds:
         return record(f, init, xs, rounds, reverse=bool(reverse), again=bool(checkpoint))
     step = computed_again(f) if checkpoint else f
-    carry, ys = init, [None] * rounds
+    carry = tree.map_leaves(lambda x: None if x is None else Tensor(x.node), init)
+    ys = [None] * rounds
     for i in range(rounds)[:: -1 if reverse else 1]:
         carry, ys[i] = checked(step(carry, _entry(xs, i)), init)
     nests = list(dict.fromkeys(map(structure, ys)))

@@ -1,6 +1,6 @@
 """fuse: the nodes of a lowered graph become calls of kernels, in an order in which they can run.
 
-In: Ends. Out: a Fusion: units in order (rounds, whose cut into tasks is open, and finished calls),
+In: Ends. Out: a Fusion: units in order (bodies, whose cut into tasks is open, and finished calls),
 the view in which each end's value lies, the decision on each node, and a reason for each fusion
 that was refused. A stage of pipeline.py.
 

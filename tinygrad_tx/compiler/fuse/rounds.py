@@ -38,12 +38,6 @@ class Outline:
         """The inputs that a round writes over, and with what."""
         return {p: out for i, (p, out) in enumerate(self.carry) if i not in self.history}
 
-    @property
-    def refused(self) -> str:
-        """A reason why there can be no loop; empty where there is none."""
-        ends = [out for _, out in self.carry]
-        return "two carries end as one value" if len(set(ends)) < len(ends) else ""
-
 
 def outline(scan: Node, users: Sequence[Node]) -> Outline:
     """users: the nodes that read the SCAN's outputs."""

@@ -19,19 +19,21 @@ def give_outputs_memory(fusion: Fusion, target: Target) -> Fusion:
     sources: dict[Node, list[Node]] = {}
     for source, end in fusion.graph.states.items():
         sources.setdefault(end, []).append(source)
-    places, copies = dict(fusion.places), list[Call]()
+    places, copies, taken = dict(fusion.places), list[Call](), set[Buffer]()
     for end in fusion.graph.ends:
         view = places[end]
         own = any(view.buffer is fusion.inputs.get(s) for s in sources.get(end, ()))
         if not (own and view.buffer in fusion.in_place):
-            places[end] = _own(view, copies)
+            places[end] = _own(view, copies, taken)
+        if fusion.graph.moving is not None:  # outside of a loop each end has an array of its own
+            taken.add(places[end].buffer)
     return replace(fusion, units=(*fusion.units, *copies), places=places)
 
 
-def _own(view: View, copies: list[Call]) -> View:
+def _own(view: View, copies: list[Call], taken: set[Buffer]) -> View:
     buffer = view.buffer
     dense = view.contiguous and view.offset == 0 and buffer.size == prod(view.shape)
-    if dense and buffer.kind == "value":
+    if dense and buffer.kind == "value" and buffer not in taken:
         return whole(buffer, view.shape)
     made = Buffer("value", view.dtype, prod(view.shape), buffer.node)
     target = whole(made, view.shape)

@@ -108,24 +108,17 @@ class _Loop:
 
     def bind_outputs(self) -> None:
         """Arrays for what rounds give beside carries."""
-        bound: dict[Buffer, View] = {}  # buffers in which a value lies whose rows are known
-        for value, rows in self.rows.items():
-            if value in self.plan.places:
-                bound[self.plan.places[value].buffer] = rows
         for value in self.outline.rows.values():
             if value in self.rows:
                 continue
-            buffer = self.plan.places[value].buffer
-            if buffer in bound:  # the same elements in another shape
-                rows = bound[buffer]
-                shape = (self.rounds, *value.shape)
-                strides = (rows.strides[0], *dense(value.shape))
-                self.rows[value] = View(rows.buffer, shape, strides, rows.offset)
-                continue
             rows = fresh(value.dtype.name, (self.rounds, *value.shape), self.node)
-            self.rows[value] = bound[buffer] = rows
+            self.rows[value] = rows
             step, last = prod(value.shape), self.rounds - 1
-            self._bind(buffer, _entry(rows, last * self.back), -step if self.back else step)
+            self._bind(
+                self.plan.places[value].buffer,
+                _entry(rows, last * self.back),
+                -step if self.back else step,
+            )
             self.writes.append(rows)
 
     def bind_others(self) -> None:
