@@ -15,7 +15,7 @@ from .dtypes import bool_
 from .errors import DTypeError, UserError
 from .node import Handle
 from .operators import Operators, _t
-from .rules import whole
+from .rules import require_floating, whole
 
 if TYPE_CHECKING:  # Tensor derives from what is here
     from .tensor import Tensor
@@ -190,6 +190,7 @@ class Elementwise(Operators):
         """To the nearest number of so many decimals; halves to the even one."""
         if not decimals:
             return _t(ops.ROUND(self))
+        require_floating(ops.ROUND, _t(self).node)
         if abs(whole("round: decimals", decimals)) > 300:
             raise UserError(f"round: no dtype has {decimals} decimals")
         scale = 10.0 ** abs(decimals)

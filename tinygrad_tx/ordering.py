@@ -113,7 +113,7 @@ class Ordering(Reductions):
         if dim is None or not x.ndim:
             found = x.reshape(-1)._quantiles(q, 0, interpolation)
             ones = (1,) * x.ndim if keepdim else ()
-            return found.reshape((*found.shape[:-1], *ones))
+            return found.reshape((*found.shape, *ones))
         axis = x._axis(dim)
         found = x._quantiles(q, axis, interpolation)
         if not keepdim:

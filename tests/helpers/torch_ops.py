@@ -121,6 +121,8 @@ EXPRESSIONS: dict[str, Callable[..., Any]] = {
         lib.quantile(x, 1.0, 0, True),
         x.quantile(v.abs().clip(0, 1).detach(), 1),
         x.quantile(v.abs().clip(0, 1).detach()[:2], 0, True),
+        x.quantile(v.abs().clip(0, 1).detach()),
+        x.quantile(v.abs().clip(0, 1).detach()[:1], keepdim=True),
     ),
     "quantiles between": lambda x: tuple(
         x.quantile(0.35, 1, interpolation=how)

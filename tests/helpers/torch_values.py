@@ -99,6 +99,8 @@ LOSSES = {
     "cosine": "F.cosine_similarity(x, y)",
     "cosine dim": "F.cosine_similarity(x, w, dim=-1, eps=3.0)",
     "cosine rows": "F.cosine_similarity(x, y, 0)",
+    "cosine of one row": "F.cosine_similarity(x[:1], y, 0)",
+    "cosine of ranks": "F.cosine_similarity(x[0], y, -1)",
     "normalize": "F.normalize(x)",
     "normalize p": "F.normalize(x, p=1, dim=0)",
     "distance": "F.pairwise_distance(x, y)",

@@ -68,7 +68,9 @@ def generate(
     )
     if not hasattr(model, "padding_side"):
         kind = type(model).__name__
-        raise TypeError(f"generate: model must be a Transformer or a GPT or the like, not a {kind}")
+        raise TypeError(
+            f"generate: model must have start() and step(), as a Transformer or a GPT, not a {kind}"
+        )
     _check(beam_size, num_return_sequences, do_sample, temperature, top_k, top_p, length_penalty)
     rows = _rows(ids, model)
     limits = _limits(max_new_tokens, min_new_tokens, len(rows))

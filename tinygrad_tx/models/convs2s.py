@@ -24,7 +24,7 @@ from ..dtypes import int64
 from ..errors import ShapeError
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
-from .config import check
+from .config import check, check_ids
 from .encoder_decoder import EncoderDecoder
 from .stepwise import Start, rows_of
 
@@ -60,9 +60,7 @@ class ConvS2SConfig:
         fits = self.src_vocab_size is None or self.src_vocab_size > 0
         check("src_vocab_size", self.src_vocab_size, fits, "positive")
         check("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
-        for name in ("pad_id", "bos_id", "eos_id"):
-            fits = 0 <= getattr(self, name) < self.vocab_size
-            check(name, getattr(self, name), fits, f"an id below vocab_size, {self.vocab_size}")
+        check_ids(self)
 
     @property
     def n_positions(self) -> int:
@@ -234,11 +232,7 @@ class ConvS2S(EncoderDecoder):
 
     def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
         memory = self.encode(src)
-        if tgt_in.ndim != 2 or tgt_in.shape[0] != src.shape[0]:
-            raise ShapeError(
-                f"ConvS2S: target ids {tgt_in.shape} must be (batch, length), with as many rows as "
-                f"the source has, {src.shape[0]}"
-            )
+        self.check_target(tgt_in, src.shape[0])
         x = g = self.tgt_embedding(tgt_in)  # (B, T, D)
         for layer in self.decoder:
             x = layer(x, g, memory)
@@ -249,8 +243,7 @@ class ConvS2S(EncoderDecoder):
     def encode(self, src: Tensor, mask: Tensor | None = None) -> Memory:
         """src (B, S) -> what the decoder looks at. mask (B, S): True where there is a word; without
         it, where there is no pad_id."""
-        if src.ndim != 2:
-            raise ShapeError(f"ConvS2S: source ids must be (batch, length), not {src.shape}")
+        self.check_source(src)
         mask = src != self.config.pad_id if mask is None else mask
         x = e = self.src_embedding(src)  # (B, S, D)
         for layer in self.encoder:

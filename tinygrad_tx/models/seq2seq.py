@@ -216,7 +216,9 @@ class Decoder(nn.Module):
 
     def _look(self, h: Tensor, memory: Memory) -> Tensor:
         """The contexts (N, D) of states (N, D): a sentence's hypotheses are its queries."""
-        together = h.reshape(memory.mask.shape[0], -1, h.shape[-1])  # (B, beam, D)
+        sentences = memory.mask.shape[0]
+        beam = h.shape[0] // max(sentences, 1)
+        together = h.reshape(sentences, beam, h.shape[-1])  # (B, beam, D)
         context: Tensor = self.attention(together, memory)
         return context.reshape(h.shape)
 

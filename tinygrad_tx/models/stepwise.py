@@ -1,8 +1,8 @@
 """Stepwise: the two things that decoding asks of a model: to start on some sentences, and to go on
 by one token at a time.
 
-Both Transformer and GPT are `Stepwise`. A search over B sentences with `beam` hypotheses each works
-on N = B * beam rows, those of a sentence side by side:
+GPT and the models that translate are `Stepwise`. A search over B sentences with `beam` hypotheses
+each works on N = B * beam rows, those of a sentence side by side:
 
     state, ids, position = model.start(sources, max_new_tokens=64, beam=4)
     while ...:

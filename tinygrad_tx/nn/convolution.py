@@ -279,7 +279,8 @@ def each(what: str, value: Any, n: int, least: int = 0) -> tuple[int, ...]:
     given = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     found = tuple(whole(what, v) for v in given)
     if len(found) not in (1, n) or min(found) < least:
-        raise ShapeError(f"{what}={shown(value)} must be {least} or more, one number or {n}")
+        several = f", or {n} of them" if n > 1 else ""
+        raise ShapeError(f"{what}={shown(value)} must be {least} or more, one number{several}")
     return found * n if len(found) == 1 else found
 
 

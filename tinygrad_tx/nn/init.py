@@ -15,7 +15,7 @@ from ..creation import eye as identity
 from ..creation import full_like
 from ..drawing import rand, randn
 from ..dtypes import float64
-from ..errors import ShapeError, UserError
+from ..errors import DTypeError, ShapeError, UserError
 from ..spelling import refuse
 from ..tensor import Tensor, no_grad
 
@@ -99,6 +99,8 @@ def trunc_normal_(
     """Normal with the given mean and standard deviation, of which only what is in [a, b] is drawn:
     the distribution's inverse at numbers that are uniform between its values at a and b."""
     refuse("trunc_normal_", generator=generator)
+    if not tensor.dtype.is_floating_point:
+        raise DTypeError(f"trunc_normal_ needs a floating dtype, not {tensor.dtype.name}")
     if not std > 0 or not a < b:
         raise UserError(f"trunc_normal_: std={std} must be positive and a={a} below b={b}")
     low, high = (math.erf((bound - mean) / (std * math.sqrt(2))) for bound in (a, b))

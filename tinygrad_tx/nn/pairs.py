@@ -10,6 +10,7 @@ from __future__ import annotations
 from .. import ops
 from ..arguments import explain_functions
 from ..errors import ShapeError
+from ..rules import broadcast_shape
 from ..spelling import refuse, spelled
 from ..tensor import Tensor
 from .losses import reduced, require_floating
@@ -20,6 +21,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     """x1 . x2 / (|x1| |x2|) along dim, each norm at least eps; they broadcast."""
     for x in (x1, x2):
         require_floating("cosine_similarity", x)
+    shape = broadcast_shape("cosine_similarity", x1.shape, x2.shape)
+    x1, x2 = x1.broadcast_to(shape), x2.broadcast_to(shape)  # a repeated vector is longer
     return (_unit(x1, dim, eps) * _unit(x2, dim, eps)).sum(dim)
 
 

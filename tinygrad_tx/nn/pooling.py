@@ -278,7 +278,8 @@ def _new_sizes(
     given = tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else (scale_factor,)
     if len(given) not in (1, len(old)) or not all(isinstance(f, (int, float)) for f in given):
         raise ShapeError(
-            f"interpolate: scale_factor={shown(scale_factor)} must be one number or {len(old)}"
+            f"interpolate: scale_factor={shown(scale_factor)} must be one number, or one for each "
+            f"of {len(old)} axes"
         )
     factors = given * len(old) if len(given) == 1 else given
     new = tuple(math.floor(n * f) for n, f in zip(old, factors, strict=True))

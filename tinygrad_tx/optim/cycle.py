@@ -107,12 +107,9 @@ class OneCycleLR(Schedule):
                 if group.momentum is not None:
                     group.momentum.assign(self._between(step, start=high, top=low, end=high))
 
-    def _rate_of(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         top = self.max_lrs[min(i, len(self.max_lrs) - 1)]  # a group may have been added
         return self._between(step, start=base, top=top, end=base / self.final_div_factor)
-
-    def _rate(self, step: Tensor, base: Tensor) -> Tensor:
-        return self._rate_of(0, step, base)
 
     def _between(self, step: Tensor, **at: Tensor | float) -> Tensor:
         """What a step has of what is `at` the ends of the phases."""

@@ -40,7 +40,7 @@ class Noam(Schedule):
         self.warmup, self.factor = warmup, scale / math.sqrt(d_model)
         super().__init__(optimizer)
 
-    def _rate(self, step: Tensor, base: Tensor) -> Tensor:
+    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         return self.factor * (step**-0.5).minimum(step / self.warmup**1.5)
 
 
@@ -53,7 +53,7 @@ class InverseSqrt(Schedule):
         self.warmup = warmup
         super().__init__(optimizer)
 
-    def _rate(self, step: Tensor, base: Tensor) -> Tensor:
+    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         return base * (step / self.warmup).minimum((self.warmup / step).sqrt())
 
 
@@ -66,7 +66,7 @@ class Constant(Schedule):
         self.warmup = warmup
         super().__init__(optimizer)
 
-    def _rate(self, step: Tensor, base: Tensor) -> Tensor:
+    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         return base * (step / max(self.warmup, 1)).clip(max=1.0)
 
 
@@ -82,10 +82,10 @@ class Falling(Constant):
         self.total_steps, self.min_lr = total_steps, min_lr
         super().__init__(optimizer, warmup)
 
-    def _rate(self, step: Tensor, base: Tensor) -> Tensor:
+    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         gone = ((step - self.warmup) / (self.total_steps - self.warmup)).clip(0.0, 1.0)
         falling = self.min_lr + (base - self.min_lr) * self._left(gone)
-        return where(step < self.warmup, super()._rate(step, base), falling)
+        return where(step < self.warmup, super()._rate(i, step, base), falling)
 
     @abstractmethod
     def _left(self, gone: Tensor) -> Tensor:

@@ -69,15 +69,11 @@ class Schedule(ABC):
     def _set(self) -> None:
         step = self.step_count.to(float64)
         for i, group in enumerate(self.optimizer.param_groups):
-            group["lr"] = self._rate_of(i, step, group["initial_lr"])
-
-    def _rate_of(self, i: int, step: Tensor, base: Tensor) -> Tensor:
-        """_rate() for group i, where groups have numbers of their own."""
-        return self._rate(step, base)
+            group["lr"] = self._rate(i, step, group["initial_lr"])
 
     @abstractmethod
-    def _rate(self, step: Tensor, base: Tensor) -> Tensor:
-        """The lr of a step, a 0-d float64 Tensor of 1, 2, ...; base is the group's lr as made."""
+    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+        """The lr of group i at a step, a 0-d float64 Tensor of 1, 2, ...; base: its lr as made."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """ "step", and the lr of each group before any schedule as "initial_lr.{group}"."""
