@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from plan_case import calls, floats, kinds, places, plan, waves
+from plan_case import TARGET, calls, floats, kinds, launches, places, plan, waves
 from random_graphs import PROGRAMS, SMALL, Machine, Program, kept, sizes
 
 import tinygrad_tx as tx
+from tinygrad_tx.backends.kernels.arguments import MatmulArgs
+from tinygrad_tx.compiler.fuse import limits
 from tinygrad_tx.compiler.schedule.records import Buffer, Call, Plan, View, itemsize
 
 
@@ -162,6 +166,49 @@ def test_independent_products_share_a_wave() -> None:
     weights = [floats(32, 32) for _ in range(4)]
     found = plan(lambda x: tuple(x @ w for w in weights), floats(100, 32))
     assert [len(wave) for wave in waves(found)] == [4]
+
+
+# Tasks ------------------------------------------------------------------------------------------
+
+
+def gates(y: tx.Tensor) -> tx.Tensor:
+    i, f, u, o = y.chunk(4, 1)
+    return o.sigmoid() * (f.sigmoid() + i.sigmoid() * u.tanh()).tanh()
+
+
+def product(f: Callable[[tx.Tensor], tx.Tensor]) -> tuple[list[str], MatmulArgs]:
+    """The launches of f(x @ w), and its product."""
+    w = floats(64, 1024)
+    found = plan(lambda x: f(x @ w), floats(128, 64))
+    (args,) = (c.args for c in calls(found) if isinstance(c.args, MatmulArgs))
+    return launches(found), args
+
+
+def test_an_epilogue_reads_parts_of_its_rows() -> None:
+    made, args = product(gates)
+    cut = TARGET.cut(128, 1024, 64, 1, "float32", full_rows=True)
+    assert made == ["Matmul+RowProgram"]
+    assert (args.rows_per_task, args.columns_per_task) == (cut.rows, 1024)
+
+
+@pytest.mark.parametrize("f", [lambda y: gates(y.flip(0)), lambda y: gates(y[1:])])
+def test_a_product_that_nothing_rides_on_is_cut_as_suits_it(
+    f: Callable[[tx.Tensor], tx.Tensor],
+) -> None:
+    made, args = product(f)
+    cut = TARGET.cut(128, 1024, 64, 1, "float32")
+    assert "Matmul" in made and cut.columns < 1024
+    assert (args.rows_per_task, args.columns_per_task) == (cut.rows, cut.columns)
+
+
+def test_threads_share_what_is_costly() -> None:
+    found = plan(lambda y: (gates(y), y + 1), floats(64, 1024))
+    costly, cheap = sorted((c.args for c in calls(found)), key=lambda a: a.columns)
+    assert prod(costly.outer) >= 10 * costly.rows_per_task
+    assert cheap.columns * cheap.rows_per_task == limits.TASK_ELEMENTS
+
+
+# State ------------------------------------------------------------------------------------------
 
 
 def test_a_swap_of_state_reads_both_before_it_writes() -> None:

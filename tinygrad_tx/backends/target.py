@@ -76,7 +76,9 @@ class Target(ABC):
 
     # Asked by the stages -------------------------------------------------------------------------
     @abstractmethod
-    def cut(self, m: int, n: int, k: int, batch: int, dtype: str, *, full_rows: bool) -> Cut:
+    def cut(
+        self, m: int, n: int, k: int, batch: int, dtype: str, *, full_rows: bool = False
+    ) -> Cut:
         """The tasks of a product (batch, m, k) @ (k, n), cut by shape alone. full_rows: a task has
         whole rows, so that a row program can run on them as an epilogue."""
 

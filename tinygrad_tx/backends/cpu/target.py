@@ -31,7 +31,9 @@ class Cpu(target.Target):
     block = KC
     native = True
 
-    def cut(self, m: int, n: int, k: int, batch: int, dtype: str, *, full_rows: bool) -> Cut:
+    def cut(
+        self, m: int, n: int, k: int, batch: int, dtype: str, *, full_rows: bool = False
+    ) -> Cut:
         return Cut(*gemm.choose(m, n, k, batch, dtype, self.machine, full_rows=full_rows))
 
     def takes_epilogues(self, m: int, dtype: str) -> bool:

@@ -20,6 +20,7 @@ from ...backends.kernels.arguments import (
     RowOperand,
     RowProgramArgs,
 )
+from ...backends.kernels.instructions import cost
 from ...backends.kernels.kinds import ColumnReduce, ColumnStride, Input, Kernel, Output, RowProgram
 from ...node import Node
 from ..schedule.layout import Shape, collapse
@@ -141,7 +142,7 @@ class Body:
         if whole and not (self.reduces or gathers or self._counts() or per_task):
             # Purely elementwise: row boundaries carry no meaning. Merge axes into the longest rows.
             extents, strides = collapse((*self.outer, width), walks)
-            extents, strides = _split(extents, strides)
+            extents, strides = _split(extents, strides, self._task())
             outer, width = extents[:-1], extents[-1]
             column = [s[-1] for s in strides]
             strides = [s[:-1] for s in strides]
@@ -151,7 +152,7 @@ class Body:
         if not outer:
             outer, strides = (1,), [(0,) for _ in strides]
         rows = prod(outer)
-        per_task = per_task or max(1, min(rows, limits.TASK_ELEMENTS // max(width, 1)))
+        per_task = per_task or max(1, min(rows, self._task() // max(width, 1)))
         walked = iter(zip(strides, column, strict=True))
         inputs, outputs = [], []
         read, written = list[RowOperand[Place[Buffer]]](), list[RowOperand[Place[Buffer]]]()
@@ -172,6 +173,11 @@ class Body:
         args = RowProgramArgs(outer, width, per_task, tuple(read), tuple(written))
         kernel = RowProgram(len(outer), tuple(inputs), tuple(self.program.instrs), tuple(outputs))
         return self._made(kernel, args)
+
+    def _task(self) -> int:
+        """The most elements of a task, which several threads share out."""
+        each = sum(cost(i.op) for i in self.program.instrs) + len(self.stores)
+        return min(limits.TASK_ELEMENTS, max(1, limits.TASK_COST // each))
 
     def _counts(self) -> bool:
         return any(i.op in ("row", "col") for i in self.program.instrs)
@@ -215,14 +221,14 @@ def _kind(step: int, columns: int) -> ColumnStride:
     return "same" if step == 0 else "any"
 
 
-def _split(extents: Shape, strides: Sequence[Shape]) -> tuple[Shape, list[Shape]]:
-    """One long row cut into rows that can be handed out, where its length divides."""
+def _split(extents: Shape, strides: Sequence[Shape], task: int) -> tuple[Shape, list[Shape]]:
+    """One long row cut into rows of a task's elements, where its length divides."""
     if not extents:
         return (1,), [(0,) for _ in strides]
-    if len(extents) > 1 or extents[0] < 2 * limits.TASK_ELEMENTS:
+    if len(extents) > 1 or extents[0] < 2 * task:
         return tuple(extents), list(strides)
     n = extents[0]
-    width = next((w for w in range(limits.TASK_ELEMENTS, 255, -1) if n % w == 0), n)
+    width = next((w for w in range(task, 255, -1) if n % w == 0), n)
     if width == n:
         return tuple(extents), list(strides)
     return (n // width, width), [(s[0] * width, s[0]) for s in strides]

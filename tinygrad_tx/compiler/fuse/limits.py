@@ -17,7 +17,8 @@ LONGEST = 512  # instructions and reads: a group that has more takes no other ma
 RECENT = 4  # groups along rows: so many of the newest are asked whether they take one more
 
 # Tasks of a kernel ------------------------------------------------------------------------------
-TASK_ELEMENTS = 16384  # elements of a row program's task: some 10 microseconds of work
+TASK_ELEMENTS = 16384  # elements: the most of a row program's task
+TASK_COST = 100_000  # additions: a task of costly elements has fewer; some 10 microseconds of work
 TASK_COLUMNS = 256  # columns of a task of a reduction along rows
 CHUNK_ROWS = 64  # rows: the fewest of one chunk of a reduction along rows
 CHUNKS = 16  # chunks: the most of them

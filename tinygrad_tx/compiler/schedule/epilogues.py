@@ -7,6 +7,7 @@ product that it follows decides how its rows are cut into tasks. A stage of pipe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ...backends.kernels.arguments import MatmulArgs
 from ...backends.target import Target
@@ -16,21 +17,21 @@ from .records import Buffer, Call, Fusion, Launch, Schedule, View
 
 def fuse_epilogues(fusion: Fusion, target: Target) -> Schedule:
     """Each unit as a launch; a product moves to the row program that reads it next."""
-    units = _hoisted([u for u in fusion.units if isinstance(u, Call) or u.stores])
+    units = _hoisted([u for u in fusion.units if isinstance(u, Call) or u.stores], target)
     readers = _readers(units)
     epilogues: dict[int, list[int]] = {}
     for i, unit in enumerate(units):
         if isinstance(unit, Call) and isinstance(unit.args, MatmulArgs):
             first = min(readers.get(unit.writes[0].buffer, [-1]))
-            if first > i and _is_epilogue(unit, units[first]):
+            if first > i and _is_epilogue(unit, units[first], target):
                 epilogues.setdefault(first, []).append(i)
     moved = {i for group in epilogues.values() for i in group}
     launches = []
     for i, unit in enumerate(units):
         if i in moved:
             continue
-        products = [units[j] for j in epilogues.get(i, [])]
-        calls = [p for p in products if isinstance(p, Call)]
+        products = (units[j] for j in epilogues.get(i, []))
+        calls = [_by_rows(p, target) for p in products if isinstance(p, Call)]
         cuts = [c.args.rows_per_task for c in calls if isinstance(c.args, MatmulArgs)]
         if len(set(cuts)) > 1:  # they cut their rows differently: only the last one is ridden on
             launches += [Launch((product,)) for product in calls[:-1]]
@@ -40,7 +41,7 @@ def fuse_epilogues(fusion: Fusion, target: Target) -> Schedule:
     return Schedule(fusion, tuple(launches), fusion.places)
 
 
-def _hoisted(units: list[Body | Call]) -> list[Body | Call]:
+def _hoisted(units: list[Body | Call], target: Target) -> list[Body | Call]:
     """The units, a row program that can ride on a product brought before others that read that, if
     all else that it reads is made earlier."""
     readers = _readers(units)
@@ -53,7 +54,7 @@ def _hoisted(units: list[Body | Call]) -> list[Body | Call]:
         if not (isinstance(unit, Call) and isinstance(unit.args, MatmulArgs)):
             continue
         found = readers.get(unit.writes[0].buffer, [])
-        epilogue = next((r for r in found if r > i and _is_epilogue(unit, units[r])), -1)
+        epilogue = next((r for r in found if r > i and _is_epilogue(unit, units[r], target)), -1)
         if epilogue < 0 or found[0] in (epilogue, i) or place[epilogue] != (epilogue, 1):
             continue
         made = [
@@ -77,18 +78,30 @@ def _reads(unit: Body | Call) -> Sequence[View]:
     return unit.reads if isinstance(unit, Call) else [load.view for load in unit.loads]
 
 
-def _is_epilogue(product: Call, group: Body | Call) -> bool:
-    """True if a row program can take the product's rows task by task."""
+def _by_rows(product: Call, target: Target) -> Call:
+    """A product whose tasks have all columns of their rows, as an epilogue reads them."""
     args = product.args
+    assert isinstance(args, MatmulArgs)
+    cut = target.cut(args.m, args.n, args.k, 1, product.writes[0].dtype, full_rows=True)
+    args = args._replace(rows_per_task=cut.rows, columns_per_task=cut.columns)
+    return replace(product, args=args)
+
+
+def _is_epilogue(product: Call, group: Body | Call, target: Target) -> bool:
+    """True if a row program can take the product's rows task by task: each of its rows reads of
+    the product the same row alone."""
+    args, out = product.args, product.writes[0]
     if not isinstance(group, Body) or group.kind != "rows" or not isinstance(args, MatmulArgs):
         return False
-    fits = (args.b0, args.b1) == (1, 1) and (group.rows, group.columns) == (args.m, args.n)
-    if not fits or args.columns_per_task < args.n:
+    fits = (args.b0, args.b1) == (1, 1) and group.rows == args.m
+    if not fits or not target.takes_epilogues(args.m, out.dtype):
         return False
-    out = product.writes[0]
     for load in group.loads:
         if load.view.buffer is out.buffer:
-            flat = load.view.reshape((group.rows * group.columns,))
-            if load.gathers or flat is None or flat.strides != (1,) or flat.offset != out.offset:
+            rows = load.view.reshape((group.rows, group.columns))
+            if load.gathers or rows is None or rows.strides[0] != args.n:
+                return False
+            first = rows.offset - out.offset
+            if first < 0 or first + (group.columns - 1) * rows.strides[1] >= args.n:
                 return False
     return True

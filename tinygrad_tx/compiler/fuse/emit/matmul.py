@@ -10,7 +10,6 @@ from math import ceil, prod
 from .... import ops
 from ....backends.kernels.arguments import MatmulArgs, Matrix, PackArgs, Packed, Product
 from ....backends.kernels.kinds import Matmul, Pack
-from ....backends.target import Cut
 from ....node import Node
 from ...schedule.layout import Shape, collapse
 from ...schedule.records import Call, View, whole
@@ -62,7 +61,7 @@ def _product(
     sa, sb, sc = ((*(0,) * lead, *s) for s in strides)
     a = a.broadcast((*c.shape[:-2], m, k))
     b = b.broadcast((*c.shape[:-2], k, n))
-    rows, columns, panels = _tasks(values, node, m, n, k, b0 * b1)
+    rows, columns, panels = values.target.cut(m, n, k, b0 * b1, node.dtype.name)
     packed, sp = _pack(values, node, b, (b0, b1), sb, panels)
     left, right = Matrix(a.place, *sa, *a.strides[-2:]), Packed(packed.place, *sp)
     args = MatmulArgs(b0, b1, m, n, k, rows, columns, left, right, Product(c.place, *(*sc, n)))
@@ -136,16 +135,6 @@ def _batch(a: View, b: View, c: View) -> tuple[Shape, list[Shape]]:
     batch = c.shape[:-2]
     stretched = (x.broadcast((*batch, *x.shape[-2:])) for x in (a, b, c))
     return collapse(batch, [x.strides[:-2] for x in stretched])
-
-
-def _tasks(values: Values, node: Node, m: int, n: int, k: int, batch: int) -> Cut:
-    """Rows and columns per task of a product, and panels per task of its packing. Where maps read
-    it, a task has whole rows: then these can be its epilogue."""
-    dtype = node.dtype.name
-    full_rows = values.target.takes_epilogues(m, dtype) and all(
-        user.op.kind in ("map", "reduce") for user in values.readers_of(node)
-    )
-    return values.target.cut(m, n, k, batch, dtype, full_rows=full_rows)
 
 
 def _pack(
