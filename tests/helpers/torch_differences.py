@@ -176,8 +176,8 @@ DIFFERENCES = [
     ),
     Difference(
         "Tensor.clip",
-        "a bound may be a number beside a Tensor, and both may be missing",
-        "what it means is plain",
+        "a bound may be a number beside a Tensor, and both may be missing; integers take no float",
+        "what it means is plain; a change of dtype is written down",
     ),
     Difference(
         "Tensor.logsumexp",

@@ -69,7 +69,8 @@ def generate(
     if not hasattr(model, "padding_side"):
         kind = type(model).__name__
         raise TypeError(
-            f"generate: model must have start() and step(), as a Transformer or a GPT, not a {kind}"
+            f"generate: model must be a Transformer or a GPT, or have their start() and step(), "
+            f"not a {kind}"
         )
     _check(beam_size, num_return_sequences, do_sample, temperature, top_k, top_p, length_penalty)
     rows = _rows(ids, model)

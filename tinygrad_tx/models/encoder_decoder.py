@@ -49,18 +49,25 @@ class EncoderDecoder(nn.Module, ABC):
 
     def check_source(self, src: Tensor) -> None:
         """ShapeError unless these are ids (B, S), one at least in a row."""
-        if src.ndim != 2 or not src.shape[1]:
+        if src.ndim != 2:
             raise ShapeError(
-                f"{type(self).__name__}: source ids must be (batch, length), a length of 1 or "
-                f"more, not {src.shape}"
+                f"{type(self).__name__}: source ids must be (batch, length), not {src.shape}"
             )
+        self._check_length("source", src)
 
     def check_target(self, tgt_in: Tensor, rows: int) -> None:
         """ShapeError unless these are ids (B, T) for so many sources, one at least in a row."""
-        if tgt_in.ndim != 2 or tgt_in.shape[0] != rows or not tgt_in.shape[1]:
+        if tgt_in.ndim != 2 or tgt_in.shape[0] != rows:
             raise ShapeError(
-                f"{type(self).__name__}: target ids {tgt_in.shape} must be (batch, length), a "
-                f"length of 1 or more, with as many rows as the source has, {rows}"
+                f"{type(self).__name__}: target ids {tgt_in.shape} must be (batch, length), with "
+                f"as many rows as the source has, {rows}"
+            )
+        self._check_length("target", tgt_in)
+
+    def _check_length(self, which: str, ids: Tensor) -> None:
+        if not ids.shape[1]:
+            raise ShapeError(
+                f"{type(self).__name__}: {which} ids {ids.shape} must have a length of 1 or more"
             )
 
     # One token at a time; see stepwise.py
