@@ -161,7 +161,7 @@ def test_tuned_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 # Programs --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("work", TINY)
+@pytest.mark.parametrize("work", ["tiny", pytest.param("tiny-gpt", marks=pytest.mark.slow)])
 def test_train_step(work: str, tmp_path: Path) -> None:
     arguments = ["--work", work, "--repeats", "2", "--threads", "1,2", "--out", str(tmp_path)]
     assert train_step.main([*ALONE, *arguments]) == 0

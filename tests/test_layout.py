@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,11 @@ def floor(parts: list[str]) -> int:
     return 3 if (PACKAGE / f"{name}.py").exists() else PUBLIC
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 ROOMS = (["tinygrad_tx"], ["tinygrad_tx", "backends"])  # packages whose packages are rooms
 
 
@@ -57,7 +63,7 @@ class Imports(ast.NodeVisitor):
         self.parts = [*path.relative_to(ROOT).parts[:-1], path.stem]
         self.found: list[tuple[int, list[str]]] = []
         self.aliases = {"tinygrad_tx"}
-        self.visit(ast.parse(path.read_text(encoding="utf-8")))
+        self.visit(parsed(path))
 
     def visit_If(self, node: ast.If) -> None:
         # Exempt: an annotation may name a type of a higher floor whose values only pass through
@@ -188,7 +194,7 @@ def test_imports_within_the_package_are_relative() -> None:
     wrong = [
         shown(path, node.lineno)
         for path in files("tinygrad_tx")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, (ast.Import, ast.ImportFrom))
         if "tinygrad_tx" in ast.unparse(node)
     ]
@@ -212,7 +218,7 @@ def test_only_backends_ask_which_device_it_is() -> None:
         shown(path, node.lineno)
         for path in files("tinygrad_tx")
         if not path.is_relative_to(PACKAGE / "backends")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Compare)
         for side in (node.left, *node.comparators)
         if isinstance(side, ast.Constant) and side.value in ("cpu", "cuda")
@@ -226,7 +232,7 @@ def test_files_are_short_and_say_what_they_are() -> None:
         text = path.read_text(encoding="utf-8")
         if (length := len(text.splitlines())) > 600:
             long.append(f"{shown(path)} has {length} lines")
-        if not ast.get_docstring(ast.parse(text)):
+        if not ast.get_docstring(parsed(path)):
             mute.append(shown(path))
     assert not long, long
     assert not mute, f"no docstring: {mute}"
@@ -244,7 +250,7 @@ def test_classes_are_short() -> None:
     long = [
         f"{shown(path, node.lineno)} {node.name} has {length} lines"
         for path in files("tinygrad_tx")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ClassDef) and node.name != "Methods"
         if (length := (node.end_lineno or 0) - node.lineno + 1) > 250
     ]

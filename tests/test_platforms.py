@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from processor_kernels import KERNELS
+from training_runs import SMALL
 
 from tinygrad_tx.backends.cpu import jit, writers
 from tinygrad_tx.backends.cpu.processor import Processor
@@ -128,13 +129,14 @@ print(f(x).item(), x.grad.sum().item())
 tx.save({"x": x}, "x.safetensors")
 print(tx.load("x.safetensors")["x"].shape)
 from tinygrad_tx.cli.program import main
-print(main(["train", "--max-steps", "2", "--out", "run"]))
+print(main(["train", "--max-steps", "2", "--out", "run", "--set", *SMALL]))
 """
 
 
 def test_what_windows_lacks(tmp_path: Path) -> None:
     """Eager code, compiled code, files and a training run."""
-    script = WITHOUT + "for name in ('pwd', 'resource'): sys.modules[name] = None\n" + TRAINS
+    lacks = "for name in ('pwd', 'resource'): sys.modules[name] = None\n"
+    script = f"{WITHOUT}{lacks}{SMALL = }\n{TRAINS}"
     lines = list(run(script, tmp_path))
     assert lines[:2] == ["4.0 24.0", "(4, 3)"] and lines[-1] == "0"
 

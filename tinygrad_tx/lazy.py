@@ -1,9 +1,9 @@
 """Names that a module offers and loads when first used, so that importing it is quick.
 
 In: the files beside a module, with the names that are taken from each. Out: the module's
-__getattr__ and __dir__ (PEP 562). Called by nn/, optim/ and models/; type checkers read the same
-names from imports under `if TYPE_CHECKING:`, and do not see the call, which would let them take
-any name.
+__getattr__ and __dir__ (PEP 562). Called by nn/, optim/, models/ and training/; type checkers read
+the same names from imports under `if TYPE_CHECKING:`, and do not see the call, which would let them
+take any name.
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from training_runs import SMALL, Watch, outcome, rows
@@ -19,7 +21,8 @@ from tinygrad_tx.training import Stopped, apply_overrides, preset, train
 pty = pytest.importorskip("pty")  # what follows is of POSIX
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+EAGERLY = {"TX_COMPILE": "0"}  # for speed: how steps are computed does not matter here
+ENVIRONMENT = {**os.environ, **EAGERLY, "PYTHONPATH": str(ROOT)}
 PROGRAM = [sys.executable, "-m", "tinygrad_tx"]
 TX = f"{sys.executable} -m tinygrad_tx"
 CONFIG = apply_overrides(preset("tiny"), SMALL)  # what the program makes of SET
@@ -35,6 +38,12 @@ def shell(script: str, **more: str) -> subprocess.CompletedProcess[str]:
         env={**ENVIRONMENT, "TX": TX, "SET": SET, **more},
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def eagerly() -> Iterator[None]:
+    with mock.patch.dict(os.environ, EAGERLY):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from training_runs import SMALL
 
 import tinygrad_tx as tx
 from tinygrad_tx import backends
@@ -102,7 +103,9 @@ def test_doctor_is_never_ready_where_a_kernel_would_fail() -> None:
     ("missing", "message"), [("device", "sees no GPU"), ("memory", "out of memory")]
 )
 def test_the_command_line_says_it_in_one_line(missing: str, message: str) -> None:
-    done = on_a_machine_without(missing, "train", "--device", "cuda", "--max-steps", "1")
+    done = on_a_machine_without(
+        missing, "train", "--device", "cuda", "--max-steps", "1", "--set", *SMALL
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("tinygrad-tx: ")
     assert message in done.stderr.splitlines()[-1]

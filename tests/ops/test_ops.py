@@ -177,9 +177,10 @@ ONE_OF_EACH = {c.name: c for c in reversed(CASES) if HALVES[0] in c.dtypes and c
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("name", sorted(ONE_OF_EACH))
 def test_compiled_in_half_precision(name: str, dtype: str) -> None:
-    """Each op natively, and every row of it through the interpreter of kernels and replayed."""
+    """Each op natively, and through the interpreter of kernels and replayed: every row of it in
+    bfloat16, one in float16."""
     _agrees(ONE_OF_EACH[name], dtype, "native")
-    for case in CASES:
+    for case in CASES if dtype == "bfloat16" else [ONE_OF_EACH[name]]:
         if case.name == name and dtype in case.dtypes and case.inputs:
             _agrees(case, dtype, "interp")
             _agrees(case, dtype, "replay")

@@ -86,19 +86,23 @@ def resumed(out: Path) -> Path:
     return out
 
 
+KILLS = (
+    "tokenizer:1:before",  # at step 0
+    "step-:1:after",  # at step 3
+    "metrics:2:before",  # at step 4
+    "step-:1:before",  # at step 6
+    "model:2:before",  # at step 8
+    "metrics:4:after",  # after the last step
+)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_killed_again_and_again(whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("points", [KILLS[1::2], pytest.param(KILLS, marks=pytest.mark.slow)])
+def test_killed_again_and_again(points: tuple[str, ...], whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     dump(small(*WHOLE), tmp_path / "config.toml")
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'helpers'}"}
-    for point in (
-        "tokenizer:1:before",  # at step 0
-        "step-:1:after",  # at step 3
-        "metrics:2:before",  # at step 4
-        "step-:1:before",  # at step 6
-        "model:2:before",  # at step 8
-        "metrics:4:after",  # after the last step
-    ):
+    for point in points:
         done = subprocess.run(
             [sys.executable, "-c", DRIVER, str(out), point],
             env=environment,

@@ -1,10 +1,27 @@
 """Training: the description of a run (config.py, schema.py) and what carries it out
 (trainer.py). `train(preset("tiny"), "runs/mine")` is what `tinygrad-tx train` does."""
 
-from .config import Config, apply_overrides, dump, load, preset
-from .interrupt import Stopped
-from .report import Report
-from .trainer import train
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
+
+if TYPE_CHECKING:
+    from .config import Config, apply_overrides, dump, load, preset
+    from .interrupt import Stopped
+    from .report import Report
+    from .trainer import train
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "config": "Config apply_overrides dump load preset",
+            "interrupt": "Stopped",
+            "report": "Report",
+            "trainer": "train",
+            **dict.fromkeys(("checkpoint", "corpus", "examples", "log", "metrics", "progress"), ""),
+            **dict.fromkeys(("recovery", "run", "schema", "step", "validation"), ""),
+        },
+    )
 
 __all__ = [
     "Config",
