@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import subprocess
@@ -83,6 +84,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
     quick = collection_path in QUICK
     return True if test and not quick and config.option.markexpr == "quick" else None
+
+
+def pytest_collection_finish() -> None:
+    """Python's collector does not look at the thousands of tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -277,6 +277,7 @@ def test_peers_translate_alike(
     assert a.scores == pytest.approx(b.scores, abs=apart)
 
 
+@pytest.mark.slow
 def test_two_checkouts_take_turns(tmp_path: Path) -> None:
     arguments = ["--before", str(common.ROOT), "--work", "tiny", "--case", "", "--repeats", "2"]
     assert paired.main([*arguments, "--out", str(tmp_path)]) == 0
@@ -286,6 +287,7 @@ def test_two_checkouts_take_turns(tmp_path: Path) -> None:
         paired.main(["--before", str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_eager(tmp_path: Path) -> None:
     before = str(Path(__file__).parents[1])  # a checkout beside itself
     arguments = [*ALONE, "--repeats", "1", "--before", before, "--out", str(tmp_path)]
@@ -295,6 +297,7 @@ def test_eager(tmp_path: Path) -> None:
     assert all(set(row) == {"tx", "before"} for row in found["cases"].values())
 
 
+@pytest.mark.slow
 def test_first_step(capsys: pytest.CaptureFixture[str]) -> None:
     """Phases of a cold, a warm and a new shape's first step."""
     assert first_step.main(["--work", "tiny"]) == 0

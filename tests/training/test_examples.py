@@ -418,7 +418,9 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")
-@pytest.mark.parametrize("flags", ["--src {1} --tgt {0}", "--tsv {0}"])
+@pytest.mark.parametrize(
+    "flags", ["--src {1} --tgt {0}", pytest.param("--tsv {0}", marks=pytest.mark.slow)]
+)
 def test_a_line_of_a_gigabyte_is_refused_in_one_line(tmp_path: Path, flags: str) -> None:
     path, good = tmp_path / "huge", tmp_path / "good"
     good.write_text("a\tb\n" * 5)

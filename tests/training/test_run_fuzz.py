@@ -58,12 +58,12 @@ def spoilt(content: bytes, rng: random.Random) -> bytes:
             return content[:at] + bit + content[at + 1 :]
 
 
-def damages(made: Path, run: Path, rng: random.Random) -> Iterator[tuple[Path, bytes]]:
-    """Copies of the run, restored before each damage, and the file that is damaged."""
+def damages(made: Path, run: Path, rng: random.Random, times: int) -> Iterator[tuple[Path, bytes]]:
+    """Copies of the run, restored before each damage; each file is damaged so often."""
     names = [p.relative_to(made) for p in sorted(made.rglob("*")) if p.is_file()]
     for name in names:
         content = (made / name).read_bytes()
-        for _ in range(2):
+        for _ in range(times):
             shutil.rmtree(run, ignore_errors=True)
             shutil.copytree(made, run)
             found = spoilt(content, rng)
@@ -81,12 +81,13 @@ def check(capsys: Capture, arguments: list[str]) -> int:
     return code
 
 
-def test_damaged_files(made: Path, tmp_path: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_damaged_files(made: Path, tmp_path: Path, capsys: Capture, times: int) -> None:
     run, sentences = tmp_path / "run", tmp_path / "in"
     sentences.write_text("the old man reads the book .\n")
     models = ("model.safetensors", "averaged.safetensors", "checkpoints/step-00000004.safetensors")
     right = {name: {k: t.numpy() for k, t in weights(made / name).items()} for name in models}
-    for file, damage in damages(made, run, random.Random(1)):
+    for file, damage in damages(made, run, random.Random(times), times):
         for name in models:
             try:
                 model, _ = tx.models.load(run / name)
