@@ -208,6 +208,28 @@ def test_threads_share_what_is_costly() -> None:
     assert cheap.columns * cheap.rows_per_task == limits.TASK_ELEMENTS
 
 
+def test_threads_share_a_long_row_of_costly_elements() -> None:
+    def chain(x: tx.Tensor) -> tx.Tensor:
+        for _ in range(24):
+            x = (x + 1).tanh()
+        return x
+
+    (call,) = calls(plan(chain, floats(512 * 40)))
+    assert call.args.columns < 1000 and prod(call.args.outer) > 20
+    assert call.args.rows_per_task == 1
+
+
+def test_a_product_beside_the_one_that_is_ridden_on_keeps_its_cut() -> None:
+    """One row program reads both, whose rows would be cut differently: it rides on the second."""
+    a, b = floats(512, 512), floats(2, 512)
+    found = plan(lambda x, y: (x @ a).tanh() + y @ b, floats(224, 512), floats(224, 2))
+    assert launches(found) == ["Matmul", "Matmul+RowProgram"]
+    cuts = [c.args for c in calls(found) if isinstance(c.args, MatmulArgs)]
+    alone = TARGET.cut(224, 512, 512, 1, "float32")
+    assert alone.columns < 512
+    assert [(x.rows_per_task, x.columns_per_task) for x in cuts] == [alone[:2], (224, 512)]
+
+
 # State ------------------------------------------------------------------------------------------
 
 

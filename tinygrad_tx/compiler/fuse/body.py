@@ -177,7 +177,7 @@ class Body:
     def _task(self) -> int:
         """The most elements of a task, which several threads share out."""
         each = sum(cost(i.op) for i in self.program.instrs) + len(self.stores)
-        return min(limits.TASK_ELEMENTS, max(1, limits.TASK_COST // each))
+        return min(limits.TASK_ELEMENTS, max(limits.TASK_LEAST, limits.TASK_COST // each))
 
     def _counts(self) -> bool:
         return any(i.op in ("row", "col") for i in self.program.instrs)
@@ -228,7 +228,7 @@ def _split(extents: Shape, strides: Sequence[Shape], task: int) -> tuple[Shape, 
     if len(extents) > 1 or extents[0] < 2 * task:
         return tuple(extents), list(strides)
     n = extents[0]
-    width = next((w for w in range(task, 255, -1) if n % w == 0), n)
+    width = next((w for w in range(task, limits.TASK_LEAST - 1, -1) if n % w == 0), n)
     if width == n:
         return tuple(extents), list(strides)
     return (n // width, width), [(s[0] * width, s[0]) for s in strides]

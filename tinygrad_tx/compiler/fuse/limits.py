@@ -18,6 +18,7 @@ RECENT = 4  # groups along rows: so many of the newest are asked whether they ta
 
 # Tasks of a kernel ------------------------------------------------------------------------------
 TASK_ELEMENTS = 16384  # elements: the most of a row program's task
+TASK_LEAST = 256  # elements: so many it has, however costly they are
 TASK_COST = 100_000  # additions: a task of costly elements has fewer; some 10 microseconds of work
 TASK_COLUMNS = 256  # columns of a task of a reduction along rows
 CHUNK_ROWS = 64  # rows: the fewest of one chunk of a reduction along rows

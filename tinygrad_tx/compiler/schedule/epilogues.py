@@ -30,11 +30,11 @@ def fuse_epilogues(fusion: Fusion, target: Target) -> Schedule:
     for i, unit in enumerate(units):
         if i in moved:
             continue
-        products = (units[j] for j in epilogues.get(i, []))
-        calls = [_by_rows(p, target) for p in products if isinstance(p, Call)]
+        products = [p for j in epilogues.get(i, []) if isinstance(p := units[j], Call)]
+        calls = [_by_rows(product, target) for product in products]
         cuts = [c.args.rows_per_task for c in calls if isinstance(c.args, MatmulArgs)]
         if len(set(cuts)) > 1:  # they cut their rows differently: only the last one is ridden on
-            launches += [Launch((product,)) for product in calls[:-1]]
+            launches += [Launch((product,)) for product in products[:-1]]
             calls, cuts = calls[-1:], cuts[-1:]
         calls.append(unit.call(cuts[0] if cuts else 0) if isinstance(unit, Body) else unit)
         launches.append(Launch(tuple(calls)))
