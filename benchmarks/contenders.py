@@ -52,7 +52,7 @@ CONTENDERS = {
             "benchmarks.ours:Training",
             "benchmarks.ours:Translator",
             "benchmarks.ours:kernel",
-            {"TX_COMPILE": "0"},
+            environment={"TX_COMPILE": "0"},
         ),
         Contender("numpy", ("numpy",), kernel="benchmarks.peers_numpy:kernel"),
         Contender(

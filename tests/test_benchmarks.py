@@ -107,6 +107,15 @@ def test_a_translation_has_more_than_one_word() -> None:
 # Turns and arguments ---------------------------------------------------------------------------
 
 
+def test_contenders_are_what_they_are_called() -> None:
+    for c in contenders.CONTENDERS.values():
+        for role in (c.training, c.translator, c.kernel, c.recurrent):
+            module, _, name = role.partition(":")
+            assert bool(module) == bool(name)
+    eager = contenders.CONTENDERS["tx-eager"]
+    assert eager.environment == {"TX_COMPILE": "0"} and not eager.recurrent
+
+
 def test_turns_are_interleaved_and_paired() -> None:
     order: list[str] = []
 
