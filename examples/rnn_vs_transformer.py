@@ -91,7 +91,7 @@ STEP = 1 if SMALL else 4  # widths are multiples of this: less than 3% of the pa
 # What a comparison changes of the preset, `tiny` or `multi30k`, for everybody.
 SHARED = [
     "schedule.name=inverse_sqrt",
-    "schedule.warmup_steps=400",  # an eighth of the slowest's in 20 minutes
+    "schedule.warmup_steps=400",  # a seventh of the slowest's in 20 minutes
     "train.max_steps=none",
     "train.valid_bleu=false",  # the clock runs during validation: the loss alone is soon measured
     "train.valid_every=200",
