@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -233,12 +234,23 @@ def write(
         "machine": machine(),
         "versions": versions(names),
         "tuned": tuned_note(names),
+        "command": command_line(sys.argv),
         **found,
     }
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{benchmark}-{what}-{today}.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The command by which a program of this directory was run, as another machine may have it;
+    empty where it was called from Python."""
+    program = Path(argv[0])
+    if program.parent.absolute() != Path(__file__).parent:
+        return ""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in argv[1:]]
+    return shlex.join(["python", "-m", f"benchmarks.{program.stem}", *words])
 
 
 def tuned_note(names: Sequence[str]) -> dict[str, str]:

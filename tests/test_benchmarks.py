@@ -116,6 +116,13 @@ def test_contenders_are_what_they_are_called() -> None:
     assert eager.environment == {"TX_COMPILE": "0"} and not eager.recurrent
 
 
+def test_a_result_says_by_which_command_it_was_made() -> None:
+    program = str(Path(common.__file__).parent / "recurrent.py")
+    found = common.command_line([program, "--work", "lstm", "--out", "/some/where"])
+    assert found == "python -m benchmarks.recurrent --work lstm --out where"
+    assert common.command_line(["pytest", "-q"]) == ""
+
+
 def test_turns_are_interleaved_and_paired() -> None:
     order: list[str] = []
 
