@@ -8,13 +8,41 @@ training and the commands know no more of a model than this, and find its class 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import nn
 from ..errors import ShapeError
+from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
-from .stepwise import Start
+from .stepwise import Start, rows_of
+
+
+class DecoderState(NamedTuple):
+    """The decoding state of N = B * beam rows; see stepwise.py."""
+
+    own: tuple[KVCache, ...]  # of each layer's self-attention: (N, H, max_new_tokens, d_k)
+    memory: tuple[KVCache, ...]  # of each layer's cross-attention: (B, H, S, d_k)
+    mask: Tensor  # (B, 1, 1, S): which source positions take part
+    positions: Tensor  # (max_new_tokens, ...): what each position brings along
+
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i go on from what row rows[i] has, in place; rows (N,) stay in their sentences,
+        whose memory is shared."""
+        for cache in self.own:
+            cache.reorder(rows)
+
+    def keep(self, sentences: Tensor) -> DecoderState:
+        """A new state of these sentences (B',) alone."""
+        rows = sentences
+        if self.own:
+            rows = rows_of(sentences, self.own[0].k.shape[0] // self.mask.shape[0])
+        return DecoderState(
+            tuple(cache.select(rows) for cache in self.own),
+            tuple(cache.select(sentences) for cache in self.memory),
+            self.mask.index_select(0, sentences),
+            self.positions,
+        )
 
 
 class EncoderDecoder(nn.Module, ABC):

@@ -8,21 +8,19 @@ B sentences, S source and T target positions, D = d_model, H heads, N rows in de
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from .. import nn
 from ..arguments import check_fields, explain_init
-from ..creation import arange, full, stack, tensor
-from ..dtypes import DType, float64, int64
-from ..errors import ShapeError
-from ..nn import KVCache
+from ..creation import arange, full, tensor, zeros
+from ..dtypes import int64
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
-from .config import check, check_ids
-from .encoder_decoder import EncoderDecoder
-from .stepwise import Start, rows_of
+from .config import check, check_choice, check_ids
+from .encoder_decoder import DecoderState, EncoderDecoder
+from .layers import DecoderLayer, EncoderLayer, layer_norm
+from .positions import positions_of
+from .stepwise import Start
 
 
 @explain_init
@@ -34,7 +32,10 @@ class TransformerConfig:
         attention weights; activation_dropout between the two maps of the feed-forward.
     norm: "post" (the paper's) or "pre", each before its sub-layer, and one after each stack.
     tie_embeddings: source, target and output share one matrix.
-    max_len: how many positions there are, where they are "learned"; "sinusoidal" ones have no end.
+    output_bias: a number for each word is added to its logit; it is a buffer, which does not learn.
+    max_len: how many positions there are, where they are "learned".
+    positions: "sinusoidal", which have no end; "sinusoidal_halves", with all sines before all
+        cosines, as Marian has them; "learned".
     """
 
     vocab_size: int
@@ -51,6 +52,7 @@ class TransformerConfig:
     activation: str = "relu"
     attention_bias: bool = False
     tie_embeddings: bool = True
+    output_bias: bool = False
     max_len: int = 1024
     positions: str = "sinusoidal"
     layer_norm_eps: float = 1e-5
@@ -71,8 +73,7 @@ class TransformerConfig:
         fits = self.d_model % self.n_heads == 0
         check("d_model", self.d_model, fits, f"a multiple of n_heads, {self.n_heads}")
         check("norm", self.norm, self.norm in ("post", "pre"), '"post" or "pre"')
-        known = self.positions in ("sinusoidal", "learned")
-        check("positions", self.positions, known, '"sinusoidal" or "learned"')
+        check_choice("positions", self.positions, ("sinusoidal", "sinusoidal_halves", "learned"))
         F.activation(self.activation)
         one = self.src_vocab_size in (None, self.vocab_size)
         wanted = f"vocab_size, {self.vocab_size}, where tie_embeddings is set"
@@ -92,143 +93,6 @@ class TransformerConfig:
         )
 
 
-# Positions -------------------------------------------------------------------------------------
-
-
-class Sinusoids(nn.Module):
-    """PE(pos, 2i) = sin(pos / 10000^(2i / D)), PE(pos, 2i + 1) = cos of the same: section 3.5.
-    Computed when asked for, so there is no longest length."""
-
-    def __init__(self, d_model: int) -> None:
-        self.d_model = d_model
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.table(x.shape[-2], x.dtype, x.device)
-
-    def describe(self) -> str:
-        return f"{self.d_model}"
-
-    def table(self, length: int, dtype: DType, device: str) -> Tensor:
-        """(length, D)."""
-        pos = arange(length, dtype=float64, device=device).unsqueeze(1)  # (length, 1)
-        pair = arange(0, self.d_model, 2, dtype=float64, device=device)  # 2i
-        angle = pos * (pair * (-math.log(10000) / self.d_model)).exp()  # (length, D / 2)
-        both = stack([angle.sin(), angle.cos()], -1).reshape(length, -1)
-        return both[:, : self.d_model].to(dtype)
-
-
-class LearnedPositions(nn.Embedding):
-    """A learned vector for each of max_len positions."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.table(x.shape[-2], x.dtype, x.device)
-
-    def table(self, length: int, dtype: DType, device: str) -> Tensor:
-        """(length, D)."""
-        if length > self.num_embeddings:
-            raise ShapeError(
-                f"a sequence of {length} positions: this model has learned {self.num_embeddings} "
-                '(max_len); shorten it, or use positions="sinusoidal"'
-            )
-        return self.weight[:length]
-
-
-def _positions(config: TransformerConfig) -> Sinusoids | LearnedPositions:
-    if config.positions == "sinusoidal":
-        return Sinusoids(config.d_model)
-    return LearnedPositions(config.max_len, config.d_model)
-
-
-# Layers ----------------------------------------------------------------------------------------
-
-
-class FeedForward(nn.Module):
-    """D -> d_ff -> D with an activation between, at each position by itself: section 3.3."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        self.activation = F.activation(config.activation)
-        self.linear1 = nn.Linear(config.d_model, config.d_ff)
-        self.linear2 = nn.Linear(config.d_ff, config.d_model)
-        self.dropout = nn.Dropout(config.activation_dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.linear2(self.dropout(self.activation(self.linear1(x))))
-        return y
-
-    def describe(self) -> str:
-        return f"activation={self.activation.__name__}"
-
-
-class Layer(nn.Module):
-    """The base of both kinds of layer: the wrapping of a sub-layer."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        self.pre = config.norm == "pre"
-        self.dropout = nn.Dropout(config.dropout)
-
-    def around(self, sublayer: Callable[[Tensor], Tensor], norm: nn.LayerNorm, x: Tensor) -> Tensor:
-        """norm(x + dropout(sublayer(x))), or for "pre" x + dropout(sublayer(norm(x)))."""
-        if self.pre:
-            y: Tensor = x + self.dropout(sublayer(norm(x)))
-        else:
-            y = norm(x + self.dropout(sublayer(x)))
-        return y
-
-
-def _attention(config: TransformerConfig) -> nn.MultiHeadAttention:
-    return nn.MultiHeadAttention(
-        config.d_model, config.n_heads, config.attention_dropout, config.attention_bias
-    )
-
-
-def _norm(config: TransformerConfig) -> nn.LayerNorm:
-    return nn.LayerNorm(config.d_model, config.layer_norm_eps)
-
-
-class EncoderLayer(Layer):
-    """Self-attention, feed-forward."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__(config)
-        self.self_attn, self.norm1 = _attention(config), _norm(config)
-        self.ffn, self.norm2 = FeedForward(config), _norm(config)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = self.around(lambda y: self.self_attn(y, y, y, mask), self.norm1, x)
-        return self.around(self.ffn, self.norm2, x)
-
-
-class DecoderLayer(Layer):
-    """Masked self-attention, cross-attention (queries from here, keys and values from the encoder),
-    feed-forward."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__(config)
-        self.self_attn, self.norm1 = _attention(config), _norm(config)
-        self.cross_attn, self.norm2 = _attention(config), _norm(config)
-        self.ffn, self.norm3 = FeedForward(config), _norm(config)
-
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        x = self.around(lambda y: self.self_attn(y, y, y, is_causal=True), self.norm1, x)
-        x = self.around(lambda y: self.cross_attn(y, memory, memory, mask), self.norm2, x)
-        return self.around(self.ffn, self.norm3, x)
-
-    @nn.scoped
-    def step(
-        self, x: Tensor, own: KVCache, memory: KVCache, mask: Tensor, position: Tensor
-    ) -> Tensor:
-        """The same for the one position x (N, 1, D), which sees what `own` holds of those before;
-        `memory` holds the encoder's keys and values (B, H, S, d_k)."""
-
-        def cross(y: Tensor) -> Tensor:  # a sentence's hypotheses are queries of one attention
-            together = y.reshape(memory.k.shape[0], -1, y.shape[-1])  # (B, beam, D)
-            return self.cross_attn.attend(together, memory, mask).reshape(y.shape)
-
-        x = self.around(lambda y: self.self_attn.step(y, own, position), self.norm1, x)
-        x = self.around(cross, self.norm2, x)
-        return self.around(self.ffn, self.norm3, x)
-
-
 # Stacks ----------------------------------------------------------------------------------------
 
 
@@ -236,10 +100,10 @@ class Encoder(nn.Module):
     """Positions, dropout, layers."""
 
     def __init__(self, config: TransformerConfig) -> None:
-        self.positions = _positions(config)
+        self.positions = positions_of(config.positions, config.max_len, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_encoder_layers))
-        self.norm = _norm(config) if config.norm == "pre" else None
+        self.norm = layer_norm(config) if config.norm == "pre" else None
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.dropout(self.positions(x))
@@ -252,10 +116,10 @@ class Decoder(nn.Module):
     """Positions, dropout, layers; every layer reads the encoder's last output."""
 
     def __init__(self, config: TransformerConfig) -> None:
-        self.positions = _positions(config)
+        self.positions = positions_of(config.positions, config.max_len, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.n_decoder_layers))
-        self.norm = _norm(config) if config.norm == "pre" else None
+        self.norm = layer_norm(config) if config.norm == "pre" else None
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
         x = self.dropout(self.positions(x))
@@ -270,33 +134,6 @@ class Decoder(nn.Module):
         for layer, own, memory in zip(self.layers, state.own, state.memory, strict=True):
             x = layer.step(x, own, memory, state.mask, position)
         return x if self.norm is None else self.norm(x)
-
-
-class DecoderState(NamedTuple):
-    """The decoding state of N = B * beam rows; see stepwise.py."""
-
-    own: tuple[KVCache, ...]  # of each layer's self-attention: (N, H, max_new_tokens, d_k)
-    memory: tuple[KVCache, ...]  # of each layer's cross-attention: (B, H, S, d_k)
-    mask: Tensor  # (B, 1, 1, S): which source positions take part
-    positions: Tensor  # (max_new_tokens, D)
-
-    def reorder(self, rows: Tensor) -> None:
-        """Let row i go on from what row rows[i] has, in place; rows (N,) stay in their sentences,
-        whose memory is shared."""
-        for cache in self.own:
-            cache.reorder(rows)
-
-    def keep(self, sentences: Tensor) -> DecoderState:
-        """A new state of these sentences (B',) alone."""
-        rows = sentences
-        if self.own:
-            rows = rows_of(sentences, self.own[0].k.shape[0] // self.mask.shape[0])
-        return DecoderState(
-            tuple(cache.select(rows) for cache in self.own),
-            tuple(cache.select(sentences) for cache in self.memory),
-            self.mask.index_select(0, sentences),
-            self.positions,
-        )
 
 
 # The model -------------------------------------------------------------------------------------
@@ -319,6 +156,9 @@ class Transformer(EncoderDecoder):
             self.tgt_embedding = nn.Embedding(config.vocab_size, d)
             self.lm_head = nn.Linear(d, config.vocab_size, bias=False)
         self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.output_bias: Tensor | None = None
+        if config.output_bias:
+            self.register_buffer("output_bias", zeros(config.vocab_size))
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=d**-0.5)
@@ -356,7 +196,7 @@ class Transformer(EncoderDecoder):
     # One token at a time; see stepwise.py
     def room(self, length: int) -> int | None:
         """The number of new tokens that may follow a source of that length; None: any number."""
-        if self.config.positions == "sinusoidal":
+        if self.config.positions != "learned":
             return None
         return self.config.max_len if length <= self.config.max_len else 0
 
@@ -394,7 +234,5 @@ class Transformer(EncoderDecoder):
         return x
 
     def _logits(self, x: Tensor) -> Tensor:
-        if self.lm_head is None:
-            return F.linear(x, self.embedding.weight)
-        logits: Tensor = self.lm_head(x)
-        return logits
+        weight = self.embedding.weight if self.lm_head is None else self.lm_head.weight
+        return F.linear(x, weight, self.output_bias)

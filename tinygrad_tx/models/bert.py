@@ -1,0 +1,227 @@
+"""BERT: an encoder that learns by guessing masked words (Devlin et al., arXiv 1810.04805); RoBERTa
+(arXiv 1907.11692) and the sentence encoders of MiniLM are configurations of it.
+
+In: ids (B, T), int32 or int64, and masks that say which of them count. Out: vectors (B, T, D), one
+for the whole text, logits (B, T, V), or a loss. Called by training and embedding, and by users.
+Sizes in the comments: B texts, T positions, D = d_model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import nn
+from ..arguments import check_fields, explain_init
+from ..creation import arange, zeros
+from ..dtypes import bool_, int64
+from ..errors import DTypeError, ShapeError
+from ..nn import functional as F  # noqa: N812
+from ..tensor import Tensor
+from .config import check
+from .layers import EncoderLayer
+
+
+@explain_init
+@dataclass(frozen=True)
+class BERTConfig:
+    """The shape of a BERT; the defaults are those of the published base model.
+
+    max_len: how many positions there are.
+    type_vocab_size: kinds of segment that token_type_ids tell apart; 0: none.
+    skip_padding: positions count the tokens that are not pad_id, as RoBERTa's do; they are at
+        rows from pad_id + 1 on of a table that is as much longer.
+    dropout: on embeddings and every sub-layer's output; attention_dropout on attention weights.
+    pooler: it has the map that `pooled` applies. mlm: it has the head that `logits` applies.
+    mask_id: the token that stands for a word to be guessed, where the model is trained so.
+    """
+
+    vocab_size: int
+    d_model: int = 768
+    n_layers: int = 12
+    n_heads: int = 12
+    d_ff: int = 3072
+    max_len: int = 512
+    type_vocab_size: int = 2
+    skip_padding: bool = False
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation: str = "gelu"
+    layer_norm_eps: float = 1e-12
+    pooler: bool = True
+    mlm: bool = True
+    init_std: float = 0.02
+    pad_id: int = 0
+    bos_id: int | None = None
+    eos_id: int | None = None
+    mask_id: int | None = None
+
+    # What the layers of encoders are told besides.
+    norm = "post"
+    attention_bias = True
+    activation_dropout = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len", "init_std"):
+            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
+        for name in ("type_vocab_size", "layer_norm_eps"):
+            check(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        for name in ("dropout", "attention_dropout"):
+            check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "from 0 to below 1")
+        for name in ("pad_id", "bos_id", "eos_id", "mask_id"):
+            token = getattr(self, name)
+            fits = token is None or 0 <= token < self.vocab_size
+            check(name, token, fits, f"an id below vocab_size, {self.vocab_size}")
+        fits = self.d_model % self.n_heads == 0
+        check("d_model", self.d_model, fits, f"a multiple of n_heads, {self.n_heads}")
+        F.activation(self.activation)
+
+    @property
+    def first_position(self) -> int:
+        """The row of the table of positions that belongs to the first token."""
+        return self.pad_id + 1 if self.skip_padding else 0
+
+    def describe(self) -> str:
+        """It in one line."""
+        return (
+            f"d_model {self.d_model}, {self.n_heads} heads, d_ff {self.d_ff}, {self.n_layers} "
+            f"layers, dropout {self.dropout}"
+        )
+
+
+class Embeddings(nn.Module):
+    """norm(word + position + kind of segment), then dropout."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        self.config, d = config, config.d_model
+        self.words = nn.Embedding(config.vocab_size, d)
+        self.positions = nn.Embedding(config.max_len + config.first_position, d)
+        self.types = nn.Embedding(config.type_vocab_size, d) if config.type_vocab_size else None
+        self.norm = nn.LayerNorm(d, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """ids (B, T), token_type_ids (B, T) or None for zeros -> (B, T, D)."""
+        length, most = ids.shape[1], self.config.max_len
+        if length > most:
+            raise ShapeError(
+                f"BERT: {length} positions, but this model has max_len = {most}; shorten the text"
+            )
+        if self.config.skip_padding:
+            counts = (ids != self.config.pad_id).to(int64)
+            places = counts.cumsum(1) * counts + self.config.pad_id  # (B, T)
+        else:
+            places = arange(length, device=ids.device)
+        x = self.words(ids)
+        if self.types is not None:
+            kinds = zeros(length, dtype=int64, device=ids.device)
+            x = x + self.types(kinds if token_type_ids is None else token_type_ids)
+        elif token_type_ids is not None:
+            raise ShapeError("BERT: token_type_ids are given, but this model has no kinds of them")
+        y: Tensor = self.dropout(self.norm(x + self.positions(places)))
+        return y
+
+
+class MaskedWords(nn.Module):
+    """What the vectors say of the words: logits by the matrix of the embedding."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        self.activation = F.activation(config.activation)
+        self.dense = nn.Linear(config.d_model, config.d_model)
+        self.norm = nn.LayerNorm(config.d_model, config.layer_norm_eps)
+        self.bias = nn.Parameter(zeros(config.vocab_size))
+
+    def forward(self, x: Tensor, words: Tensor) -> Tensor:
+        """x (B, T, D), the embedding's matrix (V, D) -> logits (B, T, V)."""
+        return F.linear(self.norm(self.activation(self.dense(x))), words, self.bias)
+
+
+class BERT(nn.Module):
+    """model(ids) -> vectors (B, T, D). Matrices and embeddings start normal with standard deviation
+    init_std."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_layers))
+        self.pooler = nn.Linear(config.d_model, config.d_model) if config.pooler else None
+        self.mlm = MaskedWords(config) if config.mlm else None
+        for name, p in self.named_parameters():
+            if p.ndim == 2:
+                nn.init.normal_(p, std=config.init_std)
+            elif name.endswith("bias"):
+                nn.init.zeros_(p)
+
+    def forward(
+        self,
+        ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """ids int (B, T) -> (B, T, D).
+
+        attention_mask: int or bool (B, T), 1 or True where there is a token, 0 where there is
+            padding; None: there is no padding.
+        token_type_ids: int (B, T), the segment of each token; None: all of the first.
+        """
+        if ids.ndim != 2:
+            raise ShapeError(f"BERT: ids must be (batch, length), not {ids.shape}")
+        for name, given in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids)):
+            if given is not None and given.shape != ids.shape:
+                raise ShapeError(f"BERT: {name} {given.shape} must be like ids, {ids.shape}")
+        x = self.embeddings(ids, token_type_ids)
+        mask = None if attention_mask is None else _mask(attention_mask)
+        for layer in self.layers:
+            x = layer(x, mask)
+        found: Tensor = x
+        return found
+
+    @nn.scoped
+    def pooled(
+        self,
+        ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """tanh of a map of the first token's vector: (B, D), for the whole text."""
+        if self.pooler is None:
+            raise ShapeError("BERT: this model has no pooler (pooler=False)")
+        y: Tensor = self.pooler(self(ids, attention_mask, token_type_ids)[:, 0]).tanh()
+        return y
+
+    @nn.scoped
+    def logits(
+        self,
+        ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T, V): of the word at each position, for those that are masked."""
+        if self.mlm is None:
+            raise ShapeError("BERT: this model has no head for masked words (mlm=False)")
+        x = self(ids, attention_mask, token_type_ids)
+        y: Tensor = self.mlm(x, self.embeddings.words.weight)
+        return y
+
+    def loss(
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """The mean cross-entropy, in nats, of the words that are asked for, targets (B, T), those
+        equal to -100 left out; 0 where all are."""
+        logits = self.logits(ids, attention_mask, token_type_ids)
+        rows, wanted = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
+        total = F.cross_entropy(rows, wanted, ignore_index=-100, reduction="sum")
+        mean: Tensor = total / (wanted != -100).sum().clip(min=1)
+        return mean
+
+
+def _mask(given: Tensor) -> Tensor:
+    """int or bool (B, T) -> (B, 1, 1, T): True where there is a token."""
+    if given.dtype.is_floating_point:
+        raise DTypeError(f"BERT: attention_mask must be int or bool, not {given.dtype.name}")
+    mask = given if given.dtype == bool_ else given != 0
+    return mask.unsqueeze(1).unsqueeze(1)

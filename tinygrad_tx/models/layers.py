@@ -1,0 +1,130 @@
+"""The layers of encoders and decoders: those of the Transformer, of Marian and of BERT.
+
+In: x (B, T, D), and what each of its positions may look at. Out: the same. Called by transformer.py
+and bert.py. Sizes in the comments: B sentences, T positions, S of the source, D = d_model, H heads,
+N rows in decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from .. import nn
+from ..nn import KVCache
+from ..nn import functional as F  # noqa: N812
+from ..tensor import Tensor
+
+
+class LayerConfig(Protocol):
+    """What a layer must know. norm: "post" (the paper's) or "pre"."""
+
+    @property
+    def d_model(self) -> int: ...
+    @property
+    def n_heads(self) -> int: ...
+    @property
+    def d_ff(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def attention_dropout(self) -> float: ...
+    @property
+    def activation_dropout(self) -> float: ...
+    @property
+    def norm(self) -> str: ...
+    @property
+    def activation(self) -> str: ...
+    @property
+    def attention_bias(self) -> bool: ...
+    @property
+    def layer_norm_eps(self) -> float: ...
+
+
+class FeedForward(nn.Module):
+    """D -> d_ff -> D with an activation between, at each position by itself: section 3.3."""
+
+    def __init__(self, config: LayerConfig) -> None:
+        self.activation = F.activation(config.activation)
+        self.linear1 = nn.Linear(config.d_model, config.d_ff)
+        self.linear2 = nn.Linear(config.d_ff, config.d_model)
+        self.dropout = nn.Dropout(config.activation_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear2(self.dropout(self.activation(self.linear1(x))))
+        return y
+
+    def describe(self) -> str:
+        return f"activation={self.activation.__name__}"
+
+
+class Layer(nn.Module):
+    """The base of both kinds of layer: the wrapping of a sub-layer."""
+
+    def __init__(self, config: LayerConfig) -> None:
+        self.pre = config.norm == "pre"
+        self.dropout = nn.Dropout(config.dropout)
+
+    def around(self, sublayer: Callable[[Tensor], Tensor], norm: nn.LayerNorm, x: Tensor) -> Tensor:
+        """norm(x + dropout(sublayer(x))), or for "pre" x + dropout(sublayer(norm(x)))."""
+        if self.pre:
+            y: Tensor = x + self.dropout(sublayer(norm(x)))
+        else:
+            y = norm(x + self.dropout(sublayer(x)))
+        return y
+
+
+def attention(config: LayerConfig) -> nn.MultiHeadAttention:
+    """Attention as the configuration says."""
+    return nn.MultiHeadAttention(
+        config.d_model, config.n_heads, config.attention_dropout, config.attention_bias
+    )
+
+
+def layer_norm(config: LayerConfig) -> nn.LayerNorm:
+    """A norm as the configuration says."""
+    return nn.LayerNorm(config.d_model, config.layer_norm_eps)
+
+
+class EncoderLayer(Layer):
+    """Self-attention, feed-forward. mask: broadcasts to (B, H, T, T), or None for none."""
+
+    def __init__(self, config: LayerConfig) -> None:
+        super().__init__(config)
+        self.self_attn, self.norm1 = attention(config), layer_norm(config)
+        self.ffn, self.norm2 = FeedForward(config), layer_norm(config)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        x = self.around(lambda y: self.self_attn(y, y, y, mask), self.norm1, x)
+        return self.around(self.ffn, self.norm2, x)
+
+
+class DecoderLayer(Layer):
+    """Masked self-attention, cross-attention (queries from here, keys and values from the encoder),
+    feed-forward."""
+
+    def __init__(self, config: LayerConfig) -> None:
+        super().__init__(config)
+        self.self_attn, self.norm1 = attention(config), layer_norm(config)
+        self.cross_attn, self.norm2 = attention(config), layer_norm(config)
+        self.ffn, self.norm3 = FeedForward(config), layer_norm(config)
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        x = self.around(lambda y: self.self_attn(y, y, y, is_causal=True), self.norm1, x)
+        x = self.around(lambda y: self.cross_attn(y, memory, memory, mask), self.norm2, x)
+        return self.around(self.ffn, self.norm3, x)
+
+    @nn.scoped
+    def step(
+        self, x: Tensor, own: KVCache, memory: KVCache, mask: Tensor, position: Tensor
+    ) -> Tensor:
+        """The same for the one position x (N, 1, D), which sees what `own` holds of those before;
+        `memory` holds the encoder's keys and values (B, H, S, d_k)."""
+
+        def cross(y: Tensor) -> Tensor:  # a sentence's hypotheses are queries of one attention
+            together = y.reshape(memory.k.shape[0], -1, y.shape[-1])  # (B, beam, D)
+            return self.cross_attn.attend(together, memory, mask).reshape(y.shape)
+
+        x = self.around(lambda y: self.self_attn.step(y, own, position), self.norm1, x)
+        x = self.around(cross, self.norm2, x)
+        return self.around(self.ffn, self.norm3, x)

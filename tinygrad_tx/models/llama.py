@@ -1,0 +1,184 @@
+"""Llama: a decoder-only Transformer with rotary positions, RMSNorm, a gated feed-forward and
+grouped queries (Touvron et al., arXiv 2302.13971; Grattafiori et al., arXiv 2407.21783).
+
+In: ids (B, T), int32 or int64. Out: logits (B, T, V), or a loss. Called by training and decoding,
+and by users. Sizes in the comments: B rows, T positions, D = d_model, H = n_heads heads of queries,
+K = n_kv_heads of keys and values, d_k their width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import nn
+from ..arguments import check_fields, explain_init
+from ..nn import KVCache
+from ..nn import functional as F  # noqa: N812
+from ..tensor import Tensor
+from .config import check
+from .language_model import LanguageModel, Past, attend
+from .rotary import Rotation, frequencies
+
+
+@explain_init
+@dataclass(frozen=True)
+class LlamaConfig:
+    """The shape of a Llama.
+
+    n_kv_heads: heads of keys and values, each for n_heads / n_kv_heads heads of queries; None:
+        n_heads.
+    max_len: how many positions there are, prompt and all.
+    rope_theta: the slowest pair of coordinates turns once in some 2 pi rope_theta positions.
+    rope_scaling: None, or what stretches positions: a mapping as published configurations have it.
+    head_dim: the width of a head; None: d_model / n_heads.
+    dropout: on attention weights and every sub-layer's output.
+    """
+
+    vocab_size: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int | None = None
+    d_ff: int = 11008
+    max_len: int = 2048
+    rope_theta: float = 10000.0
+    rope_scaling: Mapping[str, Any] | None = None
+    norm_eps: float = 1e-6
+    activation: str = "silu"
+    head_dim: int | None = None
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    tie_embeddings: bool = False
+    dropout: float = 0.0
+    init_std: float = 0.02
+    pad_id: int | None = None
+    bos_id: int | None = None
+    eos_id: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len"):
+            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
+        for name in ("rope_theta", "norm_eps", "init_std"):
+            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
+        check("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
+        for name in ("pad_id", "bos_id", "eos_id"):
+            token = getattr(self, name)
+            fits = token is None or 0 <= token < self.vocab_size
+            check(name, token, fits, f"an id below vocab_size, {self.vocab_size}")
+        fits = self.kv_heads > 0 and self.n_heads % self.kv_heads == 0
+        check("n_kv_heads", self.n_kv_heads, fits, f"a divisor of n_heads, {self.n_heads}")
+        fits = self.head_dim is not None or self.d_model % self.n_heads == 0
+        check("d_model", self.d_model, fits, f"a multiple of n_heads, {self.n_heads}")
+        fits = self.width > 0 and self.width % 2 == 0
+        check("head_dim", self.width, fits, "even: coordinates turn in pairs")
+        F.activation(self.activation)
+        frequencies(self.width, self.rope_theta, self.rope_scaling, self.max_len)
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
+
+    @property
+    def width(self) -> int:
+        """The width of a head."""
+        return self.d_model // self.n_heads if self.head_dim is None else self.head_dim
+
+
+class Attention(nn.Module):
+    """Self-attention of H heads of queries and K of keys and values, which positions turn."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        self.width, self.dropout = config.width, config.dropout
+        d, bias = config.d_model, config.attention_bias
+        own, shared = config.n_heads * self.width, config.kv_heads * self.width
+        self.q_proj = nn.Linear(d, own, bias)
+        self.k_proj = nn.Linear(d, shared, bias)
+        self.v_proj = nn.Linear(d, shared, bias)
+        self.o_proj = nn.Linear(own, d, bias)
+
+    def forward(self, x: Tensor, rotation: Rotation, past: Past | None = None) -> Tensor:
+        """x (B, T, D) -> the same, of which each position has looked at those up to it."""
+        q, k, v = (self._heads(f(x)) for f in (self.q_proj, self.k_proj, self.v_proj))
+        own = KVCache(rotation.turn(k), v)
+        heads = attend(rotation.turn(q), own, past, self.dropout if self.training else 0.0)
+        y: Tensor = self.o_proj(heads)
+        return y
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(B, T, heads d_k) -> (B, heads, T, d_k)."""
+        return x.reshape(*x.shape[:2], -1, self.width).transpose(1, 2)
+
+
+class MLP(nn.Module):
+    """down(activation(gate(x)) * up(x)): SwiGLU (Shazeer, arXiv 2002.05202)."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        self.activation = F.activation(config.activation)
+        d, d_ff, bias = config.d_model, config.d_ff, config.mlp_bias
+        self.gate_proj = nn.Linear(d, d_ff, bias)
+        self.up_proj = nn.Linear(d, d_ff, bias)
+        self.down_proj = nn.Linear(d_ff, d, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+        return y
+
+    def describe(self) -> str:
+        return f"activation={self.activation.__name__}"
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + MLP(norm(x))."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        self.input_layernorm = nn.RMSNorm(config.d_model, config.norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = nn.RMSNorm(config.d_model, config.norm_eps)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, rotation: Rotation, past: Past | None = None) -> Tensor:
+        x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotation, past))
+        y: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        return y
+
+
+class Llama(LanguageModel):
+    """model(ids) -> logits. Names are those of published weights without their "model."; matrices
+    start normal with standard deviation init_std."""
+
+    config: LlamaConfig
+    limit = "max_len"
+
+    def __init__(self, config: LlamaConfig) -> None:
+        self.config, self.n_positions = config, config.max_len
+        self.heads = (config.kv_heads, config.width)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = nn.RMSNorm(config.d_model, config.norm_eps)
+        self.lm_head: nn.Linear | None = None
+        if not config.tie_embeddings:
+            self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        for name, p in self.named_parameters():
+            if p.ndim == 2:
+                nn.init.normal_(p, std=config.init_std)
+            elif name.endswith("bias"):
+                nn.init.zeros_(p)
+
+    def embed(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, Rotation]:
+        """ids (B, T) at positions (T,) or (B, T) -> x (B, T, D), and how these turn."""
+        config, x = self.config, self.embed_tokens(ids)
+        speeds = frequencies(config.width, config.rope_theta, config.rope_scaling, config.max_len)
+        return x, speeds.at(positions, x.dtype)
+
+    def blocks(self) -> nn.ModuleList:
+        return self.layers
+
+    def head(self, x: Tensor) -> Tensor:
+        """x (B, T, D) -> logits (B, T, V)."""
+        weight = self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+        return F.linear(self.norm(x), weight)

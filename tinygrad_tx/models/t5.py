@@ -1,0 +1,343 @@
+"""T5: an encoder-decoder Transformer whose positions are distances, each of which adds a learned
+number to the scores of attention (Raffel et al., arXiv 1910.10683).
+
+In: source ids (B, S) and target ids (B, T), int32 or int64, padded on the right with pad_id. Out:
+logits (B, T, V), or a loss. Called by training and decoding, and by users. Sizes in the comments:
+B sentences, S source and T target positions, D = d_model, H heads, N rows in decoding.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .. import nn
+from ..arguments import check_fields, explain_init
+from ..creation import arange, full, tensor, where
+from ..dtypes import float32, int64
+from ..nn import KVCache
+from ..nn import functional as F  # noqa: N812
+from ..tensor import Tensor, no_grad
+from .config import check, check_ids
+from .encoder_decoder import DecoderState, EncoderDecoder
+from .stepwise import Start
+
+
+@explain_init
+@dataclass(frozen=True)
+class T5Config:
+    """The shape of a T5; the defaults are those of the published small model.
+
+    d_kv: the width of a head; None: d_model / n_heads.
+    n_decoder_layers: None: n_layers.
+    n_buckets: distances are told apart in so many groups, those from max_distance on not at all.
+    gated: the feed-forward is wo(activation(wi_0(x)) * wi_1(x)), as in version 1.1, where the
+        activation is "gelu_tanh".
+    tie_embeddings: source, target and output share one matrix; False: the output has its own.
+    scale_output: the last vectors are multiplied by d_model^-0.5; None: if tie_embeddings is set.
+    dropout: on embeddings, attention weights, inside the feed-forward, and on sub-layers' outputs.
+    bos_id: the token that targets begin with, which for T5 is that of padding.
+    max_len: the most tokens of a source that is translated.
+    """
+
+    vocab_size: int
+    d_model: int = 512
+    n_layers: int = 6
+    n_heads: int = 8
+    d_ff: int = 2048
+    d_kv: int | None = None
+    n_decoder_layers: int | None = None
+    n_buckets: int = 32
+    max_distance: int = 128
+    dropout: float = 0.1
+    layer_norm_eps: float = 1e-6
+    activation: str = "relu"
+    gated: bool = False
+    tie_embeddings: bool = True
+    scale_output: bool | None = None
+    max_len: int = 1024
+    pad_id: int = 0
+    bos_id: int = 0
+    eos_id: int = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("vocab_size", "d_model", "n_heads", "d_ff", "max_len"):
+            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
+        check("n_layers", self.n_layers, self.n_layers >= 0, "0 or more")
+        check("n_decoder_layers", self.n_decoder_layers, self.decoder_layers >= 0, "0 or more")
+        check("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
+        check("layer_norm_eps", self.layer_norm_eps, self.layer_norm_eps >= 0, "0 or more")
+        fits = self.n_buckets >= 4 and self.n_buckets % 2 == 0
+        check("n_buckets", self.n_buckets, fits, "even, and 4 or more")
+        fits = self.max_distance > self.n_buckets // 2
+        check("max_distance", self.max_distance, fits, f"above {self.n_buckets // 2}")
+        check_ids(self)
+        fits = self.d_kv is not None or self.d_model % self.n_heads == 0
+        check("d_model", self.d_model, fits, f"a multiple of n_heads, {self.n_heads}")
+        check("d_kv", self.d_kv, self.width > 0, "positive")
+        F.activation(self.activation)
+
+    n_positions = None  # none is learned
+
+    @property
+    def src_vocab_size(self) -> int:
+        return self.vocab_size
+
+    @property
+    def width(self) -> int:
+        """The width of a head."""
+        return self.d_model // self.n_heads if self.d_kv is None else self.d_kv
+
+    @property
+    def decoder_layers(self) -> int:
+        return self.n_layers if self.n_decoder_layers is None else self.n_decoder_layers
+
+    @property
+    def scaled(self) -> bool:
+        return self.tie_embeddings if self.scale_output is None else self.scale_output
+
+    def describe(self) -> str:
+        """It in one line."""
+        return (
+            f"d_model {self.d_model}, {self.n_heads} heads, d_ff {self.d_ff}, "
+            f"{self.n_layers} + {self.decoder_layers} layers, dropout {self.dropout}"
+        )
+
+
+class Distances(nn.Module):
+    """What is added to the scores of a query and a key at a distance: a number for each head and
+    group of distances. The smaller half of the groups are single distances, the others grow like
+    a logarithm. directed: keys behind and ahead of a query have groups of their own; else those
+    ahead are not seen, and count as distance 0."""
+
+    def __init__(self, config: T5Config, directed: bool) -> None:
+        self.directed, self.max_distance = directed, config.max_distance
+        self.groups = nn.Embedding(config.n_buckets, config.n_heads)
+
+    def forward(self, queries: int, keys: int) -> Tensor:
+        """(1, H, queries, keys): both counted from 0."""
+        device = self.groups.weight.device
+        ahead = arange(keys, device=device) - arange(queries, device=device).unsqueeze(1)
+        found: Tensor = self.groups(self.group(ahead))  # (T, S, H)
+        return found.permute(2, 0, 1).unsqueeze(0)
+
+    def group(self, ahead: Tensor) -> Tensor:
+        """ahead int64: how far a key is ahead of a query -> the number of its group."""
+        groups = self.groups.num_embeddings // (2 if self.directed else 1)
+        first = (ahead > 0).to(int64) * groups if self.directed else 0
+        distance = ahead.abs() if self.directed else (-ahead).clip(min=0)
+        single = groups // 2
+        far = (distance.clip(min=1).to(float32) / single).log()
+        far = far / math.log(self.max_distance / single) * (groups - single)
+        grown = (far.to(int64) + single).clip(max=groups - 1)
+        return where(distance < single, distance, grown) + first
+
+
+class Attention(nn.Module):
+    """Attention by heads of d_kv, whose scores are not scaled."""
+
+    def __init__(self, config: T5Config) -> None:
+        self.n_heads, self.dropout = config.n_heads, config.dropout
+        inner = config.n_heads * config.width
+        self.q, self.k, self.v = (nn.Linear(config.d_model, inner, bias=False) for _ in range(3))
+        self.o = nn.Linear(inner, config.d_model, bias=False)
+
+    def forward(
+        self, x: Tensor, memory: Tensor, mask: Tensor | None, is_causal: bool = False
+    ) -> Tensor:
+        """x (B, T, D) looks at memory (B, S, D). mask: bool or added, (B, H, T, S)."""
+        return self.attend(x, self.project(memory), mask, is_causal)
+
+    @nn.scoped
+    def project(self, memory: Tensor) -> KVCache:
+        """Keys and values (B, H, S, d_kv)."""
+        return KVCache(self._heads(self.k(memory)), self._heads(self.v(memory)))
+
+    @nn.scoped
+    def attend(
+        self, x: Tensor, seen: KVCache, mask: Tensor | None, is_causal: bool = False
+    ) -> Tensor:
+        p = self.dropout if self.training else 0.0
+        q = self._heads(self.q(x))
+        heads = F.scaled_dot_product_attention(q, seen.k, seen.v, mask, p, is_causal, scale=1.0)
+        y: Tensor = self.o(heads.transpose(1, 2).reshape(*x.shape[:2], -1))
+        return y
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """D -> d_ff -> D at each position by itself, gated or not."""
+
+    def __init__(self, config: T5Config) -> None:
+        self.activation, self.gated = F.activation(config.activation), config.gated
+        d, d_ff = config.d_model, config.d_ff
+        if config.gated:
+            self.wi_0, self.wi_1 = nn.Linear(d, d_ff, bias=False), nn.Linear(d, d_ff, bias=False)
+        else:
+            self.wi = nn.Linear(d, d_ff, bias=False)
+        self.wo = nn.Linear(d_ff, d, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.gated:
+            inner = self.activation(self.wi_0(x)) * self.wi_1(x)
+        else:
+            inner = self.activation(self.wi(x))
+        y: Tensor = self.wo(self.dropout(inner))
+        return y
+
+    def describe(self) -> str:
+        return f"activation={self.activation.__name__}, gated={self.gated}"
+
+
+class Layer(nn.Module):
+    """x + dropout(sub-layer(norm(x))) for self-attention, in decoders for attention to the source,
+    and for the feed-forward."""
+
+    def __init__(self, config: T5Config, decodes: bool) -> None:
+        def norm() -> nn.RMSNorm:
+            return nn.RMSNorm(config.d_model, config.layer_norm_eps)
+
+        self.self_attn, self.norm1 = Attention(config), norm()
+        self.cross_attn = Attention(config) if decodes else None
+        self.norm2 = norm() if decodes else None
+        self.ffn, self.norm3 = FeedForward(config), norm()
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        bias: Tensor,
+        memory: Tensor | KVCache | None = None,
+        mask: Tensor | None = None,
+        own: KVCache | None = None,
+        position: Tensor | None = None,
+    ) -> Tensor:
+        """x (B, T, D). bias: added to the scores of self-attention. In decoders memory and its mask
+        are of the source. In a step of decoding memory holds keys and values, and `own` those of
+        the positions before, at a 0-d position."""
+        y = self.norm1(x)
+        if own is None or position is None:
+            y = self.self_attn(y, y, bias, memory is not None)
+        else:
+            own.write(*self.self_attn.project(y), position)
+            y = self.self_attn.attend(y, own, bias)
+        x = x + self.dropout(y)
+        if self.cross_attn is not None and self.norm2 is not None:
+            y = self.norm2(x)
+            if isinstance(memory, KVCache):  # a sentence's hypotheses are queries of one attention
+                together = y.reshape(memory.k.shape[0], -1, y.shape[-1])
+                y = self.cross_attn.attend(together, memory, mask).reshape(y.shape)
+            else:
+                y = self.cross_attn(y, memory, mask)
+            x = x + self.dropout(y)
+        found: Tensor = x + self.dropout(self.ffn(self.norm3(x)))
+        return found
+
+
+class Stack(nn.Module):
+    """Layers between dropouts, and a norm after them."""
+
+    def __init__(self, config: T5Config, count: int, decodes: bool) -> None:
+        self.distances = Distances(config, directed=not decodes)
+        self.layers = nn.ModuleList(Layer(config, decodes) for _ in range(count))
+        self.norm = nn.RMSNorm(config.d_model, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+
+class T5(EncoderDecoder):
+    """model(src, tgt_in) -> logits. Matrices start normal, with the standard deviations of the
+    published code."""
+
+    config: T5Config
+
+    def __init__(self, config: T5Config) -> None:
+        self.config = config
+        self.shared = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder = Stack(config, config.n_layers, decodes=False)
+        self.decoder = Stack(config, config.decoder_layers, decodes=True)
+        self.lm_head: nn.Linear | None = None
+        if not config.tie_embeddings:
+            self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        inner, d = config.n_heads * config.width, config.d_model
+        wide = {"q": (d * config.width) ** -0.5, "o": inner**-0.5, "wo": config.d_ff**-0.5}
+        for name, p in self.named_parameters():
+            owner = name.split(".")[-2]
+            if owner in ("shared", "lm_head"):
+                nn.init.normal_(p)
+            elif p.ndim == 2:
+                nn.init.normal_(p, std=wide.get(owner, d**-0.5))
+
+    def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
+        """src int (B, S), tgt_in int (B, T), beginning with bos_id -> logits (B, T, V): at t, of
+        the target word that follows tgt_in[:, : t + 1]."""
+        mask = self.source_mask(src)
+        memory = self.encode(src, mask)
+        self.check_target(tgt_in, src.shape[0])
+        stack, length = self.decoder, tgt_in.shape[1]
+        x, bias = stack.dropout(self.shared(tgt_in)), stack.distances(length, length)
+        for layer in stack.layers:
+            x = layer(x, bias, memory, mask)
+        return self._logits(x)
+
+    def source_mask(self, src: Tensor) -> Tensor:
+        """(B, 1, 1, S): True where there is a word."""
+        self.check_source(src)
+        return (src != self.config.pad_id).unsqueeze(1).unsqueeze(1)
+
+    @nn.scoped
+    def encode(self, src: Tensor, mask: Tensor) -> Tensor:
+        """src (B, S) and its mask (B, 1, 1, S) -> memory (B, S, D)."""
+        stack, length = self.encoder, src.shape[1]
+        x = stack.dropout(self.shared(src))
+        bias = where(mask, stack.distances(length, length), -1e30)
+        for layer in stack.layers:
+            x = layer(x, bias)
+        memory: Tensor = stack.dropout(stack.norm(x))
+        return memory
+
+    # One token at a time; see stepwise.py
+    @no_grad()
+    @nn.scoped
+    def start(
+        self, ids: Tensor, lengths: Tensor | None = None, *, max_new_tokens: int, beam: int = 1
+    ) -> Start:
+        """Encode sources (B, S) for up to max_new_tokens steps of `beam` hypotheses each."""
+        mask = self.source_mask(ids)
+        if lengths is not None:
+            places = arange(ids.shape[1], device=ids.device)
+            mask = (places < lengths.unsqueeze(1)).unsqueeze(1).unsqueeze(1)
+        memory, stack = self.encode(ids, mask), self.decoder
+        rows, config = ids.shape[0] * beam, self.config
+        shape = (rows, config.n_heads, max_new_tokens, config.width)
+        places = arange(max_new_tokens, device=ids.device)
+        seen = places <= places.unsqueeze(1)  # (L, L)
+        bias = where(seen, stack.distances(max_new_tokens, max_new_tokens), -1e30)
+        state = DecoderState(
+            tuple(KVCache.empty(shape, memory) for _ in stack.layers),
+            tuple(layer.cross_attn.project(memory) for layer in stack.layers),
+            mask,
+            bias.squeeze(0).transpose(0, 1),  # (L, H, L): of each query
+        )
+        first = full(rows, config.bos_id, dtype=int64, device=ids.device)
+        return Start(state, first, tensor(0, device=ids.device))
+
+    @no_grad()
+    @nn.scoped
+    def step(self, state: DecoderState, ids: Tensor, position: Tensor) -> Tensor:
+        """The logits (N, V) of the tokens after ids (N,) at a 0-d position."""
+        stack, x = self.decoder, self.shared(ids.unsqueeze(1))  # (N, 1, D)
+        bias = state.positions[position].unsqueeze(1)  # (H, 1, L)
+        x = stack.dropout(x)
+        for layer, own, memory in zip(stack.layers, state.own, state.memory, strict=True):
+            x = layer(x, bias, memory, state.mask, own, position)
+        return self._logits(x).squeeze(1)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        x = self.decoder.dropout(self.decoder.norm(x))
+        if self.config.scaled:
+            x = x * self.config.d_model**-0.5
+        return F.linear(x, self.shared.weight if self.lm_head is None else self.lm_head.weight)
