@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +62,23 @@ def save(state: State, path: Path | str, metadata: Mapping[str, str] | None = No
     atomic.write_with(path, lambda temporary: _write(temporary, arrays, text))
 
 
-def load(path: Path | str, device: str | None = None) -> dict[str, Tensor]:
-    """The Tensors of a safetensors file, by name.
+def load(
+    path: Path | str, device: str | None = None, *, wanted: Callable[[str], bool] | None = None
+) -> dict[str, Tensor]:
+    """The Tensors of a safetensors file, by name; those alone whose names are wanted.
 
     UserError where it is missing, truncated, or of another format; where it was saved by `save` and
     has changed since; where a newer version of this package saved it.
     """
-    return load_with_metadata(path, device)[0]
+    return load_with_metadata(path, device, wanted)[0]
 
 
 def load_with_metadata(
-    path: Path | str, device: str | None = None
+    path: Path | str, device: str | None = None, wanted: Callable[[str], bool] | None = None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """As load(), and the text that was saved along."""
     _require_path("load", path)
-    arrays, text = _read(Path(path))
+    arrays, text = _read(Path(path), wanted)
     for name, array in arrays.items():
         _known(array.dtype, name, path)
     return {name: tensor(array, device=device) for name, array in arrays.items()}, text
@@ -155,8 +157,11 @@ def _bytes(array: Array) -> memoryview:
 # Reading -----------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """The arrays and the metadata of a file, checked against its checksum if it has one."""
+def _read(
+    path: Path, wanted: Callable[[str], bool] | None = None
+) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays and the metadata of a file, checked against its checksum if it has one and all of
+    it is wanted."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -175,7 +180,7 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
             own = text.pop(_KEY, None)
             if own is not None:
                 require_format(_own(own, path).get("format"), path)
-            names = list(file.keys())
+            names = [name for name in file.keys() if wanted is None or wanted(name)]  # noqa: SIM118
             if any(file.get_slice(name).get_dtype() == "BF16" for name in names):
                 _ = bfloat16.np  # NumPy has to be told that there is such a thing
             arrays = {name: file.get_tensor(name) for name in names}
@@ -188,7 +193,11 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         raise DamagedError(
             f"cannot load {path}: it is no safetensors file, or a damaged one ({reason})"
         ) from None
-    if own is not None and _own(own, path).get("crc32") != _checksum(arrays, text):
+    if (
+        own is not None
+        and wanted is None
+        and _own(own, path).get("crc32") != _checksum(arrays, text)
+    ):
         raise DamagedError(
             f"cannot load {path}: it is damaged: its checksum is not that of what was saved"
         )

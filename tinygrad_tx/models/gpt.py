@@ -43,10 +43,12 @@ class GPTConfig:
     eos_id: int | None = None
     pad_id: int | None = None
     init_std: float = 0.02
+    layer_norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         check_fields(self)
         check("init_std", self.init_std, self.init_std > 0, "positive")
+        check("layer_norm_eps", self.layer_norm_eps, self.layer_norm_eps >= 0, "0 or more")
         for name in ("vocab_size", "n_layer", "n_head", "n_embd", "block_size"):
             check(name, getattr(self, name), getattr(self, name) > 0, "positive")
         check("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
@@ -99,9 +101,9 @@ class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x))."""
 
     def __init__(self, config: GPTConfig) -> None:
-        self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.ln_1 = nn.LayerNorm(config.n_embd, config.layer_norm_eps, bias=config.bias)
         self.attn = Attention(config)
-        self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.ln_2 = nn.LayerNorm(config.n_embd, config.layer_norm_eps, bias=config.bias)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -125,7 +127,7 @@ class GPT(LanguageModel):
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.ln_f = nn.LayerNorm(config.n_embd, config.layer_norm_eps, bias=config.bias)
         for name, p in self.named_parameters():
             if p.ndim == 2:
                 ends = name.endswith("c_proj.weight")
