@@ -111,8 +111,7 @@ def _tensors(root: Path, found: Format) -> Iterator[tuple[str, Tensor]]:
     """All tensors of a directory, by name, but for copies and computed ones."""
     for file, names in _files(root).items():
         tensors = serialize.load(file, wanted=lambda name: not _any(found.spare, name))
-        for name, value in tensors.items():
-            yield name, value
+        yield from tensors.items()
         missing = [name for name in names if name not in tensors and not _any(found.spare, name)]
         if missing:
             raise UserError(f"{file} lacks {_some(missing)}, which {root / INDEX} says it has")
@@ -143,7 +142,7 @@ def _files(root: Path) -> dict[Path, list[str]]:
 
 
 def _ours(
-    root: Path, found: Format, model: Module, tensors: Mapping[str, Tensor]
+    root: Path, found: Format, model: Any, tensors: Mapping[str, Tensor]
 ) -> dict[str, np.ndarray[Any, Any]]:
     """The state of a model from tensors under the names of a format. UserError for what is missing,
     left over, or of another shape."""
@@ -164,7 +163,8 @@ def _ours(
         if value.shape != own.shape:
             shapes.append(f"{there} {tensors[there].shape} for {name} {own.shape}")
         state[name] = value.numpy()
-    surplus = [name for name in tensors if name not in used]
+    copies = ("lm_head.weight",) if getattr(model.config, "tie_embeddings", False) else ()
+    surplus = [name for name in tensors if name not in used and name not in copies]
     for what, names in (
         ("lacks", missing),
         ("has, and this model has not,", surplus),

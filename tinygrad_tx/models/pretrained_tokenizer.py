@@ -32,12 +32,12 @@ class PretrainedTokenizer(ABC):
         if (root / "tokenizer.json").exists():
             return _Fast(root / "tokenizer.json", config)
         if (root / "source.spm").exists() and (root / "vocab.json").exists():
-            from .marian_tokenizer import MarianTokenizer
+            from .pieces import MarianTokenizer
 
             return MarianTokenizer(root, config)
         for name in ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model"):
             if (root / name).exists():
-                from .marian_tokenizer import PieceTokenizer
+                from .pieces import PieceTokenizer
 
                 return PieceTokenizer(root / name, config)
         return None
