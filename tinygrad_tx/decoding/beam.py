@@ -17,7 +17,7 @@ import numpy as np
 
 from ..creation import cat, full, where, zeros
 from ..tensor import Tensor
-from .protocols import Bools, Floats, Hypothesis, Ints, penalties
+from .protocols import Bools, Floats, Hypothesis, Ints, Stops, penalties, stopped
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class MostProbable:
 
     k: int
     eos_id: int
+    sums: bool = False  # a beam of several compares sums; greedy search takes the best token
 
     def __call__(self, log_probs: Tensor, step: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(N, V) -> log-probabilities and token ids (N, k), the best first; where V is less than k,
@@ -66,12 +67,17 @@ class BeamSearch:
         beam_size: int,
         min_new_tokens: int,
         length_penalty: float,
+        stops: Stops = (),
+        often: bool = False,
     ) -> None:
-        """limits: the most new tokens of each row, the end token included. eos_id -1: none."""
-        self.width = beam_size
-        # One of them may be the end token; the others suffice, even if all that live on have the
-        # same parent.
-        self.choice = MostProbable(beam_size + 1, eos_id)
+        """limits: the most new tokens of each row, the end token included. eos_id -1: none.
+        stops: sequences that end a hypothesis like the end token. often: there is a look at every
+        step."""
+        self.width, self._stops, self._often = beam_size, stops, often or bool(stops)
+        # One of them may be the end token, or end a sequence that stops; the others suffice, even
+        # if all that live on have the same parent.
+        ends = len({stop[-1] for stop in stops})
+        self.choice = MostProbable(beam_size + 1 + ends, eos_id, beam_size > 1)
         self.reorders = beam_size > 1
         self.done = np.zeros(len(limits), np.bool_)
         self.parents = np.zeros((len(limits), beam_size), np.int64)
@@ -96,7 +102,9 @@ class BeamSearch:
     @property
     def ahead(self) -> int:
         """Alone, a hypothesis goes on with its best candidate; several change places."""
-        return 1 if self.reorders else int(self._limits[~self.done].min()) - self._n
+        if self.reorders or self._often:
+            return 1
+        return int(self._limits[~self.done].min()) - self._n
 
     def inputs(self, steps: int) -> tuple[Tensor, ...]:
         """The inputs of the choice besides log-probabilities: none."""
@@ -115,6 +123,11 @@ class BeamSearch:
         totals = (self._scores[:, :, None] + log_probs).reshape(slots, width * k)
         ids = ids.reshape(slots, width * k)
         ends = ids == self._eos_id
+        cuts = None
+        if self._stops:
+            cuts = self._cuts(ids, k)
+            ends |= cuts > 0
+        ended = ends
         ending = ends.any()  # mostly not, which saves half of the work
         if ending and self._n < self._min_new_tokens:
             totals[ends] = -np.inf
@@ -123,12 +136,12 @@ class BeamSearch:
         if ending:
             ends = ends[every, order]
             if ends[:, :width].any():
-                self._take_finished(totals, order, ends)
+                self._take_finished(totals, order, ends, cuts)
                 live = order[every, ends.argsort(axis=1, kind="stable")[:, :width]]
         chosen, self._scores = ids[every, live], totals[every, live]
         if ending:
             # Fewer candidates than places: some are end tokens, which do not live on.
-            self._scores[chosen == self._eos_id] = -np.inf
+            self._scores[ended[every, live]] = -np.inf
         self.parents = live // k
         if self.reorders:
             self._tokens = self._tokens[every, self.parents]
@@ -151,24 +164,31 @@ class BeamSearch:
         """The n best hypotheses of each row, best first."""
         return [best[:n] for best in self._finished]
 
-    def _take_finished(self, totals: Floats, order: Ints, ends: Bools) -> None:
-        """Finish what chose the end token among the first `width` candidates of its row."""
+    def _cuts(self, ids: Ints, k: int) -> Ints:
+        """How many tokens of a stop each candidate (slots, width * k) completes; 0: it does not."""
+        before = np.repeat(self._tokens[:, :, : self._n], k, axis=1)
+        return stopped(np.concatenate([before, ids[:, :, None]], axis=2), self._stops)
+
+    def _take_finished(self, totals: Floats, order: Ints, ends: Bools, cuts: Ints | None) -> None:
+        """Finish what chose an end among the first `width` candidates of its row."""
         for slot, place in np.argwhere(ends[:, : self.width] & ~self.done[:, None]):
             candidate = order[slot, place]
             parent = candidate // (order.shape[1] // self.width)
-            self._finish(slot, parent, totals[slot, candidate], self._n + 1)
+            cut = 0 if cuts is None else max(int(cuts[slot, candidate]) - 1, 0)
+            self._finish(slot, parent, totals[slot, candidate], self._n + 1, cut)
 
     def _take_unfinished(self, slot: int) -> None:
         """Finish a row's live hypotheses as they are."""
         for place, total in enumerate(self._scores[slot]):
             self._finish(slot, place, total, self._n)
 
-    def _finish(self, slot: int, place: int, total: float, length: int) -> None:
-        """length: what the score is divided by, the end token included."""
+    def _finish(self, slot: int, place: int, total: float, length: int, cut: int = 0) -> None:
+        """length: what the score is divided by, the end token included. cut: so many of the last
+        tokens are of a stop."""
         if total == -np.inf:
             return
         row = self.rows[slot]
-        tokens = self._tokens[slot, place, : self._n].tolist()
+        tokens = self._tokens[slot, place, : self._n - cut].tolist()
         best = self._finished[row]
         # Of equal scores the one that was finished first stays ahead.
         insort_right(

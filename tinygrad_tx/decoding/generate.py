@@ -7,7 +7,7 @@ line and users.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -17,8 +17,9 @@ from ..errors import UserError
 from ..nn.module import evaluating
 from ..tensor import Tensor, no_grad
 from .beam import BeamSearch
+from .controls import Controls
 from .loop import Model, decode, round_up
-from .protocols import Hypothesis, Ints, Search
+from .protocols import Hypothesis, Ints, Search, Stops
 from .sampling import Sampling
 
 MOST = 2**20  # new tokens: memory for the keys and values of all of them is taken at the start
@@ -37,6 +38,12 @@ def generate(
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    prefix_tokens: Sequence[int] | Sequence[Sequence[int]] = (),
+    bad_words: Sequence[int | Sequence[int]] = (),
+    stop: Sequence[int | Sequence[int]] = (),
+    seed: int | None = None,
 ) -> list[list[Hypothesis]]:
     """For each row the num_return_sequences best hypotheses found (fewer where there are no more),
     best first.
@@ -51,7 +58,17 @@ def generate(
         output.
     do_sample: draw num_return_sequences continuations at random instead, from the distribution
         sharpened by a temperature below 1 or flattened by one above it, cut to the top_k most
-        probable tokens (0: all), then to the smallest set of them that reaches top_p.
+        probable tokens (0: all), then to the smallest set of them that reaches top_p, then to those
+        that are min_p times as probable as the best one.
+    repetition_penalty: tokens that are in the output already, or in a prompt, are made less likely
+        by that factor: logits above 0 are divided by it, those below multiplied. 1 is none.
+    prefix_tokens: the tokens that every output begins with, or a list of them for each row; they
+        are part of the hypothesis.
+    bad_words: tokens, and sequences of tokens, that no output has.
+    stop: tokens, and sequences of tokens, that end an output, as the end token does; they are not
+        part of the hypothesis.
+    seed: of what is drawn, for the same outputs whatever was drawn before; None: the numbers that
+        tx.manual_seed has begun go on.
 
     Everything runs in evaluation mode and without gradients; the model's modes are as before
     afterwards. Raises UserError for settings that make no sense, for rows that the model has no
@@ -64,7 +81,13 @@ def generate(
             "min_new_tokens": min_new_tokens,
             "top_k": top_k,
         },
-        numbers={"length_penalty": length_penalty, "temperature": temperature, "top_p": top_p},
+        numbers={
+            "length_penalty": length_penalty,
+            "temperature": temperature,
+            "top_p": top_p,
+            "min_p": min_p,
+            "repetition_penalty": repetition_penalty,
+        },
     )
     if not hasattr(model, "padding_side"):
         kind = type(model).__name__
@@ -78,6 +101,10 @@ def generate(
     if not rows:
         return []
     _check_room(model, rows, limits)
+    _check_controls(min_p, repetition_penalty, seed)
+    size = model.config.vocab_size
+    stops = sequences("stop", stop, size)
+    controls = _controls(model, rows, repetition_penalty, prefix_tokens, bad_words)
     eos_id = -1 if model.config.eos_id is None else model.config.eos_id
     search: BeamSearch | Sampling
     if do_sample:
@@ -90,6 +117,10 @@ def generate(
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            min_p=min_p,
+            stops=stops,
+            seed=seed,
+            often=False,
             device=next(model.parameters()).device,
         )
     else:
@@ -99,9 +130,11 @@ def generate(
             beam_size=beam_size,
             min_new_tokens=min_new_tokens,
             length_penalty=length_penalty,
+            stops=stops,
         )
     with evaluating(model.modules()), no_grad():
-        _run(model, rows, max(limits), search)
+        for _ in run(model, rows, max(limits), search, controls):
+            pass
     found = search.results(num_return_sequences)
     for i, row in enumerate(found):
         if not row:
@@ -109,8 +142,15 @@ def generate(
     return found
 
 
-def _run(model: Model, rows: list[list[int]], most: int, search: Search) -> None:
-    """Pad the rows, round the shapes up as far as the model has room, and decode."""
+def run(
+    model: Model,
+    rows: list[list[int]],
+    most: int,
+    search: Search,
+    controls: Controls | None = None,
+) -> Iterator[None]:
+    """Pad the rows, round the shapes up as far as the model has room, and decode; it stops at every
+    look at what has been found."""
     width = max(1, *map(len, rows))
     room = model.room(round_up(width))
     if room is None or room >= most:
@@ -125,7 +165,65 @@ def _run(model: Model, rows: list[list[int]], most: int, search: Search) -> None
         line[width - len(row) if left else 0 :][: len(row)] = row
     # On the right padding is told by pad_id, as in training; on the left it may be any id.
     lengths = np.array([len(row) for row in rows]) if left else None
-    decode(model, ids, lengths, most, search)
+    return decode(model, ids, lengths, most, search, controls)
+
+
+def _controls(
+    model: Model,
+    rows: list[list[int]],
+    penalty: float,
+    prefix_tokens: Any,
+    bad_words: Any,
+) -> Controls | None:
+    """What is to be done to logits; None for nothing."""
+    size = model.config.vocab_size
+    nested = bool(prefix_tokens) and not isinstance(next(iter(prefix_tokens)), Integral)
+    found = [sequence("prefix_tokens", row, size) for row in prefix_tokens] if nested else []
+    if nested and len(found) != len(rows):
+        raise UserError(f"prefix_tokens has {len(found)} lists for {len(rows)} rows")
+    every = () if nested else sequence("prefix_tokens", prefix_tokens, size)
+    prefixes = tuple(found) if nested else (every,) * len(rows)
+    bad = sequences("bad_words", bad_words, size)
+    if penalty == 1 and not bad and not any(prefixes):
+        return None
+    said = [row[:-1] for row in rows] if model.padding_side == "left" else [[] for _ in rows]
+    return Controls(size, said, penalty, prefixes, bad)
+
+
+def sequences(name: str, given: Any, size: int) -> Stops:
+    """Tokens and sequences of tokens, as sequences. UserError for what is no token."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"generate: {name} must be a list of tokens, not {given!r}")
+    found = tuple(
+        sequence(name, (word,) if isinstance(word, Integral) else word, size) for word in given
+    )
+    if not all(found):
+        raise UserError(f"{name}: a sequence without tokens")
+    return found
+
+
+def sequence(name: str, given: Any, size: int) -> tuple[int, ...]:
+    """The tokens of a sequence. UserError for what is no token."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"generate: {name} must be a list of tokens, not {given!r}")
+    found = tuple(given)
+    for token in found:
+        if isinstance(token, bool) or not isinstance(token, Integral):
+            raise TypeError(f"generate: {name} must be tokens, which are ints, not {token!r}")
+        if not 0 <= token < size:
+            raise UserError(f"{name}: {token} is no token: they are from 0 to {size - 1}")
+    return tuple(int(token) for token in found)
+
+
+def _check_controls(min_p: float, repetition_penalty: float, seed: Any) -> None:
+    if not 0 <= min_p <= 1:
+        raise UserError(f"min_p = {min_p} must be from 0 to 1")
+    if not 0 < repetition_penalty < math.inf:
+        raise UserError(f"repetition_penalty = {repetition_penalty} must be above 0; 1 is none")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, Integral)):
+        raise TypeError(f"generate: seed must be an int, not {seed!r}")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise UserError(f"seed = {seed} must be from 0 to 2**63 - 1")
 
 
 def _require_kinds(ints: dict[str, Any], numbers: dict[str, Any]) -> None:

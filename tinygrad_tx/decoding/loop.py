@@ -27,6 +27,7 @@ from ..models.stepwise import Start, State, Stepwise
 from ..nn import Module
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
+from .controls import Controls, Told, controlled
 from .protocols import Bools, Choice, Floats, Ints, Search
 
 AHEAD = 64  # steps at most between two looks: other threads may wait for one
@@ -93,13 +94,23 @@ class Steps:
             position: Tensor,
             notes: Notes,
             inputs: tuple[Tensor, ...],
+            told: Told | None,
         ) -> None:
             if rows is not None:
                 state.reorder(rows)
+                if told is not None:
+                    told.reorder(rows)
+            if told is not None:
+                told.take(ids)
             logits = _alive(owner).step(state, ids, position)
             if logits.dtype.itemsize < 4:
                 logits = logits.to(float32)
-            found, chosen = choice(logits.log_softmax(-1), notes.steps, *inputs)
+            if told is not None and not choice.sums:
+                logits = controlled(logits, notes.steps, told)
+            log_probs = logits.log_softmax(-1)
+            if told is not None and choice.sums:
+                log_probs = controlled(log_probs, notes.steps, told)
+            found, chosen = choice(log_probs, notes.steps, *inputs)
             notes.write(found, chosen, choice.ends(chosen))
             ids.assign(choice.next(chosen))
             position.assign(position + 1)
@@ -132,9 +143,15 @@ def round_up(n: int) -> int:
 
 
 def decode(
-    model: Model, ids: Ints, lengths: Ints | None, max_new_tokens: int, search: Search
-) -> None:
-    """Run a search on a model from ids (B, S) until every row is done.
+    model: Model,
+    ids: Ints,
+    lengths: Ints | None,
+    max_new_tokens: int,
+    search: Search,
+    controls: Controls | None = None,
+) -> Iterator[None]:
+    """Run a search on a model from ids (B, S) until every row is done; it stops at every look at
+    what the steps have found.
 
     Raises UserError where the model's logits are no numbers.
     """
@@ -148,7 +165,9 @@ def decode(
     counts = None if lengths is None else on_device(lengths[search.rows])
     start = steps.start(on_device(ids[search.rows]), counts, max_new_tokens, search.width)
     state, newest, position = start.state, start.ids, start.position
-    taken = 0
+    taken, told = 0, None
+    if controls is not None:
+        told = controls.told(np.repeat(search.rows, search.width), max_new_tokens, device)
 
     def prepared() -> tuple[Notes, tuple[Tensor, ...]]:
         """The inputs of the steps as long as the slots stay."""
@@ -162,7 +181,7 @@ def decode(
         rows = None
         if search.reorders:
             rows = on_device((np.arange(slots)[:, None] * width + search.parents).reshape(-1))
-        given = (search.choice, state, rows, newest, position, notes, inputs)
+        given = (search.choice, state, rows, newest, position, notes, inputs, told)
         count = steps.step.repeat(min(search.ahead, AHEAD), notes.look, *given)
         before = search.done.copy()
         for log_probs, chosen in notes.read(taken, taken + count, width):
@@ -171,11 +190,15 @@ def decode(
             active = np.flatnonzero(~search.done)
             if not active.size:
                 return
+        yield
         taken += count
         if 2 * round_up(len(active)) <= slots:  # go on with fewer rows
             kept, filling = _filled(active)
             search.select(kept, filling)
             state = state.keep(on_device(kept))
+            if told is not None:
+                places = np.arange(search.width)
+                told = told.keep(on_device((kept[:, None] * width + places).reshape(-1)))
             notes, inputs = prepared()
         elif (search.done != before).any():
             notes = notes._replace(open=on_device(np.repeat(~search.done, width)))

@@ -17,6 +17,7 @@ from ..tensor import Tensor
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Stops = tuple[tuple[int, ...], ...]  # sequences of tokens that end a continuation
 
 
 class Hypothesis(NamedTuple):
@@ -45,6 +46,15 @@ def penalties(longest: int, length_penalty: float) -> Floats:
     return found
 
 
+def stopped(tokens: Ints, stops: Stops) -> Ints:
+    """tokens (..., n) -> (...): the length of the longest stop that they end in, 0 for none."""
+    found = np.zeros(tokens.shape[:-1], np.int64)
+    for stop in sorted(stops, key=len):
+        if len(stop) <= tokens.shape[-1]:
+            found[(tokens[..., -len(stop) :] == stop).all(-1)] = len(stop)
+    return found
+
+
 class Choice(Protocol):
     """The choice that a step makes from its log-probabilities. Hashable: a step is traced for each
     choice."""
@@ -52,6 +62,11 @@ class Choice(Protocol):
     @property
     def k(self) -> int:
         """The number of candidates that it gives."""
+
+    @property
+    def sums(self) -> bool:
+        """True if hypotheses are compared by sums of log-probabilities, on which controls then act;
+        else they act on logits."""
 
     def __call__(self, log_probs: Tensor, step: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(N, V), the 0-d number of steps before this one, and the search's inputs ->

@@ -21,7 +21,7 @@ from ..creation import arange, tensor
 from ..dtypes import float64
 from ..node import Node
 from ..tensor import Tensor
-from .protocols import Bools, Floats, Hypothesis, Ints, penalties
+from .protocols import Bools, Floats, Hypothesis, Ints, Stops, penalties, stopped
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,24 @@ class Draw:
 
     top_k: only the k most probable tokens take part; 0 is all.
     nucleus: only the smallest set of most probable tokens that reaches top_p takes part.
+    floor: only tokens that are min_p times as probable as the best one take part.
     """
 
     top_k: int
     nucleus: bool
     eos_id: int
+    floor: bool = False
     k = 1
+    sums = False
 
     def __call__(self, log_probs: Tensor, step: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(N, V) with a 0-d step -> log-probabilities and ids (N, 1). inputs: a uniform number for
-        each step and row (L, N); 0-d temperature, top_p, and the steps that may not end a row.
+        each step and row (L, N); 0-d temperature, top_p, min_p, and the steps that may not end a
+        row.
 
         The log-probabilities given back are the model's own, before temperature and cuts.
         """
-        uniforms, temperature, top_p, first = inputs
+        uniforms, temperature, top_p, min_p, first = inputs
         uniform = uniforms.index_select(0, step.reshape(1))  # (1, N)
         size = log_probs.shape[-1]
         every = arange(size, device=log_probs.device)
@@ -59,6 +63,9 @@ class Draw:
         reached = probs.cumsum(-1)
         if self.nucleus:
             reached = reached * (reached - probs < top_p)  # what came before fell short of top_p
+        if self.floor:
+            likely = (reached > 0) & (probs >= min_p * probs.amax(-1, keepdim=True))
+            reached = (probs * likely).cumsum(-1)
         total = reached.amax(-1, keepdim=True)
         # The first place whose cumulated probability exceeds the uniform's share of the whole.
         passed = reached > uniform.reshape(-1, 1) * total
@@ -92,20 +99,26 @@ class Sampling:
         temperature: float,
         top_k: int,
         top_p: float,
+        min_p: float,
+        stops: Stops,
+        seed: int | None,
+        often: bool,
         device: str,
     ) -> None:
-        """limits: the most new tokens of each row, the end token included. eos_id -1: none."""
-        self.width = samples
-        self.choice = Draw(top_k, top_p < 1, eos_id)
+        """limits: the most new tokens of each row, the end token included. eos_id -1: none.
+        stops: sequences that end a continuation like the end token. seed: None for that of
+        tx.manual_seed. often: there is a look at every step."""
+        self.width, self._stops, self._often = samples, stops, often or bool(stops)
+        self.choice = Draw(top_k, top_p < 1, eos_id, min_p > 0)
         self.done = np.zeros(len(limits), np.bool_)
         self.parents = np.tile(np.arange(samples), (len(limits), 1))
-        self._settings = [tensor(x, float64, device) for x in (temperature, top_p)]
+        self._settings = [tensor(x, float64, device) for x in (temperature, top_p, min_p)]
         self._settings.append(tensor(min_new_tokens, device=device))
         self._eos_id, self._device = eos_id, device
         self._penalties = penalties(max(limits), length_penalty)
         self._limits = np.array(limits, np.int64)
         self.rows = np.arange(len(limits))
-        self._uniforms = _uniforms(limits, samples)
+        self._uniforms = _uniforms(limits, samples, seed)
         # By row: the tokens drawn, the sum of their log-probabilities, how many there are.
         self._tokens = np.zeros((len(limits), samples, max(limits)), np.int64)
         self._totals = np.zeros((len(limits), samples))
@@ -121,6 +134,8 @@ class Sampling:
     @property
     def ahead(self) -> int:
         """Each continuation goes its own way."""
+        if self._often:
+            return 1
         return int(self._limits[self.rows[~self.done]].min()) - self._n
 
     def inputs(self, steps: int) -> tuple[Tensor, ...]:
@@ -142,7 +157,12 @@ class Sampling:
         self._totals[rows] += np.where(self._open[rows], log_probs[slots, :, 0], 0.0)
         self._lengths[rows] += self._open[rows]
         self._n += 1
-        self._open[rows] &= ids[slots, :, 0] != self._eos_id
+        ended = ids[slots, :, 0] == self._eos_id
+        if self._stops:
+            found = stopped(self._tokens[rows, :, : self._n], self._stops)
+            self._lengths[rows] -= np.where(self._open[rows], np.maximum(found - 1, 0), 0)
+            ended |= found > 0
+        self._open[rows] &= ~ended
         self.done[slots] = ~self._open[rows].any(axis=1) | (self._limits[rows] == self._n)
 
     def results(self, n: int) -> list[list[Hypothesis]]:
@@ -169,14 +189,20 @@ class _Line:
 _FIRST_STREAM = 1 << 62  # dropout and tx.rand count up from 0
 
 
-def _uniforms(limits: Sequence[int], samples: int) -> Floats:
+def _uniforms(limits: Sequence[int], samples: int, seed: int | None) -> Floats:
     """(rows, longest, samples) numbers in [0, 1): each row has a stream, each step its words."""
+    shape = (max(limits), samples)
+    if seed is not None:
+        return _drawn(seed, _FIRST_STREAM, len(limits), shape)
     key = random.generator("cpu").key
     if _Line.seeding is not key.node:  # seeding, or going on from a checkpoint, makes a new key
         _Line.seeding, _Line.taken = key.node, 0
     first = _FIRST_STREAM + _Line.taken
     _Line.taken += len(limits)
-    shape = (max(limits), samples)
-    seed = key.item()
-    rows = [numpy_random.uniform(seed, first + i, shape, np.float64) for i in range(len(limits))]
-    return np.stack(rows)
+    return _drawn(key.item(), first, len(limits), shape)
+
+
+def _drawn(seed: int, first: int, rows: int, shape: tuple[int, int]) -> Floats:
+    """For each row its stream, counted from the first."""
+    found = [numpy_random.uniform(seed, first + i, shape, np.float64) for i in range(rows)]
+    return np.stack(found)
