@@ -2,6 +2,7 @@
 
 from .generate import generate
 from .protocols import Hypothesis
+from .streaming import stream
 from .translate import Translation, Translator, translate
 
-__all__ = ["Hypothesis", "Translation", "Translator", "generate", "translate"]
+__all__ = ["Hypothesis", "Translation", "Translator", "generate", "stream", "translate"]

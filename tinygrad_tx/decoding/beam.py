@@ -160,6 +160,12 @@ class BeamSearch:
         if self._any_full or not np.isfinite(self._scores).all():
             self.done |= self._bounds() <= self._worst[self.rows]
 
+    def newest(self, row: int) -> list[int]:
+        """The tokens of a row's best live hypothesis so far."""
+        (slot,) = np.flatnonzero(self.rows == row)[:1]
+        found: list[int] = self._tokens[slot, 0, : self._n].tolist()
+        return found
+
     def results(self, n: int) -> list[list[Hypothesis]]:
         """The n best hypotheses of each row, best first."""
         return [best[:n] for best in self._finished]

@@ -6,9 +6,7 @@ line and users.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -16,13 +14,9 @@ import numpy as np
 from ..errors import UserError
 from ..nn.module import evaluating
 from ..tensor import Tensor, no_grad
-from .beam import BeamSearch
 from .controls import Controls
 from .loop import Model, decode, round_up
-from .protocols import Hypothesis, Ints, Search, Stops
-from .sampling import Sampling
-
-MOST = 2**20  # new tokens: memory for the keys and values of all of them is taken at the start
+from .protocols import Hypothesis, Ints, Search
 
 
 def generate(
@@ -74,64 +68,16 @@ def generate(
     afterwards. Raises UserError for settings that make no sense, for rows that the model has no
     room for, and where logits are not finite.
     """
-    _require_kinds(
-        ints={
-            "beam_size": beam_size,
-            "num_return_sequences": num_return_sequences,
-            "min_new_tokens": min_new_tokens,
-            "top_k": top_k,
-        },
-        numbers={
-            "length_penalty": length_penalty,
-            "temperature": temperature,
-            "top_p": top_p,
-            "min_p": min_p,
-            "repetition_penalty": repetition_penalty,
-        },
-    )
-    if not hasattr(model, "padding_side"):
-        kind = type(model).__name__
-        raise TypeError(
-            f"generate: model must be a Transformer or a GPT, or have their start() and step(), "
-            f"not a {kind}"
-        )
-    _check(beam_size, num_return_sequences, do_sample, temperature, top_k, top_p, length_penalty)
-    rows = _rows(ids, model)
-    limits = _limits(max_new_tokens, min_new_tokens, len(rows))
+    settings = Settings(
+        beam_size, max_new_tokens, min_new_tokens, length_penalty, num_return_sequences, do_sample,
+        temperature, top_k, top_p, min_p, repetition_penalty, prefix_tokens, bad_words, stop, seed,
+    )  # fmt: skip
+    rows = prepared(model, ids)
+    limits = settings.limits(len(rows))
     if not rows:
         return []
-    _check_room(model, rows, limits)
-    _check_controls(min_p, repetition_penalty, seed)
-    size = model.config.vocab_size
-    stops = sequences("stop", stop, size)
-    controls = _controls(model, rows, repetition_penalty, prefix_tokens, bad_words)
-    eos_id = -1 if model.config.eos_id is None else model.config.eos_id
-    search: BeamSearch | Sampling
-    if do_sample:
-        search = Sampling(
-            limits,
-            eos_id=eos_id,
-            samples=num_return_sequences,
-            min_new_tokens=min_new_tokens,
-            length_penalty=length_penalty,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            stops=stops,
-            seed=seed,
-            often=False,
-            device=next(model.parameters()).device,
-        )
-    else:
-        search = BeamSearch(
-            limits,
-            eos_id=eos_id,
-            beam_size=beam_size,
-            min_new_tokens=min_new_tokens,
-            length_penalty=length_penalty,
-            stops=stops,
-        )
+    check_room(model, rows, limits)
+    search, controls = settings.search(model, limits), settings.controls(model, rows)
     with evaluating(model.modules()), no_grad():
         for _ in run(model, rows, max(limits), search, controls):
             pass
@@ -168,107 +114,14 @@ def run(
     return decode(model, ids, lengths, most, search, controls)
 
 
-def _controls(
-    model: Model,
-    rows: list[list[int]],
-    penalty: float,
-    prefix_tokens: Any,
-    bad_words: Any,
-) -> Controls | None:
-    """What is to be done to logits; None for nothing."""
-    size = model.config.vocab_size
-    nested = bool(prefix_tokens) and not isinstance(next(iter(prefix_tokens)), Integral)
-    found = [sequence("prefix_tokens", row, size) for row in prefix_tokens] if nested else []
-    if nested and len(found) != len(rows):
-        raise UserError(f"prefix_tokens has {len(found)} lists for {len(rows)} rows")
-    every = () if nested else sequence("prefix_tokens", prefix_tokens, size)
-    prefixes = tuple(found) if nested else (every,) * len(rows)
-    bad = sequences("bad_words", bad_words, size)
-    if penalty == 1 and not bad and not any(prefixes):
-        return None
-    said = [row[:-1] for row in rows] if model.padding_side == "left" else [[] for _ in rows]
-    return Controls(size, said, penalty, prefixes, bad)
-
-
-def sequences(name: str, given: Any, size: int) -> Stops:
-    """Tokens and sequences of tokens, as sequences. UserError for what is no token."""
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise TypeError(f"generate: {name} must be a list of tokens, not {given!r}")
-    found = tuple(
-        sequence(name, (word,) if isinstance(word, Integral) else word, size) for word in given
-    )
-    if not all(found):
-        raise UserError(f"{name}: a sequence without tokens")
-    return found
-
-
-def sequence(name: str, given: Any, size: int) -> tuple[int, ...]:
-    """The tokens of a sequence. UserError for what is no token."""
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise TypeError(f"generate: {name} must be a list of tokens, not {given!r}")
-    found = tuple(given)
-    for token in found:
-        if isinstance(token, bool) or not isinstance(token, Integral):
-            raise TypeError(f"generate: {name} must be tokens, which are ints, not {token!r}")
-        if not 0 <= token < size:
-            raise UserError(f"{name}: {token} is no token: they are from 0 to {size - 1}")
-    return tuple(int(token) for token in found)
-
-
-def _check_controls(min_p: float, repetition_penalty: float, seed: Any) -> None:
-    if not 0 <= min_p <= 1:
-        raise UserError(f"min_p = {min_p} must be from 0 to 1")
-    if not 0 < repetition_penalty < math.inf:
-        raise UserError(f"repetition_penalty = {repetition_penalty} must be above 0; 1 is none")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, Integral)):
-        raise TypeError(f"generate: seed must be an int, not {seed!r}")
-    if seed is not None and not 0 <= seed < 2**63:
-        raise UserError(f"seed = {seed} must be from 0 to 2**63 - 1")
-
-
-def _require_kinds(ints: dict[str, Any], numbers: dict[str, Any]) -> None:
-    """TypeError naming a setting that is no number."""
-    for name, value in {**ints, **numbers}.items():
-        wanted = Integral if name in ints else Real
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            kind = "an int" if name in ints else "a number"
-            raise TypeError(f"generate: {name} must be {kind}, not {value!r}")
-
-
-def _check(
-    beam_size: int,
-    num_return_sequences: int,
-    do_sample: bool,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    length_penalty: float,
-) -> None:
-    for name, value in (("beam_size", beam_size), ("num_return_sequences", num_return_sequences)):
-        if value < 1:
-            raise UserError(f"{name} = {value} must be 1 or more")
-    if do_sample and beam_size > 1:
-        raise UserError(f"sampling knows no beam: beam_size = {beam_size} must be 1 with do_sample")
-    if not do_sample and num_return_sequences > beam_size:
-        raise UserError(
-            f"num_return_sequences = {num_return_sequences} needs a beam_size that large, "
-            f"not {beam_size}; or do_sample"
-        )
-    if not 0 < temperature < math.inf:
-        raise UserError(
-            f"temperature = {temperature} must be above 0; for the most probable tokens leave out "
-            "do_sample"
-        )
-    if top_k < 0:
-        raise UserError(f"top_k = {top_k} must be 1 or more, or 0 for all tokens")
-    if not 0 < top_p <= 1:
-        raise UserError(f"top_p = {top_p} must be above 0 and at most 1")
-    if not math.isfinite(length_penalty):
-        raise UserError(f"length_penalty = {length_penalty} must be a finite number")
-
-
-def _rows(ids: Any, model: Model) -> list[list[int]]:
+def prepared(model: Model, ids: Any) -> list[list[int]]:
     """Each row's ids. An array's padding goes, for it may be of another width than ours."""
+    if not hasattr(model, "padding_side"):
+        kind = type(model).__name__
+        raise TypeError(
+            f"generate: model must be a Transformer or a GPT, or have their start() and step(), "
+            f"not a {kind}"
+        )
     if not isinstance(ids, (Tensor, np.ndarray)):
         if isinstance(ids, str) or not isinstance(ids, Iterable):
             what = repr(ids) if isinstance(ids, (str, int, float)) else f"a {type(ids).__name__}"
@@ -302,31 +155,7 @@ def _whole(ids: Any, ndim: int = 1) -> Ints:
     return array.astype(np.int64)
 
 
-def _limits(max_new_tokens: int | Sequence[int], min_new_tokens: int, rows: int) -> list[int]:
-    if isinstance(max_new_tokens, (int, np.integer)):
-        limits = [int(max_new_tokens)] * rows
-    elif isinstance(max_new_tokens, (list, tuple)) and all(
-        isinstance(n, Integral) and not isinstance(n, bool) for n in max_new_tokens
-    ):
-        limits = [int(n) for n in max_new_tokens]
-    else:
-        wanted = "an int, or a list with one for each row"
-        raise TypeError(f"generate: max_new_tokens must be {wanted}, not {max_new_tokens!r}")
-    if len(limits) != rows:
-        raise UserError(f"max_new_tokens has {len(limits)} numbers for {rows} rows")
-    for n in limits:
-        if n < 1:
-            raise UserError(f"max_new_tokens = {n} must be 1 or more")
-        if n > MOST:
-            raise UserError(
-                f"max_new_tokens = {n} must be at most {MOST}: there must be room for it"
-            )
-        if not 0 <= min_new_tokens <= n:
-            raise UserError(f"min_new_tokens = {min_new_tokens} must be from 0 to max_new_tokens")
-    return limits
-
-
-def _check_room(model: Model, rows: list[list[int]], limits: list[int]) -> None:
+def check_room(model: Model, rows: list[list[int]], limits: list[int]) -> None:
     for i, (row, limit) in enumerate(zip(rows, limits, strict=True)):
         if model.padding_side == "left" and not row:
             raise UserError(f"row {i}: an empty prompt; give at least one token")

@@ -165,6 +165,11 @@ class Sampling:
         self._open[rows] &= ~ended
         self.done[slots] = ~self._open[rows].any(axis=1) | (self._limits[rows] == self._n)
 
+    def newest(self, row: int) -> list[int]:
+        """The tokens of a row's first continuation so far."""
+        found: list[int] = self._tokens[row, 0, : self._lengths[row, 0]].tolist()
+        return found
+
     def results(self, n: int) -> list[list[Hypothesis]]:
         """The continuations of each row, the best score first; n is `width`."""
         return [self._row(row)[:n] for row in range(len(self._limits))]
