@@ -17,6 +17,7 @@ from ..tensor import Tensor, no_grad
 from .controls import Controls
 from .loop import Model, decode, round_up
 from .protocols import Hypothesis, Ints, Search
+from .settings import Settings
 
 
 def generate(

@@ -1,7 +1,7 @@
 """Settings: how a search goes, what is done to logits on the way, and where it ends.
 
-In: what generate() is given. Out: the search and the controls that it means, for rows of a model; or
-an error that names what makes no sense. Called by generate.py and streaming.py.
+In: what generate() is given. Out: the search and the controls that it means, for rows of a model,
+or an error that names what makes no sense. Called by generate.py and streaming.py.
 """
 
 from __future__ import annotations

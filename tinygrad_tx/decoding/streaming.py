@@ -74,14 +74,17 @@ def _pieces(
         found = found.rstrip(_BROKEN)
         return found[: len(found) - _begun(found, stops)], False
 
-    with evaluating(model.modules()), no_grad():
-        for _ in run(model, rows, limits[0], search, controls):
-            found, over = said(search.newest(0), done=False)
-            if found.startswith(shown) and found != shown:
-                yield found[len(shown) :]
-                shown = found
-            if over:
-                return
+    looks = run(model, rows, limits[0], search, controls)
+    while True:
+        with evaluating(model.modules()), no_grad():  # not while others do something with a piece
+            if next(looks, looks) is looks:
+                break
+        found, over = said(search.newest(0), done=False)
+        if found.startswith(shown) and found != shown:
+            yield found[len(shown) :]
+            shown = found
+        if over:
+            return
     found, _ = said(search.results(1)[0][0].tokens, done=True)
     if found.startswith(shown) and found != shown:
         yield found[len(shown) :]
