@@ -13,10 +13,14 @@ if TYPE_CHECKING:
         VariationalAutoencoder,
         VariationalAutoencoderConfig,
     )
+    from .bert import BERT, BERTConfig
     from .convs2s import ConvS2S, ConvS2SConfig
     from .gpt import GPT, GPTConfig
+    from .llama import Llama, LlamaConfig
     from .loading import load
+    from .pretrained import from_pretrained, save_pretrained
     from .seq2seq import Seq2Seq, Seq2SeqConfig
+    from .t5 import T5, T5Config
     from .transformer import Transformer, TransformerConfig
 else:
     __getattr__, __dir__ = lazily(
@@ -24,29 +28,43 @@ else:
         {
             "autoencoder": "Autoencoder AutoencoderConfig ConvAutoencoder ConvAutoencoderConfig "
             "VariationalAutoencoder VariationalAutoencoderConfig",
+            "bert": "BERT BERTConfig",
             "convs2s": "ConvS2S ConvS2SConfig",
             "gpt": "GPT GPTConfig",
+            "llama": "Llama LlamaConfig",
             "loading": "load",
+            "pretrained": "from_pretrained save_pretrained",
             "seq2seq": "Seq2Seq Seq2SeqConfig",
+            "t5": "T5 T5Config",
             "transformer": "Transformer TransformerConfig",
-            **dict.fromkeys(("config", "encoder_decoder", "registry", "stepwise"), ""),
+            **dict.fromkeys(("config", "encoder_decoder", "formats", "language_model"), ""),
+            **dict.fromkeys(("layers", "pieces", "positions", "pretrained_tokenizer"), ""),
+            **dict.fromkeys(("registry", "rotary", "stepwise"), ""),
         },
     )
 
 __all__ = [
+    "BERT",
     "GPT",
+    "T5",
     "Autoencoder",
     "AutoencoderConfig",
+    "BERTConfig",
     "ConvAutoencoder",
     "ConvAutoencoderConfig",
     "ConvS2S",
     "ConvS2SConfig",
     "GPTConfig",
+    "Llama",
+    "LlamaConfig",
     "Seq2Seq",
     "Seq2SeqConfig",
+    "T5Config",
     "Transformer",
     "TransformerConfig",
     "VariationalAutoencoder",
     "VariationalAutoencoderConfig",
+    "from_pretrained",
     "load",
+    "save_pretrained",
 ]
