@@ -15,7 +15,7 @@ from pretrained_cases import CASES, CAUSAL, DIRECTORY, TRANSLATES
 import tinygrad_tx as tx
 from tinygrad_tx.decoding import generate
 from tinygrad_tx.errors import UserError
-from tinygrad_tx.models import formats, from_pretrained, save_pretrained
+from tinygrad_tx.models import formats, from_pretrained
 from tinygrad_tx.models.formats.base import Format
 
 TOLERANCE = 1e-4
@@ -138,7 +138,7 @@ def test_encoders(name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_saved_and_read_again(name: str, tmp_path: Path) -> None:
     model, _ = case(name)
-    save_pretrained(model, tmp_path / "a")
+    model.save_pretrained(tmp_path / "a")
     again, _ = from_pretrained(tmp_path / "a")
     assert again.config == model.config
     for (key, a), (other, b) in zip(

@@ -39,7 +39,7 @@ else:
             "transformer": "Transformer TransformerConfig",
             **dict.fromkeys(("config", "encoder_decoder", "formats", "language_model"), ""),
             **dict.fromkeys(("layers", "pieces", "positions", "pretrained_tokenizer"), ""),
-            **dict.fromkeys(("registry", "rotary", "stepwise"), ""),
+            **dict.fromkeys(("registry", "rotary", "saving", "stepwise"), ""),
         },
     )
 

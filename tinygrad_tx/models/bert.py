@@ -19,6 +19,7 @@ from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
 from .config import check
 from .layers import EncoderLayer
+from .saving import Savable
 
 
 @explain_init
@@ -136,7 +137,7 @@ class MaskedWords(nn.Module):
         return F.linear(self.norm(self.activation(self.dense(x))), words, self.bias)
 
 
-class BERT(nn.Module):
+class BERT(Savable):
     """model(ids) -> vectors (B, T, D). Matrices and embeddings start normal with standard deviation
     init_std."""
 

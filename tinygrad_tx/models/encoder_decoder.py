@@ -15,6 +15,7 @@ from ..errors import ShapeError
 from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
+from .saving import Savable
 from .stepwise import Start, rows_of
 
 
@@ -45,7 +46,7 @@ class DecoderState(NamedTuple):
         )
 
 
-class EncoderDecoder(nn.Module, ABC):
+class EncoderDecoder(Savable, ABC):
     """model(src, tgt_in) -> logits (B, T, V). config: has vocab_size, pad_id, bos_id, eos_id,
     d_model and max_len, the most tokens of a source that is translated."""
 

@@ -19,6 +19,7 @@ from ..errors import ShapeError
 from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
+from .saving import Savable
 from .stepwise import Start, repeated, rows_of
 
 
@@ -62,7 +63,7 @@ class Prompts(NamedTuple):
         return Prompts(caches, self.begin.index_select(0, sentences))
 
 
-class LanguageModel(nn.Module, ABC):
+class LanguageModel(Savable, ABC):
     """model(ids) -> logits. config: has pad_id, None where the model has no padding."""
 
     padding_side = "left"
