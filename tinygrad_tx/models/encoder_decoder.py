@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
-from .. import nn
 from ..errors import ShapeError
 from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
