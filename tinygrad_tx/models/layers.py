@@ -1,7 +1,8 @@
-"""The layers of encoders and decoders: those of the Transformer, of Marian and of BERT.
+"""The layers of encoders and decoders: those of the Transformer, of Marian and of BERT; and the
+feed-forwards that T5 and Llama have, too.
 
-In: x (B, T, D), and what each of its positions may look at. Out: the same. Called by transformer.py
-and bert.py. Sizes in the comments: B sentences, T positions, S of the source, D = d_model, H heads,
+In: x (B, T, D), and what each of its positions may look at. Out: the same. Called by transformer.py,
+bert.py, t5.py and llama.py. Sizes in the comments: B sentences, T positions, S of the source, D = d_model, H heads,
 N rows in decoding.
 """
 
@@ -44,14 +45,37 @@ class LayerConfig(Protocol):
 class FeedForward(nn.Module):
     """D -> d_ff -> D with an activation between, at each position by itself: section 3.3."""
 
-    def __init__(self, config: LayerConfig) -> None:
-        self.activation = F.activation(config.activation)
-        self.linear1 = nn.Linear(config.d_model, config.d_ff)
-        self.linear2 = nn.Linear(config.d_ff, config.d_model)
-        self.dropout = nn.Dropout(config.activation_dropout)
+    def __init__(
+        self, d_model: int, d_ff: int, activation: str, dropout: float = 0.0, bias: bool = True
+    ) -> None:
+        self.activation = F.activation(activation)
+        self.linear1 = nn.Linear(d_model, d_ff, bias)
+        self.linear2 = nn.Linear(d_ff, d_model, bias)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.linear2(self.dropout(self.activation(self.linear1(x))))
+        return y
+
+    def describe(self) -> str:
+        return f"activation={self.activation.__name__}"
+
+
+class GatedFeedForward(nn.Module):
+    """down(activation(gate(x)) * up(x)): SwiGLU and its relatives (Shazeer, arXiv 2002.05202)."""
+
+    def __init__(
+        self, d_model: int, d_ff: int, activation: str, dropout: float = 0.0, bias: bool = False
+    ) -> None:
+        self.activation = F.activation(activation)
+        self.gate_proj = nn.Linear(d_model, d_ff, bias)
+        self.up_proj = nn.Linear(d_model, d_ff, bias)
+        self.down_proj = nn.Linear(d_ff, d_model, bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.activation(self.gate_proj(x)) * self.up_proj(x)
+        y: Tensor = self.down_proj(self.dropout(inner))
         return y
 
     def describe(self) -> str:
@@ -81,6 +105,11 @@ def attention(config: LayerConfig) -> nn.MultiHeadAttention:
     )
 
 
+def feed_forward(config: LayerConfig) -> FeedForward:
+    """The feed-forward as the configuration says."""
+    return FeedForward(config.d_model, config.d_ff, config.activation, config.activation_dropout)
+
+
 def layer_norm(config: LayerConfig) -> nn.LayerNorm:
     """A norm as the configuration says."""
     return nn.LayerNorm(config.d_model, config.layer_norm_eps)
@@ -92,7 +121,7 @@ class EncoderLayer(Layer):
     def __init__(self, config: LayerConfig) -> None:
         super().__init__(config)
         self.self_attn, self.norm1 = attention(config), layer_norm(config)
-        self.ffn, self.norm2 = FeedForward(config), layer_norm(config)
+        self.ffn, self.norm2 = feed_forward(config), layer_norm(config)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         x = self.around(lambda y: self.self_attn(y, y, y, mask), self.norm1, x)
@@ -107,7 +136,7 @@ class DecoderLayer(Layer):
         super().__init__(config)
         self.self_attn, self.norm1 = attention(config), layer_norm(config)
         self.cross_attn, self.norm2 = attention(config), layer_norm(config)
-        self.ffn, self.norm3 = FeedForward(config), layer_norm(config)
+        self.ffn, self.norm3 = feed_forward(config), layer_norm(config)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
         x = self.around(lambda y: self.self_attn(y, y, y, is_causal=True), self.norm1, x)

@@ -19,6 +19,7 @@ from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
 from .config import check
 from .language_model import LanguageModel, Past, attend
+from .layers import GatedFeedForward
 from .rotary import Rotation, frequencies
 
 
@@ -113,24 +114,6 @@ class Attention(nn.Module):
         return x.reshape(*x.shape[:2], -1, self.width).transpose(1, 2)
 
 
-class MLP(nn.Module):
-    """down(activation(gate(x)) * up(x)): SwiGLU (Shazeer, arXiv 2002.05202)."""
-
-    def __init__(self, config: LlamaConfig) -> None:
-        self.activation = F.activation(config.activation)
-        d, d_ff, bias = config.d_model, config.d_ff, config.mlp_bias
-        self.gate_proj = nn.Linear(d, d_ff, bias)
-        self.up_proj = nn.Linear(d, d_ff, bias)
-        self.down_proj = nn.Linear(d_ff, d, bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
-        return y
-
-    def describe(self) -> str:
-        return f"activation={self.activation.__name__}"
-
-
 class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x))."""
 
@@ -138,7 +121,9 @@ class Block(nn.Module):
         self.input_layernorm = nn.RMSNorm(config.d_model, config.norm_eps)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = nn.RMSNorm(config.d_model, config.norm_eps)
-        self.mlp = MLP(config)
+        self.mlp = GatedFeedForward(
+            config.d_model, config.d_ff, config.activation, bias=config.mlp_bias
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, rotation: Rotation, past: Past | None = None) -> Tensor:

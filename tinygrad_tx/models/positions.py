@@ -1,6 +1,8 @@
-"""Positions that are added to embeddings: computed sinusoids, or learned vectors.
+"""Positions: computed sinusoids or learned vectors, which are added to embeddings, and distances,
+which are added to the scores of attention.
 
-In: x (B, T, D). Out: the same, with each position's own vector added. Called by transformer.py.
+In: x (B, T, D), or numbers of positions. Out: the same with each position's own vector, or what is
+added. Called by transformer.py and t5.py.
 """
 
 from __future__ import annotations
@@ -8,8 +10,8 @@ from __future__ import annotations
 import math
 
 from .. import nn
-from ..creation import arange, stack
-from ..dtypes import DType, float64
+from ..creation import arange, stack, where
+from ..dtypes import DType, float32, float64, int64
 from ..errors import ShapeError
 from ..tensor import Tensor
 
@@ -57,3 +59,32 @@ def positions_of(kind: str, max_len: int, d_model: int) -> Sinusoids | LearnedPo
     if kind == "learned":
         return LearnedPositions(max_len, d_model)
     return Sinusoids(d_model, kind == "sinusoidal_halves")
+
+
+class Distances(nn.Module):
+    """What is added to the scores of a query and a key at a distance: a number for each head and
+    group of distances. The smaller half of the groups are single distances, the others grow like
+    a logarithm (Raffel et al., arXiv 1910.10683). directed: keys behind and ahead of a query have groups of their own; else those
+    ahead are not seen, and count as distance 0."""
+
+    def __init__(self, n_groups: int, max_distance: int, n_heads: int, directed: bool) -> None:
+        self.directed, self.max_distance = directed, max_distance
+        self.groups = nn.Embedding(n_groups, n_heads)
+
+    def forward(self, queries: int, keys: int) -> Tensor:
+        """(1, H, queries, keys): both counted from 0."""
+        device = self.groups.weight.device
+        ahead = arange(keys, device=device) - arange(queries, device=device).unsqueeze(1)
+        found: Tensor = self.groups(self.group(ahead))  # (T, S, H)
+        return found.permute(2, 0, 1).unsqueeze(0)
+
+    def group(self, ahead: Tensor) -> Tensor:
+        """ahead int64: how far a key is ahead of a query -> the number of its group."""
+        groups = self.groups.num_embeddings // (2 if self.directed else 1)
+        first = (ahead > 0).to(int64) * groups if self.directed else 0
+        distance = ahead.abs() if self.directed else (-ahead).clip(min=0)
+        single = groups // 2
+        far = (distance.clip(min=1).to(float32) / single).log()
+        far = far / math.log(self.max_distance / single) * (groups - single)
+        grown = (far.to(int64) + single).clip(max=groups - 1)
+        return where(distance < single, distance, grown) + first

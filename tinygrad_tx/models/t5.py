@@ -8,18 +8,19 @@ B sentences, S source and T target positions, D = d_model, H heads, N rows in de
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from .. import nn
 from ..arguments import check_fields, explain_init
 from ..creation import arange, full, tensor, where
-from ..dtypes import float32, int64
+from ..dtypes import int64
 from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
 from .config import check, check_ids
 from .encoder_decoder import DecoderState, EncoderDecoder
+from .layers import FeedForward, GatedFeedForward
+from .positions import Distances
 from .stepwise import Start
 
 
@@ -31,7 +32,7 @@ class T5Config:
     d_kv: the width of a head; None: d_model / n_heads.
     n_decoder_layers: None: n_layers.
     n_buckets: distances are told apart in so many groups, those from max_distance on not at all.
-    gated: the feed-forward is wo(activation(wi_0(x)) * wi_1(x)), as in version 1.1, where the
+    gated: the feed-forward is down(activation(gate(x)) * up(x)), as in version 1.1, where the
         activation is "gelu_tanh".
     tie_embeddings: source, target and output share one matrix; False: the output has its own.
     scale_output: the last vectors are multiplied by d_model^-0.5; None: if tie_embeddings is set.
@@ -105,35 +106,6 @@ class T5Config:
         )
 
 
-class Distances(nn.Module):
-    """What is added to the scores of a query and a key at a distance: a number for each head and
-    group of distances. The smaller half of the groups are single distances, the others grow like
-    a logarithm. directed: keys behind and ahead of a query have groups of their own; else those
-    ahead are not seen, and count as distance 0."""
-
-    def __init__(self, config: T5Config, directed: bool) -> None:
-        self.directed, self.max_distance = directed, config.max_distance
-        self.groups = nn.Embedding(config.n_buckets, config.n_heads)
-
-    def forward(self, queries: int, keys: int) -> Tensor:
-        """(1, H, queries, keys): both counted from 0."""
-        device = self.groups.weight.device
-        ahead = arange(keys, device=device) - arange(queries, device=device).unsqueeze(1)
-        found: Tensor = self.groups(self.group(ahead))  # (T, S, H)
-        return found.permute(2, 0, 1).unsqueeze(0)
-
-    def group(self, ahead: Tensor) -> Tensor:
-        """ahead int64: how far a key is ahead of a query -> the number of its group."""
-        groups = self.groups.num_embeddings // (2 if self.directed else 1)
-        first = (ahead > 0).to(int64) * groups if self.directed else 0
-        distance = ahead.abs() if self.directed else (-ahead).clip(min=0)
-        single = groups // 2
-        far = (distance.clip(min=1).to(float32) / single).log()
-        far = far / math.log(self.max_distance / single) * (groups - single)
-        grown = (far.to(int64) + single).clip(max=groups - 1)
-        return where(distance < single, distance, grown) + first
-
-
 class Attention(nn.Module):
     """Attention by heads of d_kv, whose scores are not scaled."""
 
@@ -168,31 +140,6 @@ class Attention(nn.Module):
         return x.reshape(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
 
 
-class FeedForward(nn.Module):
-    """D -> d_ff -> D at each position by itself, gated or not."""
-
-    def __init__(self, config: T5Config) -> None:
-        self.activation, self.gated = F.activation(config.activation), config.gated
-        d, d_ff = config.d_model, config.d_ff
-        if config.gated:
-            self.wi_0, self.wi_1 = nn.Linear(d, d_ff, bias=False), nn.Linear(d, d_ff, bias=False)
-        else:
-            self.wi = nn.Linear(d, d_ff, bias=False)
-        self.wo = nn.Linear(d_ff, d, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.gated:
-            inner = self.activation(self.wi_0(x)) * self.wi_1(x)
-        else:
-            inner = self.activation(self.wi(x))
-        y: Tensor = self.wo(self.dropout(inner))
-        return y
-
-    def describe(self) -> str:
-        return f"activation={self.activation.__name__}, gated={self.gated}"
-
-
 class Layer(nn.Module):
     """x + dropout(sub-layer(norm(x))) for self-attention, in decoders for attention to the source,
     and for the feed-forward."""
@@ -204,7 +151,9 @@ class Layer(nn.Module):
         self.self_attn, self.norm1 = Attention(config), norm()
         self.cross_attn = Attention(config) if decodes else None
         self.norm2 = norm() if decodes else None
-        self.ffn, self.norm3 = FeedForward(config), norm()
+        inner = GatedFeedForward if config.gated else FeedForward
+        self.ffn = inner(config.d_model, config.d_ff, config.activation, config.dropout, bias=False)
+        self.norm3 = norm()
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -242,7 +191,9 @@ class Stack(nn.Module):
     """Layers between dropouts, and a norm after them."""
 
     def __init__(self, config: T5Config, count: int, decodes: bool) -> None:
-        self.distances = Distances(config, directed=not decodes)
+        self.distances = Distances(
+            config.n_buckets, config.max_distance, config.n_heads, directed=not decodes
+        )
         self.layers = nn.ModuleList(Layer(config, decodes) for _ in range(count))
         self.norm = nn.RMSNorm(config.d_model, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
@@ -263,7 +214,8 @@ class T5(EncoderDecoder):
         if not config.tie_embeddings:
             self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         inner, d = config.n_heads * config.width, config.d_model
-        wide = {"q": (d * config.width) ** -0.5, "o": inner**-0.5, "wo": config.d_ff**-0.5}
+        wide = {"q": (d * config.width) ** -0.5, "o": inner**-0.5}
+        wide |= dict.fromkeys(("linear2", "down_proj"), config.d_ff**-0.5)
         for name, p in self.named_parameters():
             owner = name.split(".")[-2]
             if owner in ("shared", "lm_head"):

@@ -49,6 +49,12 @@ def _write(c: T5Config) -> dict[str, Any]:
     ])  # fmt: skip
 
 
+_FEED_FORWARD = {
+    **{"linear1": "wi", "linear2": "wo"},
+    **{"gate_proj": "wi_0", "up_proj": "wi_1", "down_proj": "wo"},  # gated ones
+}
+
+
 def _names() -> dict[str, str]:
     found = {"shared.*": "shared.*", "lm_head.*": "lm_head.*"}
     for stack, last in (("encoder", 1), ("decoder", 2)):
@@ -59,7 +65,10 @@ def _names() -> dict[str, str]:
             f"{stack}.norm.*": f"{stack}.final_layer_norm.*",
             f"{ours}.self_attn.*": f"{theirs}.0.SelfAttention.*",
             f"{ours}.norm1.*": f"{theirs}.0.layer_norm.*",
-            f"{ours}.ffn.*": f"{theirs}.{last}.DenseReluDense.*",
+            **{
+                f"{ours}.ffn.{own}.*": f"{theirs}.{last}.DenseReluDense.{name}.*"
+                for own, name in _FEED_FORWARD.items()
+            },
             f"{ours}.norm3.*": f"{theirs}.{last}.layer_norm.*",
         }
     found |= {
