@@ -1,9 +1,9 @@
 """The layers of encoders and decoders: those of the Transformer, of Marian and of BERT; and the
 feed-forwards that T5 and Llama have, too.
 
-In: x (B, T, D), and what each of its positions may look at. Out: the same. Called by transformer.py,
-bert.py, t5.py and llama.py. Sizes in the comments: B sentences, T positions, S of the source, D = d_model, H heads,
-N rows in decoding.
+In: x (B, T, D), and what each of its positions may look at. Out: the same. Called by
+transformer.py, bert.py, t5.py and llama.py. Sizes in the comments: B sentences, T positions, S of
+the source, D = d_model, H heads, N rows in decoding.
 """
 
 from __future__ import annotations

@@ -63,9 +63,9 @@ def positions_of(kind: str, max_len: int, d_model: int) -> Sinusoids | LearnedPo
 
 class Distances(nn.Module):
     """What is added to the scores of a query and a key at a distance: a number for each head and
-    group of distances. The smaller half of the groups are single distances, the others grow like
-    a logarithm (Raffel et al., arXiv 1910.10683). directed: keys behind and ahead of a query have groups of their own; else those
-    ahead are not seen, and count as distance 0."""
+    group of distances (Raffel et al., arXiv 1910.10683). The smaller half of the groups are single
+    distances, the others grow like a logarithm. directed: keys behind and ahead of a query have
+    groups of their own; else those ahead are not seen, and count as distance 0."""
 
     def __init__(self, n_groups: int, max_distance: int, n_heads: int, directed: bool) -> None:
         self.directed, self.max_distance = directed, max_distance

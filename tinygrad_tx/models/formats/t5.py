@@ -50,8 +50,11 @@ def _write(c: T5Config) -> dict[str, Any]:
 
 
 _FEED_FORWARD = {
-    **{"linear1": "wi", "linear2": "wo"},
-    **{"gate_proj": "wi_0", "up_proj": "wi_1", "down_proj": "wo"},  # gated ones
+    "linear1": "wi",
+    "linear2": "wo",
+    "gate_proj": "wi_0",
+    "up_proj": "wi_1",
+    "down_proj": "wo",
 }
 
 
