@@ -41,6 +41,7 @@ class Tokenizer:
     first three, whatever it spells."""
 
     pad_id, bos_id, eos_id, unk_id = PAD, BOS, EOS, UNK
+    mask_id: int | None = None  # it has no token for words that are to be guessed
 
     def __init__(self, core: tokenizers.Tokenizer) -> None:
         """Wrap the library's tokenizer; use `train` or `load`."""
@@ -108,14 +109,26 @@ class Tokenizer:
         """The tokenizer of which `dumps` gave the text."""
         return cls(vocabulary.package().Tokenizer.from_str(text))
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of one text, without start and end."""
-        return self._core.encode(text).ids
+    @property
+    def frame(self) -> tuple[int, ...]:
+        """The two tokens that models of whole texts expect around one."""
+        return BOS, EOS
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    @property
+    def target(self) -> Self:
+        """The tokenizer of the language that is translated into: the same."""
+        return self
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """The ids of one text; special: with the end token, as models that translate read it."""
+        ids: list[int] = self._core.encode(text).ids
+        return [*ids, EOS] if special else ids
+
+    def encode_batch(self, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
         """The ids of each text."""
+        end = [EOS] if special else []
         with vocabulary.parallel(sum(map(len, texts))):
-            return [encoding.ids for encoding in self._core.encode_batch_fast(list(texts))]
+            return [encoding.ids + end for encoding in self._core.encode_batch_fast(list(texts))]
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[Ints, Indices]:
         """The ids of all texts one after another, and how many each text has. The quick way for
@@ -188,7 +201,7 @@ class _Words(dict[str, int]):
     def encode(self, texts: Sequence[str]) -> tuple[Ints, Indices]:
         if self._cut is None:
             rows = self._tokenizer.encode_batch(texts)
-            return _joined(rows)
+            return joined(rows)
         if len(self) > _MAX_WORDS or self._characters > _MAX_WORD_CHARACTERS:
             self._forget()
         words = self._cut.cut(texts)
@@ -210,7 +223,7 @@ class _Words(dict[str, int]):
         assert self._cut is not None
         if self._cut.spaced and "" in self._new:  # only the space before it, of which " " has two
             rows[self._new.index("")] = self._tokenizer.encode(" ")[1:]
-        flat, lengths = _joined(rows)
+        flat, lengths = joined(rows)
         self._flat = np.concatenate([self._flat, flat])
         self._lengths = np.concatenate([self._lengths, lengths])
         self._starts = np.cumsum(self._lengths) - self._lengths
@@ -222,7 +235,8 @@ _MAX_WORDS = 300_000
 _MAX_WORD_CHARACTERS = 8_000_000
 
 
-def _joined(rows: Sequence[Sequence[int]]) -> tuple[Ints, Indices]:
+def joined(rows: Sequence[Sequence[int]]) -> tuple[Ints, Indices]:
+    """Lists of ids one after another, and how many each has."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     ids = np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
     return ids, lengths

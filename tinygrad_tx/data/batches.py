@@ -11,7 +11,7 @@ bucket, so only the last batch of an epoch has rows of padding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..tokenizer import BOS, EOS, PAD
 from .dataset import Dataset, Indices
 from .dataset import Ragged as Ragged  # part of a Dataset
+from .epochs import Epochs, shuffled
 
 Ints = NDArray[np.int32]
 N = TypeVar("N", int, Indices)
@@ -31,11 +31,12 @@ _EVEN = 2  # bucket lengths are multiples of this
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples of similar length, padded with PAD. All arrays are int32.
+    """Examples of similar length, padded with the padding's id. All arrays are int32.
 
-    `src` (B, S) ends with EOS, `tgt_in` (B, T) starts with BOS, `tgt_out` (B, T) ends with EOS and
-    has `n_tokens` tokens. `indices` says which examples the first rows are; rows after them are
-    padding, of a lone EOS and BOS (no attention row is empty) and nothing in `tgt_out`.
+    `src` (B, S) ends with the end token, `tgt_in` (B, T) starts with the start token, `tgt_out`
+    (B, T) ends with the end token and has `n_tokens` tokens. `indices` says which examples the
+    first rows are; rows after them are padding, of a lone end and start token (no attention row is
+    empty) and nothing in `tgt_out`.
     """
 
     src: Ints
@@ -53,7 +54,7 @@ class Shape(NamedTuple):
     target: int
 
 
-class Batches:
+class Batches(Epochs[tuple[Shape, Indices], Batch]):
     """An endless stream of batches, epoch after epoch, that can be taken up anywhere.
 
     The order of an epoch follows from the seed and the epoch alone, so `state()`, the epoch and the
@@ -75,9 +76,7 @@ class Batches:
         over another stream's, with one more if an example exceeds them all; otherwise up to
         `max_shapes` are chosen. Raises UserError if the longest example exceeds max_tokens.
         """
-        if seed < 0:
-            raise UserError(f"the seed must be 0 or more, not {seed}")
-        self.dataset, self.seed, self.shuffle = dataset, seed, shuffle
+        self.dataset, self.shuffle = dataset, shuffle
         self.max_tokens = max_tokens
         source, target = dataset.source.lengths + 1, dataset.target.lengths + 1  # with end tokens
         self.shapes = list(shapes) or _shapes(source, target, max_tokens, max_shapes)
@@ -88,49 +87,20 @@ class Batches:
         heights = [shape.target for shape in self.shapes]
         self._bucket = np.maximum(np.searchsorted(widths, source), np.searchsorted(heights, target))
         self._by_length = None if shuffle else np.lexsort((target, source))
-        self._epoch, self._position = 0, 0
-        self._planned, self._plan = 0, self._order(0)
+        super().__init__(seed)
 
     @property
-    def batches_per_epoch(self) -> int:
-        """The same in every epoch."""
-        return len(self._plan)
-
-    def state(self) -> dict[str, int]:
-        """The position of the next batch."""
-        return {"epoch": self._epoch, "position": self._position}
-
-    def restore(self, state: Mapping[str, int]) -> None:
-        """Go on from a `state()` of a stream over the same data; raises UserError if it cannot be
-        one."""
-        epoch, position = state["epoch"], state["position"]
-        if epoch < 0 or not 0 <= position < self.batches_per_epoch:
-            raise UserError(
-                f"cannot go on from batch {position} of epoch {epoch}: an epoch has "
-                f"{self.batches_per_epoch}; the data or max_tokens have changed"
-            )
-        self._epoch, self._position = epoch, position
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        if self._planned != self._epoch:
-            self._planned, self._plan = self._epoch, self._order(self._epoch)
-        batch = self._batch(*self._plan[self._position])
-        self._position += 1
-        if self._position == len(self._plan):
-            self._epoch, self._position = self._epoch + 1, 0
-        return batch
+    def fingerprint(self) -> int:
+        """A number that differs where the data do."""
+        return self.dataset.fingerprint
 
     def once(self) -> Iterator[Batch]:
         """Every example once, in the order of the first epoch; the stream stays where it is."""
-        for shape, indices in self._order(0):
-            yield self._batch(shape, indices)
+        return map(self._batch, self._order(0))
 
     def _order(self, epoch: int) -> list[tuple[Shape, Indices]]:
         """The batches of an epoch, as shapes and the examples in them."""
-        bits = np.random.Philox(np.random.SeedSequence([self.seed, epoch]))
+        bits = self._bits(epoch)
         order = self._by_length
         if order is None:
             order = shuffled(len(self._bucket), bits)
@@ -146,21 +116,24 @@ class Batches:
             batches.append((self.shapes[-1], rest))
         return [batches[i] for i in shuffled(len(batches), bits)] if self.shuffle else batches
 
-    def _batch(self, shape: Shape, indices: Indices) -> Batch:
-        rows, width, height = shape
-        src = np.full((rows, width), PAD, dtype=np.int32)
-        tgt_in = np.full((rows, height), PAD, dtype=np.int32)
+    def _batch(self, planned: tuple[Shape, Indices]) -> Batch:
+        (rows, width, height), indices = planned
+        pad, bos, eos = self.dataset.special
+        src = np.full((rows, width), pad, dtype=np.int32)
+        tgt_in = np.full((rows, height), pad, dtype=np.int32)
         tgt_out = tgt_in.copy()
-        src[len(indices) :, 0] = EOS
-        tgt_in[:, 0] = BOS
+        src[len(indices) :, 0] = eos
+        tgt_in[:, 0] = bos
+        n_tokens = 0
         for row, i in enumerate(indices):
             source, target = self.dataset.source[i], self.dataset.target[i]
             src[row, : len(source)] = source
-            src[row, len(source)] = EOS
+            src[row, len(source)] = eos
             tgt_in[row, 1 : len(target) + 1] = target
             tgt_out[row, : len(target)] = target
-            tgt_out[row, len(target)] = EOS
-        return Batch(src, tgt_in, tgt_out, int((tgt_out != PAD).sum()), indices)
+            tgt_out[row, len(target)] = eos
+            n_tokens += len(target) + 1
+        return Batch(src, tgt_in, tgt_out, n_tokens, indices)
 
 
 def by_length(lengths: Sequence[int], max_tokens: int) -> list[Indices]:
@@ -174,11 +147,6 @@ def by_length(lengths: Sequence[int], max_tokens: int) -> list[Indices]:
         groups.append(order[start : start + rows])
         start += rows
     return groups
-
-
-def shuffled(n: int, bits: np.random.Philox) -> Indices:
-    """A permutation made of raw random bits, which NumPy promises never to change."""
-    return np.argsort(bits.random_raw(n), kind="stable")
 
 
 def _shapes(source: Indices, target: Indices, max_tokens: int, max_shapes: int) -> list[Shape]:

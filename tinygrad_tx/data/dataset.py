@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..tokenizer import Tokenizer
+from ..tokenizer import BOS, EOS, PAD, Tokenizer
 from . import cache
 
 Indices = NDArray[np.int64]
@@ -48,12 +48,14 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Tokenised pairs, without start and end tokens, and the number of pairs left out."""
+    """Tokenised pairs, without start and end tokens, and the number of pairs left out. special: the
+    ids of padding, start and end."""
 
     source: Ragged
     target: Ragged
     blank: int
     too_long: int
+    special: tuple[int, int, int] = (PAD, BOS, EOS)
 
     def __len__(self) -> int:
         return len(self.source.offsets) - 1
@@ -74,12 +76,15 @@ class Dataset:
         16 bytes a pair. counted: told now and then how many pairs have been read.
         """
         dtype = np.uint16 if on_disk and tokenizer.vocab_size <= 1 << 16 else np.int32
-        columns = _Column(dtype, on_disk), _Column(dtype, on_disk)
+        columns = Column(dtype, on_disk), Column(dtype, on_disk)
         blank = too_long = read = 0
         for chunk in chunks(pairs):
             full = [pair for pair in chunk if pair[0].strip() and pair[1].strip()]
             blank += len(chunk) - len(full)
-            sides = [tokenizer.encode_flat([pair[side] for pair in full]) for side in (0, 1)]
+            sides = [
+                cutter.encode_flat([pair[side] for pair in full])
+                for side, cutter in enumerate((tokenizer, tokenizer.target))
+            ]
             fits = np.maximum(sides[0][1], sides[1][1]) < max_len
             too_long += len(full) - int(fits.sum())
             for column, (ids, lengths) in zip(columns, sides, strict=True):
@@ -92,7 +97,8 @@ class Dataset:
                 f"no sentence pairs to learn from: {blank} blank, {too_long} longer than "
                 f"{max_len} tokens"
             )
-        return cls(source, target, blank, too_long)
+        special = tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id
+        return cls(source, target, blank, too_long, special)
 
     def summary(self) -> str:
         """One line: how many pairs there are, and how many were left out and why."""
@@ -118,6 +124,7 @@ class Dataset:
             "blank": self.blank,
             "too_long": self.too_long,
             "fingerprint": self.fingerprint,
+            "special": self.special,
         }
         arrays = {
             f"{side}.{part}": getattr(getattr(self, side), part)
@@ -136,25 +143,35 @@ class Dataset:
             Ragged(arrays[f"{side}.ids"], arrays[f"{side}.offsets"])
             for side in ("source", "target")
         )
-        found = cls(source, target, facts["blank"], facts["too_long"])
+        special = tuple(facts.get("special", (PAD, BOS, EOS)))
+        found = cls(source, target, facts["blank"], facts["too_long"], special)
         found.__dict__["fingerprint"] = facts["fingerprint"]  # need not be computed
         return found
 
 
-class _Column:
+class Column:
     """One side's ids while they come, in memory, or in a file without a name until there is no room
     for it."""
 
     def __init__(self, dtype: type[np.generic], on_disk: bool) -> None:
         self._dtype, self._size = dtype, 0
-        self._lengths: list[NDArray[np.int32]] = []
+        self._lengths: list[Indices] = []
         self._file: IO[bytes] = io.BytesIO()
         if on_disk:
             with suppress(OSError):
                 self._file = cache.scratch()
 
     def append(self, ids: NDArray[np.int32], lengths: Indices) -> None:
-        self._lengths.append(lengths.astype(np.int32))
+        """Several lists."""
+        self._lengths.append(lengths.astype(np.int64))
+        self.extend(ids)
+
+    def close(self, length: int) -> None:
+        """The end of a list of that length, which has come in parts."""
+        self._lengths.append(np.array([length], np.int64))
+
+    def extend(self, ids: NDArray[np.int32]) -> None:
+        """A part of a list."""
         data = memoryview(ids.astype(self._dtype).tobytes())
         while data:
             try:
@@ -168,7 +185,7 @@ class _Column:
             data = data[written:]
 
     def ragged(self) -> Ragged:
-        lengths = np.concatenate([np.empty(0, np.int32), *self._lengths])
+        lengths = np.concatenate([np.empty(0, np.int64), *self._lengths])
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         if isinstance(self._file, io.BytesIO):
             return Ragged(np.frombuffer(self._file.getbuffer(), self._dtype), offsets)

@@ -1,7 +1,7 @@
-"""Text files of sentences, streamed: two aligned files, one TSV, or single lines.
+"""Text files, streamed: two aligned files of sentences, one TSV, single lines, or text as it is.
 
-In: paths of plain or gzipped files, or "-" for standard input. Out: generators of lines or of
-(source, target) pairs. Called by the command line and by training; UserErrors name the file and
+In: paths of plain or gzipped files, or "-" for standard input. Out: generators of lines, of (source,
+target) pairs, or of parts of a text. Called by the command line and by training; UserErrors name the file and
 line at fault.
 
 Memory is bounded whatever a file holds: text is read in blocks, and a line of more than
@@ -29,6 +29,8 @@ from typing import IO, Any, cast
 from ..errors import UserError
 
 MAX_CHARACTERS = 10_000  # in a line; attention takes memory by the square of a sentence's length
+
+MAX_RECORD = 50_000_000  # characters in a line that holds a record: one document
 
 _TSV_CHARACTERS = 1_000_000  # in a line: two sentences and whatever follows them
 _BLOCK = 1 << 20  # bytes
@@ -87,6 +89,36 @@ def read_lines(path: Source) -> Iterator[str]:
     line of more than MAX_CHARACTERS.
     """
     return _lines(path, MAX_CHARACTERS)
+
+
+def read_records(path: Source) -> Iterator[str]:
+    """As read_lines(), for lines that hold a document each: of up to MAX_RECORD characters."""
+    return _lines(path, MAX_RECORD)
+
+
+def read_text(path: Source) -> Iterator[str]:
+    """The text of a UTF-8 file as it is, line ends included, in parts; none for an empty file. A
+    byte-order mark goes.
+
+    Raises UserError, on the way, for a file that cannot be read, broken gzip or invalid UTF-8.
+    """
+    name = "standard input" if str(path) == "-" else str(path)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    read = 0  # bytes
+    try:
+        with _errors_named(name), _opened(path) as file:
+            while block := file.read1(_BLOCK):
+                text = decoder.decode(block)
+                yield text if read else text.removeprefix("\ufeff")
+                read += len(block)
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{name}: not valid UTF-8 ({error.reason}, some bytes after byte {read:,}); convert "
+            "the file to UTF-8"
+        ) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{name}: the gzip data are damaged after byte {read:,}") from error
 
 
 def read_pairs(source: Source, target: Source) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from ..random import generator as random_source
 from ..rules import whole
 from ..spelling import refuse
 from ..tensor import Tensor
-from .batches import shuffled
+from .epochs import shuffled
 
 
 class TensorDataset:

@@ -78,6 +78,10 @@ class BERTConfig:
         F.activation(self.activation)
 
     @property
+    def n_positions(self) -> int:
+        return self.max_len
+
+    @property
     def first_position(self) -> int:
         """The row of the table of positions that belongs to the first token."""
         return self.pad_id + 1 if self.skip_padding else 0

@@ -60,6 +60,23 @@ class GPTConfig:
         check("n_embd", self.n_embd, fits, f"a multiple of n_head, {self.n_head}")
         F.activation(self.activation)
 
+    @property
+    def d_model(self) -> int:
+        return self.n_embd
+
+    @property
+    def n_positions(self) -> int:
+        return self.block_size
+
+    max_len = n_positions
+
+    def describe(self) -> str:
+        """It in one line."""
+        return (
+            f"{self.n_layer} layers, {self.n_head} heads, n_embd {self.n_embd}, block_size "
+            f"{self.block_size}, dropout {self.dropout}"
+        )
+
 
 class Attention(nn.Module):
     """Self-attention; queries, keys and values by one map."""
@@ -121,7 +138,7 @@ class GPT(LanguageModel):
     limit = "block_size"
 
     def __init__(self, config: GPTConfig) -> None:
-        self.config, self.n_positions = config, config.block_size
+        self.config = config
         self.heads = (config.n_head, config.n_embd // config.n_head)
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)

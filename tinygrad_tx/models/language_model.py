@@ -68,8 +68,7 @@ class LanguageModel(Savable, ABC):
 
     padding_side = "left"
     config: Any
-    n_positions: int  # prompt and all
-    limit: str  # the setting which says so
+    limit: str  # the setting which says how many positions there are, prompt and all
     heads: tuple[int, int]  # of a cache: their number, and their width
 
     @abstractmethod
@@ -108,7 +107,7 @@ class LanguageModel(Savable, ABC):
     def room(self, length: int) -> int | None:
         """The number of new tokens that may follow a prompt of that length; the last is never
         read."""
-        return self.n_positions - length + 1
+        return self.config.n_positions - length + 1
 
     @no_grad()
     @nn.scoped
@@ -153,7 +152,7 @@ class LanguageModel(Savable, ABC):
         columns = position + arange(T, device=ids.device)  # (T,)
         begin = repeated(state.begin, N // state.begin.shape[0]).unsqueeze(1)  # (N, 1)
         # Padding, and rows that have come to their end, are anywhere: nobody looks at them.
-        positions = (columns - begin).clip(0, self.n_positions - 1)  # (N, T)
+        positions = (columns - begin).clip(0, self.config.n_positions - 1)  # (N, T)
         slots = arange(L, device=ids.device)
         past = slots <= columns.unsqueeze(1)  # (T, L)
         mask = (past & (slots >= begin.unsqueeze(1))).unsqueeze(1)  # (N, 1, T, L)
@@ -164,8 +163,8 @@ class LanguageModel(Savable, ABC):
         return found
 
     def _require_room(self, length: int) -> None:
-        if length > self.n_positions:
+        if length > self.config.n_positions:
             raise ShapeError(
                 f"{type(self).__name__}: {length} positions, but this model has {self.limit} = "
-                f"{self.n_positions}; shorten the text, or ask for fewer new tokens"
+                f"{self.config.n_positions}; shorten the text, or ask for fewer new tokens"
             )

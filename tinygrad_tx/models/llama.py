@@ -79,6 +79,17 @@ class LlamaConfig:
         frequencies(self.width, self.rope_theta, self.rope_scaling, self.max_len)
 
     @property
+    def n_positions(self) -> int:
+        return self.max_len
+
+    def describe(self) -> str:
+        """It in one line."""
+        return (
+            f"d_model {self.d_model}, {self.n_heads} heads of queries, {self.kv_heads} of keys and "
+            f"values, d_ff {self.d_ff}, {self.n_layers} layers, dropout {self.dropout}"
+        )
+
+    @property
     def kv_heads(self) -> int:
         """Heads of keys and values."""
         return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
@@ -140,7 +151,7 @@ class Llama(LanguageModel):
     limit = "max_len"
 
     def __init__(self, config: LlamaConfig) -> None:
-        self.config, self.n_positions = config, config.max_len
+        self.config = config
         self.heads = (config.kv_heads, config.width)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))

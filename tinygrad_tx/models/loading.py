@@ -13,13 +13,14 @@ import tomllib
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from .. import serialize
 from ..errors import UserError
 from ..tensor import Tensor
 from ..tokenizer import Tokenizer
-from .encoder_decoder import EncoderDecoder
+from .pretrained_tokenizer import FILES, PretrainedTokenizer
 from .registry import build as build
 
 CONFIG, TOKENIZER, WEIGHTS = "config.toml", "tokenizer.json", "model.safetensors"
@@ -29,7 +30,7 @@ _LARGEST = 2**16  # bytes of a configuration; Python takes minutes for some of a
 PART = "model"  # of a checkpoint, which holds more than weights: their names begin with it
 
 
-def load(path: Path | str) -> tuple[EncoderDecoder, Tokenizer]:
+def load(path: Path | str) -> tuple[Any, Any]:
     """The model and the tokenizer of a run directory, in evaluation mode, on the default device.
 
     path: the directory, for its best weights, or one of the .safetensors files in it. UserError
@@ -40,10 +41,11 @@ def load(path: Path | str) -> tuple[EncoderDecoder, Tokenizer]:
     file = path if path.is_file() else root / WEIGHTS
     if not file.exists():
         raise UserError(f"{root} has no {WEIGHTS} yet: it is written after the first validation")
-    section = _section(root / CONFIG)
+    tables = read_toml(root / CONFIG)
+    section = _section(root / CONFIG, tables)
     state, metadata = _weights(file)
     require_belongings(file, metadata, root, section)
-    tokenizer = Tokenizer.load(root / TOKENIZER)
+    tokenizer = tokenizer_of(root, tables.get("tokenizer"))
     model = build(section, tokenizer)
     try:
         model.load_state_dict(state)
@@ -64,6 +66,17 @@ def directory_of(path: Path) -> Path:
     return found
 
 
+def tokenizer_of(root: Path, section: object) -> Any:
+    """The tokenizer of a run directory. section: the [tokenizer] of its configuration."""
+    if not isinstance(section, dict) or section.get("kind") != "pretrained":
+        return Tokenizer.load(root / TOKENIZER)
+    ids = {key: None if value == "none" else value for key, value in section.items()}
+    found = PretrainedTokenizer.of(root, SimpleNamespace(**ids))
+    if found is None:
+        raise UserError(f"cannot read the tokenizer {root / TOKENIZER}: there is none")
+    return found
+
+
 def weights(file: Path) -> dict[str, Tensor]:
     """The weights in a safetensors file, be it a model or a checkpoint."""
     return _weights(file)[0]
@@ -71,12 +84,13 @@ def weights(file: Path) -> dict[str, Tensor]:
 
 def belongings(root: Path, section: Mapping[str, Any]) -> dict[str, str]:
     """The metadata of a run's weights on the other files that these need."""
-    try:
-        tokenizer = zlib.crc32((root / TOKENIZER).read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"cannot read the tokenizer {root / TOKENIZER}: {error.strerror}"
-        ) from error
+    files = [root / name for name in FILES if (root / name).exists()] or [root / TOKENIZER]
+    tokenizer = 0
+    for file in files:
+        try:
+            tokenizer = zlib.crc32(file.read_bytes(), tokenizer)
+        except OSError as error:
+            raise UserError(f"cannot read the tokenizer {file}: {error.strerror}") from error
     return {_BELONGINGS: json.dumps({"tokenizer": f"{tokenizer:08x}", "model": dict(section)})}
 
 
@@ -142,8 +156,9 @@ def read_toml(file: Path) -> dict[str, Any]:
     return tables
 
 
-def _section(file: Path) -> dict[str, Any]:
-    section = read_toml(file).get("model")
+def _section(file: Path, tables: Mapping[str, Any]) -> dict[str, Any]:
+    section = tables.get("model")
     if not isinstance(section, dict):
         raise UserError(f"{file} has no section [model]")
-    return {"kind": "transformer", **section}  # the only kind that there was at first
+    known = {key: None if value == "none" else value for key, value in section.items()}
+    return {"kind": "transformer", **known}  # the only kind that there was at first

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from hashlib import sha256
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -65,6 +66,15 @@ class PieceTokenizer(PretrainedTokenizer):
         text: str = self._core.decode([i for i in ids if i < size and i not in special])
         return text
 
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        size = self._core.get_piece_size()
+        return [
+            self._core.id_to_piece(i) if i < size else f"<extra_id_{self._last - i}>" for i in ids
+        ]
+
+    def dumps(self) -> str:
+        return sha256(self._core.serialized_model_proto()).hexdigest()
+
     def save(self, path: Path | str) -> None:
         shutil.copyfile(self._file, Path(path).with_name(self._file.name))
 
@@ -73,10 +83,12 @@ class MarianTokenizer(PretrainedTokenizer):
     """A model of SentencePiece for either language, and one vocabulary of pieces for both. A text
     may begin with a language, `>>fra<<`, for models that translate into several."""
 
-    def __init__(self, root: Path, config: Any) -> None:
+    def __init__(self, root: Path, config: Any, cutter: Any = None) -> None:
+        """cutter: the model that cuts texts; None: that of the source."""
         super().__init__(config)
-        self._root = root
+        self._root, self._config = root, config
         self._source, self._target = (_processor(root / f"{s}.spm") for s in ("source", "target"))
+        self._cutter = cutter or self._source
         try:
             found = json.loads((root / "vocab.json").read_text(encoding="utf-8"))
             self._ids = {str(piece): int(i) for piece, i in found.items()}
@@ -85,11 +97,16 @@ class MarianTokenizer(PretrainedTokenizer):
         self._pieces = {i: piece for piece, i in self._ids.items()}
         self._unknown = self._ids.get("<unk>", self.pad_id)
 
+    @property
+    def target(self) -> MarianTokenizer:
+        """That which cuts as the target's model does."""
+        return MarianTokenizer(self._root, self._config, self._target)
+
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         pieces, language = [], _LANGUAGE.match(text)
         if language:
             pieces, text = [language[0]], text[language.end() :].strip()
-        pieces += self._source.encode(text, out_type=str)
+        pieces += self._cutter.encode(text, out_type=str)
         ids = [self._ids.get(piece, self._unknown) for piece in pieces]
         return [*ids, self.eos_id] if special and self.eos_id is not None else ids
 
@@ -98,6 +115,14 @@ class MarianTokenizer(PretrainedTokenizer):
         pieces = [self._pieces[i] for i in ids if i in self._pieces and i not in special]
         text: str = self._target.decode_pieces(pieces)
         return text
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        return [self._pieces.get(i, "?") for i in ids]
+
+    def dumps(self) -> str:
+        models = (self._source, self._target)
+        parts = [model.serialized_model_proto() for model in models]
+        return sha256(b"".join(parts) + json.dumps(self._ids).encode()).hexdigest()
 
     def save(self, path: Path | str) -> None:
         for name in ("source.spm", "target.spm", "vocab.json"):

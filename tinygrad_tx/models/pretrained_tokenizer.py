@@ -1,8 +1,8 @@
 """The tokenizers that pretrained models come with: tokenizer.json by the `tokenizers` library, and
 models of SentencePiece by the library of that name (the extra `sentencepiece`).
 
-In: a directory. Out: ids of texts, and texts of ids. Called by pretrained.py. The interface is that
-of tokenizer.Tokenizer, which makes tokenizers of our own.
+In: a directory. Out: ids of texts, and texts of ids. Called by pretrained.py and loading.py. The
+interface is that of tokenizer.Tokenizer, which makes tokenizers of our own.
 """
 
 from __future__ import annotations
@@ -12,13 +12,26 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .. import atomic, vocabulary
 from ..errors import UserError
+from ..tokenizer import joined
+
+# What a directory may have its tokenizer in.
+FILES = (
+    "tokenizer.json", "source.spm", "target.spm", "vocab.json", "spiece.model",
+    "sentencepiece.bpe.model", "tokenizer.model",
+)  # fmt: skip
+_MASKS = ("[MASK]", "<mask>")
 
 
 class PretrainedTokenizer(ABC):
     """pad_id, bos_id, eos_id: those of the model, None where it has none. vocab_size: of the
-    model."""
+    model. mask_id: the token of words that are to be guessed, None where there is none."""
+
+    mask_id: int | None = None
 
     def __init__(self, config: Any) -> None:
         self.vocab_size: int = config.vocab_size
@@ -35,7 +48,7 @@ class PretrainedTokenizer(ABC):
             from .pieces import MarianTokenizer
 
             return MarianTokenizer(root, config)
-        for name in ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model"):
+        for name in FILES[-3:]:
             if (root / name).exists():
                 from .pieces import PieceTokenizer
 
@@ -49,6 +62,32 @@ class PretrainedTokenizer(ABC):
     def encode_batch(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
         """The ids of each text."""
         return [self.encode(text, special=special) for text in texts]
+
+    @property
+    def target(self) -> PretrainedTokenizer:
+        """The tokenizer of the language that is translated into."""
+        return self
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The ids of all texts one after another, without special tokens, and how many each has."""
+        return joined(self.encode_batch(texts, special=False))
+
+    def words(self) -> None:
+        """The rule by which texts may be cut before they are encoded: none is known."""
+
+    @property
+    def frame(self) -> tuple[int, ...]:
+        """The two tokens that the model expects around a text, if it does."""
+        found = self.encode("", special=True)
+        return tuple(found) if len(found) == 2 else ()
+
+    @abstractmethod
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """One readable piece for each id, for pictures."""
+
+    @abstractmethod
+    def dumps(self) -> str:
+        """A text that differs where tokenizers do."""
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
@@ -68,6 +107,8 @@ class _Fast(PretrainedTokenizer):
             raise UserError(f"{file} is damaged or no tokenizer: {error}") from None
         self._core.no_padding()
         self._core.no_truncation()
+        found = [self._core.token_to_id(mask) for mask in _MASKS]
+        self.mask_id = next((i for i in found if i is not None), None)
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         found: list[int] = self._core.encode(text, add_special_tokens=special).ids
@@ -81,5 +122,12 @@ class _Fast(PretrainedTokenizer):
         text: str = self._core.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        return [self._core.id_to_token(i) or "?" for i in ids]
+
+    def dumps(self) -> str:
+        text: str = self._core.to_str(pretty=True)
+        return text
+
     def save(self, path: Path | str) -> None:
-        atomic.write_bytes(path, self._core.to_str(pretty=True).encode())
+        atomic.write_bytes(path, self.dumps().encode())

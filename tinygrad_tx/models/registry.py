@@ -1,8 +1,8 @@
 """Which class each `model.kind` is: the kinds of model that `train` trains and `load` loads.
 
 In: a kind and the settings of a [model] section. Out: a model. Called by loading.py, by training's
-schema and by the commands. Another kind is one entry of KINDS: an EncoderDecoder, and the
-dataclass of its settings.
+schema and by the commands. Another kind is one entry of KINDS: the class of a model, the
+dataclass of its settings, and what it is trained to do.
 """
 
 from __future__ import annotations
@@ -13,19 +13,25 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import UserError
+from .bert import BERT, BERTConfig
 from .convs2s import ConvS2S, ConvS2SConfig
-from .encoder_decoder import EncoderDecoder
+from .gpt import GPT, GPTConfig
+from .llama import Llama, LlamaConfig
 from .seq2seq import Seq2Seq, Seq2SeqConfig
+from .t5 import T5, T5Config
 from .transformer import Transformer, TransformerConfig
 
 
 class Kind(NamedTuple):
-    """A model's class, and that of its configuration, which has the fields of `Vocabulary`,
-    src_vocab_size and d_model, an attribute max_len (the most tokens of a source), n_positions
-    (those that are learned; None: any number) and describe()."""
+    """A model's class, and that of its configuration, which has those fields of `Vocabulary` that
+    the model must know, attributes d_model, max_len (the most tokens of a source or a text) and
+    n_positions (those that it has; None: any number), and describe(). task: what it is trained to
+    do: "translate", for an EncoderDecoder; "lm", the next token, for a LanguageModel; "mlm",
+    masked words."""
 
-    model: type[EncoderDecoder]
+    model: type[Any]
     config: type[Any]
+    task: str = "translate"
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -44,6 +50,8 @@ class Vocabulary(Protocol):
     def bos_id(self) -> int: ...
     @property
     def eos_id(self) -> int: ...
+    @property
+    def mask_id(self) -> int | None: ...
 
 
 class Tokens(NamedTuple):
@@ -53,6 +61,7 @@ class Tokens(NamedTuple):
     pad_id: int = 0
     bos_id: int = 1
     eos_id: int = 2
+    mask_id: int | None = None
 
 
 _OF_VOCABULARY = ("src_vocab_size", *Tokens._fields)
@@ -62,6 +71,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "transformer": Kind(Transformer, TransformerConfig),
         "seq2seq": Kind(Seq2Seq, Seq2SeqConfig),
         "convs2s": Kind(ConvS2S, ConvS2SConfig),
+        "t5": Kind(T5, T5Config),
+        "gpt": Kind(GPT, GPTConfig, "lm"),
+        "llama": Kind(Llama, LlamaConfig, "lm"),
+        "bert": Kind(BERT, BERTConfig, "mlm"),
     }
 )
 
@@ -82,7 +95,10 @@ def configured(section: Mapping[str, Any], vocabulary: Vocabulary) -> Any:
     for key in settings:
         if key not in kind.settings:
             raise unknown_setting(key, name)
-    ids = {field: getattr(vocabulary, field) for field in Tokens._fields}
+    known = {field.name for field in fields(kind.config)}
+    ids = {field: getattr(vocabulary, field) for field in Tokens._fields if field in known}
+    if "mask_id" in ids and ids["mask_id"] is None:  # no text has it: one more than there are
+        ids |= {"mask_id": vocabulary.vocab_size, "vocab_size": vocabulary.vocab_size + 1}
     return kind.config(**ids, **settings)
 
 
@@ -98,7 +114,13 @@ def unknown_setting(key: str, kind: str) -> UserError:
     return UserError(f"model.{key} is unknown to this version (the keys of model are {known})")
 
 
-def build(section: Mapping[str, Any], vocabulary: Vocabulary) -> EncoderDecoder:
+def described(config: Any) -> dict[str, Any]:
+    """The [model] section of a model with this configuration."""
+    name = next(name for name, kind in KINDS.items() if kind.config is type(config))
+    return {"kind": name, **{key: getattr(config, key) for key in KINDS[name].settings}}
+
+
+def build(section: Mapping[str, Any], vocabulary: Vocabulary) -> Any:
     """A new model of the kind and sizes in a [model] section for a vocabulary."""
     config = configured(section, vocabulary)
     return kind_of(section.get("kind", "transformer")).model(config)
