@@ -1,8 +1,8 @@
 """Text files, streamed: two aligned files of sentences, one TSV, single lines, or text as it is.
 
-In: paths of plain or gzipped files, or "-" for standard input. Out: generators of lines, of (source,
-target) pairs, or of parts of a text. Called by the command line and by training; UserErrors name the file and
-line at fault.
+In: paths of plain or gzipped files, or "-" for standard input. Out: generators of lines, of
+(source, target) pairs, or of parts of a text. Called by the command line and by training;
+UserErrors name the file and line at fault.
 
 Memory is bounded whatever a file holds: text is read in blocks, and a line of more than
 MAX_CHARACTERS is refused before the rest of it is read (or unpacked).

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tokenizer import Tokenizer
 from . import cache
 from .dataset import Column, Ragged
 
@@ -119,7 +120,7 @@ class Chunk:
 
 def chunks(parts: Iterable[str], tokenizer: Any) -> Iterator[Chunk]:
     """A document in chunks that are tokenised by themselves: cut where no token spans the cut."""
-    words = tokenizer.words()
+    words = tokenizer.words() if isinstance(tokenizer, Tokenizer) else None
     rest = ""
     for part in parts:
         rest += part

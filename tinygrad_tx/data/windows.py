@@ -108,8 +108,8 @@ class Windows(Epochs[Planned, WindowBatch]):
 
 
 class MaskedWindows(Windows):
-    """Windows of which some tokens are asked for: 15 in 100, of which 8 in 10 are masked, 1 in 10 is
-    another token, and the others are as they were (Devlin et al., arXiv 1810.04805)."""
+    """Windows of which some tokens are asked for: 15 in 100, of which 8 in 10 are masked, 1 in 10
+    is another token, and the others are as they were (Devlin et al., arXiv 1810.04805)."""
 
     ahead = 0
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from hashlib import sha256
 import shutil
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 

@@ -72,9 +72,6 @@ class PretrainedTokenizer(ABC):
         """The ids of all texts one after another, without special tokens, and how many each has."""
         return joined(self.encode_batch(texts, special=False))
 
-    def words(self) -> None:
-        """The rule by which texts may be cut before they are encoded: none is known."""
-
     @property
     def frame(self) -> tuple[int, ...]:
         """The two tokens that the model expects around a text, if it does."""
