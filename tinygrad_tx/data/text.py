@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tokenizer import Tokenizer
+from ..vocabulary import Words
 from . import cache
 from .dataset import Column, Ragged
 
@@ -56,10 +57,11 @@ class Text:
         dtype = np.uint16 if on_disk and tokenizer.vocab_size <= 1 << 16 else np.int32
         column = Column(dtype, on_disk)
         last = np.array([] if end is None else [end], np.int32)
+        words = tokenizer.words() if isinstance(tokenizer, Tokenizer) else None
         read = n_bytes = 0
         for document in documents:
             length = 0
-            for text in chunks(document, tokenizer):
+            for text in chunks(document, words):
                 ids = tokenizer.encode_flat([text.taken])[0]
                 column.extend(ids)
                 length += len(ids)
@@ -118,9 +120,9 @@ class Chunk:
         return len(self.text.encode())
 
 
-def chunks(parts: Iterable[str], tokenizer: Any) -> Iterator[Chunk]:
-    """A document in chunks that are tokenised by themselves: cut where no token spans the cut."""
-    words = tokenizer.words() if isinstance(tokenizer, Tokenizer) else None
+def chunks(parts: Iterable[str], words: Words | None) -> Iterator[Chunk]:
+    """A document in chunks that are tokenised by themselves: cut where no token spans the cut.
+    words: the rule by which the tokenizer cuts texts, if it is known."""
     rest = ""
     for part in parts:
         rest += part
@@ -135,7 +137,7 @@ def chunks(parts: Iterable[str], tokenizer: Any) -> Iterator[Chunk]:
         yield Chunk(rest, rest)
 
 
-def _place(text: str, words: Any) -> int:
+def _place(text: str, words: Words | None) -> int:
     """Where a text is cut: 0 for a place that comes later."""
     if words is not None and not words.spaced:
         return _CHARACTERS

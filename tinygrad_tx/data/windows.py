@@ -49,18 +49,20 @@ class Windows(Epochs[Planned, WindowBatch]):
 
     ahead = 1  # tokens after a window that it needs
 
-    def __init__(self, text: Text, length: int, rows: int, seed: int = 0) -> None:
-        """UserError for a text that is too short for one window."""
-        self.text, self.length = text, length
+    def __init__(
+        self, text: Text, length: int, rows: int, seed: int = 0, only_once: bool = False
+    ) -> None:
+        """UserError for a text that is too short for one window, unless it is only read once()."""
+        self.text, self.length, self._endless = text, length, not only_once
         left = len(text.ids) - self.ahead
-        if left < self._taken:
+        if left < self._taken and self._endless:
             raise UserError(
                 f"the text has {len(text.ids):,} tokens, which is too short for one window of "
                 f"{length}; lower data.max_len, or give a longer text"
             )
         # One less than there may be leaves room for a place to begin at.
         self._windows = max(1, (left - self._taken) // self._taken)
-        self.rows = min(rows, self._windows)
+        self.rows = min(rows, self._windows + only_once)
         super().__init__(seed)
 
     @property
@@ -82,6 +84,8 @@ class Windows(Epochs[Planned, WindowBatch]):
             yield self._batch(Planned(0, number, np.concatenate([chosen, fill])))
 
     def _order(self, epoch: int) -> list[Planned]:
+        if not self._endless:
+            return []
         bits = self._bits(epoch)
         most = min(self._taken, len(self.text.ids) - self.ahead - self._windows * self._taken + 1)
         first = int(bits.random_raw() % most)
@@ -119,6 +123,7 @@ class MaskedWindows(Windows):
         length: int,
         rows: int,
         seed: int = 0,
+        only_once: bool = False,
         *,
         mask_id: int,
         vocab_size: int,
@@ -129,7 +134,7 @@ class MaskedWindows(Windows):
         self.mask_id, self.vocab_size, self.frame = mask_id, vocab_size, frame
         if length <= len(frame):
             raise UserError(f"data.max_len is {length}; it must be above {len(frame)}")
-        super().__init__(text, length, rows, seed)
+        super().__init__(text, length, rows, seed, only_once)
 
     @property
     def _taken(self) -> int:

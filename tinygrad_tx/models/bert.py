@@ -214,12 +214,15 @@ class BERT(Savable):
         targets: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        label_smoothing: float = 0.0,
     ) -> Tensor:
         """The mean cross-entropy, in nats, of the words that are asked for, targets (B, T), those
         equal to -100 left out; 0 where all are."""
         logits = self.logits(ids, attention_mask, token_type_ids)
         rows, wanted = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
-        total = F.cross_entropy(rows, wanted, ignore_index=-100, reduction="sum")
+        total = F.cross_entropy(
+            rows, wanted, ignore_index=-100, reduction="sum", label_smoothing=label_smoothing
+        )
         mean: Tensor = total / (wanted != -100).sum().clip(min=1)
         return mean
 

@@ -94,12 +94,14 @@ class LanguageModel(Savable, ABC):
             x = block(x, *more)
         return self.head(x)
 
-    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, ids: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """The mean cross-entropy, in nats, of targets (B, T), those equal to -100 left out; 0 where
         all are."""
         logits: Tensor = self(ids)  # (B, T, V)
         rows, wanted = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
-        total = F.cross_entropy(rows, wanted, ignore_index=-100, reduction="sum")
+        total = F.cross_entropy(
+            rows, wanted, ignore_index=-100, reduction="sum", label_smoothing=label_smoothing
+        )
         mean: Tensor = total / (wanted != -100).sum().clip(min=1)
         return mean
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import random, serialize
-from ..data import Batches
+from ..data.epochs import Epochs
 from ..errors import DamagedError, DeviceError, UserError
 from ..models.loading import weights
 from ..tensor import Tensor
@@ -66,7 +66,7 @@ def save(
     path: Path,
     state: State,
     parts: Mapping[str, Stateful],
-    batches: Batches,
+    batches: Epochs[Any, Any],
     config: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
@@ -86,7 +86,7 @@ def save(
         "state": asdict(state),
         "random": random.get_state(),
         "batches": batches.state(),
-        "data": batches.dataset.fingerprint,
+        "data": batches.fingerprint,
     }
     serialize.save(tensors, path, {**(metadata or {}), _KEY: json.dumps(rest)})
 
@@ -94,7 +94,7 @@ def save(
 def restore(
     path: Path,
     parts: Mapping[str, Stateful],
-    batches: Batches,
+    batches: Epochs[Any, Any],
     check: Callable[[Mapping[str, Any], Mapping[str, str]], None] = lambda config, metadata: None,
 ) -> State:
     """Put everything back as `save` found it. DamagedError if the file is no whole checkpoint of
@@ -106,7 +106,7 @@ def restore(
     tensors, metadata = serialize.load_with_metadata(path)
     rest = _described(path, metadata)
     check(rest.get("config", {}), metadata)
-    if rest["data"] != batches.dataset.fingerprint:
+    if rest["data"] != batches.fingerprint:
         raise UserError(f"the training data are not those that {path} was made with")
     for name, part in parts.items():
         prefix = f"{name}."

@@ -8,6 +8,7 @@ A TOML file need not be complete: what it leaves out is that of the preset it na
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
@@ -26,6 +27,7 @@ from .schema import (
     DecodeConfig,
     Kind,
     ModelConfig,
+    ModelSection,
     OptimConfig,
     ScheduleConfig,
     Section,
@@ -70,11 +72,32 @@ _TINY = Config(
 )
 
 
+def _model(kind: str, **settings: Any) -> ModelSection:
+    """A [model] section of a kind."""
+    section: type[Any] = model_section(kind)
+    made: ModelSection = section(**settings)
+    return made
+
+
+_CHAR = Config(
+    preset="char",
+    data=DataConfig(corpus="files", max_len=64, max_tokens=768),
+    tokenizer=TokenizerConfig(kind="char"),
+    model=_model("gpt", n_layer=4, n_head=4, n_embd=128, block_size=64, init_std=0.06),
+    optim=OptimConfig(
+        name="adamw", lr=1e-3, beta2=0.99, eps=1e-8, weight_decay=0.1, decay_vectors=False
+    ),
+    schedule=ScheduleConfig(name="cosine", warmup_steps=100, min_lr=1e-4),
+    train=TrainConfig(
+        max_steps=2000, label_smoothing=0.0, log_every=100, valid_every=500, checkpoint_every=250
+    ),
+)
+
+
 def _tiny(name: str, kind: str, **settings: Any) -> Config:
     """A preset of another kind of model for the built-in corpus."""
-    section: type[Any] = model_section(kind)
     schedule = replace(_TINY.schedule, scale=1.0)
-    return replace(_TINY, preset=name, model=section(**settings), schedule=schedule)
+    return replace(_TINY, preset=name, model=_model(kind, **settings), schedule=schedule)
 
 
 PRESETS: Mapping[str, Config] = MappingProxyType(
@@ -115,7 +138,50 @@ PRESETS: Mapping[str, Config] = MappingProxyType(
             "tiny-attention", "seq2seq", cell="lstm", attention="luong", d_model=128
         ),
         "tiny-conv": _tiny("tiny-conv", "convs2s", d_model=128, n_layers=2, max_len=256),
+        # nanoGPT's on characters for a processor, of which only the initial weights are larger:
+        # 2,000 steps of 12 windows of 64 characters.
+        "char": _CHAR,
+        # GPT-2's smallest, in batches of half a million tokens.
+        "gpt2-small": replace(
+            _CHAR,
+            preset="gpt2-small",
+            data=replace(_CHAR.data, max_len=1024, max_tokens=8192),
+            tokenizer=TokenizerConfig(vocab_size=50_257),
+            model=_model("gpt", n_layer=12, n_head=12, n_embd=768, block_size=1024),
+            optim=replace(_CHAR.optim, lr=6e-4, beta2=0.95, accumulate=60),
+            schedule=ScheduleConfig(name="cosine", warmup_steps=2000, min_lr=6e-5),
+            train=replace(
+                _CHAR.train, max_steps=600_000, log_every=10, valid_every=1000, checkpoint_every=500
+            ),
+        ),
+        "llama-tiny": replace(
+            _CHAR,
+            preset="llama-tiny",
+            data=replace(_CHAR.data, max_len=128, max_tokens=2048),
+            tokenizer=TokenizerConfig(vocab_size=2000),
+            model=_model(
+                "llama", d_model=128, n_layers=4, n_heads=4, n_kv_heads=2, d_ff=344, max_len=512,
+                tie_embeddings=True, init_std=0.06,
+            ),
+        ),
+        # Masked words.
+        "bert-tiny": replace(
+            _CHAR,
+            preset="bert-tiny",
+            data=replace(_CHAR.data, max_len=128, max_tokens=2048),
+            tokenizer=TokenizerConfig(vocab_size=2000),
+            model=_model(
+                "bert", d_model=128, n_layers=4, n_heads=4, d_ff=512, max_len=512, dropout=0.0,
+                attention_dropout=0.0,
+            ),
+            train=replace(_CHAR.train, max_steps=4000),
+        ),
     }
+)  # fmt: skip
+
+
+PRESETS_OF: Mapping[str, str] = MappingProxyType(  # what --task alone means
+    {"translate": "tiny", "lm": "char", "mlm": "bert-tiny"}
 )
 
 
@@ -160,14 +226,15 @@ def dump(config: Config, path: Path | str) -> None:
     name "none" is written as "./none"."""
     import tomli_w
 
-    shown = {None: "none", "none": "./none"}
+    def shown(value: object) -> object:
+        return "none" if value is None else "./none" if value == "none" else value
+
     known = _kinds(config.model.kind)
     tables: dict[str, Any] = {"format": FORMAT, **asdict(config)}
     for section in _sections(config):
         table = tables[section]
         tables[section] = {
-            key: shown.get(v, v) if known[f"{section}.{key}"].optional else v
-            for key, v in table.items()
+            key: shown(v) if known[f"{section}.{key}"].optional else v for key, v in table.items()
         }
     write_bytes(path, tomli_w.dumps(tables).encode())
 
@@ -227,11 +294,21 @@ def _parsed(text: str, kind: Kind) -> object:
     if kind.type is str and not kind.choices:
         return text  # a file's name, in which blanks count
     text = text.strip()
+    if kind.type is dict:
+        return _table(text)
     if kind.type is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
         return kind.type(text)
     except ValueError:
+        return text
+
+
+def _table(text: str) -> object:
+    """A table as TOML writes it in one line; the text where it is none."""
+    try:
+        return tomllib.loads(f"it = {text}")["it"]
+    except tomllib.TOMLDecodeError:
         return text
 
 

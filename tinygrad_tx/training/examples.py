@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ..data import Dataset, Tokenizer, cache
 from ..data.dataset import NoPairsError, chunks
+from ..errors import UserError
 from ..vocabulary import package
 from .corpus import ANY, FULL, Corpus, Pair, Rule, is_full, open_corpus
 from .schema import Config, TokenizerConfig
@@ -72,6 +73,8 @@ def _examples(config: Config, corpus: Corpus, tokenizer: Tokenizer, count: Count
 
 def _learn(corpus: Corpus, c: TokenizerConfig, count: Count) -> Tokenizer:
     """A tokenizer with the vocabulary of the training pairs."""
+    if c.kind == "pretrained":
+        raise UserError("tokenizer.kind is pretrained: it comes with a model, train.init")
     settings = (c.kind, c.vocab_size, c.lowercase, c.min_frequency)
     key = corpus.key and _key("vocabulary", corpus.key, *settings)
     if key and (entry := cache.load(key)):

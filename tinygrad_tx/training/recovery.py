@@ -12,7 +12,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from ..data import Batches
+from ..data.epochs import Epochs
 from ..errors import DamagedError, UserError
 from ..models.loading import require_belongings, weights
 from . import checkpoint
@@ -27,7 +27,7 @@ def restore_newest(
     run: RunDirectory,
     config: Config,
     parts: Mapping[str, checkpoint.Stateful],
-    batches: Batches,
+    batches: Epochs[Any, Any],
     say: Say,
 ) -> checkpoint.State:
     """Put back the newest checkpoint that is whole, or leave everything as at step 0 if the run has

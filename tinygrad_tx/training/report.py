@@ -39,6 +39,12 @@ class Report:
             for e in self.examples
         )
 
+    file = "translations.txt"
+
+    def next_step(self, model: str) -> str:
+        """What can be done with the model in a directory."""
+        return f"Translate with\n\n  tinygrad-tx translate --model {model}"
+
     def text(self) -> str:
         """The whole report."""
         of = f"{self.n_sentences} held-out sentences, weights of step {self.best_step}:"

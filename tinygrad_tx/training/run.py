@@ -13,6 +13,7 @@ from typing import Any
 from .. import atomic, locks
 from ..errors import UserError
 from ..models.loading import CHECKPOINTS, CONFIG, TOKENIZER, WEIGHTS, read_toml
+from ..models.pretrained_tokenizer import FILES
 from .config import dump, load
 from .schema import Config
 
@@ -23,13 +24,17 @@ _FREE = {
     *("max_steps", "max_epochs", "max_minutes", "log_every", "valid_every", "checkpoint_every"),
     *("keep_last", "patience", "average_last", "compile"),
 }
-_DATA = {"corpus", "corpus_size", "src", "tgt", "tsv", "valid_src", "valid_tgt", "valid_tsv"}
+_DATA = {
+    *("corpus", "corpus_size", "src", "tgt", "tsv", "valid_src", "valid_tgt", "valid_tsv"),
+    *("text", "valid_text", "columns"),
+}
 
 
 @dataclass(frozen=True)
 class RunDirectory:
     """One run's files: config.toml, tokenizer.json, model.safetensors (the best weights),
-    metrics.jsonl, checkpoints/, translations.txt, and averaged.safetensors once asked for."""
+    metrics.jsonl, checkpoints/, translations.txt or samples.txt, and averaged.safetensors once
+    asked for."""
 
     root: Path
 
@@ -40,6 +45,11 @@ class RunDirectory:
     @property
     def tokenizer(self) -> Path:
         return self.root / TOKENIZER
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """True if there is one, of ours or of a pretrained model."""
+        return any((self.root / name).exists() for name in FILES)
 
     @property
     def model(self) -> Path:
@@ -54,8 +64,9 @@ class RunDirectory:
         return self.root / "metrics.jsonl"
 
     @property
-    def translations(self) -> Path:
-        return self.root / "translations.txt"
+    def reports(self) -> tuple[Path, ...]:
+        """What may be there of a finished run."""
+        return self.root / "translations.txt", self.root / "samples.txt"
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint's file of a step."""
@@ -128,7 +139,7 @@ class RunDirectory:
                 f"{self.root} holds a run already: go on with it by --resume, or choose another "
                 "--out"
             )
-        left = (self.model, self.averaged, self.metrics, self.tokenizer, self.translations)
+        left = (self.model, self.averaged, self.metrics, self.tokenizer, *self.reports)
         for path in (*self.checkpoints()[-1:], *left):
             if path.exists():
                 raise UserError(

@@ -10,7 +10,7 @@ that there is no such thing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from functools import cache
 from types import NoneType
@@ -51,7 +51,13 @@ class Kind:
     @property
     def says(self) -> str:
         """The expected type in words, for error messages."""
-        names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        names = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            str: "a text",
+            dict: "a table",
+        }
         said = "one of " + ", ".join(self.choices) if self.choices else names[self.type]
         return f"{said}, or none" if self.optional else said
 
@@ -91,9 +97,11 @@ def _fault(text: str) -> str | None:
 
 
 def _kind(hint: Any) -> Kind:
-    """Reads an annotation: bool, int, float, str, a Literal of texts or an Annotated one, or any
-    of these `| None`."""
+    """Reads an annotation: bool, int, float, str, a Mapping, a Literal of texts or an Annotated
+    one, or any of these `| None`."""
     arms = [arm for arm in get_args(hint) if arm is not NoneType]
+    if get_origin(hint) is Mapping:
+        return Kind(dict)
     if get_origin(hint) is Literal:
         return Kind(str, choices=tuple(arms))
     if get_origin(hint) is Annotated:
@@ -124,8 +132,11 @@ class Section:
 
 @dataclass(frozen=True)
 class DataConfig(Section):
-    """The sentence pairs and how they are put into batches. Paths are of text files, one sentence
-    a line, plain or .gz; a .tsv holds both sides of a pair on a line."""
+    """What is learnt from, and how it is put into batches: sentence pairs, by models that
+    translate; running text, by models of language. Paths are of files, plain or .gz: src and tgt
+    have one sentence a line; a tsv has both sides of a pair, on a line or in columns of a .jsonl,
+    .csv or .parquet; a text is taken as it is, or has a document in each record of such a
+    table."""
 
     corpus: Literal["builtin", "files"] = "builtin"
     corpus_size: Count = 20_000  # built-in corpus: pairs to train on
@@ -136,7 +147,11 @@ class DataConfig(Section):
     valid_src: str | None = None
     valid_tgt: str | None = None
     valid_tsv: str | None = None
-    max_len: Count = 100  # tokens on either side; longer pairs are left out of training
+    text: str | None = None
+    valid_text: str | None = None  # by default the last tenth of the text is held out
+    columns: str | None = None  # NAME of a text's, or SOURCE,TARGET, where there are several
+    # Tokens on either side of a pair; longer ones are left out of training. Of a text, in a window.
+    max_len: Count = 100
     max_tokens: Count = 2048  # in a batch, on its longer side, padding included
 
     def __post_init__(self) -> None:
@@ -150,23 +165,37 @@ class DataConfig(Section):
                 raise UserError(f"{names} go together: give both or neither")
             if src is not None and tsv is not None:
                 raise UserError(f"{names} and data.{prefix}tsv exclude each other: give one kind")
-            if self.corpus == "builtin" and (src is not None or tsv is not None):
+            if self.corpus == "builtin" and (src or tsv or self.text) is not None:
                 raise UserError("data.corpus is builtin, but files are given; set it to files")
+        if self.text is not None and (self.src or self.tsv) is not None:
+            raise UserError("data.text and sentence pairs exclude each other: give one kind")
+        if self.columns is not None and not all(name.strip() for name in self.column_names):
+            raise UserError(f"data.columns is {self.columns!r}; it must be NAME or SOURCE,TARGET")
         if self.max_tokens < self.max_len:
             raise UserError(
                 f"data.max_tokens is {self.max_tokens}, less than one sentence of data.max_len "
                 f"{self.max_len}; raise the one or lower the other"
             )
 
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names in `columns`."""
+        return () if self.columns is None else tuple(self.columns.split(","))
+
 
 @dataclass(frozen=True)
 class TokenizerConfig(Section):
-    """The vocabulary, one for both languages, learnt from the training pairs."""
+    """The vocabulary, one for both languages, learnt from what is trained on; or, of the kind
+    "pretrained", that of a model which the run begins with, whose ids are as they are there."""
 
-    kind: Literal["bpe", "word", "char"] = "bpe"
+    kind: Literal["bpe", "word", "char", "pretrained"] = "bpe"
     vocab_size: Count = 2000  # at most
     lowercase: bool = False
     min_frequency: Count = 1  # of a word or of a pair that BPE merges
+    pad_id: CountOrOff | None = None  # of a pretrained one, as are the next three
+    bos_id: CountOrOff | None = None
+    eos_id: CountOrOff | None = None
+    mask_id: CountOrOff | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +204,11 @@ class ModelSection(Section):
     vocabularies and special ids are the tokenizer's. model_section() has the class of each kind."""
 
     kind: str = "transformer"
-    d_model: Size = 128
+
+    @property
+    def task(self) -> str:
+        """What such a model is trained to do."""
+        return registry.kind_of(self.kind).task
 
     def of_model(self) -> Any:
         """The configuration of the model itself, for some vocabulary."""
@@ -206,7 +239,8 @@ class ModelConfig(ModelSection):
     activation: Literal["relu", "gelu", "gelu_tanh", "silu"] = "relu"
     attention_bias: bool = False
     tie_embeddings: bool = True
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    output_bias: bool = False
+    positions: Literal["sinusoidal", "sinusoidal_halves", "learned"] = "sinusoidal"
     max_len: Size = 1024  # positions that are learned; sinusoids know no longest length
     layer_norm_eps: Positive = 1e-5
 
@@ -244,6 +278,7 @@ class OptimConfig(Section):
     beta2: Rate = 0.98
     eps: Positive = 1e-9
     weight_decay: PositiveOrOff = 0.0
+    decay_vectors: bool = True  # biases and the weights of norms decay, too
     clip_norm: PositiveOrOff = 1.0  # the gradient's greatest norm
     accumulate: Size = 1  # batches per step
     ema_decay: Rate = 0.0  # of the weights' moving average
@@ -278,6 +313,7 @@ class TrainConfig(Section):
     compile: bool = True
     valid_bleu: bool = True
     valid_sentences: Count = 200  # that are translated for BLEU
+    init: str | None = None  # the directory of a run, or of a pretrained model, to begin with
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -335,18 +371,30 @@ class Config:
             raise UserError(
                 f"train.max_steps is none, but schedule.name {schedule} must know the last step"
             )
-        positions = self.model.of_model().n_positions
-        if positions is not None and round_up(self.data.max_len) > positions:
+        positions, even = self.model.of_model().n_positions, self.model.task == "translate"
+        longest = round_up(self.data.max_len) if even else self.data.max_len
+        if positions is not None and longest > positions:
+            of = " to learn, of which batches use an even number; raise model.max_len"
             raise UserError(
                 f"data.max_len is {self.data.max_len}, but model.max_len has only {positions} "
-                "positions to learn, of which batches use an even number; raise model.max_len"
+                f"positions{of if even else '; lower data.max_len'}"
             )
 
     def require_data(self) -> None:
-        """UserError unless there is something to train on: presets for files come without any."""
-        data = self.data
-        if data.corpus == "files" and data.src is None and data.tsv is None:
+        """UserError unless there is what the model is to be trained on: presets for files come
+        without any."""
+        data, task, kind = self.data, self.model.task, self.model.kind
+        if task == "translate" and data.text is not None:
             raise UserError(
-                f"preset {self.preset} has no data of its own: give --src FILE --tgt FILE, or "
-                "--tsv FILE"
+                f"data.text is for models of language, and a {kind} translates: give --src FILE "
+                "--tgt FILE, or --tsv FILE; or --task lm"
             )
+        if task != "translate" and (data.src or data.tsv) is not None:
+            raise UserError(
+                f"sentence pairs are for models that translate, and a {kind} does not: give "
+                "--text FILE"
+            )
+        given = data.text if task != "translate" else data.src or data.tsv or data.corpus
+        if given in (None, "files"):
+            files = "--text FILE" if task != "translate" else "--src FILE --tgt FILE, or --tsv FILE"
+            raise UserError(f"preset {self.preset} has no data of its own: give {files}")

@@ -11,12 +11,12 @@ from .. import optim
 from ..compiler import compile
 from ..creation import tensor
 from ..data import Batch
-from ..models.encoder_decoder import EncoderDecoder
 from ..optim import lr_scheduler
 from ..tensor import Tensor
 from .schema import Config
 
 Run = Callable[..., Any]
+Inputs = Callable[[Any], tuple[Tensor, ...]]
 
 
 class Outcome(NamedTuple):
@@ -36,8 +36,9 @@ class Trainable:
     their tokens would. train.compile decides whether a step runs from a plan.
     """
 
-    def __init__(self, model: EncoderDecoder, config: Config) -> None:
-        self.model = model
+    def __init__(self, model: Any, config: Config, inputs: Inputs | None = None) -> None:
+        """inputs: what the model's loss takes of a batch; None: of sentence pairs."""
+        self.model, self._inputs = model, inputs or tensors
         self.optimizer = _optimizer(model, config)
         self.schedule = _schedule(self.optimizer, config)
         decay = config.optim.ema_decay
@@ -48,12 +49,12 @@ class Trainable:
         self._whole = planned(self._step)
         self._part, self._end = planned(self._add), planned(self._update)
 
-    def __call__(self, batches: Sequence[Batch]) -> Outcome:
+    def __call__(self, batches: Sequence[Any]) -> Outcome:
         """One step on all of the batches."""
         lr = self.optimizer.param_groups[0]["lr"].item()
         skipped = self.optimizer.skipped.item()
         if len(batches) == 1:
-            found, norm = self._whole(*tensors(batches[0]))
+            found, norm = self._whole(*self._inputs(batches[0]))
             loss = found.item()
         else:
             n_tokens = sum(batch.n_tokens for batch in batches)
@@ -61,18 +62,18 @@ class Trainable:
             for batch in batches:
                 share = batch.n_tokens / n_tokens
                 weight = tensor(share, dtype=self.optimizer.parameters[0].dtype)
-                loss += share * self._part(*tensors(batch), weight).item()
+                loss += share * self._part(weight, *self._inputs(batch)).item()
             norm = self._end()
         return Outcome(loss, norm.item(), lr, skipped == self.optimizer.skipped.item())
 
-    def _step(self, src: Tensor, tgt_in: Tensor, tgt_out: Tensor) -> tuple[Tensor, Tensor]:
-        loss = self.model.loss(src, tgt_in, tgt_out, label_smoothing=self._smoothing)
+    def _step(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        loss = self.model.loss(*inputs, label_smoothing=self._smoothing)
         loss.backward()
         return loss, self._update()
 
-    def _add(self, src: Tensor, tgt_in: Tensor, tgt_out: Tensor, weight: Tensor) -> Tensor:
+    def _add(self, weight: Tensor, *inputs: Tensor) -> Tensor:
         """Add a batch's share to the gradient."""
-        loss = self.model.loss(src, tgt_in, tgt_out, label_smoothing=self._smoothing)
+        loss: Tensor = self.model.loss(*inputs, label_smoothing=self._smoothing)
         (loss * weight).backward()
         return loss
 
@@ -92,17 +93,25 @@ def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return tensor(batch.src), tensor(batch.tgt_in), tensor(batch.tgt_out)
 
 
-def _optimizer(model: EncoderDecoder, config: Config) -> optim.Adam:
+def _optimizer(model: Any, config: Config) -> optim.Adam:
     c = config.optim
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    groups: list[Any] = learnt
+    if c.weight_decay and not c.decay_vectors:
+        matrices = [p for p in learnt if p.ndim > 1]
+        vectors = [p for p in learnt if p.ndim <= 1]
+        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     kind: type[optim.Adam] = {"adam": optim.Adam, "adamw": optim.AdamW}[c.name]
     lr = 0.0 if c.lr is None else c.lr  # noam sets its own
-    return kind(model.parameters(), lr, (c.beta1, c.beta2), c.eps, c.weight_decay)
+    return kind(groups, lr, (c.beta1, c.beta2), c.eps, c.weight_decay)
 
 
 def _schedule(optimizer: optim.Adam, config: Config) -> lr_scheduler.Schedule:
     c = config.schedule
     if c.name == "noam":
-        return lr_scheduler.Noam(optimizer, config.model.d_model, c.warmup_steps, c.scale)
+        return lr_scheduler.Noam(
+            optimizer, config.model.of_model().d_model, c.warmup_steps, c.scale
+        )
     if c.name == "inverse_sqrt":
         return lr_scheduler.InverseSqrt(optimizer, c.warmup_steps)
     if c.name == "constant":

@@ -13,30 +13,27 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from .. import random, serialize
 from ..atomic import write_bytes
-from ..data import Batches
 from ..errors import UserError
-from ..models.loading import PART, belongings, build, weights
-from ..tokenizer import Tokenizer
+from ..models.loading import PART, belongings, build, tokenizer_of, weights
 from . import checkpoint
-from .corpus import Pair
-from .examples import load_examples
+from .beginning import begin
 from .interrupt import Interrupts, Stopped
 from .log import Metrics, Row
 from .progress import Progress, counting, for_stream
 from .recovery import restore_newest, whole
-from .report import SHOWN, Example, Report
 from .run import RunDirectory
 from .schema import Config
 from .step import Trainable
-from .validation import Validation
+from .tasks import TASKS
+from .tasks.base import Report
 
 
 def train(
@@ -76,14 +73,20 @@ class Trainer:
     ) -> None:
         self.config, self.run, self.show, self.asked = config, run, show, asked
         random.manual_seed(config.train.seed)
-        own = Tokenizer.load(run.tokenizer) if resume and run.tokenizer.exists() else None
+        own = None
+        if resume and run.has_tokenizer:
+            own = tokenizer_of(run.root, asdict(config.tokenizer))
+        first = begin(config.train.init) if config.train.init and not resume else None
+        if first is not None:
+            own = first.tokenizer
         then = partial(checkpoint.data_of, run.checkpoints() if resume else [])
-        examples = load_examples(config, own, then, counting(show))
-        self.tokenizer, data = examples.tokenizer, examples.data
-        show.say(data.summary())
-        self.batches = Batches(data, config.data.max_tokens, config.train.seed)
+        task = TASKS[config.model.task](config, own, then, counting(show))
+        self.tokenizer, self.batches = task.tokenizer, task.batches
+        show.say(task.summary())
         self.model = build(asdict(config.model), self.tokenizer)
-        self.trainable = Trainable(self.model, config)
+        if first is not None:
+            first.give(self.model)
+        self.trainable = Trainable(self.model, config, task.inputs)
         self.parts: dict[str, checkpoint.Stateful] = {
             PART: self.model,
             "optimizer": self.trainable.optimizer,
@@ -91,8 +94,7 @@ class Trainer:
         }
         if self.trainable.ema is not None:
             self.parts["ema"] = self.trainable.ema
-        self.held_out = examples.held_out[: config.train.valid_sentences]
-        self.valid = self._validation(examples.valid)
+        self.measuring = task.measuring(self.model, self._pause)
         self.state = checkpoint.State()
         if resume:
             if own is None:
@@ -228,7 +230,7 @@ class Trainer:
     def _validate(self) -> None:
         state = self.state
         with self._averages():
-            row = self._measure()
+            row = self.measuring.row()
             better = _score(row) > state.best
             if better:
                 self._save_model()
@@ -258,39 +260,20 @@ class Trainer:
         self.state.rows = self.metrics.rows
         self.show.row(row)
 
-    # Measuring -----------------------------------------------------------------------------------
-    def _validation(self, pairs: Sequence[Pair]) -> Validation:
-        return Validation(pairs, self.tokenizer, self.model, self.batches, self._pause)
-
     def _averages(self) -> AbstractContextManager[None]:
         """The model's weights are their moving averages inside, if the run keeps those."""
         ema = self.trainable.ema
         return nullcontext() if ema is None else ema.swapped()
 
-    def _measure(self) -> dict[str, float]:
-        """The loss and, by greedy search, BLEU and chrF of the model as it is."""
-        train, decode = self.config.train, self.config.decode
-        row = {"valid_loss": self.valid.loss()}
-        if train.valid_bleu:
-            greedy = replace(decode, beam_size=1, length_penalty=0.0)
-            _, scores = self.valid.translate(train.valid_sentences, greedy)
-            row |= {"bleu": scores.bleu, "chrf": scores.chrf}
-        return row
-
     # The end -------------------------------------------------------------------------------------
     def _finish(self) -> Report:
-        """Choose the final weights, translate held-out sentences with them, and report."""
+        """Choose the final weights, show what they do on held-out data, and report."""
         self._average()
         state = self.state
         self.model.load_state_dict(weights(self.run.model))
-        held_out = self.held_out
-        outputs, scores = self._validation(held_out).translate(len(held_out), self.config.decode)
-        row = {"step": state.step, "of": "held-out sentences", "beam": self.config.decode.beam_size}
-        self._write({**row, "bleu": scores.bleu, "chrf": scores.chrf})
-        shown = zip(held_out[:SHOWN], outputs, strict=False)
-        examples = [Example(source, target, output) for (source, target), output in shown]
-        report = Report(state.step, state.best_step, len(held_out), scores, examples)
-        write_bytes(self.run.translations, f"{report.text()}\n".encode())
+        row, report = self.measuring.final(state.step, state.best_step)
+        self._write({"step": state.step, **row})
+        write_bytes(self.run.root / report.file, f"{report.text()}\n".encode())
         return report
 
     def _average(self) -> None:
@@ -300,7 +283,7 @@ class Trainer:
         if len(last) < 2:
             return
         self.model.load_state_dict(checkpoint.average(last))
-        row = self._measure()
+        row = self.measuring.row()
         self._write({"step": self.state.step, "of": f"average of {len(last)} checkpoints", **row})
         if _score(row) > self.state.best:
             self.state.best, self.state.best_step = _score(row), self.state.step

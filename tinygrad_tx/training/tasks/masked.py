@@ -1,0 +1,59 @@
+"""Masked words of a text, which a model guesses from what is around them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...creation import tensor
+from ...data.text import Text
+from ...data.windows import IGNORED, MaskedWindows, Windows
+from ...nn.module import evaluating
+from ...tensor import no_grad
+from .base import Measuring, Pause, Report, Row
+from .language import Language, LanguageMeasuring, LanguageReport, Losses
+
+_SHOWN = 10  # words
+
+
+class MaskedWords(Language):
+    """Windows of which some tokens are asked for."""
+
+    def windows(self, text: Text, seed: int, only_once: bool = False) -> Windows:
+        own = self.tokenizer
+        return MaskedWindows(
+            text,
+            self._config.data.max_len,
+            self.rows,
+            seed,
+            only_once,
+            mask_id=own.vocab_size if own.mask_id is None else own.mask_id,
+            vocab_size=own.vocab_size,
+            frame=own.frame,
+        )
+
+    def measuring(self, model: Any, pause: Pause) -> Measuring:
+        return _Guesses(model, self._valid, pause, self.tokenizer)
+
+
+class _Guesses(LanguageMeasuring):
+    def __init__(self, model: Any, windows: Windows, pause: Pause, tokenizer: Any) -> None:
+        super().__init__(model, windows, pause)
+        self._tokenizer = tokenizer
+
+    def shown(self, found: Losses) -> Row:
+        return {"valid_loss": found.loss, "perplexity": found.perplexity}
+
+    @no_grad()
+    def final(self, steps: int, best_step: int) -> tuple[Row, Report]:
+        """Some masked words, and what the model takes them for."""
+        found, batch = self.losses(), next(self.windows.once())
+        with evaluating(self.model.modules()):
+            guesses = self.model.logits(tensor(batch.ids[:1])).argmax(-1).numpy()[0]
+        lines = []
+        for at, wanted in enumerate(batch.targets[0]):
+            if wanted != IGNORED and len(lines) < _SHOWN:
+                guess, word = self._tokenizer.tokens([int(guesses[at]), int(wanted)])
+                lines.append(f"word {at:>4}: {word!r}, guessed {guess!r}")
+        row = {"of": "held-out text", **self.shown(found)}
+        command = "Look at how it went by\n\n  tinygrad-tx info {model}"
+        return row, LanguageReport(steps, best_step, found, "\n".join(lines), command)
