@@ -65,7 +65,6 @@ def configured(path: str) -> Config:
         length = min(length, positions - positions % 2)
     return replace(
         base,
-        preset=model.kind,
         data=replace(base.data, corpus="files", max_len=length, max_tokens=max(_TOKENS, length)),
         tokenizer=TokenizerConfig(
             kind="pretrained",
