@@ -14,10 +14,15 @@ from .command import Command, count, path, positive
 from .streams import OutputError
 
 if TYPE_CHECKING:
-    from ..training.report import Report
     from ..training.schema import Config
+    from ..training.tasks.base import Report
 
-_FILES = ("src", "tgt", "tsv", "valid_src", "valid_tgt", "valid_tsv")
+_FILES = ("src", "tgt", "tsv", "valid_src", "valid_tgt", "valid_tsv", "text", "valid_text")
+_TASKS = {
+    "translate": "sentences into another language",
+    "lm": "the next token of a text",
+    "mlm": "masked words of a text",
+}
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -29,18 +34,44 @@ def _arguments(parser: ArgumentParser) -> None:
         help="what config.toml of a run looks like",
     )
     parser.add_argument(
+        "--task",
+        choices=_TASKS,
+        help="what is learnt: "
+        + "; ".join(f"{name}, {what}" for name, what in _TASKS.items())
+        + "; by default what the preset's model does",
+    )
+    parser.add_argument(
         "--preset",
         type=path,
         metavar="NAME",
-        help="tiny (default), tiny-rnn, tiny-attention, tiny-conv, multi30k, base or big",
+        help="to translate: tiny (default), tiny-rnn, tiny-attention, tiny-conv, multi30k, base or "
+        "big; --task lm: char (default), gpt2-small or llama-tiny; --task mlm: bert-tiny",
+    )
+    parser.add_argument(
+        "--init",
+        type=path,
+        metavar="DIR",
+        help="begin with the weights and the tokenizer of a run, or of a pretrained model (a "
+        "directory with config.json and model.safetensors)",
+    )
+    texts = parser.add_argument_group(
+        "text", "for --task lm and mlm: plain or .gz, as it is; or a document in each record of a "
+        ".jsonl, .csv or .parquet"
+    )  # fmt: skip
+    texts.add_argument("--text", type=path, metavar="FILE", help="what to learn from")
+    texts.add_argument(
+        "--valid-text", type=path, metavar="FILE", help="to validate with; default: its last tenth"
     )
     files = parser.add_argument_group(
-        "sentence pairs", "text files, one sentence a line, plain or .gz; by default a built-in "
-        "English-Spanish corpus"
+        "sentence pairs", "to translate: text files, one sentence a line, plain or .gz; by default "
+        "a built-in English-Spanish corpus"
     )  # fmt: skip
     files.add_argument("--src", type=path, metavar="FILE", help="sentences to translate from")
     files.add_argument("--tgt", type=path, metavar="FILE", help="their translations, line by line")
-    files.add_argument("--tsv", type=path, metavar="FILE", help="both, with a tab between")
+    files.add_argument(
+        "--tsv", type=path, metavar="FILE",
+        help="both, with a tab between; or in columns of a .jsonl, .csv or .parquet",
+    )  # fmt: skip
     files.add_argument(
         "--valid-src", type=path, metavar="FILE", help="the same, to validate with; by default"
     )
@@ -48,6 +79,10 @@ def _arguments(parser: ArgumentParser) -> None:
         "--valid-tgt", type=path, metavar="FILE", help="some training pairs are held out"
     )
     files.add_argument("--valid-tsv", type=path, metavar="FILE")
+    parser.add_argument(
+        "--columns", metavar="NAME[,NAME]",
+        help="of a .jsonl, .csv or .parquet: the text's, or the source's and the target's",
+    )  # fmt: skip
     run = parser.add_argument_group("the run")
     run.add_argument(
         "--out", type=path, metavar="DIR", help="where to write; default: runs/PRESET-DATE"
@@ -66,20 +101,34 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> None:
     from ..training import config as configs
+    from ..training.beginning import configured
     from ..training.run import RunDirectory
     from ..training.trainer import train
 
-    if args.config and args.preset:
-        raise UserError(f"--preset {args.preset} and {args.config} exclude each other")
+    given = {f"--preset {args.preset}": args.preset, f"--init {args.init}": args.init}
+    several = [name for name, value in (*given.items(), (args.config, args.config)) if value]
+    if len(several) > 1:
+        raise UserError(f"{several[0]} and {several[1]} exclude each other")
     if args.resume:
+        if args.init:
+            raise UserError("--init is for a new run; --resume goes on with the run's own weights")
         if not args.out:
             raise UserError("--resume needs --out DIR, the run to go on with")
         base = configs.load(args.config) if args.config else RunDirectory(Path(args.out)).config()
         if args.preset and args.preset != base.preset:
             raise UserError(f"{args.out} was begun with preset {base.preset}, not {args.preset}")
+    elif args.init:
+        base = configured(_absolute(args.init) or args.init)
+    elif args.config:
+        base = configs.load(args.config)
     else:
-        base = configs.load(args.config) if args.config else configs.preset(args.preset or "tiny")
+        base = configs.preset(args.preset or configs.PRESETS_OF[args.task or "translate"])
     config = _with_flags(base, args)
+    if args.task and config.model.task != args.task:
+        raise UserError(
+            f"--task {args.task}, but the model is a {config.model.kind}, whose task is "
+            f"{config.model.task}; choose another preset, or set model.kind"
+        )
     date = time.strftime("%Y%m%d-%H%M%S")
     out = Path(args.out or f"runs/{config.preset}-{date}")
     report = train(config, out, resume=args.resume)
@@ -103,8 +152,12 @@ def _with_flags(config: Config, args: Namespace) -> Config:
         if bool(src) != bool(tgt):
             raise UserError(f"{flag}src and {flag}tgt go together: give both")
     changes = [f"data.{name}={file}" for name, file in given.items() if file]
-    if given["src"] or given["tsv"]:
+    if given["src"] or given["tsv"] or given["text"]:
         changes.append("data.corpus=files")
+    if given["text"] and (given["src"] or given["tsv"]):
+        raise UserError("--text and sentence pairs exclude each other: give one kind")
+    if args.columns is not None:
+        changes.append(f"data.columns={args.columns}")
     for prefix in ("", "valid_"):  # what a configuration file says in the other form is replaced
         if given[f"{prefix}tsv"]:
             changes += [f"data.{prefix}{name}=none" for name in ("src", "tgt")]
@@ -134,15 +187,16 @@ def _absolute(file: str | None) -> str | None:
 
 def _print(report: Report, out: Path) -> None:
     print(f"\n{report.text()}\n")
-    print(f"The run is in {out}. Translate with\n")
-    print(f"  tinygrad-tx translate --model {shlex.quote(str(out))}", flush=True)
+    print(f"The run is in {out}. {report.next_step(shlex.quote(str(out)))}", flush=True)
 
 
 COMMAND = Command(
     "train",
-    "train a model to translate",
+    "train a model to translate, or a model of language",
     (
         ("train", "the preset tiny on the built-in English-Spanish corpus"),
+        ("train --task lm --text input.txt --out runs/lm", "a small GPT on characters of a text"),
+        ("train --init gpt2/ --text input.txt", "go on from the weights of a pretrained model"),
         ("train --preset multi30k --src train.de --tgt train.en --out runs/de-en", "your files"),
         ("train --resume --out runs/de-en --max-steps 9000", "go on with a run, for longer"),
         ("train --set model.d_model=64 train.seed=7", "change anything in config.toml"),

@@ -20,7 +20,16 @@ from typing import NamedTuple
 
 from ..data import cache
 from ..data.builtin import grammar
-from ..data.files import Source, Spooled, digest, read_pairs, read_tsv, rereadable
+from ..data.files import (
+    Source,
+    Spooled,
+    check_length,
+    digest,
+    read_pairs,
+    read_tsv,
+    rereadable,
+)
+from ..data.tables import is_table, read_columns
 from ..errors import UserError
 from .schema import DataConfig
 
@@ -168,11 +177,12 @@ def _survey(files: _Files, rule: Rule, counted: Counted) -> _Survey:
 
 @dataclass(frozen=True)
 class _Files:
-    """Two aligned files, or one TSV."""
+    """Two aligned files, one TSV, or one table."""
 
     kind: str
     sources: tuple[Source, ...]
     name: str  # of one of them
+    columns: tuple[str, ...] = ()  # of a table
 
     @classmethod
     def of(cls, data: DataConfig, prefix: str = "") -> _Files:
@@ -180,11 +190,25 @@ class _Files:
         src, tgt, tsv = (getattr(data, prefix + name) for name in ("src", "tgt", "tsv"))
         paths = (tsv,) if tsv is not None else (src, tgt)
         kind = "tsv" if tsv is not None else "aligned"
-        return cls(kind, tuple(rereadable(path) for path in paths), paths[0])
+        if table := next((path for path in paths if is_table(path)), None):
+            if kind == "aligned":
+                raise UserError(
+                    f"{table} has columns: give it as data.tsv, with data.columns SOURCE,TARGET"
+                )
+            kind = f"table {data.columns}"
+        sources = tuple(rereadable(path) for path in paths)
+        return cls(kind, sources, paths[0], data.column_names)
 
     def pairs(self) -> Iterable[Pair]:
         """All pairs, from the start."""
+        if self.kind.startswith("table"):
+            return self._records()
         return read_tsv(*self.sources) if self.kind == "tsv" else read_pairs(*self.sources)
+
+    def _records(self) -> Iterator[Pair]:
+        for number, pair in enumerate(read_columns(*self.sources, self.columns, 2), 1):
+            one, other = (check_length(self.name, number, text) for text in pair)
+            yield one, other
 
     def digests(self) -> list[str]:
         """A key that differs when the content of a file does."""

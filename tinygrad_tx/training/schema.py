@@ -394,6 +394,10 @@ class Config:
                 f"sentence pairs are for models that translate, and a {kind} does not: give "
                 "--text FILE"
             )
+        wanted = 1 if data.text is not None else 2
+        if len(data.column_names) not in (0, wanted):
+            names = "NAME" if wanted == 1 else "SOURCE,TARGET"
+            raise UserError(f"data.columns is {data.columns!r}; it must be {names}")
         given = data.text if task != "translate" else data.src or data.tsv or data.corpus
         if given in (None, "files"):
             files = "--text FILE" if task != "translate" else "--src FILE --tgt FILE, or --tsv FILE"
