@@ -1,22 +1,28 @@
-"""`tinygrad-tx evaluate`: BLEU and chrF of a model's translations."""
+"""`tinygrad-tx evaluate`: BLEU and chrF of a model's translations, or its loss on a text."""
 
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
+from ..errors import UserError
 from .command import Command, add_model, count, number, path
 from .translate import translator_of
 
 
 def _arguments(parser: ArgumentParser) -> None:
     add_model(parser)
+    parser.add_argument("--src", type=path, metavar="FILE", help="sentences to translate")
+    parser.add_argument("--ref", type=path, metavar="FILE", help="their translations by hand")
     parser.add_argument(
-        "--src", type=path, required=True, metavar="FILE", help="sentences to translate"
-    )
+        "--text", type=path, metavar="FILE",
+        help="of a model of language: a text, to measure loss, perplexity and bits per byte on",
+    )  # fmt: skip
     parser.add_argument(
-        "--ref", type=path, required=True, metavar="FILE", help="their translations by hand"
+        "--columns", metavar="NAME", help="the text's, in a .jsonl, .csv or .parquet"
     )
     parser.add_argument("--beam", type=count, metavar="N", help="hypotheses pursued; 1 is greedy")
     parser.add_argument(
@@ -27,6 +33,48 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> None:
+    if args.text and (args.src or args.ref):
+        raise UserError("--text and --src, --ref exclude each other: give one kind")
+    if args.text:
+        _text(args)
+    elif args.src and args.ref:
+        _pairs(args)
+    else:
+        raise UserError("give --src FILE and --ref FILE, or --text FILE")
+
+
+def _text(args: Namespace) -> None:
+    from .. import models
+    from ..training.tasks.language import losses_on
+
+    model, tokenizer = models.load(args.model)
+    found = losses_on(model, tokenizer, args.text, args.columns, _window(args.model))
+    facts: dict[str, Any] = {
+        "tokens": found.n_tokens,
+        "loss": found.loss,
+        "perplexity": found.perplexity,
+        "bits_per_byte": found.bits_per_byte,
+    }
+    if args.json:
+        print(json.dumps(facts))
+        return
+    print(f"tokens         {found.n_tokens:,}")
+    print(f"loss           {found.loss:.4f} nats a token")
+    print(f"perplexity     {found.perplexity:.4f}")
+    print(f"bits per byte  {found.bits_per_byte:.4f}")
+
+
+def _window(model: str) -> int | None:
+    """The length of the windows that a run was trained on; None for a pretrained model."""
+    from ..models.loading import CONFIG
+    from ..training.run import RunDirectory
+
+    root = Path(model) if Path(model).is_dir() else Path(model).parent
+    run = RunDirectory(root)
+    return run.config().data.max_len if (root / CONFIG).is_file() else None
+
+
+def _pairs(args: Namespace) -> None:
     from ..data import read_pairs
     from ..training.metrics import score
 
@@ -46,10 +94,11 @@ def _run(args: Namespace) -> None:
 
 COMMAND = Command(
     "evaluate",
-    "score a model's translations by BLEU and chrF",
+    "score translations by BLEU and chrF, or a model of language by its loss",
     (
         ("evaluate --model runs/de-en --src test.de --ref test.en --beam 4", "text"),
         ("evaluate --model runs/de-en --src test.de --ref test.en --json", "for a program"),
+        ("evaluate --model runs/lm --text test.txt", "loss, perplexity, bits per byte"),
     ),
     _arguments,
     _run,

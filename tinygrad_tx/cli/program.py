@@ -20,7 +20,9 @@ from . import (
     attention,
     average,
     doctor,
+    embed,
     evaluate,
+    generate,
     graph,
     info,
     streams,
@@ -33,6 +35,8 @@ COMMANDS: tuple[Command, ...] = (
     train.COMMAND,
     translate.COMMAND,
     evaluate.COMMAND,
+    generate.COMMAND,
+    embed.COMMAND,
     attention.COMMAND,
     graph.COMMAND,
     average.COMMAND,
@@ -125,7 +129,7 @@ def _parser() -> ArgumentParser:
     group.add_argument("--seed", type=seed, metavar="N", help="of all random numbers")
     parser = ArgumentParser(
         prog="tinygrad-tx",
-        description="Train Transformers, translate with them, and look inside.",
+        description="Train Transformers, translate and write with them, and look inside.",
         epilog=_examples((("train", "a translator, in minutes, without any data"),))
         + "\n\ntinygrad-tx COMMAND --help tells more.",
         formatter_class=RawDescriptionHelpFormatter,

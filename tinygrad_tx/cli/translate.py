@@ -74,12 +74,25 @@ def translator_of(model: str, beam: int | None, length_penalty: float | None) ->
     """A run's model, to search as its configuration says unless told otherwise."""
     from .. import models
     from ..decoding import Translator
-    from ..models.loading import directory_of
+    from ..models.encoder_decoder import EncoderDecoder
+    from ..models.loading import directory_of, is_pretrained
     from ..training.run import RunDirectory
+    from ..training.schema import DecodeConfig
 
-    decode = RunDirectory(directory_of(Path(model))).config().decode
+    decode = DecodeConfig(beam_size=4)
+    if not is_pretrained(Path(model)):
+        decode = RunDirectory(directory_of(Path(model))).config().decode
+    found, tokenizer = models.load(model)
+    if not isinstance(found, EncoderDecoder):
+        raise UserError(
+            f"{model} holds a {type(found).__name__}, which does not translate; `tinygrad-tx info` "
+            "says what it is"
+        )
+    if tokenizer is None:
+        raise UserError(f"{model} has no tokenizer, so no ids can be made of a text")
     return Translator(
-        *models.load(model),
+        found,
+        tokenizer,
         beam or decode.beam_size,
         decode.length_penalty if length_penalty is None else length_penalty,
         decode.max_extra_tokens,

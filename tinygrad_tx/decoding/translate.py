@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from ..data import by_length
 from ..errors import UserError
-from ..tokenizer import Tokenizer
 from .generate import generate
 from .loop import Model
 
@@ -37,7 +36,7 @@ class Translator:
     """
 
     model: Model
-    tokenizer: Tokenizer
+    tokenizer: Any
     beam_size: int = 4
     length_penalty: float = 0.6
     max_extra_tokens: int = 50
@@ -70,10 +69,7 @@ class Translator:
                 raise TypeError(f"translate: {name} must be a {what}, not a {kind}")
         found = [[Translation("", 0.0)] for _ in lines]
         full = [i for i, line in enumerate(lines) if line.strip()]
-        sources = [
-            [*ids, self.tokenizer.eos_id]
-            for ids in self.tokenizer.encode_batch([lines[i] for i in full])
-        ]
+        sources = self.tokenizer.encode_batch([lines[i] for i in full], special=True)
         limits = []
         for i, source in zip(full, sources, strict=True):
             limits.append(self._limit(len(source), i + first_line))
@@ -139,7 +135,7 @@ def _lines(name: str, lines: Any) -> list[str]:
 
 def translate(
     model: Model,
-    tokenizer: Tokenizer,
+    tokenizer: Any,
     lines: Sequence[str],
     *,
     beam_size: int = 4,

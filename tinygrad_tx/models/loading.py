@@ -31,12 +31,17 @@ PART = "model"  # of a checkpoint, which holds more than weights: their names be
 
 
 def load(path: Path | str) -> tuple[Any, Any]:
-    """The model and the tokenizer of a run directory, in evaluation mode, on the default device.
+    """The model and the tokenizer of a run directory, in evaluation mode, on the default device; or
+    those of a pretrained one, as from_pretrained() reads it.
 
     path: the directory, for its best weights, or one of the .safetensors files in it. UserError
     that says which file is missing, damaged, or does not fit the others.
     """
     path = Path(path)
+    if is_pretrained(path):
+        from .pretrained import from_pretrained  # it knows all models
+
+        return from_pretrained(path)
     root = directory_of(path)
     file = path if path.is_file() else root / WEIGHTS
     if not file.exists():
@@ -52,6 +57,11 @@ def load(path: Path | str) -> tuple[Any, Any]:
     except UserError as error:
         raise UserError(f"{file} is not of the model in {root / CONFIG}: {error}") from error
     return model.eval(), tokenizer
+
+
+def is_pretrained(path: Path) -> bool:
+    """True for a directory that transformers, or save_pretrained, has written, and no run."""
+    return (path / "config.json").is_file() and not (path / CONFIG).is_file()
 
 
 def directory_of(path: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..models import loading, pretrained, registry
+from ..models import loading, registry
 from ..nn import Module
 from .config import PRESETS_OF, preset
 from .run import RunDirectory
@@ -38,22 +38,17 @@ class Beginning:
 
 def begin(path: str) -> Beginning:
     """What is in a directory. UserError where there is no model, or no tokenizer for it."""
-    root = Path(path)
-    if (root / pretrained.CONFIG).is_file() and not (root / loading.CONFIG).is_file():
-        model, tokenizer = pretrained.from_pretrained(root)
-        if tokenizer is None:
-            raise UserError(f"{root} has no tokenizer, so no text can be made of its ids")
-    else:
-        model, tokenizer = loading.load(root)
+    model, tokenizer = loading.load(path)
+    if tokenizer is None:
+        raise UserError(f"{path} has no tokenizer, so no ids can be made of a text")
     return Beginning(path, model, tokenizer)
 
 
 def configured(path: str) -> Config:
     """The configuration of a run that begins with what is in a directory: a run's own, or for a
     pretrained model the preset of its task with a low rate that falls."""
-    root = Path(path)
-    if root.is_file() or (root / loading.CONFIG).is_file():
-        run = RunDirectory(loading.directory_of(root)).config()
+    if not loading.is_pretrained(Path(path)):
+        run = RunDirectory(loading.directory_of(Path(path))).config()
         return replace(run, train=replace(run.train, init=path))
     found = begin(path)
     section = registry.described(found.model.config)

@@ -12,11 +12,17 @@ from ... import compiler
 from ...creation import tensor
 from ...data.text import Text
 from ...data.windows import WindowBatch, Windows
+from ...errors import UserError
+from ...models.bert import BERT
+from ...models.language_model import LanguageModel
 from ...nn.module import evaluating
 from ...tensor import Tensor, no_grad
 from ..schema import Config
-from ..texts import load_texts
+from ..texts import load_texts, text_of, tokenised
 from .base import Counted, Measuring, Pause, Row, Task
+
+_LONGEST = 1024  # tokens of a window
+_TOKENS = 4096  # in a batch
 
 
 class Losses(NamedTuple):
@@ -49,6 +55,32 @@ def measured(
             total += loss(*tensors(batch)).item() * batch.n_tokens
             n_tokens += batch.n_tokens
     return Losses(total / max(n_tokens, 1), n_tokens, windows.text.n_bytes)
+
+
+def losses_on(
+    model: Any, tokenizer: Any, file: str, columns: str | None, length: int | None
+) -> Losses:
+    """The loss of a trained model over a file of text. length: tokens of a window, by each of
+    which the text is read by itself; None: as many as the model has positions for, 1,024 at most.
+    UserError for a model of another task."""
+    from .masked import windows_of
+
+    if not isinstance(model, (BERT, LanguageModel)):
+        raise UserError(
+            f"a {type(model).__name__} translates: evaluate it with --src FILE and --ref FILE"
+        )
+    if tokenizer is None:
+        raise UserError("the model has no tokenizer, so no ids can be made of a text")
+    text = tokenised(text_of(file, columns), tokenizer)
+    length = length or min(model.config.n_positions, _LONGEST)
+    rows = max(1, _TOKENS // length)
+    if isinstance(model, BERT):
+        windows: Windows = windows_of(text, tokenizer, length, rows, 0, only_once=True)
+    else:
+        windows = Windows(text, length, rows, 0, only_once=True)
+    if not any(batch.n_tokens for batch in windows.once()):
+        raise UserError(f"{file} has {len(text.ids)} tokens, too few to be measured")
+    return measured(model, windows, compiler.compile(lambda *batch: model.loss(*batch)))
 
 
 def tensors(batch: WindowBatch) -> tuple[Tensor, Tensor]:

@@ -15,21 +15,29 @@ from .language import Language, LanguageMeasuring, LanguageReport, Losses
 _SHOWN = 10  # words
 
 
+def windows_of(
+    text: Text, tokenizer: Any, length: int, rows: int, seed: int, only_once: bool = False
+) -> MaskedWindows:
+    """Windows of a text, with masks of a tokenizer's."""
+    mask = tokenizer.mask_id
+    return MaskedWindows(
+        text,
+        length,
+        rows,
+        seed,
+        only_once,
+        mask_id=tokenizer.vocab_size if mask is None else mask,
+        vocab_size=tokenizer.vocab_size,
+        frame=tokenizer.frame,
+    )
+
+
 class MaskedWords(Language):
     """Windows of which some tokens are asked for."""
 
     def windows(self, text: Text, seed: int, only_once: bool = False) -> Windows:
-        own = self.tokenizer
-        return MaskedWindows(
-            text,
-            self._config.data.max_len,
-            self.rows,
-            seed,
-            only_once,
-            mask_id=own.vocab_size if own.mask_id is None else own.mask_id,
-            vocab_size=own.vocab_size,
-            frame=own.frame,
-        )
+        length = self._config.data.max_len
+        return windows_of(text, self.tokenizer, length, self.rows, seed, only_once)
 
     def measuring(self, model: Any, pause: Pause) -> Measuring:
         return _Guesses(model, self._valid, pause, self.tokenizer)
