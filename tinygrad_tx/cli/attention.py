@@ -25,7 +25,7 @@ def _run(args: Namespace) -> None:
     check_length("the sentence", 1, args.sentence)
     if not args.sentence.strip():
         raise UserError("the sentence is blank; there is nothing to attend to")
-    source = [*tokenizer.encode(args.sentence), tokenizer.eos_id]
+    source = tokenizer.encode(args.sentence, special=True)
     wanted, room = len(source) + 50, model.room(len(source))
     most = wanted if room is None else max(1, min(wanted, room))
     [[found]] = generate(model, [source], max_new_tokens=most)

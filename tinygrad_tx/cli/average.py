@@ -9,6 +9,12 @@ from pathlib import Path
 from ..errors import UserError
 from .command import Command, count, path
 
+_USES = {
+    "translate": ("Translate with", "translate"),
+    "lm": ("Go on with a text by", "generate --prompt TEXT"),
+    "mlm": ("Measure it by", "evaluate --text FILE"),
+}
+
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("directory", type=path, metavar="DIR", help="a run directory")
@@ -38,8 +44,9 @@ def _run(args: Namespace) -> None:
         require_belongings(last[-1], metadata, run.root, section)
         of = {"of": " ".join(file.name for file in last), **belongings(run.root, section)}
         serialize.save(average(last), run.averaged, of)
-    print(f"the average of {args.last} checkpoints is in {run.averaged}. Translate with\n")
-    print(f"  tinygrad-tx translate --model {shlex.quote(str(run.averaged))}")
+    said, command = _USES[config.model.task]
+    print(f"the average of {args.last} checkpoints is in {run.averaged}. {said}\n")
+    print(f"  tinygrad-tx {command} --model {shlex.quote(str(run.averaged))}")
 
 
 COMMAND = Command(

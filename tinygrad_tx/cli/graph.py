@@ -30,6 +30,7 @@ def _run(args: Namespace) -> None:
     from .. import models, viz
     from ..creation import tensor
     from ..models import registry
+    from ..models.encoder_decoder import EncoderDecoder
     from ..training import preset
 
     if args.model:
@@ -39,9 +40,12 @@ def _run(args: Namespace) -> None:
         model = registry.build(section, registry.Tokens())  # the picture is the same for any
     config = model.config
     word = config.vocab_size - 1
-    source = tensor([[word, word, config.eos_id]])
-    target_in, target_out = tensor([[config.bos_id, word]]), tensor([[word, config.eos_id]])
-    loss = model.train().loss(source, target_in, target_out)
+    if isinstance(model, EncoderDecoder):
+        begin, end = config.bos_id, config.eos_id
+        batch = [[word, word, end]], [[begin, word]], [[word, end]]
+    else:
+        batch = [[word, word]], [[word, word]]
+    loss = model.train().loss(*map(tensor, batch))
     print(f"drawn in {viz.graph(loss, depth=args.depth).save(Path(args.out))}")
 
 

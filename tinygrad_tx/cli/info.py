@@ -16,21 +16,41 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("directory", type=path, metavar="DIR", help="a run directory")
+    parser.add_argument(
+        "directory", type=path, metavar="DIR", help="a run directory, or a pretrained model"
+    )
 
 
 def _run(args: Namespace) -> None:
+    from ..models.loading import is_pretrained
     from ..training.run import RunDirectory
 
-    run = RunDirectory(Path(args.directory))
-    for name, what in (*_described(run.config()), *_weights(run), *_history(run)):
+    root = Path(args.directory)
+    if is_pretrained(root):
+        lines = [*_pretrained(root)]
+    else:
+        run = RunDirectory(root)
+        lines = [*_described(run.config()), *_weights(run), *_history(run)]
+    for name, what in lines:
         print(f"{name:<21}{what}")
+
+
+def _pretrained(root: Path) -> Iterator[tuple[str, str]]:
+    from .. import models
+    from ..models import registry
+
+    model, tokenizer = models.load(root)
+    yield "model", f"{registry.described(model.config)['kind']}, {model.config.describe()}"
+    yield "parameters", f"{sum(p.numel() for p in model.parameters()):,}"
+    yield "tokenizer", "none" if tokenizer is None else f"{tokenizer.vocab_size:,} pieces"
 
 
 def _described(config: Config) -> Iterator[tuple[str, str]]:
     data, o, s, t = config.data, config.optim, config.schedule, config.train
-    source = data.tsv or data.src
+    source = data.text or data.tsv or data.src
     yield "preset", config.preset
+    if t.init is not None:
+        yield "begun with", t.init
     if source is None:
         yield "data", f"built-in corpus, {data.corpus_size:,} pairs"
     else:
@@ -75,7 +95,7 @@ def _history(run: RunDirectory) -> Iterator[tuple[str, str]]:
         yield "best loss", describe(min(validated, key=lambda row: _or(row["valid_loss"], 1e9)))
     if bleu := [row for row in validated if row.get("bleu") is not None]:
         yield "best BLEU", describe(max(bleu, key=lambda row: row["bleu"]))
-    if final := [row for row in rows if "beam" in row]:
+    if final := [row for row in rows if str(row.get("of", "")).startswith("held-out")]:
         yield "final", describe(final[-1])
 
 

@@ -112,7 +112,10 @@ def _measurable(config: Config, pairs: Sequence[Pair], tokenizer: Tokenizer) -> 
     longest = longest_measured(max_tokens, made.n_positions)
     found: list[Pair] = []
     for chunk in chunks(pairs):
-        source, target = (tokenizer.encode_flat([pair[i] for pair in chunk])[1] for i in (0, 1))
+        source, target = (
+            cutter.encode_flat([pair[i] for pair in chunk])[1]
+            for i, cutter in enumerate((tokenizer, tokenizer.target))
+        )
         fits = (source < min(longest, made.max_len)) & (target < longest)
         found += [pair for pair, fit in zip(chunk, fits, strict=True) if fit]
     if not found:
@@ -128,7 +131,9 @@ def _fitting(config: Config, tokenizer: Tokenizer) -> Rule:
     longest = min(config.data.max_len, config.model.of_model().max_len)
 
     def holds(pair: Pair) -> bool:
-        return is_full(pair) and all(len(tokenizer.encode(text)) < longest for text in pair)
+        return is_full(pair) and all(
+            len(tokenizer.encode(text, special=False)) < longest for text in pair
+        )
 
     what = f"sentence pair of at most {longest} tokens a side"
     return Rule(holds, what, _key(tokenizer.dumps(), longest))

@@ -178,6 +178,8 @@ _SHOWN: dict[str, tuple[str, str]] = {
     "tokens_per_s": ("tokens/s", ",.0f"),
     "skipped": ("steps skipped", "d"),
     "valid_loss": ("valid loss", ".4f"),
+    "perplexity": ("perplexity", ".2f"),
+    "bits_per_byte": ("bits per byte", ".4f"),
     "bleu": ("BLEU", ".2f"),
     "chrf": ("chrF", ".2f"),
 }

@@ -52,7 +52,7 @@ class Validation:
         self._batches = Batches(dataset, size, shuffle=False, shapes=batches.shapes)
         self._model, self._tokenizer = model, tokenizer
         longest = model.config.max_len - 1  # and its end token
-        self.pairs = [p for p in pairs if len(tokenizer.encode(p[0])) <= longest]
+        self.pairs = [p for p in pairs if len(tokenizer.encode(p[0], special=False)) <= longest]
         self._pause = pause
         self._loss = compiler.compile(self._eager_loss)
 
