@@ -36,6 +36,7 @@ from .layers import (
 from .module import Module, Parameter
 
 if TYPE_CHECKING:
+    from .adapters import LoRALinear, lora
     from .convolution_layers import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
     from .criteria import (
         BCELoss,
@@ -64,6 +65,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "adapters": "LoRALinear lora",
             "convolution_layers": "Conv1d Conv2d ConvTranspose1d ConvTranspose2d",
             "criteria": "BCELoss BCEWithLogitsLoss CosineEmbeddingLoss CosineSimilarity "
             "CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss HuberLoss KLDivLoss L1Loss "
@@ -114,6 +116,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LoRALinear",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
@@ -147,5 +150,6 @@ __all__ = [
     "Upsample",
     "functional",
     "init",
+    "lora",
     "scoped",
 ]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from . import lr_scheduler
     from .adafactor import Adafactor
     from .ema import EMA
+    from .groups import parameter_groups
     from .lion import Lion
     from .rmsprop import Adagrad, RMSprop
 else:
@@ -19,6 +20,7 @@ else:
         {
             "adafactor": "Adafactor",
             "ema": "EMA",
+            "groups": "parameter_groups",
             "lion": "Lion",
             "lr_scheduler": "",
             "rmsprop": "Adagrad RMSprop",
@@ -38,4 +40,5 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "lr_scheduler",
+    "parameter_groups",
 ]

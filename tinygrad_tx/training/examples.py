@@ -131,9 +131,8 @@ def _fitting(config: Config, tokenizer: Tokenizer) -> Rule:
     longest = min(config.data.max_len, config.model.of_model().max_len)
 
     def holds(pair: Pair) -> bool:
-        return is_full(pair) and all(
-            len(tokenizer.encode(text, special=False)) < longest for text in pair
-        )
+        lengths = (len(tokenizer.encode(text, special=False)) for text in pair)
+        return is_full(pair) and all(length < longest for length in lengths)
 
     what = f"sentence pair of at most {longest} tokens a side"
     return Rule(holds, what, _key(tokenizer.dumps(), longest))
