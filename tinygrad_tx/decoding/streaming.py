@@ -7,6 +7,7 @@ by the command line and users.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..errors import UserError
@@ -29,7 +30,8 @@ def stream(
     **settings: Any,
 ) -> Iterator[str]:
     """The continuation of a prompt in pieces, as they are made; together they are what generate()
-    finds with the same settings, as text.
+    finds with the same settings, as text. Where the model has no room for max_new_tokens, it goes
+    on from the last half of what it could see, as often as it takes.
 
     stop: texts at which it ends; they are not part of it. settings: as for generate(), but for
     beam_size and num_return_sequences: a beam changes its mind.
@@ -40,54 +42,98 @@ def stream(
     if isinstance(stop, str) or any(not isinstance(text, str) or not text for text in stop):
         raise TypeError(f"stream: stop must be a list of texts, not {stop!r}")
     wanted = Settings(max_new_tokens=max_new_tokens, **settings)
-    rows = prepared(model, [tokenizer.encode(prompt)])
-    limits = wanted.limits(1)
-    check_room(model, rows, limits)
-    return _pieces(model, tokenizer, rows, limits, tuple(stop), wanted)
+    (most,) = wanted.limits(1)
+    (row,) = prepared(model, [tokenizer.encode(prompt)])
+    check_room(model, [row], [1])
+    return _pieces(model, tokenizer, row, most, tuple(stop), wanted)
 
 
 def _pieces(
     model: Model,
     tokenizer: Any,
-    rows: list[list[int]],
-    limits: list[int],
+    row: list[int],
+    most: int,
     stops: tuple[str, ...],
     settings: Settings,
 ) -> Iterator[str]:
-    search, controls = settings.search(model, limits, often=True), settings.controls(model, rows)
-    before = tokenizer.decode(rows[0])
-    shown = ""
+    before = tokenizer.decode(row)
+    shown, tokens = "", list[int]()
 
-    def text(tokens: list[int]) -> str:
-        """What some tokens say after the prompt: a first one may say otherwise alone."""
-        whole: str = tokenizer.decode([*rows[0], *tokens])
+    def text() -> str:
+        """What the tokens say after the prompt: a first one may say otherwise alone."""
+        whole: str = tokenizer.decode([*row, *tokens])
         return whole.removeprefix(before)
 
-    def said(tokens: list[int], done: bool) -> tuple[str, bool]:
-        """What may be shown of some tokens, and whether it ends there."""
-        found = text(tokens)
+    def next_piece(done: bool) -> tuple[str, bool]:
+        """What may be shown beyond what was, and whether it ends there."""
+        found = text()
         ends = [found.index(stop) for stop in stops if stop in found]
         if ends:
-            return found[: min(ends)], True
-        if done:
-            return found, True
-        found = found.rstrip(_BROKEN)
-        return found[: len(found) - _begun(found, stops)], False
+            found = found[: min(ends)]
+        elif not done:
+            found = found.rstrip(_BROKEN)
+            found = found[: len(found) - _begun(found, stops)]
+        return (found[len(shown) :] if found.startswith(shown) else ""), bool(ends)
 
-    looks = run(model, rows, limits[0], search, controls)
+    for leg in _legs(model, row, most, tokens, settings):
+        for done in leg:
+            piece, over = next_piece(done)
+            if piece:
+                yield piece
+                shown += piece
+            if over:
+                return
+
+
+def _legs(
+    model: Model, row: list[int], most: int, tokens: list[int], settings: Settings
+) -> Iterator[Iterator[bool]]:
+    """The continuation in as many parts as the model's positions ask for. tokens: it so far, which
+    grows; each part tells after every step whether it was the last one of all."""
+    number = 0
+    while len(tokens) < most:
+        known = [*row, *tokens]
+        if number:
+            known = known[-max(1, model.config.n_positions // 2) :]
+        room = model.room(len(known))
+        left = most - len(tokens)
+        limit = left if room is None else min(left, room)
+        own = replace(
+            settings,
+            prefix_tokens=() if number else settings.prefix_tokens,
+            min_new_tokens=min(max(settings.min_new_tokens - len(tokens), 0), limit),
+            seed=None if settings.seed is None else (settings.seed + number) % 2**63,
+        )
+        size = len(tokens)
+        yield _leg(model, known, limit, limit == left, tokens, own)
+        if len(tokens) - size < limit or tokens[-1] == model.config.eos_id:
+            return
+        number += 1
+
+
+def _leg(
+    model: Model,
+    known: list[int],
+    limit: int,
+    last: bool,
+    tokens: list[int],
+    settings: Settings,
+) -> Iterator[bool]:
+    search, controls = (
+        settings.search(model, [limit], often=True),
+        settings.controls(model, [known]),
+    )
+    before = list(tokens)
+    looks = run(model, [known], limit, search, controls)
     while True:
         with evaluating(model.modules()), no_grad():  # not while others do something with a piece
             if next(looks, looks) is looks:
                 break
-        found, over = said(search.newest(0), done=False)
-        if found.startswith(shown) and found != shown:
-            yield found[len(shown) :]
-            shown = found
-        if over:
-            return
-    found, _ = said(search.results(1)[0][0].tokens, done=True)
-    if found.startswith(shown) and found != shown:
-        yield found[len(shown) :]
+        tokens[:] = [*before, *search.newest(0)]
+        yield False
+    found = search.results(1)[0][0].tokens
+    tokens[:] = [*before, *found]
+    yield last or len(found) < limit or found[-1] == model.config.eos_id
 
 
 def _begun(text: str, stops: tuple[str, ...]) -> int:
