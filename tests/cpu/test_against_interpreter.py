@@ -179,7 +179,7 @@ def test_attention(causal: bool, mask: str) -> None:
     if mask == "bool":
         shown[1] = False
     last = [] if mask == "none" else operand(np.broadcast_to(shown, (b, h, t, s)))
-    args = [b, h, t, s, d_k, d_v, *operand(q), *operand(k), *operand(v)]
+    args = [b, h, t, s, d_k, d_v, 1, *operand(q), *operand(k), *operand(v)]
     out = np.zeros_like(g)
     forward = Attention("float32", 0.2, mask, causal)
     grads = [np.zeros_like(x) for x in (q, k, v)]

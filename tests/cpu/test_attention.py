@@ -44,12 +44,18 @@ class Case:
         dtype: str,
         mask: Array | None = None,
         causal: bool = False,
+        group: int = 1,
     ) -> None:
-        self.sizes, self.dtype, self.causal = (b, h, t, s, d_k, d_v), dtype, causal
+        self.sizes, self.dtype, self.causal = (b, h, t, s, d_k, d_v, group), dtype, causal
         rng = np.random.default_rng(b * 1000 + t * 10 + s)
         self.q, self.k, self.v, self.g = (
-            rng.standard_normal((b, n, h, d)).astype(dtype).transpose(0, 2, 1, 3)
-            for n, d in ((t, d_k), (s, d_k), (s, d_v), (t, d_v))
+            rng.standard_normal((b, n, heads, d)).astype(dtype).transpose(0, 2, 1, 3)
+            for heads, n, d in (
+                (h, t, d_k),
+                (h // group, s, d_k),
+                (h // group, s, d_v),
+                (h, t, d_v),
+            )
         )
         self.mask = None if mask is None else np.broadcast_to(mask, (b, h, t, s))
         if mask is None:
@@ -58,8 +64,12 @@ class Case:
             self.kind = "bool" if mask.dtype == bool else "float"
         self.scale = 0.3  # the same for all, for it is part of the code
 
+    def wide(self, x: Array) -> Array:
+        """Keys or values with each head as often as it serves heads of queries."""
+        return x.astype("d").repeat(self.sizes[-1], 1)
+
     def weights(self) -> Array:
-        scores = self.q.astype("d") @ self.k.astype("d").swapaxes(-1, -2) * self.scale
+        scores = self.q.astype("d") @ self.wide(self.k).swapaxes(-1, -2) * self.scale
         if self.kind == "float":
             scores = scores + self.mask
         elif self.mask is not None:
@@ -75,20 +85,19 @@ class Case:
         return e / (total if self.kind == "float" else np.where(total == 0, 1, total))
 
     def reference(self) -> Array:
-        return self.weights() @ self.v.astype("d")
+        return self.weights() @ self.wide(self.v)
 
     def reference_grads(self) -> list[Array]:
         p, g = self.weights(), self.g.astype("d")
-        ds = g @ self.v.astype("d").swapaxes(-1, -2)
+        ds = g @ self.wide(self.v).swapaxes(-1, -2)
         ds = p * (ds - (ds * p).sum(-1, keepdims=True)) * self.scale
-        return [
-            ds @ self.k.astype("d"),
-            ds.swapaxes(-1, -2) @ self.q.astype("d"),
-            p.swapaxes(-1, -2) @ g,
-        ]
+        dk, dv = ds.swapaxes(-1, -2) @ self.q.astype("d"), p.swapaxes(-1, -2) @ g
+        b, h, *_, group = self.sizes
+        dk, dv = (x.reshape(b, h // group, group, *x.shape[2:]).sum(2) for x in (dk, dv))
+        return [ds @ self.wide(self.k), dk, dv]
 
     def run(self, target: Processor) -> Array:
-        b, h, t, _, _, d_v = self.sizes
+        b, h, t, _, _, d_v, _ = self.sizes
         (out,) = outputs(self.dtype, (b, h, t, d_v))
         kernel = Attention(self.dtype, self.scale, self.kind, self.causal)
         masks = [] if self.mask is None else [self.mask]
@@ -151,6 +160,22 @@ def test_masks(target: Processor, dtype: str, shape: str, t: int, causal: bool) 
     Case(2, 3, t, 37, 12, 9, dtype, mask, causal).check(target)
     turned = np.ascontiguousarray(mask.swapaxes(-1, -2)).swapaxes(-1, -2)
     Case(2, 3, t, 37, 12, 9, dtype, turned, causal).check(target)
+
+
+@each_target
+@each_dtype
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("t", [1, 20, 70])
+@pytest.mark.parametrize("shape", ["", "2 6 t s", "2 1 1 s", "1 6 1 s", "t s"])
+def test_heads_that_share_keys(
+    target: Processor, dtype: str, shape: str, t: int, causal: bool
+) -> None:
+    extents = {"t": t, "s": 37}
+    mask = some(tuple(extents.get(n) or int(n) for n in shape.split())) if shape else None
+    Case(2, 6, t, 37, 12, 9, dtype, mask, causal, group=3).check(target)
+    if mask is not None:
+        mask = np.random.default_rng(1).standard_normal(mask.shape).astype(dtype)
+        Case(2, 6, t, 37, 12, 9, dtype, mask, causal, group=2).check(target)
 
 
 @each_target

@@ -282,15 +282,29 @@ def _weights(q: Array, k: Array, mask: Any, scale: float, causal: bool) -> Array
 
 
 def attention(
-    q: Array, k: Array, v: Array, mask: Any = None, *, scale: float, causal: bool
+    q: Array, k: Array, v: Array, mask: Any = None, *, scale: float, causal: bool, group: int = 1
 ) -> Array:
+    k, v = (x.repeat(group, x.ndim - 3) if group > 1 else x for x in (k, v))
     return _weights(q, k, mask, scale, causal) @ v
 
 
 def attention_grad(
-    g: Array, q: Array, k: Array, v: Array, mask: Any = None, *, scale: float, causal: bool
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Any = None,
+    *,
+    scale: float,
+    causal: bool,
+    group: int = 1,
 ) -> Any:
+    k, v = (x.repeat(group, x.ndim - 3) if group > 1 else x for x in (k, v))
     p = _weights(q, k, mask, scale, causal)
     ds = softmax_grad(g @ v.swapaxes(-1, -2), np.broadcast_to(p, (*g.shape[:-1], k.shape[-2])), -1)
-    grads = ds @ k * scale, ds.swapaxes(-1, -2) @ q * scale, p.swapaxes(-1, -2) @ g
+    dk, dv = ds.swapaxes(-1, -2) @ q * scale, p.swapaxes(-1, -2) @ g
+    if group > 1:
+        *batch, heads, _, _ = dk.shape
+        dk, dv = (x.reshape(*batch, heads // group, group, *x.shape[-2:]).sum(-3) for x in (dk, dv))
+    grads = ds @ k * scale, dk, dv
     return grads if mask is None or mask.dtype == bool else (*grads, ds)

@@ -303,10 +303,18 @@ def attentions() -> list[OpCase]:
         ("additive, values wider", (4, 5), (6, 5), (2, 3, 6, 2), normal(3, 1, 6), False),
         ("empty batch", (0, 4, 5), (0, 6, 5), (0, 6, 2), None, False),
     ]
+    groups: list[tuple[str, Any, Any, Any, Any, bool]] = [
+        ("groups", (2, 6, 4, 5), (2, 3, 6, 5), (2, 3, 6, 2), None, False),
+        ("groups, causal, mask", (2, 6, 4, 5), (2, 3, 4, 5), (2, 3, 4, 2), bools(2, 1, 1, 4), True),
+        ("groups, keys broadcast", (2, 4, 3, 5), (2, 6, 5), (1, 2, 6, 2), None, False),
+        ("groups, additive", (6, 4, 5), (3, 6, 5), (3, 6, 2), normal(6, 4, 6), False),
+    ]
     rows = []
-    for label, q, k, v, mask, causal in plans:
+    for label, q, k, v, mask, causal in (*plans, *groups):
         inputs = (normal(*q), normal(*k), normal(*v), *(() if mask is None else (mask,)))
-        attrs = {"scale": 0.4, "causal": causal}
+        attrs: dict[str, Any] = {"scale": 0.4, "causal": causal}
+        if label.startswith("groups"):
+            attrs["group"] = 2
         out = ref.attention(*inputs, **attrs)
         rows.append(OpCase("attention", inputs, ref.attention, attrs, label, scale=4))
         inputs = (normal(*out.shape), *inputs)

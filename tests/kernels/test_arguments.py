@@ -55,7 +55,7 @@ def test_words_stand_where_the_kernels_code_has_them() -> None:
     assert (rows.outer, rows.columns, rows.rows_per_task) == ((0, 1), 2, 3)
     assert [x.place for x in (*rows.inputs, *rows.outputs)] == [4, 8, 12, 16, 21]
     assert [x.at for x in rows.outputs] == [None, 20, None]
-    assert KERNELS[5].layout.mask is None and KERNELS[6].layout.mask.place == 26
+    assert KERNELS[5].layout.mask is None and KERNELS[6].layout.mask.place == 27
     assert k.CheckIndex.layout.report == 7
 
 

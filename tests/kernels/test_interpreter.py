@@ -386,7 +386,7 @@ def test_attention_and_its_gradients(dtype: str, mask: str, causal: bool) -> Non
     last = [] if shown is None else operand(shown)
 
     out = np.zeros_like(g)
-    args = [b, h, t, s, d_k, d_v]
+    args = [b, h, t, s, d_k, d_v, 1]
     for array in (q, k, v):
         args += operand(array)
     call(Attention(dtype, scale, mask, causal), [*args, *operand(out), *last])
@@ -409,7 +409,7 @@ def test_an_additive_mask_of_minus_infinity_makes_nan() -> None:
     q = normal(1, 1, 2, 4)
     mask, out = np.zeros((1, 1, 2, 2), "float32"), np.zeros_like(q)
     mask[..., 0, :] = -np.inf
-    args = [1, 1, 2, 2, 4, 4, *operand(q) * 3, *operand(out), *operand(mask)]
+    args = [1, 1, 2, 2, 4, 4, 1, *operand(q) * 3, *operand(out), *operand(mask)]
     call(Attention("float32", 1.0, "float", False), args)
     assert np.isnan(out[0, 0, 0]).all() and np.isfinite(out[0, 0, 1]).all()
 

@@ -425,26 +425,36 @@ def scaled_dot_product_attention(
     """
     if not 0 <= dropout_p <= 1:
         raise ValueError(f"attention: dropout_p = {dropout_p} must be between 0 and 1")
+    group = 1
     if enable_gqa:
-        key, value = (_repeated(query, x) for x in (key, value))
+        groups = [_group(query, x) for x in (key, value)]
+        if dropout_p == 0 and groups[0] == groups[1]:
+            group = groups[0]
+        else:
+            key, value = (_repeated(x, n) for x, n in zip((key, value), groups, strict=True))
     scale = _scale(query) if scale is None else float(scale)
     if dropout_p > 0:
         weights = attention_weights(query, key, attn_mask, is_causal, scale)
         return dropout(weights, dropout_p) @ value
     mask = () if attn_mask is None else (attn_mask,)
-    y: Tensor = ops.ATTENTION(query, key, value, *mask, scale=scale, causal=is_causal)
+    grouped = {"group": group} if group > 1 else {}
+    y: Tensor = ops.ATTENTION(query, key, value, *mask, scale=scale, causal=is_causal, **grouped)
     return y
 
 
-def _repeated(query: Tensor, x: Tensor) -> Tensor:
-    """Keys or values (..., heads, S, d) with each head as often as it serves heads of query."""
+def _group(query: Tensor, x: Tensor) -> int:
+    """How many heads of query each head of keys or values (..., heads, S, d) serves."""
     if query.ndim < 3 or x.ndim < 3 or not x.shape[-3] or query.shape[-3] % x.shape[-3]:
         raise ShapeError(
             f"attention: enable_gqa wants heads (axis -3) of query {query.shape} that are a "
             f"multiple of those of {x.shape}"
         )
+    return query.shape[-3] // x.shape[-3]
+
+
+def _repeated(x: Tensor, times: int) -> Tensor:
+    """Each head of keys or values (..., heads, S, d) so many times, side by side."""
     *batch, heads, length, width = x.shape
-    times = query.shape[-3] // heads
     wide = x.unsqueeze(-3).expand(*batch, heads, times, length, width)
     return wide.reshape(*batch, heads * times, length, width)
 
@@ -455,9 +465,11 @@ def attention_weights(
     attn_mask: Tensor | None = None,
     is_causal: bool = False,
     scale: float | None = None,
+    group: int = 1,
 ) -> Tensor:
     """The weights that scaled_dot_product_attention multiplies v by: (..., T, S), rows that add up
-    to 1."""
+    to 1. group: heads of q for each head of k."""
+    k = k if group == 1 else _repeated(k, group)
     scores = (q * (_scale(q) if scale is None else scale)) @ k.mT
     allowed: Tensor | None = None
     if is_causal:

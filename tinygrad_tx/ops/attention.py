@@ -1,4 +1,8 @@
-"""Attention, known whole, with its gradient. The parts of such a record are told in softmax.py."""
+"""Attention, known whole, with its gradient. The parts of such a record are told in softmax.py.
+
+Keys and values may have fewer heads (axis -3) than queries: with the attribute group, each of their
+heads serves so many heads of queries, one after another. It is left out where it is 1.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ X = Any
 
 
 def _attention_rule(
-    op: Op, q: Node, k: Node, v: Node, *mask: Node, scale: float, causal: bool
+    op: Op, q: Node, k: Node, v: Node, *mask: Node, scale: float, causal: bool, group: int = 1
 ) -> Spec:
     require_floating(op, q, k, v)
     if not q.dtype == k.dtype == v.dtype:
@@ -38,7 +42,8 @@ def _attention_rule(
             f"attention: q {q.shape}, k {k.shape} and v {v.shape} do not fit: q and k share the "
             "width, k and v the length"
         )
-    batch = broadcast_shape("attention (batch axes)", q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    wide = [_wide(op, x.shape[:-2], group) for x in (k, v)]
+    batch = broadcast_shape("attention (batch axes)", q.shape[:-2], *wide)
     scores = (*batch, q.shape[-2], k.shape[-2])
     for m in mask:
         if m.dtype != bool_ and m.dtype != q.dtype:
@@ -49,6 +54,36 @@ def _attention_rule(
         if broadcast_shape("attention (mask with scores)", m.shape, scores) != scores:
             raise ShapeError(f"attention: a mask {m.shape} does not fit scores {scores}")
     return Spec((*batch, q.shape[-2], v.shape[-1]), q.dtype)
+
+
+def _wide(op: Op, batch: tuple[int, ...], group: int) -> tuple[int, ...]:
+    """The batch axes of keys as queries see them."""
+    if group == 1:
+        return batch
+    if not batch:
+        raise ShapeError(
+            f"{op.name}: with groups of {group}, keys and values have an axis of heads"
+        )
+    return (*batch[:-1], batch[-1] * group)
+
+
+def _repeated(xp: X, x: X, group: int) -> X:
+    """Keys or values with each head as often as it serves heads of queries."""
+    return x if group == 1 else xp.repeat(x, group, x.ndim - 3)
+
+
+def _repeated_plain(x: X, group: int) -> X:
+    if group == 1:
+        return x
+    *batch, heads, length, width = x.shape
+    wide = x.unsqueeze(-3).expand(*batch, heads, group, length, width)
+    return wide.reshape(*batch, heads * group, length, width)
+
+
+def _groups(shape: tuple[int, ...], group: int) -> tuple[int, ...]:
+    """The shape of gradients of repeated keys, each group's along an axis of its own, -3."""
+    *batch, heads, length, width = shape
+    return (*batch, heads // group, group, length, width)
 
 
 def _weights(xp: X, q: X, k: X, mask: X, scale: float, causal: bool) -> X:
@@ -101,41 +136,85 @@ def _weights_plain(q: X, k: X, mask: X, scale: float, causal: bool) -> X:
     return WHERE(alive, SOFTMAX(WHERE(alive, s, 0), axis=s.ndim - 1), 0)
 
 
-def _attention_vjp(
-    g: X, y: X, q: X, k: X, v: X, *mask: X, scale: float, causal: bool
-) -> tuple[X, ...]:
-    grads = ATTENTION_GRAD(g, q, k, v, *mask, scale=scale, causal=causal)
+def _attention_vjp(g: X, y: X, q: X, k: X, v: X, *mask: X, **attrs: Any) -> tuple[X, ...]:
+    grads = ATTENTION_GRAD(g, q, k, v, *mask, **attrs)
     return grads if len(grads) == 3 + len(mask) else (*grads, None)
 
 
 def _attention_grad_rule(
-    op: Op, g: Node, q: Node, k: Node, v: Node, *mask: Node, scale: float, causal: bool
+    op: Op,
+    g: Node,
+    q: Node,
+    k: Node,
+    v: Node,
+    *mask: Node,
+    scale: float,
+    causal: bool,
+    group: int = 1,
 ) -> tuple[Spec, ...]:
     batch = g.shape[:-2]
-    specs = [Spec((*batch, *n.shape[-2:]), n.dtype) for n in (q, k, v)]
+    shared = batch if group == 1 else (*batch[:-1], batch[-1] // group)
+    specs = [Spec((*batch, *q.shape[-2:]), q.dtype)]
+    specs += [Spec((*shared, *n.shape[-2:]), n.dtype) for n in (k, v)]
     if mask and mask[0].dtype != bool_:
         specs.append(Spec((*batch, q.shape[-2], k.shape[-2]), q.dtype))
     return tuple(specs)
 
 
+def _attention(
+    xp: X, q: X, k: X, v: X, mask: X = None, *, scale: float, causal: bool, group: int = 1
+) -> X:
+    k, v = (_repeated(xp, x, group) for x in (k, v))
+    return xp.matmul(_weights(xp, q, k, mask, scale, causal), v)
+
+
+def _attention_plain(
+    q: X, k: X, v: X, mask: X = None, *, scale: float, causal: bool, group: int = 1
+) -> X:
+    k, v = (_repeated_plain(x, group) for x in (k, v))
+    return MATMUL(_weights_plain(q, k, mask, scale, causal), v)
+
+
 def _attention_grad(
-    xp: X, g: X, q: X, k: X, v: X, mask: X = None, *, scale: float, causal: bool
+    xp: X,
+    g: X,
+    q: X,
+    k: X,
+    v: X,
+    mask: X = None,
+    *,
+    scale: float,
+    causal: bool,
+    group: int = 1,
 ) -> tuple[X, ...]:
+    k, v = (_repeated(xp, x, group) for x in (k, v))
     p = _weights(xp, q, k, mask, scale, causal)
     dv = xp.matmul(p.swapaxes(-1, -2), g)
     ds = xp.matmul(g, v.swapaxes(-1, -2))
     ds -= xp.sum(ds * p, (ds.ndim - 1,))
     ds *= p
-    grads = xp.matmul(ds, k) * scale, xp.matmul(ds.swapaxes(-1, -2), q * scale), dv
+    dk = xp.matmul(ds.swapaxes(-1, -2), q * scale)
+    if group > 1:
+        dk, dv = (
+            xp.sum(x.reshape(_groups(x.shape, group)), (x.ndim - 2,)).reshape(
+                *x.shape[:-3], x.shape[-3] // group, *x.shape[-2:]
+            )
+            for x in (dk, dv)
+        )
+    grads = xp.matmul(ds, k) * scale, dk, dv
     return grads if mask is None or mask.dtype.kind == "b" else (*grads, ds)
 
 
 def _attention_grad_plain(
-    g: X, q: X, k: X, v: X, mask: X = None, *, scale: float, causal: bool
+    g: X, q: X, k: X, v: X, mask: X = None, *, scale: float, causal: bool, group: int = 1
 ) -> tuple[X, ...]:
+    k, v = (_repeated_plain(x, group) for x in (k, v))
     p = _weights_plain(q, k, mask, scale, causal)
     ds: X = SOFTMAX_GRAD.decompose(MATMUL(g, v.mT), p, axis=-1)  # type: ignore[misc]
-    grads = MATMUL(ds, k) * scale, MATMUL(ds.mT, q * scale), MATMUL(p.mT, g)
+    dk, dv = MATMUL(ds.mT, q * scale), MATMUL(p.mT, g)
+    if group > 1:
+        dk, dv = (x.reshape(*_groups(x.shape, group)).sum(-3) for x in (dk, dv))
+    grads = MATMUL(ds, k) * scale, dk, dv
     return grads if mask is None or mask.dtype == bool_ else (*grads, ds)
 
 
@@ -143,12 +222,8 @@ ATTENTION = Op(  # inputs q, k, v and perhaps a mask
     "attention",
     kind="fused",
     rule=_attention_rule,
-    forward=lambda xp, q, k, v, mask=None, *, scale, causal: xp.matmul(
-        _weights(xp, q, k, mask, scale, causal), v
-    ),
-    decompose=lambda q, k, v, mask=None, *, scale, causal: MATMUL(
-        _weights_plain(q, k, mask, scale, causal), v
-    ),
+    forward=_attention,
+    decompose=_attention_plain,
     vjp=_attention_vjp,
 )
 ATTENTION_GRAD = Op(

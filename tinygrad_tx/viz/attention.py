@@ -84,7 +84,13 @@ def _weights(node: Node) -> Weights:
     """softmax(scale q k^T + mask) of an attention node: (heads, queries, keys)."""
     q, k, _, *mask = map(Tensor, node.srcs)
     q = q.detach() * (node.attrs["scale"] * math.sqrt(q.shape[-1]))  # F scales by 1 / sqrt(d_k)
-    weights = F.attention_weights(q, k.detach(), mask[0] if mask else None, node.attrs["causal"])
+    weights = F.attention_weights(
+        q,
+        k.detach(),
+        mask[0] if mask else None,
+        node.attrs["causal"],
+        group=node.attrs.get("group", 1),
+    )
     return weights.reshape(-1, *weights.shape[-2:]).detach().numpy()
 
 

@@ -133,8 +133,9 @@ class MatmulArgs(NamedTuple, Generic[P]):
 
 
 class AttentionArgs(NamedTuple, Generic[P]):
-    """Of Attention: b x h heads, t queries, s keys. The column stride of all but the mask is 1; any
-    stride of the mask (b, h, t, s) may be 0."""
+    """Of Attention: b x h heads, t queries, s keys; each head of keys and values serves `group`
+    heads of queries. The column stride of all but the mask is 1; any stride of the mask (b, h, t,
+    s) may be 0."""
 
     b: int
     h: int
@@ -142,6 +143,7 @@ class AttentionArgs(NamedTuple, Generic[P]):
     s: int
     d_k: int
     d_v: int
+    group: int
     q: Matrix[P]
     k: Matrix[P]
     v: Matrix[P]
@@ -158,6 +160,7 @@ class AttentionGradArgs(NamedTuple, Generic[P]):
     s: int
     d_k: int
     d_v: int
+    group: int
     q: Matrix[P]
     k: Matrix[P]
     v: Matrix[P]

@@ -239,27 +239,30 @@ def _matmul(kernel: Matmul, words: Sequence[int], machine: Tiles) -> None:
 
 def _attention(kernel: Attention, words: Sequence[int]) -> None:
     args = read(kernel.layout, words)
-    queries, keys = (args.b, args.h, args.t), (args.b, args.h, args.s)
+    queries, keys = (args.b, args.h, args.t), (args.b, args.h // args.group, args.s)
     q = _matrix(args.q, kernel.dtype, *queries, args.d_k)
-    k = _matrix(args.k, kernel.dtype, *keys, args.d_k)
-    v = _matrix(args.v, kernel.dtype, *keys, args.d_v)
+    k = _matrix(args.k, kernel.dtype, *keys, args.d_k).repeat(args.group, 1)
+    v = _matrix(args.v, kernel.dtype, *keys, args.d_v).repeat(args.group, 1)
     out = _matrix(args.out, kernel.dtype, *queries, args.d_v)
     out[...] = _weights(kernel, q, k, _mask(kernel, args.mask, *queries, args.s)) @ v
 
 
 def _attention_grad(kernel: AttentionGrad, words: Sequence[int]) -> None:
     args = read(kernel.layout, words)
-    queries, keys = (args.b, args.h, args.t), (args.b, args.h, args.s)
+    heads = args.h // args.group
+    queries, keys = (args.b, args.h, args.t), (args.b, heads, args.s)
     q, dq = (_matrix(x, kernel.dtype, *queries, args.d_k) for x in (args.q, args.dq))
     k, dk = (_matrix(x, kernel.dtype, *keys, args.d_k) for x in (args.k, args.dk))
     v, dv = (_matrix(x, kernel.dtype, *keys, args.d_v) for x in (args.v, args.dv))
+    k, v = (x.repeat(args.group, 1) for x in (k, v))
     g = _matrix(args.g, kernel.dtype, *queries, args.d_v)
     p = _weights(kernel, q, k, _mask(kernel, args.mask, *queries, args.s))
     dp = g @ v.swapaxes(-1, -2)
     ds = p * (dp - np.sum(dp * p, axis=-1, keepdims=True))
-    grads = ds @ k * kernel.scale, ds.swapaxes(-1, -2) @ (q * kernel.scale), p.swapaxes(-1, -2) @ g
-    for place, grad in zip((dq, dk, dv), grads, strict=True):
-        place[...] = grad
+    dq[...] = ds @ k * kernel.scale
+    grads = ds.swapaxes(-1, -2) @ (q * kernel.scale), p.swapaxes(-1, -2) @ g
+    for place, grad in zip((dk, dv), grads, strict=True):
+        place[...] = grad.reshape(args.b, heads, args.group, *grad.shape[2:]).sum(2)
 
 
 def _mask(kernel: Attention | AttentionGrad, mask: Matrix[int] | None, *shape: int) -> Array | None:

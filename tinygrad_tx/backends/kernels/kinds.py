@@ -213,8 +213,8 @@ class Attention(Kernel):
 
 @dataclass(frozen=True)
 class AttentionGrad(Kernel):
-    """Gradients of Attention by q, k and v; the probabilities are computed again. Every (b, h) of
-    dq, dk, dv is written by one task."""
+    """Gradients of Attention by q, k and v; the probabilities are computed again. Every head of dk
+    and dv is written by one task, with those of dq that it serves."""
 
     word: ClassVar[str] = "attentiongrad"
     dtype: str
@@ -223,7 +223,8 @@ class AttentionGrad(Kernel):
     causal: bool
 
     def tasks(self, words: Sequence[int]) -> int:
-        return words[self.layout.b] * words[self.layout.h]
+        at = self.layout
+        return words[at.b] * (words[at.h] // words[at.group])
 
     @property
     def layout(self) -> AttentionGradArgs[int]:

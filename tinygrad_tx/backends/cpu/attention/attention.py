@@ -1,4 +1,6 @@
 """Attention and its gradients: a task for each (batch, head), the scores in the thread's scratch.
+Where heads of keys and values serve several heads of queries each, a task of the gradients is for
+one of those, and its sums go over these heads in turn.
 
 In: `Attention` and `AttentionGrad` Kernels. Out: functions in an ir.Module, and bytes of scratch.
 Called by writers.py.
@@ -45,12 +47,14 @@ class _Matrix(NamedTuple):
 
 
 class _Mask(NamedTuple):
-    """A task's part of a mask, its strides along queries and keys, and room for a row of it."""
+    """A head's part of a mask, its strides along queries, keys and heads, and room for a row of
+    it."""
 
     start: Value
     t_stride: Value
     s_stride: Value
     row: Value
+    h_stride: Value
 
 
 class _Writer:
@@ -81,10 +85,17 @@ class _Writer:
         b, (args, task, self.free), at = self.b, self.b.params, kernel.layout
         self.words = Words(b, args)
         H, self.T, self.S = self.words.numbers(at.h, at.t, at.s)  # noqa: N806
-        self.d_k, self.d_v = self.words.numbers(at.d_k, at.d_v)
-        self.batch, self.head = b.binary("sdiv", task, H), b.binary("srem", task, H)
+        self.d_k, self.d_v, self.group = self.words.numbers(at.d_k, at.d_v, at.group)
+        shared = b.binary("sdiv", H, self.group)
+        if isinstance(kernel, AttentionGrad):
+            self.batch, self.shared = b.binary("sdiv", task, shared), b.binary("srem", task, shared)
+            self.head = b.mul(self.shared, self.group)  # the first of them
+        else:
+            self.batch, self.head = b.binary("sdiv", task, H), b.binary("srem", task, H)
+            self.shared = b.binary("sdiv", self.head, self.group)
         self.padded = self.round_up(self.S)
         self.limit = self.S  # keys behind it are known to take no part
+        self.unshared = ir.boolean(True)  # each query has a row of the mask of its own
 
     def round_up(self, n: Value) -> Value:
         """To whole panels."""
@@ -103,10 +114,10 @@ class _Writer:
         self.free = self.b.at(found, size, self.element)
         return found
 
-    def operand(self, at: Matrix[int]) -> tuple[Value, Value]:
-        """Of a matrix of the arguments: the start of this task's part; its row stride."""
+    def operand(self, at: Matrix[int], head: Value) -> tuple[Value, Value]:
+        """Of a matrix of the arguments: the start of a head's part; its row stride."""
         place, s_b, s_h, row = self.words.numbers(at.place, at.b0, at.b1, at.row)
-        return self.at(address(self.b, place), (self.batch, s_b), (self.head, s_h)), row
+        return self.at(address(self.b, place), (self.batch, s_b), (head, s_h)), row
 
     # Matrices for products -----------------------------------------------------------------------
 
@@ -177,13 +188,22 @@ class _Writer:
         return b.smin(self.limit, b.add(first, count)) if self.kernel.causal else self.limit
 
     def mask(self) -> _Mask | None:
+        """The mask of the task's first head of queries."""
         at, b = self.kernel.layout.mask, self.b
         if at is None:
             return None
         place, s_b, s_h, s_t, s_s = self.words.numbers(*at)
         offset = b.index(self.zero, (self.batch, s_b), (self.head, s_h))
         start = b.at(address(b, place), offset, self.stored)
-        return _Mask(start, s_t, s_s, self.reserve(self.padded))
+        return _Mask(start, s_t, s_s, self.reserve(self.padded), s_h)
+
+    def mask_of(self, mask: _Mask | None, member: Value) -> _Mask | None:
+        """That of another head of the group."""
+        if mask is None:
+            return None
+        b = self.b
+        start = b.at(mask.start, b.mul(member, mask.h_stride), self.stored)
+        return mask._replace(start=start)
 
     def read_mask(self, mask: _Mask, query: Value, count: Value) -> Value:
         """A query's row of the mask, its first `count` numbers; how many keys may take part."""
@@ -193,13 +213,18 @@ class _Writer:
         return self.mask_row(b, to=mask.row, source=src, stride=mask.s_stride, N=count)
 
     def read_shared_mask(self, mask: _Mask) -> None:
-        """Once, where it is the same for all queries: keys behind the last that may take part are
-        of no interest then."""
+        """Once, where it is the same for all queries of the task: keys behind the last that may
+        take part are of no interest then."""
         b = self.b
         same = b.compare("eq", mask.t_stride, self.zero)
+        if isinstance(self.kernel, AttentionGrad):
+            one = b.compare("eq", self.group, self.one)
+            alike = b.compare("eq", mask.h_stride, self.zero)
+            same = b.binary("and", same, b.binary("or", one, alike))
         same = b.binary("and", same, b.compare("sgt", self.T, self.zero))
         found = self.read_mask(mask, self.zero, b.select(same, self.S, self.zero))
         self.limit = b.select(same, found, self.S)
+        self.unshared = b.binary("xor", same, ir.boolean(True))
 
     def weights(
         self, scores: Value, first: Value, count: Value, width: Value, mask: _Mask | None
@@ -209,7 +234,7 @@ class _Writer:
         with b.loop(self.zero, count, self.one) as i:
             query, row = b.add(first, i.i), self.at(scores, (i.i, self.padded))
             if mask is not None:
-                with b.when(b.compare("ne", mask.t_stride, self.zero)):
+                with b.when(self.unshared):
                     self.read_mask(mask, query, self.S)
             self.softmax_row(row, self.keys_seen(query, self.one), width, mask)
 
@@ -235,8 +260,8 @@ def _one_by_one(w: _Writer, at: AttentionArgs[int]) -> None:
     b, dtype = w.b, w.kernel.dtype
     dots = attention_rows.dots(b.module, w.target, dtype)
     mix = attention_rows.mix(b.module, w.target, dtype)
-    (q, q_stride), (k, k_stride), (v, v_stride) = map(w.operand, (at.q, at.k, at.v))
-    out, out_stride = w.operand(at.out)
+    (q, q_stride), (out, out_stride) = (w.operand(x, w.head) for x in (at.q, at.out))
+    (k, k_stride), (v, v_stride) = (w.operand(x, w.shared) for x in (at.k, at.v))
     row = w.reserve(w.padded)
     mask = w.mask()
     with b.loop(w.zero, w.T, w.one) as query:
@@ -253,8 +278,8 @@ def _one_by_one(w: _Writer, at: AttentionArgs[int]) -> None:
 def _by_blocks(w: _Writer, at: AttentionArgs[int]) -> None:
     """MR queries at a time: one tile's height, so that the scores take little room."""
     b, block_rows = w.b, integer(w.mr)
-    (q, q_stride), (k, k_stride), (v, v_stride) = map(w.operand, (at.q, at.k, at.v))
-    out, out_stride = w.operand(at.out)
+    (q, q_stride), (out, out_stride) = (w.operand(x, w.head) for x in (at.q, at.out))
+    (k, k_stride), (v, v_stride) = (w.operand(x, w.shared) for x in (at.k, at.v))
     mask = w.mask()
     if mask is not None:
         w.read_shared_mask(mask)
@@ -286,9 +311,8 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
     w, at = _Writer(kernel, module, name, name, target), kernel.layout
     b, block_rows = w.b, integer(_QUERIES)
     slope = attention_rows.slope(kernel, module, name, target)
-    (q, q_stride), (k, k_stride), (v, v_stride) = map(w.operand, (at.q, at.k, at.v))
-    g, g_stride = w.operand(at.g)
-    (dq, dq_stride), (dk, dk_stride), (dv, dv_stride) = map(w.operand, (at.dq, at.dk, at.dv))
+    (k, k_stride), (v, v_stride) = (w.operand(x, w.shared) for x in (at.k, at.v))
+    (dk, dk_stride), (dv, dv_stride) = (w.operand(x, w.shared) for x in (at.dk, at.dv))
     mask = w.mask()
     if mask is not None:
         w.read_shared_mask(mask)
@@ -298,29 +322,34 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
     q_edge, g_edge = w.reserve(block_rows, w.nr), w.reserve(block_rows, w.nr)
     keys = w.with_edge(k, k_stride, w.d_k, w.limit, w.reserve(w.S, w.nr))
 
-    # The first block writes dk and dv of the keys that it sees; those of the others begin as zero.
-    # Later blocks add. One round even without a query.
+    # The first block of the first head writes dk and dv of the keys that it sees; those of the
+    # others begin as zero. Later ones add. One round even without a query.
     seen = w.keys_seen(w.zero, b.smin(w.T, block_rows))
     unseen = b.sub(w.S, seen)
     for grad, stride, d in ((dk, dk_stride, w.d_k), (dv, dv_stride, w.d_v)):
         rest = w.at(grad, (seen, stride))
         w.transpose_times(unseen, d, w.zero, p, keys, rest, stride, ir.boolean(False))
-    with b.loop(w.zero, b.intrinsic("smax", "i64", w.T, w.one), block_rows) as block:
-        m = b.smin(b.sub(w.T, block.i), block_rows)
-        later = b.compare("sgt", block.i, w.zero)
-        width = w.keys_seen(block.i, m)
-        whole = w.round_up(width)
-        q_block, g_block = w.at(q, (block.i, q_stride)), w.at(g, (block.i, g_stride))
-        w.times_packed(m, whole, w.d_k, q_block, q_stride, keys_packed, p)
-        w.weights(p, block.i, m, width, mask)
-        w.times_packed(m, whole, w.d_v, g_block, g_stride, values_packed, ds)
-        with b.loop(w.zero, m, w.one) as i:
-            slope(b, row=w.at(ds, (i.i, w.padded)), p=w.at(p, (i.i, w.padded)), WIDTH=width)
-        w.times(m, w.d_k, width, ds, keys, w.at(dq, (block.i, dq_stride)), dq_stride)
-        queries = w.with_edge(q_block, q_stride, w.d_k, m, q_edge)
-        w.transpose_times(width, w.d_k, m, ds, queries, dk, dk_stride, later)
-        arriving = w.with_edge(g_block, g_stride, w.d_v, m, g_edge)
-        w.transpose_times(width, w.d_v, m, p, arriving, dv, dv_stride, later)
+    with b.loop(w.zero, w.group, w.one) as member:
+        head, own = b.add(w.head, member.i), w.mask_of(mask, member.i)
+        (q, q_stride), (g, g_stride) = (w.operand(x, head) for x in (at.q, at.g))
+        dq, dq_stride = w.operand(at.dq, head)
+        added = b.compare("sgt", member.i, w.zero)
+        with b.loop(w.zero, b.intrinsic("smax", "i64", w.T, w.one), block_rows) as block:
+            m = b.smin(b.sub(w.T, block.i), block_rows)
+            later = b.binary("or", added, b.compare("sgt", block.i, w.zero))
+            width = w.keys_seen(block.i, m)
+            whole = w.round_up(width)
+            q_block, g_block = w.at(q, (block.i, q_stride)), w.at(g, (block.i, g_stride))
+            w.times_packed(m, whole, w.d_k, q_block, q_stride, keys_packed, p)
+            w.weights(p, block.i, m, width, own)
+            w.times_packed(m, whole, w.d_v, g_block, g_stride, values_packed, ds)
+            with b.loop(w.zero, m, w.one) as i:
+                slope(b, row=w.at(ds, (i.i, w.padded)), p=w.at(p, (i.i, w.padded)), WIDTH=width)
+            w.times(m, w.d_k, width, ds, keys, w.at(dq, (block.i, dq_stride)), dq_stride)
+            queries = w.with_edge(q_block, q_stride, w.d_k, m, q_edge)
+            w.transpose_times(width, w.d_k, m, ds, queries, dk, dk_stride, later)
+            arriving = w.with_edge(g_block, g_stride, w.d_v, m, g_edge)
+            w.transpose_times(width, w.d_v, m, p, arriving, dv, dv_stride, later)
     b.end()
 
 

@@ -81,6 +81,11 @@ def _goal(values: Values, node: Node) -> Node | None:
     return None
 
 
+def _shared(batch: tuple[int, ...], group: int) -> tuple[int, ...]:
+    """The batch axes of keys and values."""
+    return batch if group == 1 else (*batch[:-1], batch[-1] // group)
+
+
 def _store_mask(
     values: Values, masks: tuple[Node, ...], batch: tuple[int, ...], t: int, s: int
 ) -> tuple[str, list[View]]:
@@ -92,13 +97,14 @@ def _store_mask(
 
 def emit(values: Values, node: Node) -> None:
     q, k, v, *masks = node.srcs
-    batch = node.shape[:-2]
-    views = _store_operands(values, (q, k, v), batch)
+    batch, group = node.shape[:-2], node.attrs.get("group", 1)
+    views = _store_operands(values, (q,), batch)
+    views += _store_operands(values, (k, v), _shared(batch, group))
     kind, mask = _store_mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
     out, four = _side_by_side(node, node.shape, node.dtype.name)
     b, h, t, d = views[0].shape
     operands = [Matrix(x.place, *x.strides) for x in (*views, four, *mask)]
-    args = AttentionArgs(b, h, t, k.shape[-2], d, v.shape[-1], *operands)
+    args = AttentionArgs(b, h, t, k.shape[-2], d, v.shape[-1], group, *operands)
     kernel = Attention(node.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
     add(values, Call(kernel, args, (*views, *mask), (out,), (node,)))
     note_made(values, node, out)
@@ -106,13 +112,18 @@ def emit(values: Values, node: Node) -> None:
 
 def emit_grad(values: Values, node: Node) -> None:
     g, q, k, v, *masks = node.srcs
-    batch = g.shape[:-2]
-    views = _store_operands(values, (q, k, v, g), batch)
+    batch, group = g.shape[:-2], node.attrs.get("group", 1)
+    shared = _shared(batch, group)
+    views = [
+        *_store_operands(values, (q,), batch),
+        *_store_operands(values, (k, v), shared),
+        *_store_operands(values, (g,), batch),
+    ]
     kind, mask = _store_mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
     places = _gradients(values, node)
     b, h, t, d = views[0].shape
     operands = [Matrix(x.place, *x.strides) for x in (*views, *(x for _, x in places), *mask)]
-    args = AttentionGradArgs(b, h, t, k.shape[-2], d, v.shape[-1], *operands)
+    args = AttentionGradArgs(b, h, t, k.shape[-2], d, v.shape[-1], group, *operands)
     kernel = AttentionGrad(g.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
     outs = [out for out, _ in places]
     add(values, Call(kernel, args, (*views, *mask), tuple(outs), (node,)))
