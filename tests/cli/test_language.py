@@ -117,9 +117,7 @@ def test_generate(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "does not translate" in fails(capsys, "translate", "--model", out, text)
 
 
-def test_generate_wants_a_model_of_language(
-    tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_embed(tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bert"
     run("train", "--task", "mlm", "--text", text, "--out", out, "--set", *FEW, *BERT, *BPE)
     capsys.readouterr()

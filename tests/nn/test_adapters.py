@@ -80,7 +80,7 @@ def test_only_adapters_are_saved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(other(IDS).numpy(), model(IDS).numpy())
     with pytest.raises(UserError, match="adapters of rank 2, and these have 3"):
         nn.lora(build(), 3, "c_proj").load(tmp_path / "lora.safetensors")
-    with pytest.raises(UserError, match="unexpected|missing"):
+    with pytest.raises(UserError, match="missing"):
         nn.lora(build(), 2, "c_attn").load(tmp_path / "lora.safetensors")
 
 
@@ -104,7 +104,7 @@ def test_what_is_wrong() -> None:
             nn.lora(build(), rank, "c_attn")  # type: ignore[arg-type]
     model = build()
     nn.lora(model, 2, "c_attn")
-    with pytest.raises(UserError, match="h.0.attn.c_attn has an adapter already"):
+    with pytest.raises(UserError, match=r"h\.0\.attn\.c_attn has an adapter already"):
         nn.lora(model, 2, "c_attn")
 
 
