@@ -72,6 +72,11 @@ class Text:
             column.close(length + len(last))
         return cls(column.ragged(), n_bytes)
 
+    @property
+    def several(self) -> bool:
+        """True if it is more than one document."""
+        return len(self.documents.offsets) > 2
+
     def summary(self) -> str:
         """One line: how much of it there is."""
         n = len(self.documents.offsets) - 1

@@ -27,12 +27,14 @@ IGNORED = -100  # as a target: nothing is asked for there
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """ids (B, T) and what is asked for at each of them, targets (B, T), or IGNORED. Both int32;
-    n_tokens: how many are asked for."""
+    """ids (B, T) and what is asked for at each of them, targets (B, T), or IGNORED; n_tokens: how
+    many are asked for. bounds (B, T, 2): where the document of each place begins in its window, and
+    where it ends; None where all is one text. All int32."""
 
     ids: Ints
     targets: Ints
     n_tokens: int
+    bounds: Ints | None = None
 
 
 class Planned(NamedTuple):
@@ -45,7 +47,8 @@ class Planned(NamedTuple):
 
 class Windows(Epochs[Planned, WindowBatch]):
     """Windows of `length` tokens, each with the tokens that follow. An endless stream of batches
-    that can be taken up anywhere."""
+    that can be taken up anywhere. Where the text is several documents, batches have their bounds,
+    and no token is asked for that begins another one."""
 
     ahead = 1  # tokens after a window that it needs
 
@@ -100,7 +103,22 @@ class Windows(Epochs[Planned, WindowBatch]):
         targets = ids[:, 1:].copy()
         known = targets >= 0
         targets[~known] = IGNORED
-        return WindowBatch(np.maximum(ids[:, :-1], 0), targets, int(known.sum()))
+        bounds = None
+        if self.text.several:
+            bounds = self._bounds(planned.starts)
+            targets[np.arange(1, self.length + 1) == bounds[:, :, 1]] = IGNORED
+        n_tokens = int((targets != IGNORED).sum())
+        return WindowBatch(np.maximum(ids[:, :-1], 0), targets, n_tokens, bounds)
+
+    def _bounds(self, starts: NDArray[np.int64]) -> Ints:
+        """Where the document of each place begins and ends, counted from the window's start."""
+        offsets = self.text.documents.offsets
+        places = starts[:, None] + np.arange(self.length)
+        of = np.searchsorted(offsets, places, "right").clip(1, len(offsets) - 1)
+        both = np.stack([offsets[of - 1], offsets[of]], -1) - starts[:, None, None]
+        # A document that goes on in the next window has no end in this one.
+        both[:, :, 1] = np.where(both[:, :, 1] > self.length, self.length + 1, both[:, :, 1])
+        return np.maximum(both, 0).astype(np.int32)
 
     def _windowed(self, starts: NDArray[np.int64], length: int) -> Ints:
         """That many tokens from each of some places on; -1 beyond the end of the text."""

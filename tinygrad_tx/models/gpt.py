@@ -15,7 +15,7 @@ from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
 from .config import check
-from .language_model import LanguageModel, Past, attend
+from .language_model import LanguageModel, Seen, attend
 
 
 @explain_init
@@ -86,14 +86,14 @@ class Attention(nn.Module):
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, config.bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, config.bias)
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+    def forward(self, x: Tensor, seen: Seen = None) -> Tensor:
         """x (B, T, D) -> the same, of which each position has looked at those up to it."""
         B, T, D = x.shape  # noqa: N806
         qkv: Tensor = self.c_attn(x)  # (B, T, 3 D)
         q, k, v = (
             y.reshape(B, T, self.n_head, D // self.n_head).transpose(1, 2) for y in qkv.split(D, -1)
         )
-        heads = attend(q, KVCache(k, v), past, self.dropout if self.training else 0.0)
+        heads = attend(q, KVCache(k, v), seen, self.dropout if self.training else 0.0)
         y: Tensor = self.c_proj(heads)
         return y
 
@@ -124,8 +124,8 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
-        x = x + self.dropout(self.attn(self.ln_1(x), past))
+    def forward(self, x: Tensor, seen: Seen = None) -> Tensor:
+        x = x + self.dropout(self.attn(self.ln_1(x), seen))
         y: Tensor = x + self.dropout(self.mlp(self.ln_2(x)))
         return y
 

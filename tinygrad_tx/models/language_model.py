@@ -31,16 +31,34 @@ class Past(NamedTuple):
     position: Tensor  # 0-d: the first of the new positions
 
 
-def attend(q: Tensor, own: KVCache, past: Past | None, dropout: float = 0.0) -> Tensor:
+class Packed(NamedTuple):
+    """What a layer's attention is told of documents that lie side by side in a row."""
+
+    bounds: Tensor  # (B, 1, T, 2): where the document of each position begins, and where it ends
+
+
+Seen = Past | Packed | None
+
+
+def attend(q: Tensor, own: KVCache, seen: Seen, dropout: float = 0.0) -> Tensor:
     """Causal self-attention of queries (B, H, T, d_k) with their own keys and values, which may
     have fewer heads -> (B, T, H d_k). With a past, these go into its cache, and are seen there."""
     B, H, T, d_k = q.shape  # noqa: N806
-    mask = None
-    if past is not None:
-        past.cache.write(own.k, own.v, past.position)
-        own, mask = past.cache, past.mask
+    mask = bounds = None
+    if isinstance(seen, Past):
+        seen.cache.write(own.k, own.v, seen.position)
+        own, mask = seen.cache, seen.mask
+    elif seen is not None:
+        bounds = seen.bounds
     heads = F.scaled_dot_product_attention(
-        q, own.k, own.v, mask, dropout, past is None, enable_gqa=own.k.shape[1] != H
+        q,
+        own.k,
+        own.v,
+        mask,
+        dropout,
+        mask is None,
+        enable_gqa=own.k.shape[1] != H,
+        bounds=bounds,
     )
     return heads.transpose(1, 2).reshape(B, T, H * d_k)
 
@@ -78,26 +96,43 @@ class LanguageModel(Savable, ABC):
 
     @abstractmethod
     def blocks(self) -> Iterable[nn.Module]:
-        """The layers, each called with what embed() gives, and a Past or None."""
+        """The layers, each called with what embed() gives, and what is Seen."""
 
     @abstractmethod
     def head(self, x: Tensor) -> Tensor:
         """x (B, T, D) after the last block -> logits (B, T, V)."""
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """ids int (B, T) -> logits (B, T, V): at t, of the token after ids[:, : t + 1]."""
+    def forward(self, ids: Tensor, bounds: Tensor | None = None) -> Tensor:
+        """ids int (B, T) -> logits (B, T, V): at t, of the token after ids[:, : t + 1].
+
+        bounds: int (B, T, 2), where the document of each position begins in its row, and where it
+            ends: several in a row do not see each other, and each counts its positions from 0.
+        """
         if ids.ndim != 2:
             raise ShapeError(f"{type(self).__name__}: ids must be (batch, length), not {ids.shape}")
+        if bounds is not None and bounds.shape != (*ids.shape, 2):
+            raise ShapeError(
+                f"{type(self).__name__}: bounds {bounds.shape} must be {(*ids.shape, 2)}"
+            )
         self._require_room(ids.shape[1])
-        x, *more = self.embed(ids, arange(ids.shape[1], device=ids.device))
+        positions, seen = arange(ids.shape[1], device=ids.device), None
+        if bounds is not None:
+            positions, seen = positions - bounds[:, :, 0], Packed(bounds.unsqueeze(1))
+        x, *more = self.embed(ids, positions)
         for block in self.blocks():
-            x = block(x, *more)
+            x = block(x, *more, seen)
         return self.head(x)
 
-    def loss(self, ids: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    def loss(
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        bounds: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
         """The mean cross-entropy, in nats, of targets (B, T), those equal to -100 left out; 0 where
-        all are."""
-        logits: Tensor = self(ids)  # (B, T, V)
+        all are. bounds: as of a call."""
+        logits: Tensor = self(ids, bounds)  # (B, T, V)
         rows, wanted = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
         total = F.cross_entropy(
             rows, wanted, ignore_index=-100, reduction="sum", label_smoothing=label_smoothing

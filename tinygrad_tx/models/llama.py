@@ -18,7 +18,7 @@ from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
 from .config import check
-from .language_model import LanguageModel, Past, attend
+from .language_model import LanguageModel, Seen, attend
 from .layers import GatedFeedForward
 from .rotary import Rotation, frequencies
 
@@ -112,11 +112,11 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(d, shared, bias)
         self.o_proj = nn.Linear(own, d, bias)
 
-    def forward(self, x: Tensor, rotation: Rotation, past: Past | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, seen: Seen = None) -> Tensor:
         """x (B, T, D) -> the same, of which each position has looked at those up to it."""
         q, k, v = (self._heads(f(x)) for f in (self.q_proj, self.k_proj, self.v_proj))
         own = KVCache(rotation.turn(k), v)
-        heads = attend(rotation.turn(q), own, past, self.dropout if self.training else 0.0)
+        heads = attend(rotation.turn(q), own, seen, self.dropout if self.training else 0.0)
         y: Tensor = self.o_proj(heads)
         return y
 
@@ -137,8 +137,8 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotation: Rotation, past: Past | None = None) -> Tensor:
-        x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotation, past))
+    def forward(self, x: Tensor, rotation: Rotation, seen: Seen = None) -> Tensor:
+        x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotation, seen))
         y: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
         return y
 

@@ -412,6 +412,8 @@ def scaled_dot_product_attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    *,
+    bounds: Tensor | None = None,
 ) -> Tensor:
     """softmax(scale q k^T + mask) v: equation 1 of arXiv 1706.03762.
 
@@ -422,9 +424,22 @@ def scaled_dot_product_attention(
     is_causal: query t sees keys up to t; may be joined with a mask.
     scale: 1 / sqrt(d_k) by default.
     enable_gqa: key and value have fewer heads (axis -3), each for as many heads of query in turn.
+    bounds: int, broadcasts to (..., T, 2): query t sees keys from the first number up to before the
+        second; may be joined with is_causal, and is instead of a mask. Keys outside are not even
+        looked at, so texts that lie side by side cost what each of them does.
     """
     if not 0 <= dropout_p <= 1:
         raise ValueError(f"attention: dropout_p = {dropout_p} must be between 0 and 1")
+    if attn_mask is not None and attn_mask.dtype == int64:
+        raise DTypeError(
+            "attention: attn_mask is bool (True takes part) or of query's dtype, not int64"
+        )
+    if bounds is not None:
+        if attn_mask is not None:
+            raise ValueError("attention: attn_mask and bounds exclude each other: give one")
+        if bounds.dtype.is_floating_point or bounds.dtype == bool_:
+            raise DTypeError(f"attention: bounds must be integers, not {bounds.dtype.name}")
+        attn_mask = bounds.to(int64)
     group = 1
     if enable_gqa:
         groups = [_group(query, x) for x in (key, value)]
@@ -471,6 +486,9 @@ def attention_weights(
     to 1. group: heads of q for each head of k."""
     k = k if group == 1 else _repeated(k, group)
     scores = (q * (_scale(q) if scale is None else scale)) @ k.mT
+    if attn_mask is not None and attn_mask.dtype == int64:
+        places = arange(scores.shape[-1], device=q.device)
+        attn_mask = (places >= attn_mask[..., :1]) & (places < attn_mask[..., 1:])
     allowed: Tensor | None = None
     if is_causal:
         queries, keys = (arange(n, device=q.device) for n in scores.shape[-2:])

@@ -2,6 +2,10 @@
 
 Keys and values may have fewer heads (axis -3) than queries: with the attribute group, each of their
 heads serves so many heads of queries, one after another. It is left out where it is 1.
+
+A mask is bool, (..., T, S), of which True takes part; or of q's dtype, added to the scores; or
+int64, (..., T, 2): bounds, by which query t sees keys from the first number up to before the
+second.
 """
 
 from __future__ import annotations
@@ -46,12 +50,17 @@ def _attention_rule(
     batch = broadcast_shape("attention (batch axes)", q.shape[:-2], *wide)
     scores = (*batch, q.shape[-2], k.shape[-2])
     for m in mask:
-        if m.dtype != bool_ and m.dtype != q.dtype:
+        bounds = m.dtype == int64 and m.shape[-1:] == (2,)
+        if m.dtype not in (bool_, q.dtype) and not bounds:
             raise DTypeError(
                 f"attention: a mask is bool (True takes part) or {q.dtype.name} (added to the "
                 f"scores), not {m.dtype.name}"
             )
-        if broadcast_shape("attention (mask with scores)", m.shape, scores) != scores:
+        if bounds:
+            pairs = (*scores[:-1], 2)
+            if broadcast_shape("attention (bounds with queries)", m.shape, pairs) != pairs:
+                raise ShapeError(f"attention: bounds {m.shape} do not fit queries, {pairs}")
+        elif broadcast_shape("attention (mask with scores)", m.shape, scores) != scores:
             raise ShapeError(f"attention: a mask {m.shape} does not fit scores {scores}")
     return Spec((*batch, q.shape[-2], v.shape[-1]), q.dtype)
 
@@ -90,6 +99,8 @@ def _weights(xp: X, q: X, k: X, mask: X, scale: float, causal: bool) -> X:
     """softmax(scale q k^T + mask) over keys. Where a boolean mask leaves a row no key, the row is
     zero; where an additive one does, or the only score is -inf, it is NaN, as softmax says."""
     s = xp.matmul(q * scale, k.swapaxes(-1, -2))
+    if mask is not None and mask.dtype.kind == "i":
+        mask = _inside(xp.arange(s.shape[-1]), mask)
     masked = mask is not None and mask.dtype.kind == "b"
     if mask is not None and not masked:
         s = s + mask
@@ -110,6 +121,11 @@ def _weights(xp: X, q: X, k: X, mask: X, scale: float, causal: bool) -> X:
     return e
 
 
+def _inside(places: X, bounds: X) -> X:
+    """bounds (..., T, 2) as a mask: True at places (S,) from the first up to before the second."""
+    return (places >= bounds[..., :1]) & (places < bounds[..., 1:])
+
+
 def _lower(xp: X, shape: tuple[int, ...]) -> X:
     """True where key <= query: both counted from the start, as in PyTorch."""
     return xp.arange(shape[-2])[:, None] >= xp.arange(shape[-1])
@@ -118,6 +134,9 @@ def _lower(xp: X, shape: tuple[int, ...]) -> X:
 def _weights_plain(q: X, k: X, mask: X, scale: float, causal: bool) -> X:
     s = MATMUL(q * scale, k.mT)
     allowed = None
+    if mask is not None and mask.dtype == int64:
+        keys = ARANGE(start=0, step=1, count=s.shape[-1], dtype=int64, device=q.device)
+        mask = _inside(keys, mask)
     if causal:
         places = [
             ARANGE(start=0, step=1, count=n, dtype=int64, device=q.device) for n in s.shape[-2:]
@@ -156,7 +175,7 @@ def _attention_grad_rule(
     shared = batch if group == 1 else (*batch[:-1], batch[-1] // group)
     specs = [Spec((*batch, *q.shape[-2:]), q.dtype)]
     specs += [Spec((*shared, *n.shape[-2:]), n.dtype) for n in (k, v)]
-    if mask and mask[0].dtype != bool_:
+    if mask and mask[0].dtype.is_floating_point:
         specs.append(Spec((*batch, q.shape[-2], k.shape[-2]), q.dtype))
     return tuple(specs)
 
@@ -202,7 +221,7 @@ def _attention_grad(
             for x in (dk, dv)
         )
     grads = xp.matmul(ds, k) * scale, dk, dv
-    return grads if mask is None or mask.dtype.kind == "b" else (*grads, ds)
+    return grads if mask is None or mask.dtype.kind in "bi" else (*grads, ds)
 
 
 def _attention_grad_plain(
@@ -215,7 +234,7 @@ def _attention_grad_plain(
     if group > 1:
         dk, dv = (x.reshape(*_groups(x.shape, group)).sum(-3) for x in (dk, dv))
     grads = MATMUL(ds, k) * scale, dk, dv
-    return grads if mask is None or mask.dtype == bool_ else (*grads, ds)
+    return grads if mask is None or mask.dtype in (bool_, int64) else (*grads, ds)
 
 
 ATTENTION = Op(  # inputs q, k, v and perhaps a mask

@@ -135,7 +135,7 @@ class MatmulArgs(NamedTuple, Generic[P]):
 class AttentionArgs(NamedTuple, Generic[P]):
     """Of Attention: b x h heads, t queries, s keys; each head of keys and values serves `group`
     heads of queries. The column stride of all but the mask is 1; any stride of the mask (b, h, t,
-    s) may be 0."""
+    s), of bounds (b, h, t, 2), may be 0."""
 
     b: int
     h: int

@@ -104,4 +104,5 @@ def _softmax(kernel: Attention | AttentionGrad) -> str:
     if kernel.mask == "float":
         scores += " + mask"
     limits = ["mask"] * (kernel.mask == "bool") + ["key <= query"] * kernel.causal
+    limits += ["first <= key < end"] * (kernel.mask == "bounds")
     return f"softmax({scores}{' where ' + ' and '.join(limits) if limits else ''})"

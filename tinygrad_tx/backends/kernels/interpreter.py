@@ -268,6 +268,9 @@ def _attention_grad(kernel: AttentionGrad, words: Sequence[int]) -> None:
 def _mask(kernel: Attention | AttentionGrad, mask: Matrix[int] | None, *shape: int) -> Array | None:
     if mask is None:
         return None
+    if kernel.mask == "bounds":
+        bounds, places = _matrix(mask, "int64", *shape[:-1], 2), np.arange(shape[-1])
+        return np.asarray((places >= bounds[..., :1]) & (places < bounds[..., 1:]))
     return _matrix(mask, "bool" if kernel.mask == "bool" else kernel.dtype, *shape)
 
 
@@ -281,7 +284,7 @@ def _weights(kernel: Attention | AttentionGrad, q: Array, k: Array, mask: Array 
     if kernel.causal:
         scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, -np.inf)
     top = np.max(scores, axis=-1, keepdims=True, initial=-np.inf)
-    empty = (top == -np.inf) & (kernel.mask == "bool")
+    empty = (top == -np.inf) & (kernel.mask in ("bool", "bounds"))
     e = np.exp(scores - np.where(empty, 0, top))
     return np.asarray(e / np.where(empty, 1, np.sum(e, axis=-1, keepdims=True)))
 

@@ -193,7 +193,8 @@ _MASKED_GRAD = layout_of(AttentionGradArgs, mask=example(Matrix))
 class Attention(Kernel):
     """out = softmax(scale q k^T + mask) v, one task for each (batch, head).
 
-    mask: "none", "bool" (True takes part; a row without a key is zero) or "float" (added).
+    mask: "none", "bool" (True takes part), "float" (added) or "bounds" (int64: the first key that a
+    query sees, and where they end). A row without a key is zero, but with "float".
     causal: key <= query only, both counted from the start.
     """
 

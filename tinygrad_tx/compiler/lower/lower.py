@@ -15,7 +15,7 @@ from typing import Any
 
 from ... import ops
 from ...context import LINE, scope, set_grad_enabled, tracing
-from ...dtypes import bool_, float32
+from ...dtypes import float32
 from ...node import ITEM, Graph, Handle, Node
 from ...rules import Spec
 from .checked import CHECKED
@@ -161,7 +161,7 @@ def attention_fits(node: Node) -> bool:
     if srcs[0].ndim > 4 or any(prod(src.shape) == 0 for src in node.srcs):
         return False
     # The gradient of an additive mask is an output that the kernel does not have.
-    return not (node.op is ops.ATTENTION_GRAD and len(srcs) > 3 and srcs[3].dtype != bool_)
+    return not (node.op is ops.ATTENTION_GRAD and len(srcs) > 3 and srcs[3].dtype.is_floating_point)
 
 
 def _factors(product: Node) -> tuple[X, X]:

@@ -83,9 +83,10 @@ def losses_on(
     return measured(model, windows, compiler.compile(lambda *batch: model.loss(*batch)))
 
 
-def tensors(batch: WindowBatch) -> tuple[Tensor, Tensor]:
-    """ids and targets of a batch, on the default device."""
-    return tensor(batch.ids), tensor(batch.targets)
+def tensors(batch: WindowBatch) -> tuple[Tensor, ...]:
+    """ids, targets and, of several documents, bounds of a batch, on the default device."""
+    found = tensor(batch.ids), tensor(batch.targets)
+    return found if batch.bounds is None else (*found, tensor(batch.bounds))
 
 
 class Language(Task):
@@ -127,7 +128,7 @@ class LanguageMeasuring(Measuring):
 
     def __init__(self, model: Any, windows: Windows, pause: Pause) -> None:
         self.model, self.windows, self._pause = model, windows, pause
-        self._loss = compiler.compile(lambda ids, targets: model.loss(ids, targets))
+        self._loss = compiler.compile(lambda *batch: model.loss(*batch))
 
     def losses(self) -> Losses:
         """All of them."""

@@ -12,7 +12,8 @@ than NR columns. The number of queries alone decides between the two.
 
 Keys that are masked out, or beyond those of the call, get the weight 0, which adds nothing to a
 sum: so padding keys changes no bit. Keys that no query of a block sees, because they are later than
-its queries or than the last one that a boolean mask allows for all queries, are skipped.
+its queries or than the last one that a boolean mask allows for all queries, are skipped. So are
+those outside of the bounds of all queries of a block.
 """
 
 from __future__ import annotations
@@ -57,6 +58,15 @@ class _Mask(NamedTuple):
     h_stride: Value
 
 
+class _Keys(NamedTuple):
+    """The keys that a block of queries may see: from `start` on, `width` of them; `panels` is the
+    width in whole panels. A start is that of a panel."""
+
+    start: Value
+    width: Value
+    panels: Value
+
+
 class _Writer:
     """One function that is being written, for the kernel `of`, and what its parts share."""
 
@@ -70,7 +80,7 @@ class _Writer:
         internal: bool = False,
     ) -> None:
         self.kernel, self.target, self.element = kernel, target, ALL[kernel.dtype].memory
-        self.stored = "i8" if kernel.mask == "bool" else self.element
+        self.stored = {"bool": "i8", "bounds": "i64"}.get(kernel.mask, self.element)
         self.mr, nr = target.tile(kernel.dtype)
         self.nr, self.zero, self.one = integer(nr), integer(0), integer(1)
         self.panel = tile.panel(module, target, kernel.dtype, nr)
@@ -78,7 +88,9 @@ class _Writer:
         self.by_columns = tile.product(module, target, kernel.dtype, along_k=False)
         self.softmax = attention_rows.softmax(kernel, module, of, target)
         self.mask_row = (
-            None if kernel.mask == "none" else attention_rows.mask_row(kernel, module, target)
+            attention_rows.mask_row(kernel, module, target)
+            if kernel.mask in ("bool", "float")
+            else None
         )
         self.b = module.function(name, PARAMS, internal=internal)
 
@@ -144,6 +156,11 @@ class _Writer:
             )  # fmt: skip
         return _Matrix(start, stride, to)
 
+    def below(self, matrix: _Matrix, row: Value) -> _Matrix:
+        """A matrix from a row on."""
+        start = self.at(matrix.start, (row, matrix.stride))
+        return _Matrix(start, matrix.stride, self.at(matrix.edge, (row, self.nr)))
+
     def times_packed(
         self, m: Value, n: Value, d: Value, a: Value, a_stride: Value, packed: Value, c: Value
     ) -> None:
@@ -182,6 +199,38 @@ class _Writer:
 
     # Weights -------------------------------------------------------------------------------------
 
+    def bounds(self, mask: _Mask, query: Value) -> tuple[Value, Value]:
+        """The first key that a query sees, and where they end; those that there are."""
+        b = self.b
+        row = b.mul(query, mask.t_stride)
+        found = [
+            b.load("i64", b.at(mask.start, b.add(row, b.mul(mask.s_stride, n)), "i64"))
+            for n in (self.zero, self.one)
+        ]
+        first, end = (b.intrinsic("smax", "i64", b.smin(n, self.limit), self.zero) for n in found)
+        if self.kernel.causal:
+            end = b.smin(end, b.add(query, self.one))
+        return first, end
+
+    def keys_of(self, first: Value, count: Value, mask: _Mask | None) -> _Keys:
+        """What `count` queries from `first` on may see together."""
+        b = self.b
+        if mask is None or self.kernel.mask != "bounds":
+            width = self.keys_seen(first, count)
+            return _Keys(self.zero, width, self.round_up(width))
+        with b.loop(self.zero, count, self.one, [self.limit, self.zero]) as loop:
+            begin, end = self.bounds(mask, b.add(first, loop.i))
+            least, most = loop.carried
+            some = b.compare("slt", begin, end)
+            loop.next = [
+                b.select(some, b.smin(least, begin), least),
+                b.select(some, b.intrinsic("smax", "i64", most, end), most),
+            ]
+        least, most = loop.carried
+        start = b.mul(b.binary("sdiv", b.smin(least, most), self.nr), self.nr)
+        width = b.sub(most, start)
+        return _Keys(start, width, self.round_up(width))
+
     def keys_seen(self, first: Value, count: Value) -> Value:
         """The number of keys after which `count` queries from `first` on see none."""
         b = self.b
@@ -192,10 +241,12 @@ class _Writer:
         at, b = self.kernel.layout.mask, self.b
         if at is None:
             return None
+        bounded = self.kernel.mask == "bounds"  # it needs no room
         place, s_b, s_h, s_t, s_s = self.words.numbers(*at)
         offset = b.index(self.zero, (self.batch, s_b), (self.head, s_h))
         start = b.at(address(b, place), offset, self.stored)
-        return _Mask(start, s_t, s_s, self.reserve(self.padded), s_h)
+        row = Value("ptr", "null") if bounded else self.reserve(self.padded)
+        return _Mask(start, s_t, s_s, row, s_h)
 
     def mask_of(self, mask: _Mask | None, member: Value) -> _Mask | None:
         """That of another head of the group."""
@@ -227,20 +278,31 @@ class _Writer:
         self.unshared = b.binary("xor", same, ir.boolean(True))
 
     def weights(
-        self, scores: Value, first: Value, count: Value, width: Value, mask: _Mask | None
+        self, scores: Value, first: Value, count: Value, keys: _Keys, mask: _Mask | None
     ) -> None:
-        """Scores of `count` queries from `first` on become softmax weights of `width` keys."""
+        """Scores of `count` queries from `first` on become softmax weights of these keys."""
         b = self.b
         with b.loop(self.zero, count, self.one) as i:
             query, row = b.add(first, i.i), self.at(scores, (i.i, self.padded))
-            if mask is not None:
-                with b.when(self.unshared):
-                    self.read_mask(mask, query, self.S)
-            self.softmax_row(row, self.keys_seen(query, self.one), width, mask)
+            if mask is not None and self.kernel.mask == "bounds":
+                begin, end = (b.sub(n, keys.start) for n in self.bounds(mask, query))
+                self.softmax_row(row, end, keys.width, None, begin)
+            else:
+                if mask is not None:
+                    with b.when(self.unshared):
+                        self.read_mask(mask, query, self.S)
+                self.softmax_row(row, self.keys_seen(query, self.one), keys.width, mask)
 
-    def softmax_row(self, row: Value, stop: Value, width: Value, mask: _Mask | None) -> None:
+    def softmax_row(
+        self,
+        row: Value,
+        stop: Value,
+        width: Value,
+        mask: _Mask | None,
+        start: Value | None = None,
+    ) -> None:
         kept = mask.row if mask is not None else Value("ptr", "null")
-        self.softmax(self.b, row=row, STOP=stop, WIDTH=width, mask=kept)
+        self.softmax(self.b, row=row, START=start or self.zero, STOP=stop, WIDTH=width, mask=kept)
 
 
 def attention(kernel: Attention, module: Module, name: str, target: Processor) -> None:
@@ -262,15 +324,20 @@ def _one_by_one(w: _Writer, at: AttentionArgs[int]) -> None:
     mix = attention_rows.mix(b.module, w.target, dtype)
     (q, q_stride), (out, out_stride) = (w.operand(x, w.head) for x in (at.q, at.out))
     (k, k_stride), (v, v_stride) = (w.operand(x, w.shared) for x in (at.k, at.v))
-    row = w.reserve(w.padded)
+    row, first_key, first_value = w.reserve(w.padded), k, v
     mask = w.mask()
     with b.loop(w.zero, w.T, w.one) as query:
-        width = w.keys_seen(query.i, w.one)
-        if mask is not None:
-            width = w.read_mask(mask, query.i, width)
+        if mask is not None and w.kernel.mask == "bounds":
+            begin, end = w.bounds(mask, query.i)
+            width = b.intrinsic("smax", "i64", b.sub(end, begin), w.zero)
+            k, v = w.at(first_key, (begin, k_stride)), w.at(first_value, (begin, v_stride))
+        else:
+            width = w.keys_seen(query.i, w.one)
+            if mask is not None:
+                width = w.read_mask(mask, query.i, width)
         mine, result = w.at(q, (query.i, q_stride)), w.at(out, (query.i, out_stride))
         dots(b, row=row, q=mine, keys=k, stride=k_stride, D=w.d_k, N=width)
-        w.softmax_row(row, width, width, mask)
+        w.softmax_row(row, width, width, None if w.kernel.mask == "bounds" else mask)
         mix(b, out=result, row=row, values=v, stride=v_stride, D=w.d_v, N=width)
     b.end()
 
@@ -281,18 +348,20 @@ def _by_blocks(w: _Writer, at: AttentionArgs[int]) -> None:
     (q, q_stride), (out, out_stride) = (w.operand(x, w.head) for x in (at.q, at.out))
     (k, k_stride), (v, v_stride) = (w.operand(x, w.shared) for x in (at.k, at.v))
     mask = w.mask()
-    if mask is not None:
+    if mask is not None and w.kernel.mask != "bounds":
         w.read_shared_mask(mask)
     keys = w.packed_transpose(k, k_stride, w.d_k)
     scores = w.reserve(block_rows, w.padded)
     values = w.with_edge(v, v_stride, w.d_v, w.limit, w.reserve(w.S, w.nr))
     with b.loop(w.zero, w.T, block_rows) as block:
         m = b.smin(b.sub(w.T, block.i), block_rows)
-        width = w.keys_seen(block.i, m)
+        seen = w.keys_of(block.i, m, mask)
         mine = w.at(q, (block.i, q_stride))
-        w.times_packed(m, w.round_up(width), w.d_k, mine, q_stride, keys, scores)
-        w.weights(scores, block.i, m, width, mask)
-        w.times(m, w.d_v, width, scores, values, w.at(out, (block.i, out_stride)), out_stride)
+        part, below = w.at(keys, (seen.start, w.d_k)), w.below(values, seen.start)
+        w.times_packed(m, seen.panels, w.d_k, mine, q_stride, part, scores)
+        w.weights(scores, block.i, m, seen, mask)
+        result = w.at(out, (block.i, out_stride))
+        w.times(m, w.d_v, seen.width, scores, below, result, out_stride)
     b.end()
 
 
@@ -314,7 +383,7 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
     (k, k_stride), (v, v_stride) = (w.operand(x, w.shared) for x in (at.k, at.v))
     (dk, dk_stride), (dv, dv_stride) = (w.operand(x, w.shared) for x in (at.dk, at.dv))
     mask = w.mask()
-    if mask is not None:
+    if mask is not None and w.kernel.mask != "bounds":
         w.read_shared_mask(mask)
     keys_packed = w.packed_transpose(k, k_stride, w.d_k)
     values_packed = w.packed_transpose(v, v_stride, w.d_v)
@@ -324,7 +393,8 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
 
     # The first block of the first head writes dk and dv of the keys that it sees; those of the
     # others begin as zero. Later ones add. One round even without a query.
-    seen = w.keys_seen(w.zero, b.smin(w.T, block_rows))
+    bounded = kernel.mask == "bounds"  # no block is known to see the first keys
+    seen = w.zero if bounded else w.keys_seen(w.zero, b.smin(w.T, block_rows))
     unseen = b.sub(w.S, seen)
     for grad, stride, d in ((dk, dk_stride, w.d_k), (dv, dv_stride, w.d_v)):
         rest = w.at(grad, (seen, stride))
@@ -337,19 +407,28 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
         with b.loop(w.zero, b.intrinsic("smax", "i64", w.T, w.one), block_rows) as block:
             m = b.smin(b.sub(w.T, block.i), block_rows)
             later = b.binary("or", added, b.compare("sgt", block.i, w.zero))
-            width = w.keys_seen(block.i, m)
-            whole = w.round_up(width)
+            if bounded:
+                later = ir.boolean(True)
+            near = w.keys_of(block.i, m, own)
             q_block, g_block = w.at(q, (block.i, q_stride)), w.at(g, (block.i, g_stride))
-            w.times_packed(m, whole, w.d_k, q_block, q_stride, keys_packed, p)
-            w.weights(p, block.i, m, width, own)
-            w.times_packed(m, whole, w.d_v, g_block, g_stride, values_packed, ds)
+            some_keys, some_values = (
+                w.at(packed, (near.start, d))
+                for packed, d in ((keys_packed, w.d_k), (values_packed, w.d_v))
+            )
+            w.times_packed(m, near.panels, w.d_k, q_block, q_stride, some_keys, p)
+            w.weights(p, block.i, m, near, own)
+            w.times_packed(m, near.panels, w.d_v, g_block, g_stride, some_values, ds)
             with b.loop(w.zero, m, w.one) as i:
-                slope(b, row=w.at(ds, (i.i, w.padded)), p=w.at(p, (i.i, w.padded)), WIDTH=width)
-            w.times(m, w.d_k, width, ds, keys, w.at(dq, (block.i, dq_stride)), dq_stride)
+                row, own_p = (w.at(x, (i.i, w.padded)) for x in (ds, p))
+                slope(b, row=row, p=own_p, WIDTH=near.width)
+            mine = w.at(dq, (block.i, dq_stride))
+            w.times(m, w.d_k, near.width, ds, w.below(keys, near.start), mine, dq_stride)
             queries = w.with_edge(q_block, q_stride, w.d_k, m, q_edge)
-            w.transpose_times(width, w.d_k, m, ds, queries, dk, dk_stride, later)
+            to_k = w.at(dk, (near.start, dk_stride))
+            w.transpose_times(near.width, w.d_k, m, ds, queries, to_k, dk_stride, later)
             arriving = w.with_edge(g_block, g_stride, w.d_v, m, g_edge)
-            w.transpose_times(width, w.d_v, m, p, arriving, dv, dv_stride, later)
+            to_v = w.at(dv, (near.start, dv_stride))
+            w.transpose_times(near.width, w.d_v, m, p, arriving, to_v, dv_stride, later)
     b.end()
 
 

@@ -200,14 +200,15 @@ def _read(b: Builder, type: str, at: Value, mask: Value | None) -> Value:
 def softmax(
     kernel: Attention | AttentionGrad, module: Module, of: str, target: Processor
 ) -> Function:
-    """Makes a row of scores into weights, in place: of WIDTH keys, the first STOP of which take
-    part as `mask` (a row that mask_row wrote) says. For the kernel `of` alone: its scale and kind
-    of mask are in the code."""
+    """Makes a row of scores into weights, in place: of WIDTH keys, those from START on and before
+    STOP take part, as `mask` (a row that mask_row wrote) says. For the kernel `of` alone: its scale
+    and kind of mask are in the code, and START only where it may be other than 0."""
     name = f"{of}_softmax"
     if found := module.find(name):
         return found
-    b = _function(module, name, ["row", "STOP", "WIDTH", "mask"])
-    row, stop, width, mask = b.params
+    bounded = kernel.mask == "bounds"
+    b = _function(module, name, ["row", "START", "STOP", "WIDTH", "mask"])
+    row, start, stop, width, mask = b.params
     lanes, element = target.lanes(kernel.dtype), ALL[kernel.dtype].memory
     type, zero, step = vector(lanes, element), integer(0), integer(lanes)
     none = like(Value(type, ""), -float("inf"))
@@ -215,7 +216,7 @@ def softmax(
     with b.loop(zero, width, step, [none]) as loop:
         at = b.at(row, loop.i, element)
         s = b.mul(b.load(type, at), like(none, kernel.scale))
-        if kernel.mask != "none":
+        if kernel.mask in ("bool", "float"):
             extra = b.load(type, b.at(mask, loop.i, element))
             additive = kernel.mask == "float"
             s = (
@@ -224,11 +225,13 @@ def softmax(
                 else b.select(b.compare("une", extra, tile.zero(type)), s, none)
             )
         s = b.select(tile.prefix_mask(b, b.sub(stop, loop.i), lanes), s, none)
+        if bounded:
+            s = b.select(tile.prefix_mask(b, b.sub(start, loop.i), lanes), none, s)
         b.store(s, at)
         top = loop.carried[0]
         loop.next = [b.select(b.compare("ogt", s, top), s, top)]
     top = _across(b, loop.carried[0], lambda x, y: b.select(b.compare("ogt", x, y), x, y))
-    if kernel.mask == "bool":  # a row without a key: every exp is 0
+    if kernel.mask in ("bool", "bounds"):  # a row without a key: every exp is 0
         dead = b.compare("oeq", top, like(top, -float("inf")))
         top = b.select(dead, like(top, 0), top)
     tops = b.splat(top, lanes)
@@ -244,7 +247,7 @@ def softmax(
         first, *others = loop.carried
         loop.next = [*others, b.add(first, e)]
     total = _across(b, _together(b, loop.carried), b.add)
-    if kernel.mask == "bool":
+    if kernel.mask in ("bool", "bounds"):
         empty = b.compare("oeq", total, like(total, 0))
         total = b.select(empty, like(total, 1), total)
     shares = b.splat(b.binary("fdiv", like(total, 1), total), lanes)

@@ -10,7 +10,7 @@ from math import prod
 from .... import ops
 from ....backends.kernels.arguments import AttentionArgs, AttentionGradArgs, Matrix
 from ....backends.kernels.kinds import Attention, AttentionGrad
-from ....dtypes import bool_
+from ....dtypes import bool_, int64
 from ....node import Node
 from ...schedule.records import Buffer, Call, View
 from ..build import add, copy_dense, materialise, note_made
@@ -91,8 +91,9 @@ def _store_mask(
 ) -> tuple[str, list[View]]:
     if not masks:
         return "none", []
-    kind = "bool" if masks[0].dtype == bool_ else "float"
-    return kind, [_heads(materialise(values, masks[0]).broadcast((*batch, t, s)), batch)]
+    kind = {bool_: "bool", int64: "bounds"}.get(masks[0].dtype, "float")
+    shape = (*batch, t, 2 if kind == "bounds" else s)
+    return kind, [_heads(materialise(values, masks[0]).broadcast(shape), batch)]
 
 
 def emit(values: Values, node: Node) -> None:
