@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -57,11 +59,11 @@ class Case:
                 (h, t, d_v),
             )
         )
-        self.mask = None if mask is None else np.broadcast_to(mask, (b, h, t, s))
         if mask is None:
-            self.kind = "none"
+            self.mask, self.kind = None, "none"
         else:
-            self.kind = "bool" if mask.dtype == bool else "float"
+            self.kind = {"b": "bool", "i": "bounds"}.get(mask.dtype.kind, "float")
+            self.mask = np.broadcast_to(mask, (b, h, t, 2 if self.kind == "bounds" else s))
         self.scale = 0.3  # the same for all, for it is part of the code
 
     def wide(self, x: Array) -> Array:
@@ -72,6 +74,10 @@ class Case:
         scores = self.q.astype("d") @ self.wide(self.k).swapaxes(-1, -2) * self.scale
         if self.kind == "float":
             scores = scores + self.mask
+        elif self.kind == "bounds":
+            places = np.arange(scores.shape[-1])
+            inside = (places >= self.mask[..., :1]) & (places < self.mask[..., 1:])
+            scores = np.where(inside, scores, -np.inf)
         elif self.mask is not None:
             scores = np.where(self.mask, scores, -np.inf)
         if self.causal:
@@ -176,6 +182,46 @@ def test_heads_that_share_keys(
     if mask is not None:
         mask = np.random.default_rng(1).standard_normal(mask.shape).astype(dtype)
         Case(2, 6, t, 37, 12, 9, dtype, mask, causal, group=2).check(target)
+
+
+def documents(b: int, t: int, seed: int = 0) -> Array:
+    """Bounds of documents that lie side by side in each row: (b, 1, t, 2)."""
+    rng = np.random.default_rng([seed, b, t])
+    found = np.zeros((b, 1, t, 2), np.int64)
+    for row in found[:, 0]:
+        edges = [0, *sorted(rng.choice(np.arange(1, t), min(4, t - 1), replace=False)), t]
+        for begin, end in pairwise(edges):
+            row[begin:end] = begin, end
+    return found
+
+
+@each_target
+@each_dtype
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("t", "group"), [(1, 1), (2, 3), (20, 1), (75, 3), (200, 1)])
+def test_bounds(target: Processor, dtype: str, t: int, group: int, causal: bool) -> None:
+    """Documents side by side, rows of single queries among them; then any bounds at all."""
+    Case(2, 3, t, t, 12, 9, dtype, documents(2, t), causal, group).check(target)
+    rng = np.random.default_rng(t)
+    any_at_all = rng.integers(-3, 60, (2, 1, t, 2))  # also empty, and beyond the keys
+    case = Case(2, 3, t, 40, 12, 9, dtype, any_at_all, causal, group)
+    case.check(target)
+    empty = np.maximum(any_at_all[..., 0], 0) >= np.minimum(any_at_all[..., 1], 40)
+    assert (case.run(target)[np.broadcast_to(empty, (2, 3, t))] == 0).all()
+
+
+@each_target
+@each_dtype
+def test_keys_out_of_bounds_are_not_read(target: Processor, dtype: str) -> None:
+    """Of blocks and panels that no query's bounds reach."""
+    half = 4 * target.tile(dtype)[0]  # whole blocks of queries
+    bounds = np.zeros((1, 1, 2 * half, 2), np.int64)
+    bounds[:, :, :half], bounds[:, :, half:] = (0, 32), (256, 300)
+    case = Case(1, 2, 2 * half, 400, 12, 9, dtype, bounds)
+    case.k[:, :, 64:192] = case.v[:, :, 64:192] = np.nan
+    out = case.run(target)
+    case.k[:, :, 64:192] = case.v[:, :, 64:192] = 0
+    np.testing.assert_array_equal(out, case.run(target))
 
 
 @each_target

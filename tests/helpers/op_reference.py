@@ -270,6 +270,9 @@ def _weights(q: Array, k: Array, mask: Any, scale: float, causal: bool) -> Array
     alive = np.ones(s.shape[-2:], bool)
     if causal:
         alive = np.tril(alive)
+    if mask is not None and mask.dtype.kind == "i":
+        places = np.arange(s.shape[-1])
+        mask = (places >= mask[..., :1]) & (places < mask[..., 1:])
     boolean = mask is not None and mask.dtype == bool
     if boolean:
         alive = alive & mask
@@ -307,4 +310,4 @@ def attention_grad(
         *batch, heads, _, _ = dk.shape
         dk, dv = (x.reshape(*batch, heads // group, group, *x.shape[-2:]).sum(-3) for x in (dk, dv))
     grads = ds @ k * scale, dk, dv
-    return grads if mask is None or mask.dtype == bool else (*grads, ds)
+    return grads if mask is None or mask.dtype.kind in "bi" else (*grads, ds)

@@ -281,6 +281,10 @@ MADE = [
 # Fused -------------------------------------------------------------------------------------------
 
 
+# Of four queries: all keys, some, those beyond the end as well, none.
+BOUNDS = np.array([[[[0, 6], [2, 4], [3, 99], [5, 5]]]])
+
+
 def attentions() -> list[OpCase]:
     """Attention and its gradient: every kind of mask, causal or not, lengths that differ, batch
     axes that broadcast, rows without a key."""
@@ -301,12 +305,15 @@ def attentions() -> list[OpCase]:
         ("additive mask", (2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 2), normal(3, 4, 6), False),
         ("additive, causal", (2, 4, 5), (2, 4, 5), (2, 4, 5), normal(4, 4), True),
         ("additive, values wider", (4, 5), (6, 5), (2, 3, 6, 2), normal(3, 1, 6), False),
+        ("bounds", (2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 2), BOUNDS, False),
+        ("bounds, causal", (4, 5), (6, 5), (6, 2), BOUNDS[0, 0], True),
         ("empty batch", (0, 4, 5), (0, 6, 5), (0, 6, 2), None, False),
     ]
     groups: list[tuple[str, Any, Any, Any, Any, bool]] = [
         ("groups", (2, 6, 4, 5), (2, 3, 6, 5), (2, 3, 6, 2), None, False),
         ("groups, causal, mask", (2, 6, 4, 5), (2, 3, 4, 5), (2, 3, 4, 2), bools(2, 1, 1, 4), True),
         ("groups, keys broadcast", (2, 4, 3, 5), (2, 6, 5), (1, 2, 6, 2), None, False),
+        ("groups, bounds", (2, 6, 4, 5), (2, 3, 6, 5), (2, 3, 6, 2), BOUNDS, False),
         ("groups, additive", (6, 4, 5), (3, 6, 5), (3, 6, 2), normal(6, 4, 6), False),
     ]
     rows = []
