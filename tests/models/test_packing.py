@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,7 @@ from tinygrad_tx.nn import functional as F  # noqa: N812
 LENGTHS = [5, 1, 8, 2]
 T = sum(LENGTHS)
 EDGES = np.cumsum([0, *LENGTHS])
-BOUNDS = np.concatenate(
-    [np.tile([[a, b]], (b - a, 1)) for a, b in zip(EDGES, EDGES[1:], strict=False)]
-)
+BOUNDS = np.concatenate([np.tile([[a, b]], (b - a, 1)) for a, b in pairwise(EDGES)])
 MODELS: dict[str, Any] = {
     "gpt": lambda: GPT(GPTConfig(30, 2, 2, 8, T)),
     "llama": lambda: Llama(LlamaConfig(30, 16, 2, 4, 2, d_ff=24, max_len=T)),
@@ -35,7 +34,7 @@ def test_as_each_alone(kind: str, compiled: bool) -> None:
     bounds = tx.tensor(np.broadcast_to(BOUNDS, (2, T, 2)).copy())
     run = tx.compile(model) if compiled else model
     together = run(tx.tensor(ids), bounds).numpy()
-    for begin, end in zip(EDGES, EDGES[1:], strict=False):
+    for begin, end in pairwise(EDGES):
         alone = model(tx.tensor(ids[:, begin:end])).numpy()
         np.testing.assert_allclose(together[:, begin:end], alone, rtol=2e-4, atol=2e-5)
 
@@ -44,7 +43,7 @@ def test_as_each_alone(kind: str, compiled: bool) -> None:
     grads = {name: p.grad.numpy() for name, p in model.named_parameters()}
     model.zero_grad()
     total = 0.0
-    for begin, end in zip(EDGES, EDGES[1:], strict=False):
+    for begin, end in pairwise(EDGES):
         own = model.loss(tx.tensor(ids[:, begin:end]), tx.tensor(targets[:, begin:end]))
         part = own * ((end - begin) / T)
         part.backward()
