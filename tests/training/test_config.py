@@ -47,7 +47,7 @@ def test_presets_of_the_paper() -> None:
 
 def test_the_model_section_is_the_models_configuration() -> None:
     """All of it but what the tokenizer knows, so that the trainer can hand the section over."""
-    for kind, (_, its_class) in KINDS.items():
+    for kind, (_, its_class, _) in KINDS.items():
         mine, its = ({f.name for f in fields(c)} for c in (model_section(kind), its_class))
         assert its - mine == {"vocab_size", "src_vocab_size", "pad_id", "bos_id", "eos_id"}
         assert mine - its == {"kind"}

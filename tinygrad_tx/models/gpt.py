@@ -21,7 +21,7 @@ from .language_model import LanguageModel, Seen, attend
 @explain_init
 @dataclass(frozen=True)
 class GPTConfig:
-    """The shape of a GPT.
+    """The shape of a GPT; the defaults are those of the smallest published one.
 
     block_size: how many positions there are, prompt and all.
     dropout: on embedding + position, attention weights, and every sub-layer's output.
@@ -33,10 +33,10 @@ class GPTConfig:
     """
 
     vocab_size: int
-    n_layer: int
-    n_head: int
-    n_embd: int
-    block_size: int
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    block_size: int = 1024
     dropout: float = 0.0
     bias: bool = False
     activation: str = "gelu"

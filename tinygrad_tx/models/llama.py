@@ -26,7 +26,7 @@ from .rotary import Rotation, frequencies
 @explain_init
 @dataclass(frozen=True)
 class LlamaConfig:
-    """The shape of a Llama.
+    """The shape of a Llama; the defaults are those of the first one's smallest.
 
     n_kv_heads: heads of keys and values, each for n_heads / n_kv_heads heads of queries; None:
         n_heads.
@@ -38,9 +38,9 @@ class LlamaConfig:
     """
 
     vocab_size: int
-    d_model: int
-    n_layers: int
-    n_heads: int
+    d_model: int = 4096
+    n_layers: int = 32
+    n_heads: int = 32
     n_kv_heads: int | None = None
     d_ff: int = 11008
     max_len: int = 2048

@@ -18,8 +18,9 @@ else:
             "interrupt": "Stopped",
             "report": "Report",
             "trainer": "train",
-            **dict.fromkeys(("checkpoint", "corpus", "examples", "log", "metrics", "progress"), ""),
-            **dict.fromkeys(("recovery", "run", "schema", "step", "validation"), ""),
+            **dict.fromkeys(("beginning", "checkpoint", "corpus", "examples", "log"), ""),
+            **dict.fromkeys(("metrics", "progress", "recovery", "run", "schema", "step"), ""),
+            **dict.fromkeys(("tasks", "texts", "validation"), ""),
         },
     )
 

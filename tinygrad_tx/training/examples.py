@@ -47,7 +47,9 @@ def load_examples(
     """
 
     def opened(rule: Rule) -> Corpus:
-        return open_corpus(config.data, config.train.seed, rule, lambda n: count("reading", n))
+        return open_corpus(
+            config.data, config.train.seed, rule, lambda n: count("reading pairs", n)
+        )
 
     corpus = opened(FULL)
     tokenizer = tokenizer or _learn(corpus, config.tokenizer, count)
@@ -80,7 +82,9 @@ def _learn(corpus: Corpus, c: TokenizerConfig, count: Count) -> Tokenizer:
     if key and (entry := cache.load(key)):
         return Tokenizer.loads(entry.facts["tokenizer"])
     texts = (text for pair in corpus.train() for text in pair)
-    found = Tokenizer.train(texts, *settings, lambda n: count("learning the vocabulary", n // 2))
+    found = Tokenizer.train(
+        texts, *settings, lambda n: count("learning the vocabulary, pairs", n // 2)
+    )
     if key and corpus.unchanged():
         cache.save(key, {"tokenizer": found.dumps()})
     return found
@@ -92,7 +96,7 @@ def _tokenised(corpus: Corpus, tokenizer: Tokenizer, max_len: int, count: Count)
     if key and (kept := Dataset.kept(key)):
         return kept
     data = Dataset.from_pairs(
-        corpus.train(), tokenizer, max_len, bool(key), lambda n: count("tokenising", n)
+        corpus.train(), tokenizer, max_len, bool(key), lambda n: count("tokenising pairs", n)
     )
     data = replace(data, blank=data.blank + corpus.blank, too_long=data.too_long + corpus.too_long)
     if key and corpus.unchanged():

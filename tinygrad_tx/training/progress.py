@@ -81,8 +81,8 @@ def for_stream(stream: TextIO | None = None) -> Progress:
 
 
 def counting(show: Progress) -> Callable[[str, int], None]:
-    """The listener for the number of pairs read before training starts: our own kinds show it, a
-    user's Progress is not asked to."""
+    """The listener for how much is read before training starts: our own kinds show it, a user's
+    Progress is not asked to."""
     return show.count if isinstance(show, Lines | Bar) else lambda what, n: None
 
 
@@ -114,7 +114,7 @@ class Lines:
         if what != self._stage:
             self._stage, self._since = what, now
         elif now - self._since > _LONG:
-            self.say(f"{what}: {n:,} pairs so far")
+            self.say(f"{what}: {n:,} so far")
             self._since = math.inf
 
     def say(self, text: str) -> None:
@@ -144,11 +144,11 @@ class Bar:
         self._reading: TaskID | None = None
 
     def count(self, what: str, n: int) -> None:
-        """The number of pairs read, until training starts."""
+        """How much is read, until training starts."""
         if self._reading is None:
             self._reading = self._bar.add_task("", total=None)
             self._bar.start()
-        self._bar.update(self._reading, completed=n, description=f"pairs  {what}")
+        self._bar.update(self._reading, completed=n, description=what)
 
     def start(self, step: int, last: int | None) -> None:
         if self._reading is not None:

@@ -103,7 +103,7 @@ def tokenised(part: _Part, tokenizer: Any, count: Count = lambda what, n: None) 
     if kept := Text.kept(key):
         return kept
     found = Text.from_documents(
-        part.documents(), tokenizer, end, True, lambda n: count("tokenising", n)
+        part.documents(), tokenizer, end, True, lambda n: count("tokenising characters", n)
     )
     found.keep(key)
     return Text.kept(key) or found  # of which nothing need stay in memory
@@ -138,7 +138,7 @@ def _size(part: _Part, count: Count) -> _Size:
         for text in document:
             characters += len(text)
             blank = blank and not text.strip()
-        count("reading", characters)
+        count("reading characters", characters)
     if blank:
         what = "holds only blank lines" if characters else "is empty"
         raise UserError(f"{part.source} {what}")
@@ -157,7 +157,7 @@ def _learn(part: _Part, c: TokenizerConfig, count: Count) -> Tokenizer:
         return Tokenizer.loads(entry.facts["tokenizer"])
     words = Words(c.kind != "char")
     texts = (chunk.taken for document in part.documents() for chunk in chunks(document, words))
-    found = Tokenizer.train(texts, *settings, lambda n: count("learning the vocabulary", n))
+    found = Tokenizer.train(texts, *settings, lambda n: count("learning the vocabulary, parts", n))
     cache.save(key, {"tokenizer": found.dumps()})
     return found
 
