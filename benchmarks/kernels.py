@@ -72,6 +72,13 @@ def attention(batch: int, heads: int, length: int, width: int) -> Case:
     return Case("attention", shape, (shape,) * 3, flops=flops)
 
 
+def attention_grad(batch: int, heads: int, length: int, width: int) -> Case:
+    """Causal, as a training step has it: forward, and the gradients of queries, keys and values."""
+    shape = (batch, heads, length, width)
+    flops = 14 * batch * heads * length * length * width // 2
+    return Case("attention_grad", shape, (shape,) * 4, flops=flops)
+
+
 CASES = (
     gemm(1024, 1024, 1024),
     gemm_bt(2048, 256, 256),
@@ -86,6 +93,11 @@ CASES = (
     attention(64, 4, 32, 64),
     attention(16, 8, 64, 64),
     attention(8, 6, 256, 64),
+    attention(1, 8, 4096, 64),
+    attention_grad(8, 6, 256, 64),
+    attention_grad(2, 8, 1024, 64),
+    attention_grad(1, 8, 2048, 64),
+    attention_grad(1, 4, 4096, 64),
 )
 KERNELS = tuple(dict.fromkeys(case.kernel for case in CASES))
 

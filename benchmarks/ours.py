@@ -151,12 +151,21 @@ def rescore(case: Decoding, tokens: Array) -> Array:
     return chosen
 
 
+def _attention_grad(q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Tensor:
+    def total(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        found: Tensor = (F.scaled_dot_product_attention(q, k, v, is_causal=True) * g).sum()
+        return found
+
+    return tx.cat(list(tx.grad(total, argnums=(0, 1, 2))(q, k, v)), -1)
+
+
 _KERNELS: dict[str, Callable[..., Tensor]] = {
     "gemm": lambda a, b: a @ b,
     "gemm_bt": lambda a, b: a @ b.transpose(0, 1),
     "softmax": lambda x: F.softmax(x, -1),
     "layer_norm": lambda x, w, b: F.layer_norm(x, x.shape[-1], w, b),
     "attention": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+    "attention_grad": _attention_grad,
 }
 
 

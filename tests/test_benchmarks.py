@@ -241,6 +241,7 @@ def test_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         kernels.softmax(5, 7),
         kernels.layer_norm(5, 7),
         kernels.attention(2, 2, 5, 4),
+        kernels.attention_grad(2, 2, 5, 4),
     )
     assert {case.kernel for case in small} == set(kernels.KERNELS)
     monkeypatch.setattr(kernels, "CASES", small)
