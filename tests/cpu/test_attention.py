@@ -66,6 +66,11 @@ class Case:
             self.mask = np.broadcast_to(mask, (b, h, t, 2 if self.kind == "bounds" else s))
         self.scale = 0.3  # the same for all, for it is part of the code
 
+    @property
+    def added(self) -> bool:
+        """True if the mask is added to the scores."""
+        return self.kind == "float"
+
     def wide(self, x: Array) -> Array:
         """Keys or values with each head as often as it serves heads of queries."""
         return x.astype("d").repeat(self.sizes[-1], 1)
@@ -100,7 +105,8 @@ class Case:
         dk, dv = ds.swapaxes(-1, -2) @ self.q.astype("d"), p.swapaxes(-1, -2) @ g
         b, h, *_, group = self.sizes
         dk, dv = (x.reshape(b, h // group, group, *x.shape[2:]).sum(2) for x in (dk, dv))
-        return [ds @ self.wide(self.k), dk, dv]
+        grads = [ds @ self.wide(self.k), dk, dv]
+        return [*grads, ds / self.scale] if self.added else grads
 
     def run(self, target: Processor) -> Array:
         b, h, t, _, _, d_v, _ = self.sizes
@@ -111,12 +117,16 @@ class Case:
         return out
 
     def run_grads(self, target: Processor) -> list[Array]:
+        """By q, k, v and, where a mask is added, by that of each head."""
         grads = outputs(self.dtype, *(x.shape for x in (self.q, self.k, self.v)))
-        kernel = AttentionGrad(self.dtype, self.scale, self.kind, self.causal)
+        kernel = AttentionGrad(self.dtype, self.scale, self.kind, self.causal, self.added)
         masks = [] if self.mask is None else [self.mask]
+        if self.added:
+            b, h, t, s = self.sizes[:4]
+            masks.append(np.full((b, h, t, s), np.nan, self.dtype))
         operands = place(self.q, self.k, self.v, self.g, *grads, *masks)
         run(kernel, [*self.sizes, *operands], target)
-        return grads
+        return [*grads, *masks[1:]]
 
     def check(self, target: Processor) -> None:
         tolerance = 2e-5 if self.dtype == "float32" else 1e-13
@@ -348,5 +358,7 @@ def test_code_for_every_kind_of_processor(name: str, dtype: str) -> None:
     target, module = jit.named_target(name), ir.Module()
     attention.attention(Attention(dtype, 0.25, "float", True), module, "forward", target)
     attention.attention_grad(AttentionGrad(dtype, 0.25, "bool", False), module, "grad", target)
+    added = AttentionGrad(dtype, 0.25, "float", True, dmask=True)
+    attention.attention_grad(added, module, "added", target)
     text = jit.assembly(module.text(), target)
     assert "forward:" in text and "grad:" in text

@@ -21,6 +21,7 @@ KERNELS: list[Any] = [
     k.Matmul("float32"),
     *(k.Attention("float32", 1.0, mask, False) for mask in ("none", "bool", "float")),
     *(k.AttentionGrad("float32", 1.0, mask, False) for mask in ("none", "bool", "float")),
+    k.AttentionGrad("float32", 1.0, "float", False, dmask=True),
     k.DropoutMask(1),
     k.CheckIndex("int64", True),
     k.ScatterAdd("float32"),

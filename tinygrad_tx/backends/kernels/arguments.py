@@ -152,7 +152,8 @@ class AttentionArgs(NamedTuple, Generic[P]):
 
 
 class AttentionGradArgs(NamedTuple, Generic[P]):
-    """Of AttentionGrad: as of Attention. g: the gradient of out."""
+    """Of AttentionGrad: as of Attention. g: the gradient of out. dmask: that of an added mask, (b, h,
+    t, s), where it is wanted."""
 
     b: int
     h: int
@@ -169,6 +170,7 @@ class AttentionGradArgs(NamedTuple, Generic[P]):
     dk: Matrix[P]
     dv: Matrix[P]
     mask: Matrix[P] | None = None
+    dmask: Matrix[P] | None = None
 
 
 class DropoutMaskArgs(NamedTuple, Generic[P]):

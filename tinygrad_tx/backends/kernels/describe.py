@@ -39,7 +39,8 @@ def describe(kernel: Kernel) -> str:
         case Attention():
             return f"attention {kernel.dtype}: out = {_softmax(kernel)} @ v"
         case AttentionGrad():
-            return f"attention_grad {kernel.dtype}: dq, dk, dv of {_softmax(kernel)} @ v"
+            of = "dq, dk, dv, dmask" if kernel.dmask else "dq, dk, dv"
+            return f"attention_grad {kernel.dtype}: {of} of {_softmax(kernel)} @ v"
         case DropoutMask():
             return f"keep: philox >> 8 >= {kernel.threshold}"
         case CheckIndex():

@@ -259,6 +259,8 @@ def _attention_grad(kernel: AttentionGrad, words: Sequence[int]) -> None:
     p = _weights(kernel, q, k, _mask(kernel, args.mask, *queries, args.s))
     dp = g @ v.swapaxes(-1, -2)
     ds = p * (dp - np.sum(dp * p, axis=-1, keepdims=True))
+    if args.dmask is not None:
+        _matrix(args.dmask, kernel.dtype, *queries, args.s)[...] = ds
     dq[...] = ds @ k * kernel.scale
     grads = ds.swapaxes(-1, -2) @ (q * kernel.scale), p.swapaxes(-1, -2) @ g
     for place, grad in zip((dk, dv), grads, strict=True):

@@ -187,6 +187,7 @@ class Matmul(Kernel):
 _UNMASKED, _MASKED = layout_of(AttentionArgs), layout_of(AttentionArgs, mask=example(Matrix))
 _UNMASKED_GRAD = layout_of(AttentionGradArgs)
 _MASKED_GRAD = layout_of(AttentionGradArgs, mask=example(Matrix))
+_ADDED_GRAD = layout_of(AttentionGradArgs, mask=example(Matrix), dmask=example(Matrix))
 
 
 @dataclass(frozen=True)
@@ -215,13 +216,17 @@ class Attention(Kernel):
 @dataclass(frozen=True)
 class AttentionGrad(Kernel):
     """Gradients of Attention by q, k and v; the probabilities are computed again. Every head of dk
-    and dv is written by one task, with those of dq that it serves."""
+    and dv is written by one task, with those of dq that it serves.
+
+    dmask: it also gives the gradient of an added mask, of each head: that of the scores.
+    """
 
     word: ClassVar[str] = "attentiongrad"
     dtype: str
     scale: float
     mask: str
     causal: bool
+    dmask: bool = False
 
     def tasks(self, words: Sequence[int]) -> int:
         at = self.layout
@@ -229,6 +234,8 @@ class AttentionGrad(Kernel):
 
     @property
     def layout(self) -> AttentionGradArgs[int]:
+        if self.dmask:
+            return _ADDED_GRAD
         return _UNMASKED_GRAD if self.mask == "none" else _MASKED_GRAD
 
 

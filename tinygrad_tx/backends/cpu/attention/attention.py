@@ -379,7 +379,9 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
     """Add the function `name` that runs a task of an AttentionGrad."""
     w, at = _Writer(kernel, module, name, name, target), kernel.layout
     b, block_rows = w.b, integer(_QUERIES)
-    slope = attention_rows.slope(kernel, module, name, target)
+    slope, unscaled = attention_rows.slope(kernel, module, name, target), None
+    if kernel.dmask:
+        unscaled = attention_rows.unscaled(kernel, module, name, target)
     (k, k_stride), (v, v_stride) = (w.operand(x, w.shared) for x in (at.k, at.v))
     (dk, dk_stride), (dv, dv_stride) = (w.operand(x, w.shared) for x in (at.dk, at.dv))
     mask = w.mask()
@@ -404,6 +406,8 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
         (q, q_stride), (g, g_stride) = (w.operand(x, head) for x in (at.q, at.g))
         dq, dq_stride = w.operand(at.dq, head)
         added = b.compare("sgt", member.i, w.zero)
+        if at.dmask is not None:
+            scores, scores_stride = w.operand(at.dmask, head)
         with b.loop(w.zero, b.intrinsic("smax", "i64", w.T, w.one), block_rows) as block:
             m = b.smin(b.sub(w.T, block.i), block_rows)
             later = b.binary("or", added, b.compare("sgt", block.i, w.zero))
@@ -421,6 +425,9 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
             with b.loop(w.zero, m, w.one) as i:
                 row, own_p = (w.at(x, (i.i, w.padded)) for x in (ds, p))
                 slope(b, row=row, p=own_p, WIDTH=near.width)
+                if unscaled is not None:
+                    to = w.at(scores, (b.add(block.i, i.i), scores_stride))
+                    unscaled(b, to=to, row=row, WIDTH=near.width, N=w.S)
             mine = w.at(dq, (block.i, dq_stride))
             w.times(m, w.d_k, near.width, ds, w.below(keys, near.start), mine, dq_stride)
             queries = w.with_edge(q_block, q_stride, w.d_k, m, q_edge)

@@ -284,6 +284,26 @@ def slope(kernel: AttentionGrad, module: Module, of: str, target: Processor) -> 
     return b.function
 
 
+def unscaled(kernel: AttentionGrad, module: Module, of: str, target: Processor) -> Function:
+    """Copies the first WIDTH numbers of a row that slope() wrote, divided by the scale, and zeros
+    up to N. For the kernel `of` alone."""
+    name = f"{of}_unscaled"
+    if found := module.find(name):
+        return found
+    b = _function(module, name, ["to", "row", "WIDTH", "N"])
+    to, row, width, N = b.params  # noqa: N806
+    lanes, element = target.lanes(kernel.dtype), ALL[kernel.dtype].memory
+    type = vector(lanes, element)
+    with b.loop(integer(0), N, integer(lanes)) as loop:
+        inside = tile.prefix_mask(b, b.sub(width, loop.i), lanes)
+        x = b.masked_load(type, b.at(row, loop.i, element), inside, tile.zero(type))
+        y = b.mul(x, like(x, 1 / kernel.scale))
+        kept = tile.prefix_mask(b, b.sub(N, loop.i), lanes)
+        b.masked_store(y, b.at(to, loop.i, element), kept)
+    b.end()
+    return b.function
+
+
 def mask_row(kernel: Attention | AttentionGrad, module: Module, target: Processor) -> Function:
     """Copies N numbers of a row of a mask: a float one's values, a boolean one's as 1.0 and 0.0.
     Returns (i64) how many keys may take part: behind them a boolean mask lets none through."""

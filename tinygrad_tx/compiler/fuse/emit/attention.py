@@ -46,13 +46,15 @@ def _side_by_side(node: Node, shape: tuple[int, ...], dtype: str) -> tuple[View,
 
 
 def _gradients(values: Values, node: Node) -> list[tuple[View, View]]:
-    """Memory for each output, as _side_by_side; but where all of them go to one concatenation along
+    """Memory for the gradients of q, k and v, as _side_by_side; but where all of them go to one concatenation along
     the last axis (as the gradients of queries, keys and values that one map makes), side by side in
     memory that they share. So it finds them where it would have copied them to."""
-    made = [_side_by_side(node, s.shape, s.dtype.name) for s in node.spec]  # type: ignore[union-attr]
+    specs = node.spec[:3]  # type: ignore[index]
+    made = [_side_by_side(node, s.shape, s.dtype.name) for s in specs]
     items = sorted(values.users[node], key=lambda item: int(item.attrs["i"]))
+    items = [item for item in items if int(item.attrs["i"]) < 3]
     goals = [_goal(values, item) for item in items]
-    goal = goals[0]
+    goal = goals[0] if goals else None
     if goal is None or len(goals) < len(made) or any(x is not goal for x in goals):
         return made
     rows, total = prod(goal.shape[:-1]), goal.shape[-1]
@@ -67,6 +69,16 @@ def _gradients(values: Values, node: Node) -> list[tuple[View, View]]:
         found.append((View(buffer, out.shape, strides[4 - len(out.shape) :], start), four))
         start += width
     return found
+
+
+def _scores(node: Node) -> tuple[View, View]:
+    """Memory for the gradient of the scores: as the node's shape, and as (b, h, t, s)."""
+    spec = node.spec[3]  # type: ignore[index]
+    shape = spec.shape
+    b, h, t, s = (1,) * (4 - len(shape)) + shape
+    buffer = Buffer("value", spec.dtype.name, prod(shape), node)
+    four = View(buffer, (b, h, t, s), (h * t * s, t * s, s, 1))
+    return View(buffer, shape, four.strides[4 - len(shape) :]), four
 
 
 def _goal(values: Values, node: Node) -> Node | None:
@@ -123,9 +135,14 @@ def emit_grad(values: Values, node: Node) -> None:
     kind, mask = _store_mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
     places = _gradients(values, node)
     b, h, t, d = views[0].shape
-    operands = [Matrix(x.place, *x.strides) for x in (*views, *(x for _, x in places), *mask)]
+    wanted = any(int(item.attrs["i"]) == 3 for item in values.users[node])
+    added = [_scores(node)] if wanted else []
+    operands = [
+        Matrix(x.place, *x.strides)
+        for x in (*views, *(x for _, x in places), *mask, *(x for _, x in added))
+    ]
     args = AttentionGradArgs(b, h, t, k.shape[-2], d, v.shape[-1], group, *operands)
-    kernel = AttentionGrad(g.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
-    outs = [out for out, _ in places]
+    kernel = AttentionGrad(g.dtype.name, node.attrs["scale"], kind, node.attrs["causal"], wanted)
+    outs = [out for out, _ in (*places, *added)]
     add(values, Call(kernel, args, (*views, *mask), tuple(outs), (node,)))
     note_made(values, node, *outs)
