@@ -152,8 +152,8 @@ class AttentionArgs(NamedTuple, Generic[P]):
 
 
 class AttentionGradArgs(NamedTuple, Generic[P]):
-    """Of AttentionGrad: as of Attention. g: the gradient of out. dmask: that of an added mask, (b, h,
-    t, s), where it is wanted."""
+    """Of AttentionGrad: as of Attention. g: the gradient of out. dmask: that of an added mask,
+    (b, h, t, s), where it is wanted."""
 
     b: int
     h: int

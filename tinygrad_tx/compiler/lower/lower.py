@@ -160,8 +160,9 @@ def attention_fits(node: Node) -> bool:
     srcs = node.srcs[1:] if node.op is ops.ATTENTION_GRAD else node.srcs
     if srcs[0].ndim > 4 or any(prod(src.shape) == 0 for src in node.srcs):
         return False
-    # The gradient of an additive mask is an output that the kernel does not have.
-    return not (node.op is ops.ATTENTION_GRAD and len(srcs) > 3 and srcs[3].dtype.is_floating_point)
+    # The kernel has the gradient of the scores only when it is scaled.
+    added = len(srcs) > 3 and srcs[3].dtype.is_floating_point
+    return not (node.op is ops.ATTENTION_GRAD and added and node.attrs["scale"] == 0)
 
 
 def _factors(product: Node) -> tuple[X, X]:

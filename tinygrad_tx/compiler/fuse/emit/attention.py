@@ -46,9 +46,9 @@ def _side_by_side(node: Node, shape: tuple[int, ...], dtype: str) -> tuple[View,
 
 
 def _gradients(values: Values, node: Node) -> list[tuple[View, View]]:
-    """Memory for the gradients of q, k and v, as _side_by_side; but where all of them go to one concatenation along
-    the last axis (as the gradients of queries, keys and values that one map makes), side by side in
-    memory that they share. So it finds them where it would have copied them to."""
+    """Memory for the gradients of q, k and v, as _side_by_side; but where all of them go to one
+    concatenation along the last axis (as where one map makes queries, keys and values), side by
+    side in memory that they share. So it finds them where it would have copied them to."""
     specs = node.spec[:3]  # type: ignore[index]
     made = [_side_by_side(node, s.shape, s.dtype.name) for s in specs]
     items = sorted(values.users[node], key=lambda item: int(item.attrs["i"]))
