@@ -32,7 +32,7 @@ class Embedder:
     """A BERT and its tokenizer. embedder(lines) -> float32 (n, D).
 
     max_len: the most tokens of a line, of which the rest is not looked at; None: as many as the
-    model takes. max_tokens: in a batch, padding included.
+    model was made for. max_tokens: in a batch, padding included.
     """
 
     model: BERT
@@ -53,7 +53,8 @@ class Embedder:
         if isinstance(lines, str):
             raise TypeError("embed: lines must be a list of str, not one str: write [text]")
         config = self.model.config
-        longest = min(config.max_len, self.max_len or config.max_len)
+        own = self.max_len or getattr(self.tokenizer, "max_len", None)
+        longest = min(config.max_len, own or config.max_len)
         rows = [self._fitted(ids, longest) for ids in self.tokenizer.encode_batch(list(lines))]
         found = np.zeros((len(rows), config.d_model), np.float32)
         run = _Pooled.of(self.model).run

@@ -7,6 +7,7 @@ interface is that of tokenizer.Tokenizer, which makes tokenizers of our own.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,9 +30,11 @@ _MASKS = ("[MASK]", "<mask>")
 
 class PretrainedTokenizer(ABC):
     """pad_id, bos_id, eos_id: those of the model, None where it has none. vocab_size: of the
-    model. mask_id: the token of words that are to be guessed, None where there is none."""
+    model. mask_id: the token of words that are to be guessed, None where there is none. max_len:
+    the most tokens of a text that a sentence encoder was made for, None where nothing says so."""
 
     mask_id: int | None = None
+    max_len: int | None = None
 
     def __init__(self, config: Any) -> None:
         self.vocab_size: int = config.vocab_size
@@ -42,6 +45,18 @@ class PretrainedTokenizer(ABC):
     @staticmethod
     def of(root: Path, config: Any) -> PretrainedTokenizer | None:
         """The tokenizer of a directory; None where there is none."""
+        found = PretrainedTokenizer._of(root, config)
+        limit = root / "sentence_bert_config.json"
+        if found is not None and limit.exists():
+            try:
+                most = json.loads(limit.read_text(encoding="utf-8")).get("max_seq_length")
+            except (OSError, ValueError, AttributeError):
+                raise UserError(f"{limit} holds no configuration") from None
+            found.max_len = most if isinstance(most, int) and most > 1 else None
+        return found
+
+    @staticmethod
+    def _of(root: Path, config: Any) -> PretrainedTokenizer | None:
         if (root / "tokenizer.json").exists():
             return _Fast(root / "tokenizer.json", config)
         if (root / "source.spm").exists() and (root / "vocab.json").exists():
