@@ -15,8 +15,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Contender:
-    """training, recurrent, translator, kernel: "module:name" of what plays that role (contract.py),
-    or "".
+    """training, recurrent, translator, kernel, embedder: "module:name" of what plays that role
+    (contract.py), or "".
     packages: whose versions a result names; the first one is what has to be installed.
     tuned: run with MKL's and the allocator's settings changed; see tuned_environment.
     pinned: kept to its cores by affinity, for want of a setting for its threads.
@@ -28,6 +28,7 @@ class Contender:
     translator: str = ""
     kernel: str = ""
     recurrent: str = ""
+    embedder: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     tuned: bool = False
     pinned: bool = False
@@ -45,6 +46,7 @@ CONTENDERS = {
             "benchmarks.ours:Translator",
             "benchmarks.ours:kernel",
             "benchmarks.ours:RecurrentTraining",
+            "benchmarks.ours:embedder",
         ),
         Contender(
             "tx-eager",
@@ -74,6 +76,11 @@ CONTENDERS = {
         ),
         Contender("torch-compile", ("torch",), f"{_TORCH}:CompiledTraining"),
         Contender("torch-compile-tuned", ("torch",), f"{_TORCH}:CompiledTraining", tuned=True),
+        Contender(
+            "sentence-transformers",
+            ("sentence-transformers", "torch"),
+            embedder="benchmarks.peers_sentence_transformers:embedder",
+        ),
         Contender("jax", ("jax", "jaxlib"), "benchmarks.peers_jax:Training", pinned=True),
         Contender(
             "ctranslate2",

@@ -4,7 +4,7 @@ has (contenders.py); these are their types.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from .works import Array, Batch, Decoding, RecurrentWork, Work
@@ -29,6 +29,12 @@ class RecurrentTraining(Protocol):
     def __init__(self, work: RecurrentWork) -> None: ...
 
     def __call__(self, batch: Batch) -> float: ...
+
+
+class Embedder(Protocol):
+    """A function that makes the call which gives the vectors (n, width) of lines."""
+
+    def __call__(self, lines: Sequence[str]) -> Callable[[], Array]: ...
 
 
 class Translation(NamedTuple):

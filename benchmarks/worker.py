@@ -109,6 +109,10 @@ class Actor:
         inputs = [rng.standard_normal(shape, np.float32) for shape in shapes]
         self._built = self._role("kernel")(name, *inputs)
 
+    def embedder(self, lines: list[str]) -> None:
+        """Make the call that gives the vectors of some lines."""
+        self._built = self._role("embedder")(lines)
+
     def calls(self, count: int) -> list[float]:
         """The seconds of each of some calls."""
         seconds = []
