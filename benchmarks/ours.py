@@ -5,7 +5,7 @@ In: works and weights (works.py). Called by worker.py in a process of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
