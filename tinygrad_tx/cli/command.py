@@ -77,5 +77,5 @@ def add_model(parser: ArgumentParser) -> None:
     """--model, which most commands need."""
     parser.add_argument(
         "--model", type=path, required=True, metavar="DIR",
-        help="a run directory, or a weights file in one",
+        help="a run directory, a weights file in one, or a pretrained model",
     )  # fmt: skip
