@@ -40,11 +40,10 @@ def _run(args: Namespace) -> None:
         model = registry.build(section, registry.Tokens())  # the picture is the same for any
     config = model.config
     word = config.vocab_size - 1
+    batch = [[[word, word]], [[word, word]]]
     if isinstance(model, EncoderDecoder):
         begin, end = config.bos_id, config.eos_id
-        batch = [[word, word, end]], [[begin, word]], [[word, end]]
-    else:
-        batch = [[word, word]], [[word, word]]
+        batch = [[[word, word, end]], [[begin, word]], [[word, end]]]
     loss = model.train().loss(*map(tensor, batch))
     print(f"drawn in {viz.graph(loss, depth=args.depth).save(Path(args.out))}")
 

@@ -182,6 +182,6 @@ def _sequence(name: str, given: Any, size: int) -> tuple[int, ...]:
     for token in found:
         if isinstance(token, bool) or not isinstance(token, Integral):
             raise TypeError(f"generate: {name} must be tokens, which are ints, not {token!r}")
-        if not 0 <= token < size:
+        if not 0 <= int(token) < size:
             raise UserError(f"{name}: {token} is no token: they are from 0 to {size - 1}")
     return tuple(int(token) for token in found)

@@ -157,7 +157,7 @@ class GPT(LanguageModel):
         """ids (B, T) at positions (T,) or (B, T) -> (x (B, T, D),)."""
         return (self.dropout(self.wte(ids) + self.wpe(positions)),)
 
-    def blocks(self) -> nn.ModuleList:
+    def blocks(self) -> nn.ModuleList[Block]:
         return self.h
 
     def head(self, x: Tensor) -> Tensor:

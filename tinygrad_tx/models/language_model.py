@@ -144,7 +144,8 @@ class LanguageModel(Savable, ABC):
     def room(self, length: int) -> int | None:
         """The number of new tokens that may follow a prompt of that length; the last is never
         read."""
-        return self.config.n_positions - length + 1
+        left: int = self.config.n_positions - length + 1
+        return left
 
     @no_grad()
     @nn.scoped

@@ -171,7 +171,7 @@ class Llama(LanguageModel):
         speeds = frequencies(config.width, config.rope_theta, config.rope_scaling, config.max_len)
         return x, speeds.at(positions, x.dtype)
 
-    def blocks(self) -> nn.ModuleList:
+    def blocks(self) -> nn.ModuleList[Block]:
         return self.layers
 
     def head(self, x: Tensor) -> Tensor:

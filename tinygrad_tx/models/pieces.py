@@ -95,7 +95,7 @@ class MarianTokenizer(PretrainedTokenizer):
         except (OSError, ValueError, AttributeError, TypeError):
             raise UserError(f"{root / 'vocab.json'} holds no vocabulary") from None
         self._pieces = {i: piece for piece, i in self._ids.items()}
-        self._unknown = self._ids.get("<unk>", self.pad_id)
+        self._unknown: int = self._ids.get("<unk>", self.pad_id or 0)
 
     @property
     def target(self) -> MarianTokenizer:
@@ -107,7 +107,7 @@ class MarianTokenizer(PretrainedTokenizer):
         if language:
             pieces, text = [language[0]], text[language.end() :].strip()
         pieces += self._cutter.encode(text, out_type=str)
-        ids = [self._ids.get(piece, self._unknown) for piece in pieces]
+        ids: list[int] = [self._ids.get(piece, self._unknown) for piece in pieces]
         return [*ids, self.eos_id] if special and self.eos_id is not None else ids
 
     def decode(self, ids: Iterable[int]) -> str:

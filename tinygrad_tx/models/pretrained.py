@@ -19,7 +19,6 @@ import numpy as np
 from .. import atomic, serialize
 from ..dtypes import as_dtype
 from ..errors import UserError
-from ..nn import Module
 from ..tensor import Tensor
 from .formats import FORMATS, Format, Settings
 from .pretrained_tokenizer import PretrainedTokenizer
@@ -45,7 +44,7 @@ def from_pretrained(
         raise UserError(f"there is no directory {root}")
     given = _object(root / CONFIG)
     kind = given.get("model_type")
-    if kind not in FORMATS:
+    if not isinstance(kind, str) or kind not in FORMATS:
         known = ", ".join(FORMATS)
         raise UserError(f"{root / CONFIG}: model_type is {kind!r}; those that there are: {known}")
     found = FORMATS[kind]
@@ -61,7 +60,7 @@ def from_pretrained(
     return model.eval(), PretrainedTokenizer.of(root, config)
 
 
-def save_pretrained(model: Module, path: Path | str, tokenizer: Any = None) -> None:
+def save_pretrained(model: Any, path: Path | str, tokenizer: Any = None) -> None:
     """Write a directory that transformers reads: config.json, model.safetensors and, with a
     tokenizer, tokenizer.json. UserError for a model that has no such format."""
     kind = next((k for k, f in FORMATS.items() if type(model) is f.model and _fits(k, model)), None)

@@ -156,6 +156,11 @@ class Layer(nn.Module):
         self.norm3 = norm()
         self.dropout = nn.Dropout(config.dropout)
 
+    def keys_of(self, memory: Tensor) -> KVCache:
+        """The source's keys and values for attention to it."""
+        assert self.cross_attn is not None
+        return self.cross_attn.project(memory)
+
     def forward(
         self,
         x: Tensor,
@@ -270,7 +275,7 @@ class T5(EncoderDecoder):
         bias = where(seen, stack.distances(max_new_tokens, max_new_tokens), -1e30)
         state = DecoderState(
             tuple(KVCache.empty(shape, memory) for _ in stack.layers),
-            tuple(layer.cross_attn.project(memory) for layer in stack.layers),
+            tuple(layer.keys_of(memory) for layer in stack.layers),
             mask,
             bias.squeeze(0).transpose(0, 1),  # (L, H, L): of each query
         )

@@ -24,7 +24,7 @@ def parameter_groups(
     UserError where nothing fits a pattern.
     """
     groups: dict[str, list[Any]] = {pattern: [] for pattern in options}
-    rest = []
+    rest: list[Any] = []
     names = [name for name, _ in model.named_parameters()]
     for pattern in options:
         if not any(fits(name, pattern) for name in names):

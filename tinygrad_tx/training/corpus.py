@@ -206,7 +206,7 @@ class _Files:
         return read_tsv(*self.sources) if self.kind == "tsv" else read_pairs(*self.sources)
 
     def _records(self) -> Iterator[Pair]:
-        for number, pair in enumerate(read_columns(*self.sources, self.columns, 2), 1):
+        for number, pair in enumerate(read_columns(self.sources[0], self.columns, 2), 1):
             one, other = (check_length(self.name, number, text) for text in pair)
             yield one, other
 

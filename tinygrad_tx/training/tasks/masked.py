@@ -57,7 +57,7 @@ class _Guesses(LanguageMeasuring):
         found, batch = self.losses(), next(self.windows.once())
         with evaluating(self.model.modules()):
             guesses = self.model.logits(tensor(batch.ids[:1])).argmax(-1).numpy()[0]
-        lines = []
+        lines: list[str] = []
         for at, wanted in enumerate(batch.targets[0]):
             if wanted != IGNORED and len(lines) < _SHOWN:
                 guess, word = self._tokenizer.tokens([int(guesses[at]), int(wanted)])

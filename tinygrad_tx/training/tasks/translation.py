@@ -21,6 +21,8 @@ from .base import Counted, Measuring, Pause, Row, Task
 class Translation(Task):
     """Sentences of one language, to be said in another."""
 
+    batches: Batches
+
     def __init__(
         self,
         config: Config,

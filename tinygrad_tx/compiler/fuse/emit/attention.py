@@ -49,8 +49,7 @@ def _gradients(values: Values, node: Node) -> list[tuple[View, View]]:
     """Memory for the gradients of q, k and v, as _side_by_side; but where all of them go to one
     concatenation along the last axis (as where one map makes queries, keys and values), side by
     side in memory that they share. So it finds them where it would have copied them to."""
-    specs = node.spec[:3]  # type: ignore[index]
-    made = [_side_by_side(node, s.shape, s.dtype.name) for s in specs]
+    made = [_side_by_side(node, s.shape, s.dtype.name) for s in node.specs[:3]]
     items = sorted(values.users[node], key=lambda item: int(item.attrs["i"]))
     items = [item for item in items if int(item.attrs["i"]) < 3]
     goals = [_goal(values, item) for item in items]
@@ -73,7 +72,7 @@ def _gradients(values: Values, node: Node) -> list[tuple[View, View]]:
 
 def _scores(node: Node) -> tuple[View, View]:
     """Memory for the gradient of the scores: as the node's shape, and as (b, h, t, s)."""
-    spec = node.spec[3]  # type: ignore[index]
+    spec = node.specs[3]
     shape = spec.shape
     b, h, t, s = (1,) * (4 - len(shape)) + shape
     buffer = Buffer("value", spec.dtype.name, prod(shape), node)
