@@ -1,8 +1,8 @@
 """T5: an encoder-decoder Transformer whose positions are distances, each of which adds a learned
 number to the scores of attention (Raffel et al., arXiv 1910.10683).
 
-In: source ids (B, S) and target ids (B, T), int, padded on the right with pad_id. Out: logits (B, T,
-V), or a loss. Sizes in the comments: D = d_model, H heads, N rows in decoding.
+In: source ids (B, S) and target ids (B, T), int, padded on the right with pad_id. Out: logits
+(B, T, V), or a loss. Sizes in the comments: D = d_model, H heads, N rows in decoding.
 """
 
 from __future__ import annotations
