@@ -78,7 +78,9 @@ def _wide(op: Op, batch: tuple[int, ...], group: int) -> tuple[int, ...]:
 
 def _repeated(xp: X, x: X, group: int) -> X:
     """Keys or values with each head as often as it serves heads of queries."""
-    return x if group == 1 else xp.repeat(x, group, x.ndim - 3)
+    if group == 1:
+        return x
+    return xp.take(x, xp.arange(x.shape[-3] * group) // group, x.ndim - 3)
 
 
 def _repeated_plain(x: X, group: int) -> X:
