@@ -48,11 +48,14 @@ def check_gradients(name: str, model: Any, wanted: dict[str, float]) -> None:
     """Norms of gradients, by the names there."""
     form, found = format_of(name), {}
     for own, p in model.named_parameters():
-        theirs = form.theirs(own)
-        found[theirs if theirs in wanted else theirs.removeprefix(form.prefix)] = p.grad
+        grad = np.zeros(p.shape) if p.grad is None else p.grad.numpy()
+        begin = 0
+        for theirs, rows in form.theirs(own, p.shape[0], model.config):
+            name = theirs if theirs in wanted else theirs.removeprefix(form.prefix)
+            found[name] = float(np.linalg.norm(grad[begin : begin + rows]))
+            begin += rows
     assert found.keys() == wanted.keys()
-    for theirs, grad in found.items():
-        norm = 0.0 if grad is None else float(np.linalg.norm(grad.numpy()))
+    for theirs, norm in found.items():
         assert norm == pytest.approx(wanted[theirs], rel=1e-3, abs=1e-5), theirs
 
 

@@ -95,12 +95,14 @@ class BERTConfig:
 
 
 class Embeddings(nn.Module):
-    """norm(word + position + kind of segment), then dropout."""
+    """norm(word + position + kind of segment), then dropout. Padding's own vector gets no gradient
+    here, as where published models were trained."""
 
     def __init__(self, config: BERTConfig) -> None:
         self.config, d = config, config.d_model
-        self.words = nn.Embedding(config.vocab_size, d)
-        self.positions = nn.Embedding(config.max_len + config.first_position, d)
+        self.words = nn.Embedding(config.vocab_size, d, config.pad_id)
+        unused = config.pad_id if config.skip_padding else None
+        self.positions = nn.Embedding(config.max_len + config.first_position, d, unused)
         self.types = nn.Embedding(config.type_vocab_size, d) if config.type_vocab_size else None
         self.norm = nn.LayerNorm(d, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)

@@ -62,20 +62,20 @@ class FeedForward(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """down(activation(gate(x)) * up(x)): SwiGLU and its relatives (Shazeer, arXiv 2002.05202)."""
+    """down(activation(gate(x)) * up(x)): SwiGLU and its relatives (Shazeer, arXiv 2002.05202). Gate
+    and up are one map."""
 
     def __init__(
         self, d_model: int, d_ff: int, activation: str, dropout: float = 0.0, bias: bool = False
     ) -> None:
         self.activation = F.activation(activation)
-        self.gate_proj = nn.Linear(d_model, d_ff, bias)
-        self.up_proj = nn.Linear(d_model, d_ff, bias)
+        self.gate_up_proj = nn.Linear(d_model, 2 * d_ff, bias)
         self.down_proj = nn.Linear(d_ff, d_model, bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.activation(self.gate_proj(x)) * self.up_proj(x)
-        y: Tensor = self.down_proj(self.dropout(inner))
+        gate, up = self.gate_up_proj(x).chunk(2, -1)
+        y: Tensor = self.down_proj(self.dropout(self.activation(gate) * up))
         return y
 
     def describe(self) -> str:

@@ -95,34 +95,37 @@ class LlamaConfig:
         return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
 
     @property
+    def qkv_sizes(self) -> tuple[int, int, int]:
+        """The widths of all queries, all keys and all values of a position."""
+        return (self.n_heads * self.width, *(self.kv_heads * self.width,) * 2)
+
+    @property
     def width(self) -> int:
         """The width of a head."""
         return self.d_model // self.n_heads if self.head_dim is None else self.head_dim
 
 
 class Attention(nn.Module):
-    """Self-attention of H heads of queries and K of keys and values, which positions turn."""
+    """Self-attention of H heads of queries and K of keys and values, all by one map; positions turn
+    queries and keys."""
 
     def __init__(self, config: LlamaConfig) -> None:
+        self.n_heads, self.kv_heads = config.n_heads, config.kv_heads
         self.width, self.dropout = config.width, config.dropout
-        d, bias = config.d_model, config.attention_bias
-        own, shared = config.n_heads * self.width, config.kv_heads * self.width
-        self.q_proj = nn.Linear(d, own, bias)
-        self.k_proj = nn.Linear(d, shared, bias)
-        self.v_proj = nn.Linear(d, shared, bias)
-        self.o_proj = nn.Linear(own, d, bias)
+        inner = config.n_heads * config.width
+        self.qkv_proj = nn.Linear(config.d_model, sum(config.qkv_sizes), config.attention_bias)
+        self.o_proj = nn.Linear(inner, config.d_model, config.attention_bias)
 
     def forward(self, x: Tensor, rotation: Rotation, seen: Seen = None) -> Tensor:
         """x (B, T, D) -> the same, of which each position has looked at those up to it."""
-        q, k, v = (self._heads(f(x)) for f in (self.q_proj, self.k_proj, self.v_proj))
-        own = KVCache(rotation.turn(k), v)
-        heads = attend(rotation.turn(q), own, seen, self.dropout if self.training else 0.0)
-        y: Tensor = self.o_proj(heads)
+        H, K = self.n_heads, self.kv_heads  # noqa: N806
+        qkv: Tensor = self.qkv_proj(x).reshape(*x.shape[:2], H + 2 * K, self.width)
+        heads = qkv.transpose(1, 2)  # (B, H + 2 K, T, d_k)
+        turned = rotation.turn(heads[:, : H + K])
+        own = KVCache(turned[:, H:], heads[:, H + K :])
+        found = attend(turned[:, :H], own, seen, self.dropout if self.training else 0.0)
+        y: Tensor = self.o_proj(found)
         return y
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """(B, T, heads d_k) -> (B, heads, T, d_k)."""
-        return x.reshape(*x.shape[:2], -1, self.width).transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -144,8 +147,7 @@ class Block(nn.Module):
 
 
 class Llama(LanguageModel):
-    """model(ids) -> logits. Names are those of published weights without their "model."; matrices
-    start normal with standard deviation init_std."""
+    """model(ids) -> logits. Matrices start normal with standard deviation init_std."""
 
     config: LlamaConfig
     limit = "max_len"
@@ -153,7 +155,7 @@ class Llama(LanguageModel):
     def __init__(self, config: LlamaConfig) -> None:
         self.config = config
         self.heads = (config.kv_heads, config.width)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model, config.pad_id)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.RMSNorm(config.d_model, config.norm_eps)
         self.lm_head: nn.Linear | None = None

@@ -73,12 +73,15 @@ def save_pretrained(model: Any, path: Path | str, tokenizer: Any = None) -> None
     settings = found.write(model.config)
     state = {}
     for name, value in model.state_dict().items():
-        theirs = found.theirs(name)
-        if theirs.endswith(found.turned):
-            value = value.T
-        if theirs.endswith(found.rows):
-            value = value.unsqueeze(0)
-        state[theirs] = value
+        begin = 0
+        for theirs, rows in found.theirs(name, value.shape[0], model.config):
+            part = value[begin : begin + rows]
+            begin += rows
+            if theirs.endswith(found.turned):
+                part = part.T
+            if theirs.endswith(found.rows):
+                part = part.unsqueeze(0)
+            state[theirs] = part
     root.mkdir(parents=True, exist_ok=True)
     serialize.save(state, root / WEIGHTS, _METADATA)
     atomic.write_bytes(root / CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
@@ -147,21 +150,24 @@ def _ours(
     left over, or of another shape."""
     state, used, missing, shapes = {}, set(), [], []
     for name, own in model.state_dict().items():
-        theirs = found.theirs(name)
-        short = theirs.removeprefix(found.prefix)
-        there = next((x for x in (theirs, short) if x in tensors), None)
-        if there is None:
-            missing.append(theirs)
-            continue
-        used.add(there)
-        value = tensors[there]
-        if theirs.endswith(found.turned) and value.ndim == 2:
-            value = value.T
-        if theirs.endswith(found.rows) and value.ndim == 2:
-            value = value.reshape(-1)
-        if value.shape != own.shape:
-            shapes.append(f"{there} {tensors[there].shape} for {name} {own.shape}")
-        state[name] = value.numpy()
+        parts = []
+        for theirs, rows in found.theirs(name, own.shape[0], model.config):
+            short = theirs.removeprefix(found.prefix)
+            there = next((x for x in (theirs, short) if x in tensors), None)
+            if there is None:
+                missing.append(theirs)
+                continue
+            used.add(there)
+            value, wanted = tensors[there], (rows, *own.shape[1:])
+            if theirs.endswith(found.turned) and value.ndim == 2:
+                value = value.T
+            if theirs.endswith(found.rows) and value.ndim == 2:
+                value = value.reshape(-1)
+            if value.shape != wanted:
+                shapes.append(f"{there} {tensors[there].shape} for {name} {wanted}")
+            parts.append(value.numpy())
+        if not missing and not shapes:
+            state[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
     copies = ("lm_head.weight",) if getattr(model.config, "tie_embeddings", False) else ()
     surplus = [name for name in tensors if name not in used and name not in copies]
     for what, names in (

@@ -150,15 +150,18 @@ class Transformer(EncoderDecoder):
         d = config.d_model
         self.lm_head: nn.Linear | None = None
         if config.tie_embeddings:
-            self.embedding = nn.Embedding(config.vocab_size, d)
+            # Marian's targets begin with padding, whose vector gets no gradient as an input.
+            padding = config.pad_id if config.pad_id == config.bos_id else None
+            self.embedding = nn.Embedding(config.vocab_size, d, padding)
         else:
             self.src_embedding = nn.Embedding(config.src_vocab_size or config.vocab_size, d)
             self.tgt_embedding = nn.Embedding(config.vocab_size, d)
             self.lm_head = nn.Linear(d, config.vocab_size, bias=False)
         self.encoder, self.decoder = Encoder(config), Decoder(config)
-        self.output_bias: Tensor | None = None
-        if config.output_bias:
-            self.register_buffer("output_bias", zeros(config.vocab_size))
+        self.output_bias: Tensor | None
+        self.register_buffer(
+            "output_bias", zeros(config.vocab_size) if config.output_bias else None
+        )
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=d**-0.5)

@@ -23,7 +23,24 @@ COSTLY = frozenset(op for op, scalar in SCALARS.items() if scalar.stored)
 def is_cheap(values: Values, node: Node, assumed: Container[Node] = ()) -> bool:
     """True if a group rather computes a value again than has it stored. assumed: nodes that will
     lie somewhere, as other operands are read there."""
+    if node in values.folded:
+        work, reads = _folded_work(node, prod(node.shape))
+        return work <= limits.CHEAP and reads <= 1
     return cost(values, node, assumed) <= limits.CHEAP
+
+
+def _folded_work(node: Node, size: int) -> tuple[int, int]:
+    """What it takes to compute again what lies there for nothing, in additions, and the constants
+    as large as `size` that it reads."""
+    if node.op in (*VIEWS, REBOUND):
+        return _folded_work(node.srcs[0], size)
+    if node.op in (ops.FULL, ops.ARANGE, CONST):
+        return 0, 0
+    scalar = SCALARS.get(node.op.name)
+    if scalar is None or node.array is not None:
+        return 0, int(2 * prod(node.shape) > size)
+    below = [_folded_work(src, size) for src in node.srcs]
+    return scalar.cost + sum(work for work, _ in below), sum(reads for _, reads in below)
 
 
 def cost(values: Values, node: Node, assumed: Container[Node] = ()) -> int:

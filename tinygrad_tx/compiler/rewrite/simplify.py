@@ -214,6 +214,22 @@ def cancel_involution(node: Node) -> Node | None:
     return x.srcs[0] if x.op is node.op and x.attrs == node.attrs else None
 
 
+@about(ops.FLIP)
+def flip_of_product(node: Node) -> Node | None:
+    """flip(x * y) -> flip(x) * flip(y), which one kernel reads where they lie: so the gradient of
+    rotary positions keeps no product."""
+    match node:
+        case Node(op=ops.FLIP, srcs=(Node(op=ops.MUL, srcs=factors) as product,)):
+            flipped = []
+            for x in factors:
+                missing = product.ndim - x.ndim
+                axis = tuple(a - missing for a in node.attrs["axis"] if a >= missing)
+                axis = tuple(a for a in axis if x.shape[a] > 1)
+                flipped.append(use(ops.FLIP, (x,), {"axis": axis}, like=node) if axis else x)
+            return use(ops.MUL, tuple(flipped), product.attrs, like=product)
+    return None
+
+
 @about(CAST)
 def merge_casts(node: Node) -> Node | None:
     """cast(cast(x)) -> the outer cast of x if the inner one is lossless; a no-op cast of x -> x."""
@@ -466,6 +482,7 @@ RULES: tuple[Rule, ...] = (
     map_before_channels,
     edges_before_channels,
     sum_of_permute,
+    flip_of_product,
     merge_casts,
     absorb_neg,
     slice_of,

@@ -65,30 +65,39 @@ class Settings:
         return value[0] if isinstance(value, list) else value
 
 
+class Joined(NamedTuple):
+    """Several weights of theirs that are one of ours: their rows lie one after another."""
+
+    names: tuple[str, ...]
+    sizes: Callable[[Any], tuple[int, ...]]  # of a configuration: how many rows each has
+
+
 class Format(NamedTuple):
     """An architecture. names: those of weights, ours to theirs; # stands for the number of a layer
-    and * for what follows. turned: ends of the names there of matrices that are (in, out),
-    rows: of vectors that are (1, n).
-    prefix: of theirs, which a model without a head lacks. spare: parts of the names of tensors that
-    are copies of others, or computed."""
+    and * for what follows. turned: ends of the names there of matrices that are (in, out), rows: of
+    vectors that are (1, n). prefix: of theirs, which a model without a head lacks. spare: parts of
+    the names of tensors that are copies of others, or computed."""
 
     model: type[Any]
     config: type[Any]
     read: Callable[[Settings], Any]
     write: Callable[[Any], dict[str, Any]]
-    names: Mapping[str, str]
+    names: Mapping[str, str | Joined]
     prefix: str
     heads: tuple[str, ...] = ()  # beginnings of names that never have the prefix
     turned: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
     spare: tuple[str, ...] = ()
 
-    def theirs(self, ours: str) -> str:
-        """The name there, with its prefix, of a weight of ours."""
+    def theirs(self, ours: str, rows: int, config: Any) -> list[tuple[str, int]]:
+        """The names there, with their prefix, of a weight of ours that has so many rows; and how
+        many of them each has."""
         for pattern, name in self.names.items():
-            found = _fill(pattern, name, ours)
-            if found is not None:
-                return found if found.startswith(self.heads) else self.prefix + found
+            joined = name if isinstance(name, Joined) else Joined((name,), lambda _: (rows,))
+            found = [x for each in joined.names if (x := _fill(pattern, each, ours)) is not None]
+            if found:
+                names = [x if x.startswith(self.heads) else self.prefix + x for x in found]
+                return list(zip(names, joined.sizes(config), strict=True))
         raise AssertionError(f"{ours} has no name there")
 
 

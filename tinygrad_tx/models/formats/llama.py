@@ -1,11 +1,11 @@
-"""Llama's format: names are ours behind a prefix."""
+"""Llama's format. Queries, keys and values are maps of their own there, and so are gate and up."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..llama import Llama, LlamaConfig
-from .base import Format, Settings, activation, plain
+from .base import Format, Joined, Settings, activation, plain
 
 
 def _read_llama(s: Settings) -> LlamaConfig:
@@ -47,6 +47,14 @@ def _write_llama(c: LlamaConfig) -> dict[str, Any]:
 
 LLAMA = Format(
     Llama, LlamaConfig, _read_llama, _write_llama,
-    {name: name for name in ("embed_tokens.*", "layers.#.*", "norm.*", "lm_head.*")},
+    {
+        "layers.#.self_attn.qkv_proj.*": Joined(
+            tuple(f"layers.#.self_attn.{x}_proj.*" for x in "qkv"), lambda config: config.qkv_sizes
+        ),
+        "layers.#.mlp.gate_up_proj.*": Joined(
+            ("layers.#.mlp.gate_proj.*", "layers.#.mlp.up_proj.*"), lambda config: (config.d_ff,) * 2
+        ),
+        **{name: name for name in ("embed_tokens.*", "layers.#.*", "norm.*", "lm_head.*")},
+    },
     prefix="model.", heads=("lm_head.",), spare=("rotary_emb.inv_freq",),
 )  # fmt: skip

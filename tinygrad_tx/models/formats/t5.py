@@ -1,12 +1,12 @@
-"""T5's format. In version 1.1 the output has a matrix of its own."""
+"""T5's format. In version 1.1 the output has a matrix of its own, and is not scaled; transformers 5
+says so in a setting of its own, transformers 4 by tie_word_embeddings."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ...errors import UserError
 from ..t5 import T5, T5Config
-from .base import Format, Settings, activation, plain
+from .base import Format, Joined, Settings, activation, plain
 
 
 def _read(s: Settings) -> T5Config:
@@ -22,16 +22,13 @@ def _read(s: Settings) -> T5Config:
         max_distance=s.get("relative_attention_max_distance", 128),
         dropout=s.get("dropout_rate", 0.1), layer_norm_eps=s.get("layer_norm_epsilon", 1e-6),
         activation=s.known("feed_forward_proj", name), gated=gated,
-        tie_embeddings=not (own and "lm_head.weight" in s.names), scale_output=not own, pad_id=pad,
+        tie_embeddings=not (own and "lm_head.weight" in s.names), pad_id=pad,
+        scale_output=s.get("scale_decoder_outputs", not own),
         bos_id=s.get("decoder_start_token_id", pad), eos_id=s.token("eos_token_id") or 1,
     )  # fmt: skip
 
 
 def _write(c: T5Config) -> dict[str, Any]:
-    if c.scaled != c.tie_embeddings:
-        raise UserError(
-            "save_pretrained: T5's format scales the output where embeddings are tied, and no other"
-        )
     inner = activation(c.activation, "gelu" if c.gated else "")
     if c.gated and c.activation == "gelu_tanh":
         inner = "gelu"  # so it is called there
@@ -43,7 +40,8 @@ def _write(c: T5Config) -> dict[str, Any]:
         ("relative_attention_max_distance", c.max_distance), ("dropout_rate", c.dropout),
         ("layer_norm_epsilon", c.layer_norm_eps),
         ("feed_forward_proj", f"gated-{inner}" if c.gated else inner),
-        ("tie_word_embeddings", c.tie_embeddings), ("is_encoder_decoder", True),
+        ("tie_word_embeddings", c.tie_embeddings), ("scale_decoder_outputs", c.scaled),
+        ("is_encoder_decoder", True),
         ("pad_token_id", c.pad_id), ("decoder_start_token_id", c.bos_id),
         ("eos_token_id", c.eos_id),
     ])  # fmt: skip
@@ -52,14 +50,12 @@ def _write(c: T5Config) -> dict[str, Any]:
 _FEED_FORWARD = {
     "linear1": "wi",
     "linear2": "wo",
-    "gate_proj": "wi_0",
-    "up_proj": "wi_1",
     "down_proj": "wo",
 }
 
 
-def _names() -> dict[str, str]:
-    found = {"shared.*": "shared.*", "lm_head.*": "lm_head.*"}
+def _names() -> dict[str, str | Joined]:
+    found: dict[str, str | Joined] = {"shared.*": "shared.*", "lm_head.*": "lm_head.*"}
     for stack, last in (("encoder", 1), ("decoder", 2)):
         ours, theirs = f"{stack}.layers.#", f"{stack}.block.#.layer"
         found |= {
@@ -72,6 +68,10 @@ def _names() -> dict[str, str]:
                 f"{ours}.ffn.{own}.*": f"{theirs}.{last}.DenseReluDense.{name}.*"
                 for own, name in _FEED_FORWARD.items()
             },
+            f"{ours}.ffn.gate_up_proj.*": Joined(
+                tuple(f"{theirs}.{last}.DenseReluDense.wi_{i}.*" for i in range(2)),
+                lambda config: (config.d_ff,) * 2,
+            ),
             f"{ours}.norm3.*": f"{theirs}.{last}.layer_norm.*",
         }
     found |= {
