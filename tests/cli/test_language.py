@@ -110,7 +110,8 @@ def test_generate(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert beyond.startswith(greedy[:-1]) and len(beyond) == 41
     drawn = [said("--sample", "--seed", seed, "--max-new-tokens", 9) for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
-    assert said("--max-new-tokens", 5, "--stop", greedy[2:4]) == greedy[:2] + "\n"
+    until = greedy[: greedy.index(greedy[2:4])]
+    assert said("--max-new-tokens", 5, "--stop", greedy[2:4]) == until + "\n"
 
     assert "go with --sample" in fails(capsys, *asked, "--top-k", 3)
     assert "an empty prompt" in fails(capsys, "generate", "--model", out, "--prompt", "")
@@ -128,7 +129,7 @@ def test_embed(tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]) -
     run("embed", "--model", out, tmp_path / "lines")
     vectors = np.loadtxt(capsys.readouterr().out.splitlines())
     assert vectors.shape == (3, 8)
-    np.testing.assert_allclose((vectors**2).sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose((vectors**2).sum(1), [1, 0, 1], rtol=1e-5)  # no token, no vector
     model, tokenizer = tx.models.load(out)
     hidden = model(tx.tensor([tokenizer.encode("the dog")])).numpy()[0].mean(0)
     np.testing.assert_allclose(vectors[0], hidden / np.linalg.norm(hidden), rtol=1e-4, atol=1e-5)
@@ -166,7 +167,8 @@ def test_init(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     run("train", "--resume", "--out", third, "--max-steps", 2)
     capsys.readouterr()
     run("generate", "--model", third, "--prompt", "7 dogs", "--max-new-tokens", 4)
-    assert len(capsys.readouterr().out) == 5
+    said = capsys.readouterr().out
+    assert len(said) <= 5 and "<" not in said
     said = fails(capsys, "train", "--init", first, "--resume", "--out", third)
     assert "--init is for a new run" in said
 

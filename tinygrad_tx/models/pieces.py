@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from .. import atomic
 from ..errors import UserError
 from .pretrained_tokenizer import PretrainedTokenizer
 
@@ -34,6 +34,11 @@ def _processor(file: Path) -> Any:
         return sentencepiece.SentencePieceProcessor(model_file=str(file))
     except (OSError, RuntimeError) as error:
         raise UserError(f"{file} is damaged or no model of SentencePiece: {error}") from None
+
+
+def _copy(file: Path, beside: Path) -> None:
+    """A file of the same name beside another one, whole or not at all."""
+    atomic.write_bytes(beside.with_name(file.name), file.read_bytes())
 
 
 class PieceTokenizer(PretrainedTokenizer):
@@ -76,7 +81,7 @@ class PieceTokenizer(PretrainedTokenizer):
         return sha256(self._core.serialized_model_proto()).hexdigest()
 
     def save(self, path: Path | str) -> None:
-        shutil.copyfile(self._file, Path(path).with_name(self._file.name))
+        _copy(self._file, Path(path))
 
 
 class MarianTokenizer(PretrainedTokenizer):
@@ -126,4 +131,4 @@ class MarianTokenizer(PretrainedTokenizer):
 
     def save(self, path: Path | str) -> None:
         for name in ("source.spm", "target.spm", "vocab.json"):
-            shutil.copyfile(self._root / name, Path(path).with_name(name))
+            _copy(self._root / name, Path(path))

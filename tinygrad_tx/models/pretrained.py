@@ -24,6 +24,7 @@ from .formats import FORMATS, Format, Settings
 from .pretrained_tokenizer import PretrainedTokenizer
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _SHOWN = 5  # names that an error lists
 _METADATA = {"format": "pt"}  # transformers asks for it: (out, in) matrices, as PyTorch has them
@@ -84,9 +85,29 @@ def save_pretrained(model: Any, path: Path | str, tokenizer: Any = None) -> None
             state[theirs] = part
     root.mkdir(parents=True, exist_ok=True)
     serialize.save(state, root / WEIGHTS, _METADATA)
-    atomic.write_bytes(root / CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
+    _write_json(root / CONFIG, settings)
     if tokenizer is not None:
         tokenizer.save(root / "tokenizer.json")
+        if (root / "tokenizer.json").exists():
+            _write_json(root / TOKENIZER_CONFIG, _tokenizer_settings(model.config, tokenizer))
+
+
+def _tokenizer_settings(config: Any, tokenizer: Any) -> dict[str, Any]:
+    """What transformers must know of a tokenizer.json: which of its tokens have which part."""
+    names = {"pad_token": "pad_id", "bos_token": "bos_id", "eos_token": "eos_id"}
+    ids = {token: getattr(config, name, None) for token, name in names.items()}
+    ids["mask_token"] = tokenizer.mask_id
+    found = {
+        token: tokenizer.tokens([i])[0]
+        for token, i in ids.items()
+        if i is not None and i < tokenizer.vocab_size
+    }
+    most = {} if config.n_positions is None else {"model_max_length": config.n_positions}
+    return {"tokenizer_class": "PreTrainedTokenizerFast", **most, **found}
+
+
+def _write_json(file: Path, settings: Mapping[str, Any]) -> None:
+    atomic.write_bytes(file, (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def _fits(kind: str, model: Any) -> bool:

@@ -131,7 +131,9 @@ class _Fast(PretrainedTokenizer):
         return [encoding.ids for encoding in found]
 
     def decode(self, ids: Iterable[int]) -> str:
-        text: str = self._core.decode(list(ids), skip_special_tokens=True)
+        special = {self.pad_id, self.bos_id, self.eos_id}
+        found = [i for i in ids if i not in special]
+        text: str = self._core.decode(found, skip_special_tokens=True)
         return text
 
     def tokens(self, ids: Iterable[int]) -> list[str]:

@@ -290,7 +290,7 @@ class ScheduleConfig(Section):
     """The learning rate over the steps."""
 
     name: Literal["noam", "inverse_sqrt", "cosine", "linear", "constant"] = "noam"
-    warmup_steps: CountOrOff = 4000
+    warmup_steps: CountOrOff = 4000  # cosine, linear: at most half of a run that is no longer
     scale: Positive = 1.0  # noam: a factor on the paper's rate
     min_lr: PositiveOrOff = 0.0  # cosine, linear: where they end
 

@@ -118,4 +118,6 @@ def _schedule(optimizer: optim.Adam, config: Config) -> lr_scheduler.Schedule:
         return lr_scheduler.Constant(optimizer, c.warmup_steps)
     assert config.train.max_steps is not None  # a Config sees to it
     falling = {"linear": lr_scheduler.Linear, "cosine": lr_scheduler.Cosine}[c.name]
-    return falling(optimizer, config.train.max_steps, c.warmup_steps, c.min_lr)
+    steps = config.train.max_steps
+    warmup = c.warmup_steps if c.warmup_steps < steps else steps // 2
+    return falling(optimizer, steps, warmup, c.min_lr)
