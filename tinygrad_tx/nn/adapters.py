@@ -154,7 +154,7 @@ def lora(
 ) -> Adapters:
     """Freeze a model, and give an adapter of that rank to each of its Linears whose name fits.
 
-    targets: names of Linears, such as "q_proj", or patterns of their dotted names, such as
+    targets: names of Linears, such as "c_attn", or patterns of their dotted names, such as
         "layers.*.self_attn.?_proj". alpha: adapters are scaled by alpha / rank; None: by 1.
     dropout: on what adapters read.
 
