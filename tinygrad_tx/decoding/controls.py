@@ -54,11 +54,18 @@ class Told(NamedTuple):
             self.recent.assign(cat([self.recent[:, 1:], ids.unsqueeze(1)], 1))
 
 
-def controlled(scores: Tensor, step: Tensor, told: Told) -> Tensor:
-    """Scores (N, V) of a 0-d step, under control. Called inside the step."""
-    if told.seen is not None and told.penalty is not None:
-        less = where(scores < 0, scores * told.penalty, scores / told.penalty)
-        scores = where(told.seen, less, scores)
+def penalised(scores: Tensor, told: Told) -> Tensor:
+    """Scores (N, V), logits or log-probabilities, those of what was there made less likely. Called
+    inside the step."""
+    if told.seen is None or told.penalty is None:
+        return scores
+    less = where(scores < 0, scores * told.penalty, scores / told.penalty)
+    return where(told.seen, less, scores)
+
+
+def allowed(scores: Tensor, step: Tensor, told: Told) -> Tensor:
+    """Log-probabilities (N, V) of a 0-d step, -inf where a token is not allowed; the others stay
+    what they are. Called inside the step."""
     if told.words is not None:
         scores = scores.masked_fill(told.words, -np.inf)
     every = arange(scores.shape[-1], device=scores.device)

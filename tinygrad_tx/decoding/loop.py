@@ -27,7 +27,7 @@ from ..models.stepwise import Start, State, Stepwise
 from ..nn import Module
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
-from .controls import Controls, Told, controlled
+from .controls import Controls, Told, allowed, penalised
 from .protocols import Bools, Choice, Floats, Ints, Search
 
 AHEAD = 64  # steps at most between two looks: other threads may wait for one
@@ -106,10 +106,12 @@ class Steps:
             if logits.dtype.itemsize < 4:
                 logits = logits.to(float32)
             if told is not None and not choice.sums:
-                logits = controlled(logits, notes.steps, told)
+                logits = penalised(logits, told)
             log_probs = logits.log_softmax(-1)
-            if told is not None and choice.sums:
-                log_probs = controlled(log_probs, notes.steps, told)
+            if told is not None:
+                if choice.sums:  # as everybody else does it: a beam adds up what is penalised
+                    log_probs = penalised(log_probs, told)
+                log_probs = allowed(log_probs, notes.steps, told)
             found, chosen = choice(log_probs, notes.steps, *inputs)
             notes.write(found, chosen, choice.ends(chosen))
             ids.assign(choice.next(chosen))

@@ -179,6 +179,8 @@ class Sampling:
         for tokens, total, length, unfinished in zip(
             self._tokens[row], self._totals[row], self._lengths[row], self._open[row], strict=True
         ):
+            if total == -np.inf:  # a token was drawn where none was allowed
+                continue
             text = tokens[: length if unfinished else length - 1]
             found.append(Hypothesis(text.tolist(), float(total / self._penalties[length])))
         return sorted(found, key=lambda h: -h.score)

@@ -118,7 +118,7 @@ class Settings:
     ) -> BeamSearch | Sampling:
         """The search for rows with these limits. often: there is a look at every step."""
         config = model.config
-        stops = _sequences("stop", self.stop, config.vocab_size)
+        stops = _sequences("stop", self.stop, getattr(config, "vocab_size", None))
         eos_id = -1 if config.eos_id is None else config.eos_id
         if not self.do_sample:
             return BeamSearch(
@@ -148,7 +148,7 @@ class Settings:
 
     def controls(self, model: Model, rows: list[list[int]]) -> Controls | None:
         """What is to be done to the logits of rows; None for nothing."""
-        size, given = model.config.vocab_size, self.prefix_tokens
+        size, given = getattr(model.config, "vocab_size", None), self.prefix_tokens
         nested = bool(given) and not isinstance(next(iter(given)), Integral)
         found = [_sequence("prefix_tokens", row, size) for row in given] if nested else []
         if nested and len(found) != len(rows):
@@ -158,11 +158,15 @@ class Settings:
         bad = _sequences("bad_words", self.bad_words, size)
         if self.repetition_penalty == 1 and not bad and not any(prefixes):
             return None
+        if size is None:
+            raise UserError(
+                "repetition_penalty, bad_words and prefix_tokens need the model's config.vocab_size"
+            )
         said = [row[:-1] for row in rows] if model.padding_side == "left" else [[] for _ in rows]
         return Controls(size, said, self.repetition_penalty, prefixes, bad)
 
 
-def _sequences(name: str, given: Any, size: int) -> Stops:
+def _sequences(name: str, given: Any, size: int | None) -> Stops:
     """Tokens and sequences of tokens, as sequences. UserError for what is no token."""
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise TypeError(f"generate: {name} must be a list of tokens, not {given!r}")
@@ -174,14 +178,16 @@ def _sequences(name: str, given: Any, size: int) -> Stops:
     return found
 
 
-def _sequence(name: str, given: Any, size: int) -> tuple[int, ...]:
-    """The tokens of a sequence. UserError for what is no token."""
+def _sequence(name: str, given: Any, size: int | None) -> tuple[int, ...]:
+    """The tokens of a sequence. size: how many there are, where that is known. UserError for what
+    is no token."""
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise TypeError(f"generate: {name} must be a list of tokens, not {given!r}")
     found = tuple(given)
     for token in found:
         if isinstance(token, bool) or not isinstance(token, Integral):
             raise TypeError(f"generate: {name} must be tokens, which are ints, not {token!r}")
-        if not 0 <= int(token) < size:
-            raise UserError(f"{name}: {token} is no token: they are from 0 to {size - 1}")
+        if int(token) < 0 or (size is not None and int(token) >= size):
+            most = "on" if size is None else f"to {size - 1}"
+            raise UserError(f"{name}: {token} is no token: they are from 0 {most}")
     return tuple(int(token) for token in found)
