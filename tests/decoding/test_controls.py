@@ -44,7 +44,7 @@ def controlled(
                     line[last] = NEVER
             if len(own) < len(prefix):
                 line[np.arange(len(line)) != prefix[len(own)]] = NEVER
-        return found
+        return np.where(found == NEVER, NEVER * (1 + np.arange(found.shape[1])), found)  # no ties
 
     return of
 
