@@ -214,10 +214,45 @@ def test_a_step_of_a_llama_has_hardly_more_launches_than_of_a_gpt() -> None:
 
 
 def test_relative_positions_stay_inside_attention_kernels() -> None:
-    """A T5's forward pass has as many kernels of attention as attentions, and keeps no scores."""
-    model = T5(replace(T5_CONFIG, n_layers=3)).eval()
-    run = tx.compile(model)
-    ids = tx.zeros(2, 8, dtype=tx.int64)
-    run(ids, ids)
-    text = run.explain()
-    assert text.count("attention") >= 9
+    """A T5's step has as many kernels of attention as attentions, forward and backward: scores, with
+    what distances add to them, are softmaxed nowhere else."""
+    model = T5(replace(T5_CONFIG, n_layers=3))
+
+    @tx.compile
+    def step(src: tx.Tensor, tgt: tx.Tensor) -> tx.Tensor:
+        loss: tx.Tensor = model.loss(src, tgt, tgt)
+        loss.backward()
+        return loss
+
+    ids = tx.ones(2, 64, dtype=tx.int64)
+    step(ids, ids)
+    lines = [line.split() for line in step.explain().splitlines()]
+    kinds = [words[1] for words in lines if len(words) > 1]
+    assert kinds.count("attention") == kinds.count("attentiongrad") == 9
+
+
+def test_layers_by_checkpoints() -> None:
+    """The same gradients to the bit, from less memory."""
+    tx.manual_seed(0)
+    model = GPT(GPTConfig(VOCAB, 4, 2, 16, 64))
+    ids = tx.tensor(np.random.default_rng(0).integers(0, VOCAB, (8, 64)))
+
+    def loss_by(checkpoints: bool) -> Any:
+        def step(ids: tx.Tensor) -> tx.Tensor:
+            (x,) = model.embed(ids, tx.arange(64))
+            for block in model.blocks():
+                x = (tx.checkpoint(block) if checkpoints else block)(x)
+            loss: tx.Tensor = model.head(x).reshape(-1, VOCAB).log_softmax(-1).square().mean()
+            loss.backward()
+            return loss
+
+        run = tx.compile(step)
+        run(ids)
+        found = [p.grad.numpy() for p in model.parameters() if p.grad is not None]
+        model.zero_grad()
+        return found, run.stats()["peak_bytes"]
+
+    (plain, much), (again, less) = loss_by(False), loss_by(True)
+    assert less < 0.7 * much
+    for a, b in zip(plain, again, strict=True):
+        np.testing.assert_array_equal(a, b)
