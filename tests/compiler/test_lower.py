@@ -148,9 +148,8 @@ def test_attention_stays_whole_where_its_kernels_take_it() -> None:
 
     assert names(lowered(plain, q, k, v)) == ["attention"]
     assert "attention_grad" in names(lowered(gradients(plain), q, k, v))
-    # Not where the gradient by an additive mask is wanted, or there are more axes than heads have.
-    left = names(lowered(gradients(plain), q, k, v, normal(4, 6)))
-    assert "attention_grad" not in left and "matmul" in left
+    assert "attention_grad" in names(lowered(gradients(plain), q, k, v, normal(4, 6)))
+    # Not where there are more axes than heads have.
     five = [x[None] for x in (q, k, v)]
     assert "attention" not in names(lowered(plain, *five))
 

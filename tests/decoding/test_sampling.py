@@ -25,14 +25,15 @@ def shares(
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
+    min_p: float = 0.0,
     may_end: bool = True,
     points: int = 20_000,
 ) -> Array:
     """How much of [0, 1) draws each token."""
     grid = (np.arange(points) + 0.5) / points
     log_probs = tx.tensor(np.tile(np.log(probs), (points, 1)))
-    draw = Draw(top_k, top_p < 1, eos_id=len(probs) - 1)
-    settings = [tx.tensor(np.array(x)) for x in (temperature, top_p, 1 - may_end)]
+    draw = Draw(top_k, top_p < 1, eos_id=len(probs) - 1, floor=min_p > 0)
+    settings = [tx.tensor(np.array(x)) for x in (temperature, top_p, min_p, 1 - may_end)]
     values, ids = draw(log_probs, tx.tensor(0), tx.tensor(grid[None]), *settings)
     assert ids.shape == (points, 1)
     np.testing.assert_array_equal(values.numpy(), np.log(probs)[ids.numpy()])
@@ -61,6 +62,13 @@ def cut(probs: Array, tokens: list[int]) -> Array:
         ({"top_p": 0.401}, cut(PROBS, [0, 2])),
         ({"top_p": 0.66}, cut(PROBS, [0, 2, 4])),
         ({"top_p": 0.9999}, PROBS),
+        ({"min_p": 1.0}, cut(PROBS, [0])),
+        ({"min_p": 0.501}, cut(PROBS, [0, 2])),
+        ({"min_p": 0.2}, cut(PROBS, [0, 2, 3, 4])),
+        ({"temperature": 0.5, "min_p": 0.3}, cut(PROBS**2, [0, 2])),
+        ({"top_k": 2, "min_p": 0.1}, cut(PROBS, [0, 2])),
+        ({"top_p": 0.66, "min_p": 0.51}, cut(PROBS, [0, 2])),
+        ({"min_p": 0.4, "may_end": False}, cut(PROBS, [0, 2])),
         # the cuts in their order: temperature, top_k, top_p
         ({"top_k": 2, "top_p": 0.6}, cut(PROBS, [0])),
         ({"temperature": 0.5, "top_p": 0.56}, cut(PROBS**2, [0])),
@@ -77,7 +85,7 @@ def test_what_has_no_probability_is_never_drawn() -> None:
     log_probs = tx.tensor(np.array([[0, 0.5, 0, 0.5]] * 3)).log()
     uniforms = tx.tensor(np.array([[0.9] * 3, [0.0, 0.5, 1 - 2.0**-24]]))
     one = tx.tensor(1.0, dtype=tx.float64)
-    _, ids = draw(log_probs, tx.tensor(1), uniforms, one, one, tx.tensor(1))
+    _, ids = draw(log_probs, tx.tensor(1), uniforms, one, one, one * 0, tx.tensor(1))
     assert ids.tolist() == [[1], [3], [3]]
 
 

@@ -137,8 +137,8 @@ def test_a_translation_is_one_line_and_a_source_has_a_limit(trained: Trained) ->
 
         eos_id = EOS
 
-        def encode_batch(self, texts: list[str]) -> list[list[int]]:
-            return trained.tokenizer.encode_batch(texts)
+        def encode_batch(self, texts: list[str], *, special: bool) -> list[list[int]]:
+            return trained.tokenizer.encode_batch(texts, special=special)
 
         def decode(self, ids: list[int]) -> str:
             return "x\r\ny\u2028z\x0b\x85" * len(ids)

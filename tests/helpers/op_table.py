@@ -332,7 +332,7 @@ def attentions() -> list[OpCase]:
             "attention",
             (q, q, q),
             ref.attention,
-            attrs,
+            {"scale": 0.4, "causal": False},
             "errors",
             bad=(
                 Bad(

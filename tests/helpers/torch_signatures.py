@@ -26,7 +26,7 @@ MARKS = (
     "<!-- differences: made by tests/helpers/torch_signatures.py -->",
     "<!-- end of differences -->",
 )
-_OWN = ("MultiHeadAttention",)  # layers that PyTorch has not
+_OWN = ("MultiHeadAttention", "LoRALinear")  # layers that PyTorch has not
 LAYERS = [
     name
     for name in tx.nn.__all__

@@ -90,7 +90,7 @@ def test_initial_values() -> None:
     [
         ({"n_heads": 3}, "d_model = 16 must be a multiple of n_heads, 3"),
         ({"norm": "both"}, '"post" or "pre"'),
-        ({"positions": "none"}, '"sinusoidal" or "learned"'),
+        ({"positions": "none"}, "sinusoidal, sinusoidal_halves, learned"),
         ({"activation": "swish"}, "relu, gelu"),
         ({"dropout": 1.0}, "dropout = 1.0"),
         ({"vocab_size": 0}, "vocab_size = 0 must be positive"),

@@ -19,7 +19,7 @@ from training_runs import Watch, small
 
 from tinygrad_tx.cli import main
 from tinygrad_tx.data import Dataset, Tokenizer, cache
-from tinygrad_tx.data.dataset import _Column
+from tinygrad_tx.data.dataset import Column
 from tinygrad_tx.data.files import digest
 from tinygrad_tx.errors import UserError
 from tinygrad_tx.training import Config, corpus, train
@@ -197,7 +197,7 @@ def test_ids_go_to_memory_when_the_disk_is_full(monkeypatch: pytest.MonkeyPatch)
             return self.taken[:size]
 
     monkeypatch.setattr(cache, "scratch", Full)
-    column = _Column(np.uint16, on_disk=True)
+    column = Column(np.uint16, on_disk=True)
     ids = np.arange(2000, dtype=np.int32)
     for part in np.split(ids, [10, 700, 700]):
         column.append(part, np.array([len(part)], dtype=np.int64))

@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..models.bert import BERT
 from ..nn.module import evaluating
 from ..tensor import Tensor, no_grad
+from .loop import round_up as round_rows
 
 _STEP = 16  # lengths of batches are multiples of this, or of an eighth of themselves
 _LEAST = 1e-12  # of a norm, and of a number of tokens
@@ -62,12 +63,14 @@ class Embedder:
             lengths = [round_up(len(row), longest) for row in rows]
             for group in by_length(lengths, self.max_tokens):
                 width = max(lengths[i] for i in group)
-                ids = np.full((len(group), width), config.pad_id, np.int64)
-                mask = np.zeros((len(group), width), np.bool_)
+                full = max(1, self.max_tokens // width)
+                n = len(group) if len(group) == full else min(round_rows(len(group)), full)
+                ids = np.full((n, width), config.pad_id, np.int64)
+                mask = np.zeros((n, width), np.bool_)
                 for at, i in enumerate(group):
                     ids[at, : len(rows[i])] = rows[i]
                     mask[at, : len(rows[i])] = True
-                found[group] = run(tensor(ids), tensor(mask)).numpy()
+                found[group] = run(tensor(ids), tensor(mask)).numpy()[: len(group)]
         return found
 
     def _fitted(self, ids: list[int], longest: int) -> list[int]:

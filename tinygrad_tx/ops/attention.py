@@ -3,8 +3,8 @@
 Keys and values may have fewer heads (axis -3) than queries: with the attribute group, each of their
 heads serves so many heads of queries, one after another. It is left out where it is 1.
 
-A mask is bool, (..., T, S), of which True takes part; or of q's dtype, added to the scores; or
-int64, (..., T, 2): bounds, by which query t sees keys from the first number up to before the
+A mask is bool, (..., T, S), of which True takes part; or of q's dtype, added to the scores; or of
+integers, (..., T, 2): bounds, by which query t sees keys from the first number up to before the
 second.
 """
 
@@ -50,7 +50,7 @@ def _attention_rule(
     batch = broadcast_shape("attention (batch axes)", q.shape[:-2], *wide)
     scores = (*batch, q.shape[-2], k.shape[-2])
     for m in mask:
-        bounds = m.dtype == int64 and m.shape[-1:] == (2,)
+        bounds = m.dtype.kind == "i" and m.shape[-1:] == (2,)
         if m.dtype not in (bool_, q.dtype) and not bounds:
             raise DTypeError(
                 f"attention: a mask is bool (True takes part) or {q.dtype.name} (added to the "
@@ -136,7 +136,7 @@ def _lower(xp: X, shape: tuple[int, ...]) -> X:
 def _weights_plain(q: X, k: X, mask: X, scale: float, causal: bool) -> X:
     s = MATMUL(q * scale, k.mT)
     allowed = None
-    if mask is not None and mask.dtype == int64:
+    if mask is not None and mask.dtype.kind == "i":
         keys = ARANGE(start=0, step=1, count=s.shape[-1], dtype=int64, device=q.device)
         mask = _inside(keys, mask)
     if causal:
@@ -236,7 +236,7 @@ def _attention_grad_plain(
     if group > 1:
         dk, dv = (x.reshape(*_groups(x.shape, group)).sum(-3) for x in (dk, dv))
     grads = MATMUL(ds, k) * scale, dk, dv
-    return grads if mask is None or mask.dtype in (bool_, int64) else (*grads, ds)
+    return grads if mask is None or mask.dtype.kind in "bi" else (*grads, ds)
 
 
 ATTENTION = Op(  # inputs q, k, v and perhaps a mask

@@ -15,7 +15,7 @@ from typing import Any
 
 from ... import ops
 from ...context import LINE, scope, set_grad_enabled, tracing
-from ...dtypes import float32
+from ...dtypes import float32, int32
 from ...node import ITEM, Graph, Handle, Node
 from ...rules import Spec
 from .checked import CHECKED
@@ -160,6 +160,8 @@ def attention_fits(node: Node) -> bool:
     srcs = node.srcs[1:] if node.op is ops.ATTENTION_GRAD else node.srcs
     if srcs[0].ndim > 4 or any(prod(src.shape) == 0 for src in node.srcs):
         return False
+    if len(srcs) > 3 and srcs[3].dtype == int32:
+        return False  # bounds are int64 there
     # The kernel has the gradient of the scores only when it is scaled.
     added = len(srcs) > 3 and srcs[3].dtype.is_floating_point
     return not (node.op is ops.ATTENTION_GRAD and added and node.attrs["scale"] == 0)
