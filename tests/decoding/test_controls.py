@@ -4,6 +4,7 @@ search over whole prefixes; and streams of text."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -200,7 +201,7 @@ def speaker(text: str) -> Chain:
     """A model that says a text of which no byte follows two others."""
     ids = [*Bytes().encode(text), 2]
     table = np.full((259, 259), 1e-9)
-    for a, b in zip(ids, ids[1:], strict=False):
+    for a, b in pairwise(ids):
         table[a, b] = 1
     chain = Chain(table)
     chain.config.eos_id, chain.config.n_positions = 2, 10_000

@@ -227,7 +227,8 @@ DIFFERENCES = [
     Difference("Tensor.sort", "this and argsort are always stable", "one order on every device"),
     Difference(
         "F.scaled_dot_product_attention",
-        "a row that a boolean mask leaves no key is 0; a mask and is_causal may be joined; `bounds` is more",
+        "a row that a boolean mask leaves no key is 0; a mask and is_causal may be joined; "
+        "`bounds` is more",
         "such rows are padding, and a NaN in them would spread",
     ),
     Difference(

@@ -214,8 +214,8 @@ def test_a_step_of_a_llama_has_hardly_more_launches_than_of_a_gpt() -> None:
 
 
 def test_relative_positions_stay_inside_attention_kernels() -> None:
-    """A T5's step has as many kernels of attention as attentions, forward and backward: scores, with
-    what distances add to them, are softmaxed nowhere else."""
+    """A T5's step has as many kernels of attention as attentions, forward and backward: scores,
+    with what distances add to them, are softmaxed nowhere else."""
     model = T5(replace(T5_CONFIG, n_layers=3))
 
     @tx.compile

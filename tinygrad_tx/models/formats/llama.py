@@ -52,7 +52,8 @@ LLAMA = Format(
             tuple(f"layers.#.self_attn.{x}_proj.*" for x in "qkv"), lambda config: config.qkv_sizes
         ),
         "layers.#.mlp.gate_up_proj.*": Joined(
-            ("layers.#.mlp.gate_proj.*", "layers.#.mlp.up_proj.*"), lambda config: (config.d_ff,) * 2
+            ("layers.#.mlp.gate_proj.*", "layers.#.mlp.up_proj.*"),
+            lambda config: (config.d_ff,) * 2,
         ),
         **{name: name for name in ("embed_tokens.*", "layers.#.*", "norm.*", "lm_head.*")},
     },
