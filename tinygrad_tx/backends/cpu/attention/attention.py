@@ -36,6 +36,8 @@ _FEW = 2  # queries at most that go one by one
 # Queries in a block of the backward pass: enough to amortise the read-modify-write of dk and dv.
 # The same on every processor, because dk and dv are sums over blocks.
 _QUERIES = 64
+# Keys at a time in the sums of dk and dv: so many weights of a block stay in the second cache.
+_KEYS = 512
 
 
 class _Matrix(NamedTuple):
@@ -106,6 +108,7 @@ class _Writer:
             self.batch, self.head = b.binary("sdiv", task, H), b.binary("srem", task, H)
             self.shared = b.binary("sdiv", self.head, self.group)
         self.padded = self.round_up(self.S)
+        self.apart = b.add(self.padded, self.nr)  # rows of scores: not all in the same cache set
         self.limit = self.S  # keys behind it are known to take no part
         self.unshared = ir.boolean(True)  # each query has a row of the mask of its own
 
@@ -164,19 +167,19 @@ class _Writer:
     def times_packed(
         self, m: Value, n: Value, d: Value, a: Value, a_stride: Value, packed: Value, c: Value
     ) -> None:
-        """c (m, n; rows `padded` apart) = a (m, d) times a packed transpose; n: whole panels."""
+        """c (m, n; rows `apart`) = a (m, d) times a packed transpose; n: whole panels."""
         self.by_rows(
             self.b, M=m, N=n, K=d, A=a, a_stride=a_stride, B=packed, b_stride=self.nr,
-            b_panel_stride=self.b.mul(d, self.nr), edge=packed, C=c, c_stride=self.padded,
+            b_panel_stride=self.b.mul(d, self.nr), edge=packed, C=c, c_stride=self.apart,
             add=ir.boolean(False),
         )  # fmt: skip
 
     def times(
         self, m: Value, n: Value, k: Value, a: Value, right: _Matrix, c: Value, c_stride: Value
     ) -> None:
-        """c (m, n) = a (m, k; rows `padded` apart) times `right` (k, n)."""
+        """c (m, n) = a (m, k; rows `apart`) times `right` (k, n)."""
         self.by_rows(
-            self.b, M=m, N=n, K=k, A=a, a_stride=self.padded, B=right.start, b_stride=right.stride,
+            self.b, M=m, N=n, K=k, A=a, a_stride=self.apart, B=right.start, b_stride=right.stride,
             b_panel_stride=self.nr, edge=right.edge, C=c, c_stride=c_stride, add=ir.boolean(False),
         )  # fmt: skip
 
@@ -191,11 +194,15 @@ class _Writer:
         c_stride: Value,
         add: Value,
     ) -> None:
-        """c (m, n) = [c +] the transpose of a (k, m; rows `padded` apart) times `right` (k, n)."""
-        self.by_columns(
-            self.b, M=m, N=n, K=k, A=a, a_stride=self.padded, B=right.start, b_stride=right.stride,
-            b_panel_stride=self.nr, edge=right.edge, C=c, c_stride=c_stride, add=add,
-        )  # fmt: skip
+        """c (m, n) = [c +] the transpose of a (k, m; rows `apart`) times `right` (k, n)."""
+        b, most = self.b, integer(_KEYS)
+        with b.loop(self.zero, m, most) as part:
+            self.by_columns(
+                b, M=b.smin(b.sub(m, part.i), most), N=n, K=k, A=self.at(a, (part.i, self.one)),
+                a_stride=self.apart, B=right.start, b_stride=right.stride,
+                b_panel_stride=self.nr, edge=right.edge, C=self.at(c, (part.i, c_stride)),
+                c_stride=c_stride, add=add,
+            )  # fmt: skip
 
     # Weights -------------------------------------------------------------------------------------
 
@@ -283,7 +290,7 @@ class _Writer:
         """Scores of `count` queries from `first` on become softmax weights of these keys."""
         b = self.b
         with b.loop(self.zero, count, self.one) as i:
-            query, row = b.add(first, i.i), self.at(scores, (i.i, self.padded))
+            query, row = b.add(first, i.i), self.at(scores, (i.i, self.apart))
             if mask is not None and self.kernel.mask == "bounds":
                 begin, end = (b.sub(n, keys.start) for n in self.bounds(mask, query))
                 self.softmax_row(row, end, keys.width, None, begin)
@@ -351,7 +358,7 @@ def _by_blocks(w: _Writer, at: AttentionArgs[int]) -> None:
     if mask is not None and w.kernel.mask != "bounds":
         w.read_shared_mask(mask)
     keys = w.packed_transpose(k, k_stride, w.d_k)
-    scores = w.reserve(block_rows, w.padded)
+    scores = w.reserve(block_rows, w.apart)
     values = w.with_edge(v, v_stride, w.d_v, w.limit, w.reserve(w.S, w.nr))
     with b.loop(w.zero, w.T, block_rows) as block:
         m = b.smin(b.sub(w.T, block.i), block_rows)
@@ -371,7 +378,7 @@ def attention_scratch(kernel: Attention, args: Sequence[int], target: Processor)
     t, s, d_k = args[at.t], args[at.s], args[at.d_k]
     mr, nr = target.tile(kernel.dtype)
     padded = -(-s // nr) * nr
-    elements = 2 * padded if t <= _FEW else padded * (d_k + mr + 1) + s * nr
+    elements = 2 * padded if t <= _FEW else padded * (d_k + 1) + (padded + nr) * mr + s * nr
     return elements * ir.width(ALL[kernel.dtype].memory)
 
 
@@ -389,7 +396,7 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
         w.read_shared_mask(mask)
     keys_packed = w.packed_transpose(k, k_stride, w.d_k)
     values_packed = w.packed_transpose(v, v_stride, w.d_v)
-    p, ds = w.reserve(block_rows, w.padded), w.reserve(block_rows, w.padded)
+    p, ds = w.reserve(block_rows, w.apart), w.reserve(block_rows, w.apart)
     q_edge, g_edge = w.reserve(block_rows, w.nr), w.reserve(block_rows, w.nr)
     keys = w.with_edge(k, k_stride, w.d_k, w.limit, w.reserve(w.S, w.nr))
 
@@ -423,7 +430,7 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
             w.weights(p, block.i, m, near, own)
             w.times_packed(m, near.panels, w.d_v, g_block, g_stride, some_values, ds)
             with b.loop(w.zero, m, w.one) as i:
-                row, own_p = (w.at(x, (i.i, w.padded)) for x in (ds, p))
+                row, own_p = (w.at(x, (i.i, w.apart)) for x in (ds, p))
                 slope(b, row=row, p=own_p, WIDTH=near.width)
                 if unscaled is not None:
                     to = w.at(scores, (b.add(block.i, i.i), scores_stride))
@@ -445,5 +452,5 @@ def attention_grad_scratch(kernel: AttentionGrad, args: Sequence[int], target: P
     s, d_k, d_v = args[at.s], args[at.d_k], args[at.d_v]
     nr, rows = target.tile(kernel.dtype)[1], _QUERIES
     padded = -(-s // nr) * nr
-    elements = padded * (d_k + d_v + 2 * rows + 1) + (2 * rows + s) * nr
+    elements = padded * (d_k + d_v + 1) + (padded + nr) * 2 * rows + (2 * rows + s) * nr
     return elements * ir.width(ALL[kernel.dtype].memory)
