@@ -157,6 +157,7 @@ def some(shape: tuple[int, ...], seed: int = 0) -> Array:
         (1, 2, 1, 64, 64, 64),
         (1, 1, 3, 37, 70, 130),
         (2, 1, 2, 16, 33, 5),
+        (1, 1, 70, 2100, 12, 20),  # sums over keys in two parts
     ],
 )
 def test_sizes(target: Processor, dtype: str, sizes: tuple[int, ...], causal: bool) -> None:

@@ -36,8 +36,11 @@ _FEW = 2  # queries at most that go one by one
 # Queries in a block of the backward pass: enough to amortise the read-modify-write of dk and dv.
 # The same on every processor, because dk and dv are sums over blocks.
 _QUERIES = 64
-# Keys at a time in the sums of dk and dv: so many weights of a block stay in the second cache.
+# Keys at a time in products of weights, for what these read again to stay in the second cache: those
+# that dk and dv are of, and those that outputs and dq are summed over before the next ones are
+# added.
 _KEYS = 512
+_SUMMED = 2048
 
 
 class _Matrix(NamedTuple):
@@ -177,11 +180,16 @@ class _Writer:
     def times(
         self, m: Value, n: Value, k: Value, a: Value, right: _Matrix, c: Value, c_stride: Value
     ) -> None:
-        """c (m, n) = a (m, k; rows `apart`) times `right` (k, n)."""
-        self.by_rows(
-            self.b, M=m, N=n, K=k, A=a, a_stride=self.apart, B=right.start, b_stride=right.stride,
-            b_panel_stride=self.nr, edge=right.edge, C=c, c_stride=c_stride, add=ir.boolean(False),
-        )  # fmt: skip
+        """c (m, n) = a (m, k; rows `apart`) times `right` (k, n), summed over parts of k."""
+        b, most = self.b, integer(_SUMMED)
+        # One round even without a key: the sums are zero then.
+        with b.loop(self.zero, b.intrinsic("smax", "i64", k, self.one), most) as part:
+            here = self.below(right, part.i)
+            self.by_rows(
+                b, M=m, N=n, K=b.smin(b.sub(k, part.i), most), A=self.at(a, (part.i, self.one)),
+                a_stride=self.apart, B=here.start, b_stride=here.stride, b_panel_stride=self.nr,
+                edge=here.edge, C=c, c_stride=c_stride, add=b.compare("sgt", part.i, self.zero),
+            )  # fmt: skip
 
     def transpose_times(
         self,
