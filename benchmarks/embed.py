@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = [measure(names, threads, chosen, args.repeats) for threads in args.threads]
     for run in runs:
         report(names, len(chosen), run)
-    print(write("embed", "all", names, {"lines": len(chosen), "runs": runs}, args.out))
+    print(write("embed", "minilm", names, {"lines": len(chosen), "runs": runs}, args.out))
     return 0 if all(run["agree"] for run in runs) else 1
 
 
