@@ -36,9 +36,9 @@ _FEW = 2  # queries at most that go one by one
 # Queries in a block of the backward pass: enough to amortise the read-modify-write of dk and dv.
 # The same on every processor, because dk and dv are sums over blocks.
 _QUERIES = 64
-# Keys at a time in products of weights, for what these read again to stay in the second cache: those
-# that dk and dv are of, and those that outputs and dq are summed over before the next ones are
-# added.
+# Keys at a time in products of weights, for what these read again to stay in the second cache:
+# those that dk and dv are of; and those that outputs and dq are summed over before the next ones
+# are added.
 _KEYS = 512
 _SUMMED = 2048
 
