@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from ..models.bert import BERT
 from ..nn.module import evaluating
 from ..tensor import Tensor, no_grad
 from .loop import round_up as round_rows
+from .owned import Owned, alive
 
 _STEP = 16  # lengths of batches are multiples of this, or of an eighth of themselves
 _LEAST = 1e-12  # of a norm, and of a number of tokens
@@ -84,16 +84,15 @@ def round_up(length: int, longest: int) -> int:
     return min(-(-max(length, 1) // step) * step, longest)
 
 
-class _Pooled:
-    """A model's compiled function, kept in an attribute of it: it lives as long as it does."""
+class _Pooled(Owned):
+    """A model's compiled function."""
 
     def __init__(self, model: BERT) -> None:
-        self.model = owner = ref(model)
+        super().__init__(model)
+        owner = self.model
 
         def run(ids: Tensor, mask: Tensor) -> Tensor:
-            own = owner()
-            assert own is not None  # only calls of its own reach this
-            x = own(ids, mask)  # (B, T, D)
+            x = alive(owner)(ids, mask)  # (B, T, D)
             counts = mask.to(x.dtype).unsqueeze(-1)  # (B, T, 1)
             mean = (x * counts).sum(1) / counts.sum(1).clip(min=_LEAST)
             norm = (mean * mean).sum(-1, keepdim=True).sqrt().clip(min=_LEAST)
@@ -101,15 +100,3 @@ class _Pooled:
             return found
 
         self.run = compile(run)
-
-    @classmethod
-    def of(cls, model: BERT) -> _Pooled:
-        """The model's own, made at first use."""
-        attributes = vars(model)
-        found = attributes.get("_pooled")
-        if not isinstance(found, _Pooled) or found.model() is not model:
-            found = attributes["_pooled"] = _Pooled(model)
-        return found
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()  # a copy of the model makes its own

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
-from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from ..nn import Module
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
 from .controls import Controls, Told, allowed, penalised
+from .owned import Owned, alive
 from .protocols import Bools, Choice, Floats, Ints, Search
 
 AHEAD = 64  # steps at most between two looks: other threads may wait for one
@@ -77,14 +77,16 @@ class Notes(NamedTuple):
         return zip(log_probs.copy().reshape(shape), ids.copy().reshape(shape), strict=True)
 
 
-class Steps:
-    """A model's compiled functions, kept in an attribute of it: they live as long as it does."""
+class Steps(Owned):
+    """A model's compiled functions."""
 
     def __init__(self, model: Model) -> None:
-        self.model = owner = ref(model)
+        super().__init__(model)
+        owner = self.model
 
         def start(ids: Tensor, lengths: Tensor | None, max_new_tokens: int, beam: int) -> Start:
-            return _alive(owner).start(ids, lengths, max_new_tokens=max_new_tokens, beam=beam)
+            own: Model = alive(owner)
+            return own.start(ids, lengths, max_new_tokens=max_new_tokens, beam=beam)
 
         def step(
             choice: Choice,
@@ -102,7 +104,7 @@ class Steps:
                     told.reorder(rows)
             if told is not None:
                 told.take(ids)
-            logits = _alive(owner).step(state, ids, position)
+            logits = alive(owner).step(state, ids, position)
             if logits.dtype.itemsize < 4:
                 logits = logits.to(float32)
             if told is not None and not choice.sums:
@@ -118,24 +120,6 @@ class Steps:
             position.assign(position + 1)
 
         self.start, self.step = compile(start), compile(step)
-
-    @classmethod
-    def of(cls, model: Model) -> Steps:
-        """The model's own, made at first use."""
-        attributes = vars(model)
-        found = attributes.get("_decoding_steps")
-        if not isinstance(found, Steps) or found.model() is not model:
-            found = attributes["_decoding_steps"] = Steps(model)
-        return found
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()  # a copy of the model makes its own
-
-
-def _alive(owner: Any) -> Model:
-    model: Model | None = owner()
-    assert model is not None  # only calls of its own reach this
-    return model
 
 
 def round_up(n: int) -> int:
