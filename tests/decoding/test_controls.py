@@ -184,6 +184,30 @@ def test_bad_settings_get_one_line(settings: Any, error: type[Exception], messag
     assert "\n" not in str(caught.value)
 
 
+def test_prefixes_of_any_kind() -> None:
+    model = build("gpt")
+    for given in ([6, 3], np.array([6, 3]), tx.tensor([6, 3]), (6, 3)):
+        [[found]] = generate(model, [[3]], max_new_tokens=5, prefix_tokens=given)
+        assert found.tokens[:2] == [6, 3]
+    both = generate(model, [[3], [4]], max_new_tokens=5, prefix_tokens=np.array([[6, 3], [4, 5]]))
+    assert [row[0].tokens[:2] for row in both] == [[6, 3], [4, 5]]
+    with pytest.raises(TypeError, match="prefix_tokens must be a list of tokens, not 5"):
+        generate(model, [[3]], max_new_tokens=5, prefix_tokens=5)  # type: ignore[arg-type]
+
+
+def test_a_stop_ends_a_row_whatever_it_must_have() -> None:
+    """min_new_tokens is of the end token; greedy search and drawing agree, in scores as well."""
+    model = build("gpt")
+    [[plain]] = generate(model, [[3, 4]], max_new_tokens=9, bad_words=[EOS])
+    settings = {"min_new_tokens": 6, "length_penalty": 0.7, "stop": [plain.tokens[2:4]]}
+    [[greedy]] = generate(model, [[3, 4]], max_new_tokens=9, bad_words=[EOS], **settings)
+    [[drawn]] = generate(
+        model, [[3, 4]], max_new_tokens=9, bad_words=[EOS], do_sample=True, top_k=1, **settings
+    )
+    assert len(greedy.tokens) <= 2
+    same([drawn], [greedy])
+
+
 # Streams -----------------------------------------------------------------------------------------
 
 
@@ -260,6 +284,18 @@ def test_a_stream_leaves_modes_alone_between_pieces() -> None:
         stream(model, Bytes(), "ab", beam_size=2)
     with pytest.raises(UserError, match="an empty prompt"):
         stream(model, Bytes(), "")
+    with pytest.raises(UserError, match="every continuation allowed probability 0"):
+        list(stream(model, Bytes(), "a", bad_words=list(range(259))))
+
+
+def test_a_prefix_of_a_stream_may_be_longer_than_the_positions() -> None:
+    tx.manual_seed(4)
+    model = gpt(vocab_size=259, block_size=12, pad_id=0).eval()
+    wanted = "so many letters are said first"
+    prefix = Bytes().encode(wanted)
+    for given in (prefix, [prefix]):
+        text = "".join(stream(model, Bytes(), "ab", max_new_tokens=34, prefix_tokens=given))
+        assert text.startswith(wanted)
 
 
 def test_n_best_of_each_prompt() -> None:

@@ -185,9 +185,141 @@ def test_what_is_not_there_is_named(copy: Path, settings: dict[str, Any], messag
 
 
 def test_a_pickle_is_refused_with_what_converts_it(copy: Path) -> None:
+    """By the class that it has there, with its head."""
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    with pytest.raises(UserError, match=r"a pickle, .* convert it: python -c .*save_pretrained"):
+    said = r"a pickle, .* convert it: python -c .* import LlamaForCausalLM; Llama.*save_pretrained"
+    with pytest.raises(UserError, match=said):
         from_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rope_parameters": "x"}, {"rope_parameters": [1]}, {"hidden_act": ["silu"]},
+        {"rope_parameters": {"rope_theta": "abc"}}, {"hidden_size": "24"}, {"hidden_size": [16]},
+        {"rope_parameters": {"rope_type": ["x"]}}, {"num_hidden_layers": None},
+        {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1.0}},
+        {"rms_norm_eps": "no"}, {"vocab_size": {}}, {"quantization_config": {"bits": 4}},
+    ],
+)  # fmt: skip
+def test_settings_of_the_wrong_kind_get_one_line(copy: Path, settings: dict[str, Any]) -> None:
+    change(copy, **settings)
+    with pytest.raises(UserError) as caught:
+        from_pretrained(copy)
+    assert str(copy) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def rewrite(root: Path, change_of: Any) -> None:
+    """Change the tensors of a directory."""
+    tensors = {name: value.numpy() for name, value in tx.load(root / "model.safetensors").items()}
+    change_of(tensors)
+    tx.save({name: tx.tensor(value) for name, value in tensors.items()}, root / "model.safetensors")
+
+
+def test_a_head_of_its_own_beside_an_embedding_that_says_it_is_tied(tmp_path: Path) -> None:
+    """As transformers 5 writes what 4 had untied; a head that is a copy is none."""
+    for name in ("llama-tied", "t5-gated"):
+        shutil.copytree(DIRECTORY / name, tmp_path / name)
+        wanted, _ = from_pretrained(tmp_path / name)
+        words = wanted.shared if hasattr(wanted, "shared") else wanted.embed_tokens
+        given = [ids([[3, 4, 5]])] * (2 if name == "t5-gated" else 1)
+        same = words.weight.numpy()
+        rewrite(tmp_path / name, lambda found, same=same: found.update({"lm_head.weight": same}))
+        found, _ = from_pretrained(tmp_path / name)
+        assert found.config == wanted.config
+        other = np.flip(same, 0).copy()
+        rewrite(tmp_path / name, lambda found, x=other: found.update({"lm_head.weight": x}))
+        found, _ = from_pretrained(tmp_path / name)
+        assert not found.config.tie_embeddings
+        np.testing.assert_allclose(
+            found(*given).numpy(), wanted(*given).numpy()[..., ::-1], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_a_head_that_cannot_be_there(tmp_path: Path) -> None:
+    shutil.copytree(DIRECTORY / "gpt2", tmp_path / "gpt2")
+    rewrite(
+        tmp_path / "gpt2",
+        lambda found: found.update({"lm_head.weight": found["transformer.wte.weight"] + 1}),
+    )
+    with pytest.raises(UserError, match=r"lm_head\.weight is not transformer\.wte\.weight"):
+        from_pretrained(tmp_path / "gpt2")
+
+
+def test_t5_untied_as_transformers_4_has_it(tmp_path: Path) -> None:
+    root = tmp_path / "t5"
+    shutil.copytree(DIRECTORY / "t5-gated", root)
+    file = root / "config.json"
+    settings = json.loads(file.read_text())
+    del settings["scale_decoder_outputs"]
+    file.write_text(json.dumps({**settings, "tie_word_embeddings": False}))
+    with pytest.raises(UserError, match=r"the model lacks lm_head\.weight"):
+        from_pretrained(root)
+    rewrite(root, lambda found: found.update({"lm_head.weight": found["shared.weight"] * 2}))
+    model, _ = from_pretrained(root)
+    assert not model.config.tie_embeddings and not model.config.scaled
+
+
+def test_names_of_old_layer_norms(tmp_path: Path) -> None:
+    shutil.copytree(DIRECTORY / "bert", tmp_path / "bert")
+
+    def old(found: dict[str, Any]) -> None:
+        for name in [name for name in found if "LayerNorm" in name]:
+            new = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+            found[new.replace("LayerNorm.bias", "LayerNorm.beta")] = found.pop(name)
+
+    rewrite(tmp_path / "bert", old)
+    found, _ = from_pretrained(tmp_path / "bert")
+    wanted, _ = from_pretrained(DIRECTORY / "bert")
+    given = ids([[3, 4, 5]])
+    np.testing.assert_array_equal(found(given).numpy(), wanted(given).numpy())
+
+
+def test_ids_of_end_tokens(copy: Path, tmp_path: Path) -> None:
+    """Several end a text, as generation_config.json says; one of another vocabulary is none."""
+    plain, _ = from_pretrained(copy)
+    [[long]] = generate(plain, [[5, 6, 7]], max_new_tokens=12, bad_words=[2])
+    ends = [2, long.tokens[4]]
+    (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    model, _ = from_pretrained(copy)
+    assert (model.config.eos_id, model.config.more_eos_ids) == (2, (ends[1],))
+    [[short]] = generate(model, [[5, 6, 7]], max_new_tokens=12, bad_words=[2])
+    assert short.tokens == long.tokens[: long.tokens.index(ends[1])]
+    model.save_pretrained(tmp_path / "again")
+    again, _ = from_pretrained(tmp_path / "again")
+    assert again.config == model.config
+    (copy / "generation_config.json").unlink()
+    change(copy, eos_token_id=50256, pad_token_id=-1)
+    model, _ = from_pretrained(copy)
+    assert model.config.eos_id is None and model.config.pad_id is None
+    shutil.copytree(DIRECTORY / "gpt2", tmp_path / "gpt2")
+    change(tmp_path / "gpt2", eos_token_id=[1, 2])
+    with pytest.raises(UserError, match=r"eos_token_id is \[1, 2\], and this model has one"):
+        from_pretrained(tmp_path / "gpt2")
+
+
+def test_adapters_are_saved_in_the_weights(tmp_path: Path) -> None:
+    for name, target in (
+        ("gpt2", "c_attn"),
+        ("llama", "qkv_proj"),
+        ("bert", "q_proj"),
+        ("t5", "q"),
+    ):
+        model, _ = from_pretrained(DIRECTORY / name)
+        adapters = tx.nn.lora(model, 2, target)
+        with tx.no_grad():
+            for p in adapters.parameters():
+                p.assign(p + 0.1)
+        with pytest.raises(UserError, match="adapters beside its weights; merge"):
+            model.save_pretrained(tmp_path / name)
+        adapters.merge()
+        model.save_pretrained(tmp_path / name)
+        again, _ = from_pretrained(tmp_path / name)
+        given = [ids([[3, 4, 5]])] * (2 if name == "t5" else 1)
+        np.testing.assert_array_equal(again(*given).numpy(), model(*given).numpy())
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file; a model is written as a directory"):
+        again.save_pretrained(tmp_path / "file")
 
 
 def test_weights_in_several_files(copy: Path) -> None:

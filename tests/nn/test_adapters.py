@@ -11,7 +11,7 @@ import pytest
 import tinygrad_tx as tx
 from tinygrad_tx import nn
 from tinygrad_tx.errors import UserError
-from tinygrad_tx.models import GPT, GPTConfig
+from tinygrad_tx.models import GPT, T5, GPTConfig, Llama, LlamaConfig, T5Config
 
 
 def build(bias: bool = True) -> GPT:
@@ -157,3 +157,47 @@ def test_groups_by_names() -> None:
     assert len(groups) == 1
     with pytest.raises(UserError, match="no parameter is called 'q_proj"):
         tx.optim.parameter_groups(model, {"q_proj": {}})
+
+
+def test_a_head_learns_as_other_maps_do() -> None:
+    """An output with a matrix of its own is called."""
+    tx.manual_seed(0)
+    for model, given in (
+        (Llama(LlamaConfig(20, 8, 1, 2, d_ff=12, max_len=8)), 1),
+        (T5(T5Config(20, 8, 1, 2, 12, tie_embeddings=False)), 2),
+    ):
+        nn.lora(model, 2, "lm_head")
+        ids = tx.tensor([[3, 4, 5]])
+        model.loss(*[ids] * given, ids).backward()
+        assert [n for n, p in model.named_parameters() if p.grad is not None] == [
+            "lm_head.lora_a", "lm_head.lora_b",
+        ]  # fmt: skip
+
+
+def test_adapters_beside_adapters() -> None:
+    model = build()
+    first = nn.lora(model, 2, "c_attn")
+    second = nn.lora(model, 2, "c_fc")
+    assert all(p.requires_grad for a in (first, second) for p in a.parameters())
+    learning = sum(p.requires_grad for p in model.parameters())
+    assert learning == len([*first.parameters(), *second.parameters()])
+
+
+def test_a_shared_map_is_adapted_in_all_its_places() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    model.append(model[0])
+    adapters = nn.lora(model, 2, "0")
+    assert isinstance(model[0], nn.LoRALinear) and model[2] is model[0]
+    adapters.remove(model)
+    assert type(model[0]) is nn.Linear and model[2] is model[0]
+
+
+def test_weights_that_change_while_merged() -> None:
+    model = build()
+    adapters = nn.lora(model, 2, "c_attn")
+    adapters.merge()
+    model.load_state_dict({n: v + 1 for n, v in model.state_dict().items()})
+    with pytest.raises(UserError, match="the weight was changed while its adapter was merged"):
+        adapters.unmerge()
+    with pytest.raises(TypeError, match="targets must be names of Linears"):
+        nn.lora(build(), 2, [3])  # type: ignore[list-item]

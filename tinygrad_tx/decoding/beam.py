@@ -130,7 +130,7 @@ class BeamSearch:
         ended = ends
         ending = ends.any()  # mostly not, which saves half of the work
         if ending and self._n < self._min_new_tokens:
-            totals[ends] = -np.inf
+            totals[ids == self._eos_id] = -np.inf
         order = (-totals).argsort(axis=1, kind="stable")  # of equal ones the first
         live = order[:, :width]
         if ending:

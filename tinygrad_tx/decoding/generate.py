@@ -48,7 +48,7 @@ def generate(
     beam_size: how many hypotheses a row pursues; 1 is greedy search.
     max_new_tokens: the most tokens, the end token included; may be a list, one for each row. The
         memory for so many is taken at once.
-    min_new_tokens: no end token before that many others.
+    min_new_tokens: no end token before that many others; what is in `stop` ends it nevertheless.
     length_penalty: the exponent that scores are divided by, see Hypothesis; above 0 favours long
         output.
     do_sample: draw num_return_sequences continuations at random instead, from the distribution
@@ -83,10 +83,15 @@ def generate(
         for _ in run(model, rows, max(limits), search, controls):
             pass
     found = search.results(num_return_sequences)
+    require_found(found)
+    return found
+
+
+def require_found(found: list[list[Hypothesis]]) -> None:
+    """UserError for a row of which nothing was found."""
     for i, row in enumerate(found):
         if not row:
             raise UserError(f"row {i}: the model gives every continuation allowed probability 0")
-    return found
 
 
 def run(

@@ -123,6 +123,7 @@ class Sampling:
         self._tokens = np.zeros((len(limits), samples, max(limits)), np.int64)
         self._totals = np.zeros((len(limits), samples))
         self._lengths = np.zeros((len(limits), samples), np.int64)
+        self._cuts = np.zeros((len(limits), samples), np.int64)  # of those, how many are of a stop
         self._open = np.ones((len(limits), samples), np.bool_)
         self._n = 0  # tokens so far
 
@@ -160,14 +161,16 @@ class Sampling:
         ended = ids[slots, :, 0] == self._eos_id
         if self._stops:
             found = stopped(self._tokens[rows, :, : self._n], self._stops)
-            self._lengths[rows] -= np.where(self._open[rows], np.maximum(found - 1, 0), 0)
+            self._cuts[rows] += np.where(self._open[rows], np.maximum(found - 1, 0), 0)
             ended |= found > 0
         self._open[rows] &= ~ended
         self.done[slots] = ~self._open[rows].any(axis=1) | (self._limits[rows] == self._n)
 
     def newest(self, row: int) -> list[int]:
         """The tokens of a row's first continuation so far."""
-        found: list[int] = self._tokens[row, 0, : self._lengths[row, 0]].tolist()
+        found: list[int] = self._tokens[
+            row, 0, : self._lengths[row, 0] - self._cuts[row, 0]
+        ].tolist()
         return found
 
     def results(self, n: int) -> list[list[Hypothesis]]:
@@ -176,12 +179,13 @@ class Sampling:
 
     def _row(self, row: int) -> list[Hypothesis]:
         found = []
-        for tokens, total, length, unfinished in zip(
-            self._tokens[row], self._totals[row], self._lengths[row], self._open[row], strict=True
+        for tokens, total, length, cut, unfinished in zip(
+            *(x[row] for x in (self._tokens, self._totals, self._lengths, self._cuts, self._open)),
+            strict=True,
         ):
             if total == -np.inf:  # a token was drawn where none was allowed
                 continue
-            text = tokens[: length if unfinished else length - 1]
+            text = tokens[: length if unfinished else length - 1 - cut]
             found.append(Hypothesis(text.tolist(), float(total / self._penalties[length])))
         return sorted(found, key=lambda h: -h.score)
 

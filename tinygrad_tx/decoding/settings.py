@@ -88,6 +88,14 @@ class Settings:
                 kind = "a number" if name in _NUMBERS else "an int"
                 raise TypeError(f"generate: {name} must be {kind}, not {value!r}")
 
+    @property
+    def prefixes(self) -> list[Any]:
+        """prefix_tokens as a list: of tokens, or of lists of them."""
+        given = self.prefix_tokens
+        if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+            raise TypeError(f"generate: prefix_tokens must be a list of tokens, not {given!r}")
+        return list(given.tolist() if hasattr(given, "tolist") else given)
+
     def limits(self, rows: int) -> list[int]:
         """The most new tokens of each of some rows."""
         most, least = self.max_new_tokens, self.min_new_tokens
@@ -119,6 +127,7 @@ class Settings:
         """The search for rows with these limits. often: there is a look at every step."""
         config = model.config
         stops = _sequences("stop", self.stop, getattr(config, "vocab_size", None))
+        stops += tuple((token,) for token in getattr(config, "more_eos_ids", ()))
         eos_id = -1 if config.eos_id is None else config.eos_id
         if not self.do_sample:
             return BeamSearch(
@@ -148,8 +157,8 @@ class Settings:
 
     def controls(self, model: Model, rows: list[list[int]]) -> Controls | None:
         """What is to be done to the logits of rows; None for nothing."""
-        size, given = getattr(model.config, "vocab_size", None), self.prefix_tokens
-        nested = bool(given) and not isinstance(next(iter(given)), Integral)
+        size, given = getattr(model.config, "vocab_size", None), self.prefixes
+        nested = bool(given) and not isinstance(given[0], Integral)
         found = [_sequence("prefix_tokens", row, size) for row in given] if nested else []
         if nested and len(found) != len(rows):
             raise UserError(f"prefix_tokens has {len(found)} lists for {len(rows)} rows")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 from ..errors import UserError
 from ..nn.module import evaluating
 from ..tensor import no_grad
-from .generate import check_room, prepared, run
+from .generate import check_room, prepared, require_found, run
 from .loop import Model
 from .settings import Settings
 
@@ -90,7 +91,9 @@ def _legs(
 ) -> Iterator[Iterator[bool]]:
     """The continuation in as many parts as the model's positions ask for. tokens: it so far, which
     grows; each part tells after every step whether it was the last one of all."""
-    number = 0
+    number, prefix = 0, settings.prefixes
+    if prefix and not isinstance(prefix[0], Integral):  # that of the one row
+        prefix = list(prefix[0])
     while len(tokens) < most:
         known = [*row, *tokens]
         if number:
@@ -100,7 +103,7 @@ def _legs(
         limit = left if room is None else min(left, room)
         own = replace(
             settings,
-            prefix_tokens=() if number else settings.prefix_tokens,
+            prefix_tokens=prefix[len(tokens) :],
             min_new_tokens=min(max(settings.min_new_tokens - len(tokens), 0), limit),
             seed=None if settings.seed is None else (settings.seed + number) % 2**63,
         )
@@ -131,6 +134,7 @@ def _leg(
                 break
         tokens[:] = [*before, *search.newest(0)]
         yield False
+    require_found(search.results(1))
     found = search.results(1)[0][0].tokens
     tokens[:] = [*before, *found]
     yield last or len(found) < limit or found[-1] == model.config.eos_id

@@ -19,6 +19,7 @@ from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
 from .config import check
 from .layers import EncoderLayer
+from .objective import mean_loss
 from .saving import Savable
 
 
@@ -220,13 +221,9 @@ class BERT(Savable):
     ) -> Tensor:
         """The mean cross-entropy, in nats, of the words that are asked for, targets (B, T), those
         equal to -100 left out; 0 where all are."""
-        logits = self.logits(ids, attention_mask, token_type_ids)
-        rows, wanted = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
-        total = F.cross_entropy(
-            rows, wanted, ignore_index=-100, reduction="sum", label_smoothing=label_smoothing
+        return mean_loss(
+            self.logits(ids, attention_mask, token_type_ids), targets, -100, label_smoothing
         )
-        mean: Tensor = total / (wanted != -100).sum().clip(min=1)
-        return mean
 
 
 def _mask(given: Tensor) -> Tensor:

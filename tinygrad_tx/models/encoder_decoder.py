@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from ..errors import ShapeError
 from ..nn import KVCache
-from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
+from .objective import mean_loss
 from .saving import Savable
 from .stepwise import Start, rows_of
 
@@ -66,14 +66,7 @@ class EncoderDecoder(Savable, ABC):
     ) -> Tensor:
         """The mean cross-entropy, in nats, of the target tokens (B, T) that are no padding; 0 where
         all are."""
-        logits: Tensor = self(src, tgt_in)  # (B, T, V)
-        V, pad = logits.shape[-1], self.config.pad_id  # noqa: N806
-        rows, wanted = logits.reshape(-1, V), tgt_out.reshape(-1)
-        total = F.cross_entropy(
-            rows, wanted, ignore_index=pad, reduction="sum", label_smoothing=label_smoothing
-        )
-        mean: Tensor = total / (wanted != pad).sum().clip(min=1)
-        return mean
+        return mean_loss(self(src, tgt_in), tgt_out, self.config.pad_id, label_smoothing)
 
     def check_source(self, src: Tensor) -> None:
         """ShapeError unless these are ids (B, S), one at least in a row."""

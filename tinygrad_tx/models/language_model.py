@@ -19,6 +19,7 @@ from ..errors import ShapeError
 from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
+from .objective import mean_loss
 from .saving import Savable
 from .stepwise import Start, repeated, rows_of
 
@@ -132,13 +133,7 @@ class LanguageModel(Savable, ABC):
     ) -> Tensor:
         """The mean cross-entropy, in nats, of targets (B, T), those equal to -100 left out; 0 where
         all are. bounds: as of a call."""
-        logits: Tensor = self(ids, bounds)  # (B, T, V)
-        rows, wanted = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
-        total = F.cross_entropy(
-            rows, wanted, ignore_index=-100, reduction="sum", label_smoothing=label_smoothing
-        )
-        mean: Tensor = total / (wanted != -100).sum().clip(min=1)
-        return mean
+        return mean_loss(self(ids, bounds), targets, -100, label_smoothing)
 
     # One token at a time; see stepwise.py
     def room(self, length: int) -> int | None:

@@ -34,7 +34,8 @@ class LlamaConfig:
     rope_theta: the slowest pair of coordinates turns once in some 2 pi rope_theta positions.
     rope_scaling: None, or what stretches positions: a mapping as published configurations have it.
     head_dim: the width of a head; None: d_model / n_heads.
-    dropout: on attention weights and every sub-layer's output.
+    dropout: on every sub-layer's output; attention_dropout on attention weights, None: the same.
+    more_eos_ids: other tokens that end a text as eos_id does.
     """
 
     vocab_size: int
@@ -53,10 +54,12 @@ class LlamaConfig:
     mlp_bias: bool = False
     tie_embeddings: bool = False
     dropout: float = 0.0
+    attention_dropout: float | None = None
     init_std: float = 0.02
     pad_id: int | None = None
     bos_id: int | None = None
     eos_id: int | None = None
+    more_eos_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -64,7 +67,8 @@ class LlamaConfig:
             check(name, getattr(self, name), getattr(self, name) > 0, "positive")
         for name in ("rope_theta", "norm_eps", "init_std"):
             check(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        check("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
+        for name, rate in (("dropout", self.dropout), ("attention_dropout", self.on_weights)):
+            check(name, rate, 0 <= rate < 1, "from 0 to below 1")
         for name in ("pad_id", "bos_id", "eos_id"):
             token = getattr(self, name)
             fits = token is None or 0 <= token < self.vocab_size
@@ -77,6 +81,11 @@ class LlamaConfig:
         check("head_dim", self.width, fits, "even: coordinates turn in pairs")
         F.activation(self.activation)
         frequencies(self.width, self.rope_theta, self.rope_scaling, self.max_len)
+
+    @property
+    def on_weights(self) -> float:
+        """The dropout of attention weights."""
+        return self.dropout if self.attention_dropout is None else self.attention_dropout
 
     @property
     def n_positions(self) -> int:
@@ -111,7 +120,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: LlamaConfig) -> None:
         self.n_heads, self.kv_heads = config.n_heads, config.kv_heads
-        self.width, self.dropout = config.width, config.dropout
+        self.width, self.dropout = config.width, config.on_weights
         inner = config.n_heads * config.width
         self.qkv_proj = nn.Linear(config.d_model, sum(config.qkv_sizes), config.attention_bias)
         self.o_proj = nn.Linear(inner, config.d_model, config.attention_bias)
@@ -178,5 +187,6 @@ class Llama(LanguageModel):
 
     def head(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> logits (B, T, V)."""
-        weight = self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-        return F.linear(self.norm(x), weight)
+        x = self.norm(x)
+        y: Tensor = self.lm_head(x) if self.lm_head else F.linear(x, self.embed_tokens.weight)
+        return y

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,16 @@ import numpy as np
 from .. import atomic, serialize
 from ..dtypes import as_dtype
 from ..errors import UserError
+from ..nn.adapters import LoRALinear
 from ..tensor import Tensor
 from .formats import FORMATS, Format, Settings
 from .pretrained_tokenizer import PretrainedTokenizer
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_CONFIG, GENERATION = "tokenizer_config.json", "generation_config.json"
+# What a setting of the wrong kind ends in, whichever it is: a text for a number, a number for a
+# mapping.
+_WRONG = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _SHOWN = 5  # names that an error lists
 _METADATA = {"format": "pt"}  # transformers asks for it: (out, in) matrices, as PyTorch has them
@@ -44,16 +49,27 @@ def from_pretrained(
     if not root.is_dir():
         raise UserError(f"there is no directory {root}")
     given = _object(root / CONFIG)
+    if (root / GENERATION).exists():  # transformers ends texts by what this says
+        ends = _object(root / GENERATION).get("eos_token_id")
+        given |= {} if ends is None else {"eos_token_id": ends}
     kind = given.get("model_type")
     if not isinstance(kind, str) or kind not in FORMATS:
         known = ", ".join(FORMATS)
         raise UserError(f"{root / CONFIG}: model_type is {kind!r}; those that there are: {known}")
+    if given.get("quantization_config"):
+        raise UserError(
+            f"{root / CONFIG}: quantization_config is set, and no weights here are quantized"
+        )
     found = FORMATS[kind]
     tensors = dict(_tensors(root, found))
     try:
         config = found.read(Settings(given, tensors))
     except UserError as error:
         raise UserError(f"{root}: {error}") from None
+    except _WRONG as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"{root / CONFIG} has a setting of the wrong kind: {said}") from None
+    config = _untied(root, found, config, tensors)
     model = found.model(config)
     model.load_state_dict(_ours(root, found, model, tensors))
     if dtype is not None:
@@ -71,9 +87,11 @@ def save_pretrained(model: Any, path: Path | str, tokenizer: Any = None) -> None
             f"save_pretrained: a {type(model).__name__} has no format of others; {known} have"
         )
     found, root = FORMATS[kind], Path(path)
+    if root.exists() and not root.is_dir():
+        raise UserError(f"save_pretrained: {root} is a file; a model is written as a directory")
     settings = found.write(model.config)
     state = {}
-    for name, value in model.state_dict().items():
+    for name, value in _plain_state(model).items():
         begin = 0
         for theirs, rows in found.theirs(name, value.shape[0], model.config):
             part = value[begin : begin + rows]
@@ -90,6 +108,15 @@ def save_pretrained(model: Any, path: Path | str, tokenizer: Any = None) -> None
         tokenizer.save(root / "tokenizer.json")
         if (root / "tokenizer.json").exists():
             _write_json(root / TOKENIZER_CONFIG, _tokenizer_settings(model.config, tokenizer))
+
+
+def _plain_state(model: Any) -> dict[str, Tensor]:
+    """What a model has learnt, adapters in its weights. UserError where they are beside them."""
+    adapted = {n: m for n, m in model.named_modules() if isinstance(m, LoRALinear)}
+    if any(not module.merged for module in adapted.values()):
+        raise UserError("save_pretrained: the model has adapters beside its weights; merge() them")
+    spare = {f"{name}.{part}" for name in adapted for part in ("lora_a", "lora_b")}
+    return {name: value for name, value in model.state_dict().items() if name not in spare}
 
 
 def _tokenizer_settings(config: Any, tokenizer: Any) -> dict[str, Any]:
@@ -134,10 +161,37 @@ def _tensors(root: Path, found: Format) -> Iterator[tuple[str, Tensor]]:
     """All tensors of a directory, by name, but for copies and computed ones."""
     for file, names in _files(root).items():
         tensors = serialize.load(file, wanted=lambda name: not _any(found.spare, name))
-        yield from tensors.items()
+        yield from ((_renamed(name), value) for name, value in tensors.items())
         missing = [name for name in names if name not in tensors and not _any(found.spare, name)]
         if missing:
             raise UserError(f"{file} lacks {_some(missing)}, which {root / INDEX} says it has")
+
+
+def _renamed(name: str) -> str:
+    """The name that a tensor has had since layer norms have a weight and a bias."""
+    for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+def _untied(root: Path, found: Format, config: Any, tensors: dict[str, Tensor]) -> Any:
+    """A configuration whose output has a matrix of its own where the file has one that is no copy;
+    copies are taken from the tensors. UserError where a model cannot have it."""
+    for copy, original in found.copies.items():
+        name = next((x for x in (copy, found.prefix + copy) if x in tensors), None)
+        of = next((x for x in (original, found.prefix + original) if x in tensors), None)
+        head = copy == "lm_head.weight"
+        if name is None or of is None or (head and not getattr(config, "tie_embeddings", True)):
+            continue
+        if np.array_equal(tensors[name].numpy(), tensors[of].numpy()):
+            del tensors[name]
+        elif found.unties and head:
+            config = replace(config, tie_embeddings=False)
+        else:
+            kind = found.model.__name__
+            raise UserError(f"{root}: {name} is not {of}, and a {kind} has one matrix for both")
+    return config
 
 
 def _files(root: Path) -> dict[Path, list[str]]:
@@ -156,10 +210,12 @@ def _files(root: Path) -> dict[Path, list[str]]:
         return files
     for name in _PICKLES:
         if (root / name).exists():
+            named = _object(root / CONFIG).get("architectures") or ["AutoModel"]
+            kind = str(named[0])  # with its head, which AutoModel leaves out
             raise UserError(
                 f"{root} has its weights in {name}, a pickle, which may run any code and is not "
-                'read. Where you trust it, convert it: python -c "from transformers import '
-                f"AutoModel; AutoModel.from_pretrained('{root}').save_pretrained('{root}')\""
+                f'read. Where you trust it, convert it: python -c "from transformers import {kind}'
+                f"; {kind}.from_pretrained('{root}').save_pretrained('{root}')\""
             )
     raise UserError(f"{root} has no {WEIGHTS}")
 
@@ -189,8 +245,7 @@ def _ours(
             parts.append(value.numpy())
         if not missing and not shapes:
             state[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    copies = ("lm_head.weight",) if getattr(model.config, "tie_embeddings", False) else ()
-    surplus = [name for name in tensors if name not in used and name not in copies]
+    surplus = [name for name in tensors if name not in used]
     for what, names in (
         ("lacks", missing),
         ("has, and this model has not,", surplus),

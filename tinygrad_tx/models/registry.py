@@ -64,7 +64,7 @@ class Tokens(NamedTuple):
     mask_id: int | None = None
 
 
-_OF_VOCABULARY = ("src_vocab_size", *Tokens._fields)
+_OF_VOCABULARY = ("src_vocab_size", "more_eos_ids", *Tokens._fields)
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {

@@ -57,12 +57,14 @@ class Frequencies(NamedTuple):
 def frequencies(width: int, theta: float, scaling: Scaling | None, max_len: int) -> Frequencies:
     """Those of heads of that width. scaling: None, or a mapping whose rope_type is "default" or one
     of SCALINGS, with the other keys that this needs. UserError for others."""
+    if scaling is not None and not isinstance(scaling, Mapping):
+        raise UserError(f"rope_scaling is {scaling!r}; it must be a mapping with a rope_type")
     plain = np.float32(theta) ** (np.arange(0, width, 2, dtype=np.float32) / np.float32(width))
     each = (1 / plain).astype(np.float32)
     kind = "default" if scaling is None else scaling.get("rope_type", scaling.get("type"))
     if kind == "default":
         return Frequencies(each, 1.0)
-    if kind not in SCALINGS:
+    if not isinstance(kind, str) or kind not in SCALINGS:
         known = ", ".join(("default", *SCALINGS))
         raise UserError(f"rope_scaling: rope_type is {kind!r}; those that there are: {known}")
     assert scaling is not None
@@ -96,6 +98,8 @@ def _llama3(each: Floats, width: int, theta: float, scaling: Scaling, max_len: i
 
 def _yarn(each: Floats, width: int, theta: float, scaling: Scaling, max_len: int) -> Frequencies:
     """Peng et al., arXiv 2309.00071: as llama3, along the pairs' numbers; and scores grow."""
+    if theta <= 1:
+        raise UserError(f"rope_scaling: with yarn, rope_theta is {theta}; it must be above 1")
     length = _number(scaling, "original_max_position_embeddings", max_len)
     factor = _number(scaling, "factor", max_len / length)
 

@@ -252,8 +252,8 @@ class T5(EncoderDecoder):
         bias = where(mask, stack.distances(length, length), -1e30)
         for layer in stack.layers:
             x = layer(x, bias)
-        memory: Tensor = stack.dropout(stack.norm(x))
-        return memory
+        y: Tensor = stack.dropout(stack.norm(x))
+        return y
 
     # One token at a time; see stepwise.py
     @no_grad()
@@ -285,9 +285,8 @@ class T5(EncoderDecoder):
     @nn.scoped
     def step(self, state: DecoderState, ids: Tensor, position: Tensor) -> Tensor:
         """The logits (N, V) of the tokens after ids (N,) at a 0-d position."""
-        stack, x = self.decoder, self.shared(ids.unsqueeze(1))  # (N, 1, D)
+        stack, x = self.decoder, self.decoder.dropout(self.shared(ids.unsqueeze(1)))  # (N, 1, D)
         bias = state.positions[position].unsqueeze(1)  # (H, 1, L)
-        x = stack.dropout(x)
         for layer, own, memory in zip(stack.layers, state.own, state.memory, strict=True):
             x = layer(x, bias, memory, state.mask, own, position)
         return self._logits(x).squeeze(1)
@@ -296,4 +295,5 @@ class T5(EncoderDecoder):
         x = self.decoder.dropout(self.decoder.norm(x))
         if self.config.scaled:
             x = x * self.config.d_model**-0.5
-        return F.linear(x, self.shared.weight if self.lm_head is None else self.lm_head.weight)
+        y: Tensor = self.lm_head(x) if self.lm_head else F.linear(x, self.shared.weight)
+        return y

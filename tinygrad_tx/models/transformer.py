@@ -237,5 +237,7 @@ class Transformer(EncoderDecoder):
         return x
 
     def _logits(self, x: Tensor) -> Tensor:
-        weight = self.embedding.weight if self.lm_head is None else self.lm_head.weight
-        return F.linear(x, weight, self.output_bias)
+        if self.lm_head is None:
+            return F.linear(x, self.embedding.weight, self.output_bias)
+        y: Tensor = self.lm_head(x)
+        return y if self.output_bias is None else y + self.output_bias

@@ -43,7 +43,9 @@ class LoRALinear(Linear):
         init.uniform_(self.lora_a, -bound, bound)
         self.scale = alpha / rank
         self.dropout = Dropout(dropout)
-        self._plain: Tensor | None = None  # the weight without the adapter, while it is merged
+        # While it is merged: the weight without the adapter, and with it.
+        self._plain: Tensor | None = None
+        self._whole: Tensor | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         y = F.linear(input, self.weight, self.bias)
@@ -58,14 +60,21 @@ class LoRALinear(Linear):
         if self._plain is None:
             self._plain = self.weight.detach()
             self.weight.assign(self.weight + (self.lora_b @ self.lora_a) * self.scale)
-            self._merged = True
+            self._whole, self._merged = self.weight.detach(), True
 
     @no_grad()
     def unmerge(self) -> None:
-        """Put the weight back, to the bit."""
-        if self._plain is not None:
+        """Put the weight back, to the bit. UserError where it has been changed since."""
+        if self._plain is not None and self._whole is not None:
+            if not bool((self.weight == self._whole).all().item()):
+                raise UserError("LoRA: the weight was changed while its adapter was merged into it")
             self.weight.assign(self._plain)
-            self._plain, self._merged = None, False
+            self._plain, self._whole, self._merged = None, None, False
+
+    @property
+    def merged(self) -> bool:
+        """True between merge() and unmerge()."""
+        return self._merged
 
     def describe(self) -> str:
         return f"{super().describe()}, rank={self.lora_a.shape[0]}, merged={self._merged}"
@@ -104,7 +113,10 @@ class Adapters:
     def load(self, path: Path | str) -> None:
         """Take what `save` has written. UserError for adapters of another rank, alpha or model."""
         state, metadata = serialize.load_with_metadata(path)
-        then = json.loads(metadata.get(_KEY, "{}"))
+        try:
+            then = dict(json.loads(metadata.get(_KEY, "{}")))
+        except (ValueError, TypeError):
+            raise UserError(f"{path} does not say what adapters it has") from None
         for name in ("rank", "alpha"):
             own = getattr(self, name)
             if then.get(name, own) != own:
@@ -114,7 +126,7 @@ class Adapters:
     @property
     def merged(self) -> bool:
         """True between merge() and unmerge()."""
-        return any(module._merged for module in self.modules.values())
+        return any(module.merged for module in self.modules.values())
 
     def merge(self) -> None:
         """Put the adapters into the weights of the model: it costs what it did without them, and
@@ -133,11 +145,11 @@ class Adapters:
         for name, module in self.modules.items():
             if places.get(name) is not module:
                 raise UserError(f"LoRA: {name} of this model is not adapted by these")
-        for name, module in self.modules.items():
+        for module in self.modules.values():
             plain = Linear(1, 1, bias=False)
             plain.in_features, plain.out_features = module.in_features, module.out_features
             plain.weight, plain.bias = module.weight, module.bias
-            _replace(places, name, plain)
+            _replace(model, module, plain)
 
     def _require_apart(self, what: str) -> None:
         if self.merged:
@@ -152,7 +164,8 @@ def lora(
     alpha: float | None = None,
     dropout: float = 0.0,
 ) -> Adapters:
-    """Freeze a model, and give an adapter of that rank to each of its Linears whose name fits.
+    """Freeze a model, but for adapters that it has, and give an adapter of that rank to each of its
+    Linears whose name fits.
 
     targets: names of Linears, such as "c_attn", or patterns of their dotted names, such as
         "layers.*.self_attn.?_proj". alpha: adapters are scaled by alpha / rank; None: by 1.
@@ -163,6 +176,8 @@ def lora(
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise UserError(f"lora: rank = {rank!r} must be a whole number of 1 or more")
     wanted = (targets,) if isinstance(targets, str) else tuple(targets)
+    if not wanted or not all(isinstance(target, str) for target in wanted):
+        raise TypeError(f"lora: targets must be names of Linears, not {targets!r}")
     places = dict(model.named_modules())
     linears = {n: m for n, m in places.items() if isinstance(m, Linear) and n}
     for target in wanted:
@@ -174,12 +189,21 @@ def lora(
         if adapted := [name for name in fitting if isinstance(linears[name], LoRALinear)]:
             raise UserError(f"lora: {adapted[0]} has an adapter already")
     scale = float(rank if alpha is None else alpha)
+    learning = [
+        p
+        for module in places.values()
+        if isinstance(module, LoRALinear)
+        for p in (module.lora_a, module.lora_b)
+        if p.requires_grad
+    ]
     model.requires_grad_(False)
+    for p in learning:  # of adapters that it has already
+        p.requires_grad_()
     made = {}
     for name, linear in linears.items():
         if any(fits(name, target) for target in wanted):
             made[name] = LoRALinear(linear, rank, scale, dropout)
-            _replace(places, name, made[name])
+            _replace(model, linear, made[name])
     return Adapters(made, rank, scale)
 
 
@@ -188,6 +212,9 @@ def fits(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
 
 
-def _replace(places: Mapping[str, Module], name: str, module: Module) -> None:
-    parent, _, last = name.rpartition(".")
-    setattr(places[parent], last, module)
+def _replace(model: Module, old: Module, new: Module) -> None:
+    """Put a module in all the places of another one, which may be shared."""
+    for parent in list(model.modules()):
+        for name, child in list(parent._children()):
+            if child is old:
+                setattr(parent, name, new)

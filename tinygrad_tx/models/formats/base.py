@@ -8,6 +8,7 @@ a model depends on and this library does not know. Used by the other files.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ...errors import UserError
@@ -59,10 +60,22 @@ class Settings:
             raise UserError(f"config.json: {name} is {value!r}; those that there are: {known}")
         return ACTIVATIONS[value]
 
-    def token(self, name: str) -> int | None:
-        """The id of a special token; the first where there are several."""
+    def tokens(self, name: str) -> list[int]:
+        """The ids of a special token, of which there may be several; those that are no tokens of
+        the vocabulary, as defaults for another one may be, are none."""
         value = self.given.get(name)
-        return value[0] if isinstance(value, list) else value
+        found = value if isinstance(value, list) else [value]
+        size = self.need("vocab_size")
+        return [
+            i for i in found if isinstance(i, int) and not isinstance(i, bool) and 0 <= i < size
+        ]
+
+    def token(self, name: str) -> int | None:
+        """The id of a special token. UserError where there are several."""
+        found = self.tokens(name)
+        if len(found) > 1:
+            raise UserError(f"config.json: {name} is {found}, and this model has one")
+        return found[0] if found else None
 
 
 class Joined(NamedTuple):
@@ -76,7 +89,9 @@ class Format(NamedTuple):
     """An architecture. names: those of weights, ours to theirs; # stands for the number of a layer
     and * for what follows. turned: ends of the names there of matrices that are (in, out), rows: of
     vectors that are (1, n). prefix: of theirs, which a model without a head lacks. spare: parts of
-    the names of tensors that are copies of others, or computed."""
+    the names of tensors that are computed, or of heads that are no part of a model here. copies:
+    names of tensors that are others once more, those without a prefix; unties: a head that is no
+    copy is a matrix of its own."""
 
     model: type[Any]
     config: type[Any]
@@ -88,6 +103,8 @@ class Format(NamedTuple):
     turned: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
     spare: tuple[str, ...] = ()
+    copies: Mapping[str, str] = MappingProxyType({})
+    unties: bool = False
 
     def theirs(self, ours: str, rows: int, config: Any) -> list[tuple[str, int]]:
         """The names there, with their prefix, of a weight of ours that has so many rows; and how

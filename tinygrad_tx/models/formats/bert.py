@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...errors import UserError
 from ..bert import BERT, BERTConfig
 from .base import Format, Settings, activation, plain
 
@@ -51,6 +52,10 @@ def _read_bert(s: Settings) -> BERTConfig:
 def _write_bert(c: BERTConfig) -> dict[str, Any]:
     roberta, kind = c.skip_padding, "RoBERTa" if c.skip_padding else "BERT"
     kind = {"RoBERTa": "Roberta", "BERT": "Bert"}[kind]
+    if not c.type_vocab_size:
+        raise UserError(
+            "save_pretrained: BERT's format has kinds of segments; type_vocab_size is 0"
+        )
     head = f"{kind}ForMaskedLM" if c.mlm else f"{kind}Model"
     return plain([
         ("architectures", [head]), ("model_type", "roberta" if roberta else "bert"),
@@ -75,7 +80,11 @@ BERT_FORMAT = Format(
         "mlm.bias": "cls.predictions.bias",
     },
     prefix="bert.", heads=("cls.",),
-    spare=("position_ids", "cls.predictions.decoder.", "cls.seq_relationship."),
+    spare=("position_ids", "cls.seq_relationship."),
+    copies={
+        "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
 )  # fmt: skip
 ROBERTA_FORMAT = BERT_FORMAT._replace(
     names={
@@ -86,6 +95,10 @@ ROBERTA_FORMAT = BERT_FORMAT._replace(
     },
     prefix="roberta.",
     heads=("lm_head.",),
-    spare=("position_ids", "lm_head.decoder."),
+    spare=("position_ids",),
+    copies={
+        "lm_head.decoder.weight": "embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    },
 )
 _ROBERTAS = ("roberta", "xlm-roberta", "camembert")

@@ -48,6 +48,7 @@ def _write_gpt2(c: GPTConfig) -> dict[str, Any]:
 GPT2 = Format(
     GPT, GPTConfig, _read_gpt2, _write_gpt2,
     {name: name for name in ("wte.*", "wpe.*", "h.#.*", "ln_f.*")},
-    prefix="transformer.", spare=("lm_head.weight", ".attn.bias", ".attn.masked_bias"),
+    prefix="transformer.", spare=(".attn.bias", ".attn.masked_bias"),
+    copies={"lm_head.weight": "wte.weight"},
     turned=("c_attn.weight", "c_proj.weight", "c_fc.weight"),
 )  # fmt: skip

@@ -14,6 +14,7 @@ def _read_llama(s: Settings) -> LlamaConfig:
     rope = dict(s.get("rope_parameters") or s.get("rope_scaling") or {})
     theta = rope.pop("rope_theta", None) or s.get("rope_theta", 10000.0)
     kind = rope.get("rope_type", rope.get("type", "default"))
+    ends = s.tokens("eos_token_id")
     return LlamaConfig(
         s.need("vocab_size"), s.need("hidden_size"), s.need("num_hidden_layers"),
         s.need("num_attention_heads"), s.get("num_key_value_heads"), s.need("intermediate_size"),
@@ -23,7 +24,9 @@ def _read_llama(s: Settings) -> LlamaConfig:
         attention_bias=s.get("attention_bias", False), mlp_bias=s.get("mlp_bias", False),
         tie_embeddings=s.get("tie_word_embeddings", False),
         init_std=s.get("initializer_range", 0.02), pad_id=s.token("pad_token_id"),
-        bos_id=s.token("bos_token_id"), eos_id=s.token("eos_token_id"),
+        bos_id=s.token("bos_token_id"), eos_id=ends[0] if ends else None,
+        more_eos_ids=tuple(ends[1:]), dropout=0.0,
+        attention_dropout=s.get("attention_dropout", 0.0),
     )  # fmt: skip
 
 
@@ -41,7 +44,9 @@ def _write_llama(c: LlamaConfig) -> dict[str, Any]:
         ("hidden_act", activation(c.activation)), ("attention_bias", c.attention_bias),
         ("mlp_bias", c.mlp_bias), ("tie_word_embeddings", c.tie_embeddings),
         ("initializer_range", c.init_std), ("pad_token_id", c.pad_id),
-        ("bos_token_id", c.bos_id), ("eos_token_id", c.eos_id),
+        ("bos_token_id", c.bos_id),
+        ("eos_token_id", [c.eos_id, *c.more_eos_ids] if c.more_eos_ids else c.eos_id),
+        ("attention_dropout", c.dropout if c.attention_dropout is None else c.attention_dropout),
     ])  # fmt: skip
 
 
@@ -58,4 +63,5 @@ LLAMA = Format(
         **{name: name for name in ("embed_tokens.*", "layers.#.*", "norm.*", "lm_head.*")},
     },
     prefix="model.", heads=("lm_head.",), spare=("rotary_emb.inv_freq",),
+    copies={"lm_head.weight": "embed_tokens.weight"}, unties=True,
 )  # fmt: skip

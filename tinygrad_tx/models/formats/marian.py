@@ -88,5 +88,9 @@ def _names() -> dict[str, str]:
 MARIAN = Format(
     Transformer, TransformerConfig, _read, _write, _names(), prefix="model.",
     heads=("final_logits_bias",), rows=("final_logits_bias",),
-    spare=("embed_tokens.weight", "embed_positions.weight", "lm_head.weight"),
+    spare=("embed_positions.weight",),
+    copies=dict.fromkeys(
+        ("lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
+        "shared.weight",
+    ),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...errors import UserError
 from ..t5 import T5, T5Config
 from .base import Format, Joined, Settings, activation, plain
 
@@ -13,7 +14,8 @@ def _read(s: Settings) -> T5Config:
     inner = s.get("feed_forward_proj", "relu")
     gated = inner.startswith("gated-")
     name = "gelu_new" if inner == "gated-gelu" else inner.removeprefix("gated-")
-    own = s.given.get("tie_word_embeddings") is False
+    # transformers 5 ties wherever the file has no matrix for the output, and 4 where it says so.
+    own = s.given.get("tie_word_embeddings") is False and "scale_decoder_outputs" not in s.given
     pad = s.get("pad_token_id", 0)
     return T5Config(
         s.need("vocab_size"), s.need("d_model"), s.need("num_layers"), s.need("num_heads"),
@@ -22,14 +24,16 @@ def _read(s: Settings) -> T5Config:
         max_distance=s.get("relative_attention_max_distance", 128),
         dropout=s.get("dropout_rate", 0.1), layer_norm_eps=s.get("layer_norm_epsilon", 1e-6),
         activation=s.known("feed_forward_proj", name), gated=gated,
-        tie_embeddings=not (own and "lm_head.weight" in s.names), pad_id=pad,
+        tie_embeddings=not own, pad_id=pad,
         scale_output=s.get("scale_decoder_outputs", not own),
         bos_id=s.get("decoder_start_token_id", pad), eos_id=s.token("eos_token_id") or 1,
     )  # fmt: skip
 
 
 def _write(c: T5Config) -> dict[str, Any]:
-    inner = activation(c.activation, "gelu" if c.gated else "")
+    inner = activation(c.activation)
+    if c.gated and c.activation == "gelu":
+        raise UserError("save_pretrained: T5's format has no gated gelu but gelu_tanh")
     if c.gated and c.activation == "gelu_tanh":
         inner = "gelu"  # so it is called there
     return plain([
@@ -83,8 +87,10 @@ def _names() -> dict[str, str | Joined]:
 
 T5_FORMAT = Format(
     T5, T5Config, _read, _write, _names(), prefix="",
-    spare=(
-        "encoder.embed_tokens.weight", "decoder.embed_tokens.weight",
-        "layer.1.EncDecAttention.relative_attention_bias.weight",
+    spare=("layer.1.EncDecAttention.relative_attention_bias.weight",),
+    copies=dict.fromkeys(
+        ("lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
+        "shared.weight",
     ),
+    unties=True,
 )  # fmt: skip
