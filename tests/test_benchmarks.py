@@ -217,6 +217,7 @@ def test_differences_are_judged() -> None:
     assert found == {"row": 1, "place": 1, "gap": 1, "near_tie": False}
 
 
+@pytest.mark.slow
 def test_compile_time(tmp_path: Path) -> None:
     assert compile_time.main([*ALONE, "--work", "tiny", "--out", str(tmp_path)]) == 0
     (run,) = result(tmp_path)["runs"]

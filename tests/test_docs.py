@@ -70,7 +70,16 @@ def test_page(page: Path, tmp_path: Path) -> None:
     run(script, tmp_path / "cwd")
 
 
-@pytest.mark.parametrize("example", [pytest.param(p, id=name(p)) for p in EXAMPLES])
+@pytest.mark.parametrize(
+    "example",
+    [
+        # The race trains seven models: one page of docs runs a part of it.
+        pytest.param(
+            p, id=name(p), marks=[pytest.mark.slow] if p.stem == "rnn_vs_transformer" else []
+        )
+        for p in EXAMPLES
+    ],
+)
 def test_example(example: Path, tmp_path: Path) -> None:
     for needed in EXTRAS.get(example.stem, ()):
         if find_spec(needed) is None:

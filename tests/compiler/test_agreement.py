@@ -64,6 +64,7 @@ def losses(dtype: tx.DType, steps: int, *, compiled: bool) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_fifty_steps_in_float64() -> None:
     eager = losses(tx.float64, 50, compiled=False)
     np.testing.assert_allclose(losses(tx.float64, 50, compiled=True), eager, rtol=0, atol=1e-9)

@@ -182,8 +182,8 @@ def test_masks(target: Processor, dtype: str, shape: str, t: int, causal: bool) 
 @each_target
 @each_dtype
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("t", [1, 20, 70])
-@pytest.mark.parametrize("shape", ["", "2 6 t s", "2 1 1 s", "1 6 1 s", "t s"])
+@pytest.mark.parametrize("t", [1, 70])
+@pytest.mark.parametrize("shape", ["", "2 6 t s", "2 1 1 s", "t s"])
 def test_heads_that_share_keys(
     target: Processor, dtype: str, shape: str, t: int, causal: bool
 ) -> None:

@@ -55,11 +55,10 @@ def controlled(
 @pytest.mark.parametrize(
     "given",
     [
-        {"bad_words": BAD},
-        {"prefix_tokens": [6, 3]},
+        {"bad_words": BAD, "prefix_tokens": [6]},
         {"bad_words": [8], "prefix_tokens": [[3], [], [4, 4, 4], [9], [10, 3]]},
     ],
-    ids=["bad words", "prefix", "both"],
+    ids=["bad words", "prefixes"],
 )
 def test_as_over_whole_prefixes(kind: str, beam: int, given: dict[str, Any]) -> None:
     model = build(kind)

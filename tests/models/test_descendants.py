@@ -96,6 +96,7 @@ TASKS: dict[str, tuple[Callable[[], Any], Callable[[np.random.Generator], Batch]
         0.5,
     ),
 }  # fmt: skip
+VARIANTS = ("llama, own heads", "roberta", "t5, gated")
 
 
 def run(build: Callable[[], Any], task: Callable[..., Batch], steps: int, compiled: bool) -> Any:
@@ -116,7 +117,10 @@ def run(build: Callable[[], Any], task: Callable[..., Batch], steps: int, compil
     return model, [run(*map(tx.tensor, task(rng))).item() for _ in range(steps)]
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in VARIANTS else n for n in TASKS],
+)
 def test_learns_compiled_as_eagerly(name: str) -> None:
     build, task, goal = TASKS[name]
     _, eager = run(build, task, 4, compiled=False)

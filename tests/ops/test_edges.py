@@ -146,7 +146,11 @@ def test_of_two_numbers(dtype: tx.DType) -> None:
     check({name: OPS[name] for name in accepted(BINARY, a, b)}, a, b)
 
 
-@dtypes
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(d, marks=pytest.mark.slow) if d == tx.float16 else d for d in DTYPES],
+    ids=lambda d: d.name,
+)
 def test_with_a_constant(dtype: tx.DType) -> None:
     """Numbers that the compiler knows have ways of their own."""
     x = tx.tensor(edges(dtype))

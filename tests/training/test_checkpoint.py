@@ -117,7 +117,9 @@ def test_killed_again_and_again(points: tuple[str, ...], whole: Path, tmp_path: 
     assert outcome(resumed(out)) == outcome(whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_interrupted_in_a_step(whole: Path, tmp_path: Path, number: int) -> None:
     out = tmp_path / "run"
     watch = Watch(on_step=lambda step: signal.raise_signal(number) if step == 2 else None)
