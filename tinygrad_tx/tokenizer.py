@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PAD, BOS, EOS, UNK = range(4)
 _LARGEST = 2**22  # vocabulary
 UNKNOWN = "⁇"
+MASK = "[MASK]"
 
 
 Ints = NDArray[np.int32]
@@ -104,6 +105,15 @@ class Tokenizer:
         """The text that `save` writes."""
         return self._core.to_str(pretty=True)
 
+    def masked(self, mask_id: int) -> Self:
+        """The same with a token for words that are to be guessed, `[MASK]`, behind all others."""
+        if mask_id != self.vocab_size:
+            return self
+        found = self.loads(self.dumps())
+        found._core.add_special_tokens([MASK])
+        found.mask_id = mask_id
+        return found
+
     @classmethod
     def loads(cls, text: str) -> Self:
         """The tokenizer of which `dumps` gave the text."""
@@ -168,7 +178,10 @@ class Tokenizer:
         pieces: list[str] = []
         in_word = False
         for token in ids:
-            text = SPECIALS[token] if token < len(SPECIALS) else self._core.decode([token])
+            if token == self.mask_id:
+                text = MASK
+            else:
+                text = SPECIALS[token] if token < len(SPECIALS) else self._core.decode([token])
             goes_on = self._spaced and in_word and text[:1].isalnum()
             in_word = token >= len(SPECIALS) and text[-1:].isalnum()
             pieces.append("·" + text if goes_on else text.strip() or "␣")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,8 @@ from training_runs import rows
 import tinygrad_tx as tx
 from tinygrad_tx.cli import main
 from tinygrad_tx.training import preset
+from tinygrad_tx.training.config import apply_overrides
+from tinygrad_tx.training.texts import load_texts
 
 TEXT = "".join(f"{i} times the dog sees a cat.\n" for i in range(120))
 FEW = [
@@ -217,3 +222,98 @@ def test_what_is_wrong(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 def test_presets_are_of_their_task() -> None:
     assert preset("char").model.task == preset("llama-tiny").model.task == "lm"
     assert preset("bert-tiny").model.task == "mlm" and preset("tiny").model.task == "translate"
+
+
+def test_a_bert_keeps_its_mask_where_it_is_saved(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, saved = tmp_path / "bert", tmp_path / "saved"
+    run("train", "--task", "mlm", "--text", text, "--out", out, "--set", *FEW, *BERT, *BPE)
+    model, tokenizer = tx.models.load(out)
+    model.save_pretrained(saved, tokenizer)
+    _, again = tx.models.load(saved)
+    assert again.mask_id == model.config.mask_id
+    assert again.encode("the dog [MASK]", special=False)[-1] == model.config.mask_id
+    capsys.readouterr()
+    run("evaluate", "--model", saved, "--text", text, "--json")
+    assert json.loads(capsys.readouterr().out)["loss"] > 0
+    run("train", "--init", saved, "--text", text, "--out", tmp_path / "on", "--max-steps", 1,
+        "--set", "data.max_len=16", "data.max_tokens=64", "train.compile=false")  # fmt: skip
+
+    headless = tx.models.BERT(replace(model.config, mlm=False))
+    headless.save_pretrained(tmp_path / "headless", tokenizer)
+    capsys.readouterr()
+    for command in (
+        ("evaluate", "--model", tmp_path / "headless", "--text", text),
+        ("graph", "--model", tmp_path / "headless", "--out", tmp_path / "graph.dot"),
+    ):
+        assert "no head for masked words" in fails(capsys, *command)
+    new = tmp_path / "new"
+    said = fails(capsys, "train", "--init", tmp_path / "headless", "--text", text, "--out", new)
+    assert "without a head for masked words" in said and not new.exists()
+
+
+def test_going_on_with_other_data(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of the first run's files is left, and what does not fit is named."""
+    first, table = tmp_path / "first", tmp_path / "docs.jsonl"
+    table.write_text("".join(json.dumps({"body": f"{i} dogs"}) + "\n" for i in range(60)))
+    run("train", "--task", "lm", "--text", table, "--columns", "body", "--valid-text", table,
+        "--out", first, "--set", *FEW, *GPT, "tokenizer.vocab_size=300")  # fmt: skip
+    second = tmp_path / "second"
+    run("train", "--init", first, "--text", text, "--out", second, "--max-steps", 1)
+    config = tomllib.loads((second / "config.toml").read_text())
+    assert config["data"]["valid_text"] == config["data"]["columns"] == "none"
+    capsys.readouterr()
+    third = ("train", "--init", first, "--out", tmp_path / "third")
+    said = fails(capsys, *third, "--src", text, "--tgt", text)
+    assert "--src, but" in said and "is a gpt, whose task is lm; give it --text FILE" in said
+    said = fails(capsys, *third, "--text", text, "--set", "tokenizer.kind=bpe")
+    assert "--init keeps the tokenizer" in said
+    said = fails(capsys, *third, "--text", text, "--valid-tsv", text)
+    assert "--valid-src is not for a gpt" in said
+    assert "has no columns" in fails(capsys, *third, "--text", text, "--columns", "body")
+
+
+def test_texts_that_are_none(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    lm = ("train", "--task", "lm", "--out", out, "--set", *FEW, *GPT, "--text")
+    (tmp_path / "half.jsonl").write_text('{"text":"ab \\ud800 cd"}\n' * 40)
+    assert "record 1: column 'text' has half of a surr" in fails(
+        capsys, *lm, tmp_path / "half.jsonl"
+    )
+    (tmp_path / "one.txt").write_text("a")
+    said = fails(capsys, *lm, text, "--valid-text", tmp_path / "one.txt")
+    assert "the held-out text has 1 tokens, too few to be measured" in said and not out.exists()
+    run(*lm, text)
+    capsys.readouterr()
+    bad = io.TextIOWrapper(io.BytesIO(b"ab \xff"), "utf-8")
+    monkeypatch.setattr("sys.stdin", bad)
+    said = fails(capsys, "generate", "--model", out, "--prompt", "-")
+    assert "standard input" in said
+    long = "7 times the dog sees a cat."  # more than 16 positions: it goes on from the last of them
+    run("generate", "--model", out, "--prompt", long, "--max-new-tokens", 3)
+    assert len(capsys.readouterr().out) == 4
+    said = fails(capsys, "evaluate", "--model", out, "--text", text, "--beam", 2)
+    assert "go with --src and --ref" in said
+
+
+def test_another_format_is_another_text(tmp_path: Path) -> None:
+    """The same bytes, by another name."""
+    lines = "".join(json.dumps({"text": f"hello world {i}"}) + "\n" for i in range(60))
+    sizes = []
+    for name in ("k.csv", "k.jsonl"):
+        (tmp_path / name).write_text(lines)
+        config = replace(preset("char").data, text=str(tmp_path / name))
+        found = load_texts(replace(preset("char"), data=config), None)
+        sizes.append(len(found.train.ids))
+    assert sizes[0] != sizes[1]
+
+
+def test_another_kind_of_model_begins_small() -> None:
+    for kind in ("llama", "gpt", "bert"):
+        model = apply_overrides(preset("char"), [f"model.kind={kind}"]).model.of_model()
+        assert model.d_model <= 256

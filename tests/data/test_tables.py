@@ -96,3 +96,16 @@ def test_no_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"needs pyarrow: pip install 'tinygrad_tx\[parquet\]'"):
         list(read_columns(tmp_path / "a.parquet", (), 1))
+
+
+def test_what_is_missing_in_the_first_record(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": null}\n{"text": "a"}\n')
+    assert list(read_columns(file, (), 1)) == [("",), ("a",)]
+    file.write_text('{"id": "x", "translation": {"de": "ja", "en": null}}\n')
+    assert list(read_columns(file, (), 2)) == [("ja", "")]
+    file.write_text('{"id": "x", "translation": {"de": "ja", "en": "yes"}}\n')
+    assert list(read_columns(file, (), 2)) == [("ja", "yes")]
+    (tmp_path / "a.csv").write_text("a,a\n1,2\n")
+    with pytest.raises(UserError, match=r"two columns have the same name \(a, a\)"):
+        list(read_columns(tmp_path / "a.csv", ("a",), 1))

@@ -34,7 +34,7 @@ COMMAND = Command(
     "print a vector for each line of text",
     (
         ("embed --model all-MiniLM-L6-v2/ lines.txt > vectors.txt", "numbers with spaces between"),
-        ('echo "a line" | tinygrad-tx embed --model all-MiniLM-L6-v2/', "of what is typed"),
+        ("embed --model all-MiniLM-L6-v2/ < lines.txt", "of standard input"),
     ),
     _arguments,
     _run,

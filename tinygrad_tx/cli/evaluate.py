@@ -36,6 +36,8 @@ def _run(args: Namespace) -> None:
     if args.text and (args.src or args.ref):
         raise UserError("--text and --src, --ref exclude each other: give one kind")
     if args.text:
+        if args.beam or args.lowercase or args.length_penalty is not None:
+            raise UserError("--beam, --length-penalty and --lowercase go with --src and --ref")
         _text(args)
     elif args.src and args.ref:
         _pairs(args)
@@ -76,8 +78,13 @@ def _window(model: str) -> int | None:
 
 def _pairs(args: Namespace) -> None:
     from ..data import read_pairs
+    from ..data.tables import is_table
     from ..training.metrics import score
 
+    if table := next((file for file in (args.src, args.ref) if is_table(file)), None):
+        raise UserError(f"{table} has columns, and --src and --ref are lines of text")
+    if args.columns is not None:
+        raise UserError("--columns goes with --text")
     sources, references = [], []
     for source, reference in read_pairs(args.src, args.ref):
         sources.append(source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 
 from ..errors import UserError
@@ -49,6 +48,7 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> None:
     from .. import models
+    from ..data.files import read_text
     from ..decoding import stream
     from ..models.language_model import LanguageModel
 
@@ -62,7 +62,7 @@ def _run(args: Namespace) -> None:
         )
     if tokenizer is None:
         raise UserError(f"{args.model} has no tokenizer, so no text can be made of its ids")
-    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+    prompt = "".join(read_text("-")) if args.prompt == "-" else args.prompt
     pieces = stream(
         model,
         tokenizer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from ..errors import UserError
 from .command import Command, count_or_none, path
 
 
@@ -38,6 +39,8 @@ def _run(args: Namespace) -> None:
     else:
         section = asdict(preset(args.preset or "tiny").model)
         model = registry.build(section, registry.Tokens())  # the picture is the same for any
+    if getattr(model, "mlm", True) is None:
+        raise UserError(f"{args.model} has no head for masked words, so there is no loss to draw")
     config = model.config
     word = config.vocab_size - 1
     batch = [[[word, word]], [[word, word]]]

@@ -138,7 +138,7 @@ def _run(args: Namespace) -> None:
         raise OutputError(f"{error}; training is done, and its report is in {out}") from None
 
 
-def _with_flags(config: Config, args: Namespace) -> Config:
+def _with_flags(base: Config, args: Namespace) -> Config:
     """The configuration with the changes that the flags make to it."""
     from ..training.config import apply_overrides
 
@@ -156,6 +156,15 @@ def _with_flags(config: Config, args: Namespace) -> Config:
         changes.append("data.corpus=files")
     if given["text"] and (given["src"] or given["tsv"]):
         raise UserError("--text and sentence pairs exclude each other: give one kind")
+    task = base.model.task
+    wrong = "text" if task == "translate" else "src" if given["src"] else "tsv"
+    if args.init and given[wrong]:
+        raise UserError(
+            f"--{wrong}, but {args.init} is a {base.model.kind}, whose task is {task}; give it "
+            f"{'sentence pairs' if task == 'translate' else '--text FILE'}"
+        )
+    if args.init and any(given.values()):  # nothing of another run's data
+        changes = [f"data.{name}=none" for name in (*_FILES, "columns")] + changes
     if args.columns is not None:
         changes.append(f"data.columns={args.columns}")
     for prefix in ("", "valid_"):  # what a configuration file says in the other form is replaced
@@ -171,7 +180,17 @@ def _with_flags(config: Config, args: Namespace) -> Config:
         changes.append(f"train.max_steps={args.max_steps}")
     if args.seed is not None:
         changes.append(f"train.seed={args.seed}")
-    config = apply_overrides(config, changes + args.set)
+    config = apply_overrides(base, changes + args.set)
+    if args.init and config.tokenizer != base.tokenizer:
+        raise UserError(
+            f"--init keeps the tokenizer of {args.init}: leave out tokenizer.* in --set"
+        )
+    own = "valid_text" if config.model.task == "translate" else "valid_src"
+    if given[own] or (own == "valid_src" and given["valid_tsv"]):
+        raise UserError(
+            f"--{own.replace('_', '-')} is not for a {config.model.kind}, whose task is "
+            f"{config.model.task}"
+        )
     in_config: dict[str, Any] = {n: _absolute(getattr(config.data, n)) for n in _FILES}
     return replace(config, data=replace(config.data, **in_config))
 

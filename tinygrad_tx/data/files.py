@@ -180,6 +180,7 @@ def digest(path: Source, stop: Callable[[], bool] = lambda: False) -> str:
 def _lines(path: Source, longest: int) -> Iterator[str]:
     name = "standard input" if str(path) == "-" else str(path)
     number = 0  # of lines handed out
+    most, what = (longest, "record") if longest == MAX_RECORD else (MAX_CHARACTERS, "sentence")
     try:
         with _errors_named(name), _opened(path) as file:
             for block in _blocks(file, longest):
@@ -193,13 +194,13 @@ def _lines(path: Source, longest: int) -> Iterator[str]:
                 if max(map(len, lines), default=0) > longest:
                     for line in lines:
                         if len(line) > longest:
-                            raise _too_long(name, number + 1, f"{len(line):,}")
+                            raise _too_long(name, number + 1, f"{len(line):,}", most, what)
                         yield line
                         number += 1
                 yield from lines
                 number += len(lines)
                 if len(torn) > longest:
-                    raise _too_long(name, number + 1, f"more than {longest:,}")
+                    raise _too_long(name, number + 1, f"more than {longest:,}", most, what)
                 if wrong is not None:
                     byte = wrong.start - block.rfind(b"\n", 0, wrong.start)
                     raise UserError(
@@ -237,10 +238,12 @@ def _decoded(block: bytes) -> tuple[str, UnicodeDecodeError | None]:
         return block[: error.start].decode(), error
 
 
-def _too_long(name: str, number: int, characters: str) -> UserError:
+def _too_long(
+    name: str, number: int, characters: str, most: int = MAX_CHARACTERS, what: str = "sentence"
+) -> UserError:
     return UserError(
-        f"{name}, line {number}: {characters} characters; a sentence may have "
-        f"{MAX_CHARACTERS:,}: is the file not one sentence a line?"
+        f"{name}, line {number}: {characters} characters; a {what} may have "
+        f"{most:,}: is the file not one {what} a line?"
     )
 
 

@@ -13,6 +13,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from ..errors import UserError, brief
@@ -30,6 +31,12 @@ def is_table(path: Source) -> bool:
     return _kind(path) in _KINDS
 
 
+def format_of(path: Source) -> str:
+    """What the name says of how a file is read: ".csv.gz", ".jsonl"; "" and ".gz" for lines."""
+    kind = _kind(path) if is_table(path) else ""
+    return kind + (".gz" if str(path).lower().endswith(".gz") else "")
+
+
 def read_columns(path: Source, names: Sequence[str], wanted: int) -> Iterator[tuple[str, ...]]:
     """Those columns of each record, in that order. names: empty for the only columns of text that
     there are, if they are as many as wanted.
@@ -42,7 +49,9 @@ def read_columns(path: Source, names: Sequence[str], wanted: int) -> Iterator[tu
     for number, record in _records(path):
         found = _flat(record)
         if not chosen:
-            chosen = _only(str(path), found, wanted)
+            nested = record.get(_NEST)
+            pair = nested if isinstance(nested, dict) and len(nested) == wanted else found
+            chosen = _only(str(path), pair, wanted)
         texts = []
         for name in chosen:
             if name not in found:
@@ -53,10 +62,19 @@ def read_columns(path: Source, names: Sequence[str], wanted: int) -> Iterator[tu
                 raise UserError(
                     f"{path}, record {number}: column {name!r} is {brief(value)}, which is no text"
                 )
-            texts.append(value or "")
+            texts.append(_text(value or "", f"{path}, record {number}: column {name!r}"))
         yield tuple(texts)
     if not number:
         raise UserError(f"{path} is empty")
+
+
+def _text(value: str, where: str) -> str:
+    """A text that can be encoded."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where} has half of a surrogate pair, which is no character") from None
+    return value
 
 
 def _kind(path: Source) -> str:
@@ -92,6 +110,8 @@ def _csv(path: Source) -> Iterator[Record]:
         head = next(rows, None)
         if head is None:
             return
+        if len(set(head)) < len(head):
+            raise UserError(f"{path}: two columns have the same name ({', '.join(head)})")
         for row in rows:
             if not row:
                 continue
@@ -131,7 +151,10 @@ def _flat(record: Record) -> Record:
 
 def _only(path: str, record: Record, wanted: int) -> tuple[str, ...]:
     """The names of the columns of text, where they are as many as wanted, or the one is `text`."""
-    found = tuple(name for name, value in record.items() if isinstance(value, str))
+    kinds = (str, NoneType)  # what is missing may be a text in other records
+    found = tuple(name for name, value in record.items() if isinstance(value, kinds))
+    texts = tuple(name for name in found if record[name] is not None)
+    found = texts if len(texts) == wanted else found
     if wanted == 1 and "text" in found:
         return ("text",)
     if len(found) != wanted:

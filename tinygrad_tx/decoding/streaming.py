@@ -7,14 +7,14 @@ by the command line and users.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from numbers import Integral
 from typing import Any
 
 from ..errors import UserError
 from ..nn.module import evaluating
 from ..tensor import no_grad
-from .generate import check_room, prepared, require_found, run
+from .generate import prepared, require_found, run
 from .loop import Model
 from .settings import Settings
 
@@ -31,8 +31,8 @@ def stream(
     **settings: Any,
 ) -> Iterator[str]:
     """The continuation of a prompt in pieces, as they are made; together they are what generate()
-    finds with the same settings, as text. Where the model has no room for max_new_tokens, it goes
-    on from the last half of what it could see, as often as it takes.
+    finds with the same settings, as text. Where the model has no room for max_new_tokens, or for
+    the prompt, it goes on from the last half of what it could see, as often as it takes.
 
     stop: texts at which it ends; they are not part of it. settings: as for generate(), but for
     beam_size and num_return_sequences: a beam changes its mind.
@@ -42,10 +42,16 @@ def stream(
             raise UserError(f"stream: {name} must be 1: what has been said is not taken back")
     if isinstance(stop, str) or any(not isinstance(text, str) or not text for text in stop):
         raise TypeError(f"stream: stop must be a list of texts, not {stop!r}")
+    known = {field.name for field in fields(Settings)}
+    if unknown := [name for name in settings if name not in known]:
+        raise TypeError(f"stream: unexpected argument {unknown[0]!r}")
     wanted = Settings(max_new_tokens=max_new_tokens, **settings)
     (most,) = wanted.limits(1)
+    if tokenizer is None:
+        raise UserError("stream: the model has no tokenizer, so no text can be made of its ids")
     (row,) = prepared(model, [tokenizer.encode(prompt)])
-    check_room(model, [row], [1])
+    if not row:
+        raise UserError("stream: an empty prompt; give at least one token")
     return _pieces(model, tokenizer, row, most, tuple(stop), wanted)
 
 
@@ -96,7 +102,8 @@ def _legs(
         prefix = list(prefix[0])
     while len(tokens) < most:
         known = [*row, *tokens]
-        if number:
+        room = model.room(len(known))
+        if number or (room is not None and room < 1):
             known = known[-max(1, model.config.n_positions // 2) :]
         room = model.room(len(known))
         left = most - len(tokens)

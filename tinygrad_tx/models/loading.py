@@ -72,7 +72,10 @@ def directory_of(path: Path) -> Path:
     if found.absolute().name == CHECKPOINTS and not (found / CONFIG).is_file():
         found = found.absolute().parent
     if not (found / CONFIG).is_file():
-        raise UserError(f"{path} holds no model: there is no {found / CONFIG}")
+        raise UserError(
+            f"{path} holds no model: there is no {found / CONFIG}, and no config.json of a "
+            "pretrained one"
+        )
     return found
 
 

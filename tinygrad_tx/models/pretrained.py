@@ -22,6 +22,7 @@ from ..dtypes import as_dtype
 from ..errors import UserError
 from ..nn.adapters import LoRALinear
 from ..tensor import Tensor
+from ..tokenizer import Tokenizer
 from .formats import FORMATS, Format, Settings
 from .pretrained_tokenizer import PretrainedTokenizer
 
@@ -104,10 +105,14 @@ def save_pretrained(model: Any, path: Path | str, tokenizer: Any = None) -> None
     root.mkdir(parents=True, exist_ok=True)
     serialize.save(state, root / WEIGHTS, _METADATA)
     _write_json(root / CONFIG, settings)
-    if tokenizer is not None:
-        tokenizer.save(root / "tokenizer.json")
-        if (root / "tokenizer.json").exists():
-            _write_json(root / TOKENIZER_CONFIG, _tokenizer_settings(model.config, tokenizer))
+    if tokenizer is None:
+        return
+    mask = getattr(model.config, "mask_id", None)
+    if isinstance(tokenizer, Tokenizer) and mask is not None:  # its model has one token more
+        tokenizer = tokenizer.masked(mask)
+    tokenizer.save(root / "tokenizer.json")
+    if (root / "tokenizer.json").exists():
+        _write_json(root / TOKENIZER_CONFIG, _tokenizer_settings(model.config, tokenizer))
 
 
 def _plain_state(model: Any) -> dict[str, Tensor]:
@@ -127,7 +132,7 @@ def _tokenizer_settings(config: Any, tokenizer: Any) -> dict[str, Any]:
     found = {
         token: tokenizer.tokens([i])[0]
         for token, i in ids.items()
-        if i is not None and i < tokenizer.vocab_size
+        if i is not None and i < config.vocab_size
     }
     most = {} if config.n_positions is None else {"model_max_length": config.n_positions}
     return {"tokenizer_class": "PreTrainedTokenizerFast", **most, **found}

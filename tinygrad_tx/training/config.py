@@ -279,10 +279,21 @@ def _changed(config: Config, changes: Mapping[str, Mapping[str, Any]]) -> Config
     sections: dict[str, Any] = _sections(config)
     for name, values in changes.items():
         if name == "model" and values.get("kind", config.model.kind) != config.model.kind:
-            sections[name] = model_section(values["kind"])(**values)  # by its own defaults
+            sections[name] = _begun(values["kind"], values)
         else:
             sections[name] = replace(sections[name], **values)
     return replace(config, **sections)
+
+
+def _begun(kind: str, values: Mapping[str, Any]) -> ModelSection:
+    """The section of another kind of model: by its own defaults, or a model of language as small as
+    the preset that has one, for published ones are larger than many machines."""
+    own = (
+        p.model for p in PRESETS.values() if p.model.kind == kind and p.model.task != "translate"
+    )
+    if (small := next(own, None)) is not None:
+        return replace(small, **values)
+    return model_section(kind)(**values)
 
 
 def _none_if_meant(value: object, kind: Kind) -> object:

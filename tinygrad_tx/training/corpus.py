@@ -29,7 +29,7 @@ from ..data.files import (
     read_tsv,
     rereadable,
 )
-from ..data.tables import is_table, read_columns
+from ..data.tables import format_of, is_table, read_columns
 from ..errors import UserError
 from .schema import DataConfig
 
@@ -195,7 +195,9 @@ class _Files:
                 raise UserError(
                     f"{table} has columns: give it as data.tsv, with data.columns SOURCE,TARGET"
                 )
-            kind = f"table {data.columns}"
+            kind = f"table {format_of(table)} {data.columns}"
+        elif data.columns is not None and not prefix:
+            raise UserError(f"{paths[0]} has no columns: they are of a .jsonl, .csv or .parquet")
         sources = tuple(rereadable(path) for path in paths)
         return cls(kind, sources, paths[0], data.column_names)
 

@@ -374,9 +374,10 @@ class Config:
         positions, even = self.model.of_model().n_positions, self.model.task == "translate"
         longest = round_up(self.data.max_len) if even else self.data.max_len
         if positions is not None and longest > positions:
-            of = " to learn, of which batches use an even number; raise model.max_len"
+            limit = "block_size" if self.model.kind == "gpt" else "max_len"
+            of = f" to learn, of which batches use an even number; raise model.{limit}"
             raise UserError(
-                f"data.max_len is {self.data.max_len}, but model.max_len has only {positions} "
+                f"data.max_len is {self.data.max_len}, but model.{limit} has only {positions} "
                 f"positions{of if even else '; lower data.max_len'}"
             )
 

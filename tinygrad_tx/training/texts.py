@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..data import Tokenizer, cache
 from ..data.files import Source, digest, read_text, rereadable
-from ..data.tables import is_table, read_columns
+from ..data.tables import format_of, is_table, read_columns
 from ..data.text import Text, chunks
 from ..errors import UserError
 from ..vocabulary import Words, package
@@ -74,7 +74,9 @@ class _Part(NamedTuple):
 
     def key(self) -> str:
         """What differs where the content does."""
-        return cache.key(digest(self.source), self.several, self.columns, self.first, self.last)
+        return cache.key(
+            digest(self.source), format_of(self.source), self.columns, self.first, self.last
+        )
 
 
 def load_texts(config: Config, tokenizer: Any, count: Count = lambda what, n: None) -> Loaded:
@@ -92,7 +94,9 @@ def load_texts(config: Config, tokenizer: Any, count: Count = lambda what, n: No
 
 
 def text_of(file: str, columns: str | None) -> _Part:
-    """A file, whole."""
+    """A file, whole. UserError for columns of what has none."""
+    if columns is not None and not is_table(file):
+        raise UserError(f"{file} has no columns: they are of a .jsonl, .csv or .parquet")
     return _Part(rereadable(file), DataConfig(columns=columns).column_names)
 
 
@@ -120,7 +124,8 @@ def _parts(data: DataConfig, count: Count) -> tuple[_Part, _Part]:
         return whole, valid
     n = size.documents if whole.several else size.characters
     if n < 2:
-        raise UserError(f"{data.text} has one document; training needs two or more")
+        what = "document" if whole.several else "character"
+        raise UserError(f"{data.text} has one {what}; training needs two or more")
     first = n - (n // _HELD_OUT or 1)
     return whole._replace(last=first), whole._replace(first=first)
 

@@ -69,6 +69,8 @@ def losses_on(
         raise UserError(
             f"a {type(model).__name__} translates: evaluate it with --src FILE and --ref FILE"
         )
+    if isinstance(model, BERT) and model.mlm is None:
+        raise UserError("the model has no head for masked words, so there is no loss to measure")
     if tokenizer is None:
         raise UserError("the model has no tokenizer, so no ids can be made of a text")
     text = tokenised(text_of(file, columns), tokenizer)
@@ -105,6 +107,11 @@ class Language(Task):
         self.tokenizer, self._data, valid = load_texts(config, tokenizer, counted)
         self.batches = self.windows(self._data, config.train.seed)
         self._valid = self.windows(valid, 0, only_once=True)
+        if not any(batch.n_tokens for batch in self._valid.once()):
+            raise UserError(
+                f"the held-out text has {len(valid.ids)} tokens, too few to be measured; give "
+                "a longer text, or --valid-text FILE"
+            )
 
     @abstractmethod
     def windows(self, text: Text, seed: int, only_once: bool = False) -> Windows:

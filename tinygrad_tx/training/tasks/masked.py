@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ...creation import tensor
 from ...data.text import Text
 from ...data.windows import IGNORED, MaskedWindows, Windows
+from ...errors import UserError
 from ...nn.module import evaluating
 from ...tensor import no_grad
-from .base import Measuring, Pause, Report, Row
+from ..schema import Config
+from .base import Counted, Measuring, Pause, Report, Row
 from .language import Language, LanguageMeasuring, LanguageReport, Losses
 
 _SHOWN = 10  # words
@@ -34,6 +37,15 @@ def windows_of(
 
 class MaskedWords(Language):
     """Windows of which some tokens are asked for."""
+
+    def __init__(
+        self, config: Config, tokenizer: Any, then: Callable[[], int | None], counted: Counted
+    ) -> None:
+        if not config.model.of_model().mlm:
+            raise UserError(
+                "model.mlm is false: a BERT without a head for masked words has nothing to learn by"
+            )
+        super().__init__(config, tokenizer, then, counted)
 
     def windows(self, text: Text, seed: int, only_once: bool = False) -> Windows:
         length = self._config.data.max_len
