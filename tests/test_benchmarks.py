@@ -177,7 +177,8 @@ def test_tuned_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 # Programs --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("work", ["tiny", pytest.param("tiny-gpt", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("work", ["tiny", "tiny-gpt"])
 def test_train_step(work: str, tmp_path: Path) -> None:
     arguments = ["--work", work, "--repeats", "2", "--threads", "1,2", "--out", str(tmp_path)]
     assert train_step.main([*ALONE, *arguments]) == 0
@@ -190,6 +191,7 @@ def test_train_step(work: str, tmp_path: Path) -> None:
         assert len(run["losses_without_dropout"]["tx"]) == train_step.CHECKED_STEPS
 
 
+@pytest.mark.slow
 def test_recurrent(tmp_path: Path) -> None:
     arguments = ["--work", "tiny-lstm", "--repeats", "1", "--threads", "1", "--out", str(tmp_path)]
     assert recurrent.main([*ALONE, *arguments]) == 0

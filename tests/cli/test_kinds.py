@@ -33,10 +33,11 @@ SETTINGS = [
             ["model.cell=gru", "model.attention=bahdanau"],
             "bidirectional gru, 1 + 1 layers, d_model 16, attention bahd",
         ),
-        (
+        pytest.param(
             "convs2s",
             ["model.n_layers=1", "model.max_len=40"],
             "convolutions of 3, 1 + 1 layers, d_model 16, dropout 0.1",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -107,6 +107,7 @@ def test_closed_input_is_not_empty(made: Path) -> None:
     assert done.returncode == 1 and not done.stdout
 
 
+@pytest.mark.slow
 def test_errors_that_nobody_can_read_keep_their_code(tmp_path: Path) -> None:
     for stream in ("/dev/full", "&-"):
         assert shell(f"$TX info {tmp_path} 2>{stream}").returncode == 1

@@ -42,7 +42,7 @@ def configured(count: int) -> settings:
 
 
 @given(PROGRAMS, st.booleans())
-@configured(80)
+@configured(40)
 def test_through_the_interpreter(program: Program, small: bool) -> None:
     check(program, small, ("interp",))
 

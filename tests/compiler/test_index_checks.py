@@ -81,7 +81,11 @@ PLACES: dict[str, tuple[Callable[[tx.Tensor], tx.Tensor], Callable[[tx.Tensor], 
 }
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(
+    params=[
+        pytest.param(m, marks=pytest.mark.slow) if m in ("timed", "checked") else m for m in MODES
+    ]
+)
 def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in MODES[request.param].items():
         monkeypatch.setenv(name, value)

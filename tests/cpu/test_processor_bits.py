@@ -32,7 +32,7 @@ def found(kind: str, *parts: str) -> dict[str, str]:
     return digests
 
 
-QUICK = ("rows", "columns", "maps", "products", "attention")
+QUICK = ("rows", "columns", "products", "attention")
 HOST = jit.kinds()[0]
 
 

@@ -116,7 +116,7 @@ def test_gpt_trains_and_writes_as_on_the_cpu() -> None:
     assert found[0][1] == found[1][1]
 
 
-@pytest.mark.parametrize("kind", ["seq2seq", "convs2s"])
+@pytest.mark.parametrize("kind", ["seq2seq", pytest.param("convs2s", marks=pytest.mark.slow)])
 def test_other_kinds_train_and_translate_as_on_the_cpu(kind: str) -> None:
     found = []
     for device in DEVICES:

@@ -191,6 +191,7 @@ def test_steps_give_what_forward_gives(variant: str) -> None:
     np.testing.assert_allclose(logits, np.repeat(whole[[2, 0], 2], 2, 0), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_search_is_that_of_all_models() -> None:
     model = build(CONFIG, tx.float64).eval()
     src = batch()[0]

@@ -382,6 +382,7 @@ def test_held_out_pairs_have_positions(tmp_path: Path) -> None:
     assert len(load(files(tmp_path, pairs(20), *settings)).held_out) == 9
 
 
+@pytest.mark.slow
 def test_training_on_pipes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     lines = pairs(40)
     sides = [tmp_path / "src", tmp_path / "tgt"]
