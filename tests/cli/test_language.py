@@ -317,3 +317,18 @@ def test_another_kind_of_model_begins_small() -> None:
     for kind in ("llama", "gpt", "bert"):
         model = apply_overrides(preset("char"), [f"model.kind={kind}"]).model.of_model()
         assert model.d_model <= 256
+
+
+def test_a_part_of_a_long_text_is_measured(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, part = tmp_path / "run", tmp_path / "part"
+    run("train", "--task", "lm", "--text", text, "--valid-text", text, "--out", out, "--set", *FEW,
+        *GPT)  # fmt: skip
+    whole = rows(out)[-1]
+    run("train", "--task", "lm", "--text", text, "--valid-text", text, "--out", part, "--set", *FEW,
+        *GPT, "data.valid_tokens=600")  # fmt: skip
+    some = rows(part)[-1]
+    assert some["valid_loss"] != whole["valid_loss"]
+    assert some["bits_per_byte"] == pytest.approx(some["valid_loss"] / np.log(2), rel=0.05)
+    assert "640 held-out tokens" in capsys.readouterr().out

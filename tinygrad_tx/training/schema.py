@@ -149,6 +149,7 @@ class DataConfig(Section):
     valid_tsv: str | None = None
     text: str | None = None
     valid_text: str | None = None  # by default the last tenth of the text is held out
+    valid_tokens: CountOrOff = 2**20  # of a held-out text that are measured each time; 0: all
     columns: str | None = None  # NAME of a text's, or SOURCE,TARGET, where there are several
     # Tokens on either side of a pair; longer ones are left out of training. Of a text, in a window.
     max_len: Count = 100

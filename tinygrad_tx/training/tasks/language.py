@@ -45,16 +45,25 @@ class Losses(NamedTuple):
 
 
 def measured(
-    model: Any, windows: Windows, loss: Callable[..., Tensor], pause: Pause = lambda: None
+    model: Any,
+    windows: Windows,
+    loss: Callable[..., Tensor],
+    pause: Pause = lambda: None,
+    most: int = 0,
 ) -> Losses:
-    """The loss of a model over all of a text, in evaluation mode."""
-    total, n_tokens = 0.0, 0
+    """The loss of a model over a text, in evaluation mode. most: so many tokens of its beginning
+    suffice, and its bytes are then taken to be spread evenly; 0: all."""
+    total, n_tokens, n_read, share = 0.0, 0, 0, 1.0
     with evaluating(model.modules()), no_grad():
         for batch in windows.once():
             pause()
             total += loss(*tensors(batch)).item() * batch.n_tokens
-            n_tokens += batch.n_tokens
-    return Losses(total / max(n_tokens, 1), n_tokens, windows.text.n_bytes)
+            n_tokens, n_read = n_tokens + batch.n_tokens, n_read + batch.ids.size
+            if 0 < most <= n_read < len(windows.text.ids):
+                share = n_read / len(windows.text.ids)
+                break
+    n_bytes = round(windows.text.n_bytes * share)
+    return Losses(total / max(n_tokens, 1), n_tokens, n_bytes)
 
 
 def losses_on(
@@ -131,15 +140,15 @@ class Language(Task):
 
 
 class LanguageMeasuring(Measuring):
-    """The loss over the held-out text."""
+    """The loss over the held-out text. most: so many tokens of it; 0: all."""
 
-    def __init__(self, model: Any, windows: Windows, pause: Pause) -> None:
-        self.model, self.windows, self._pause = model, windows, pause
+    def __init__(self, model: Any, windows: Windows, pause: Pause, most: int) -> None:
+        self.model, self.windows, self._pause, self._most = model, windows, pause, most
         self._loss = compiler.compile(lambda *batch: model.loss(*batch))
 
     def losses(self) -> Losses:
         """All of them."""
-        return measured(self.model, self.windows, self._loss, self._pause)
+        return measured(self.model, self.windows, self._loss, self._pause, self._most)
 
     def row(self) -> Row:
         return self.shown(self.losses())

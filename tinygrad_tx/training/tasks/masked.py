@@ -52,12 +52,15 @@ class MaskedWords(Language):
         return windows_of(text, self.tokenizer, length, self.rows, seed, only_once)
 
     def measuring(self, model: Any, pause: Pause) -> Measuring:
-        return _Guesses(model, self._valid, pause, self.tokenizer)
+        most = self._config.data.valid_tokens
+        return _Guesses(model, self._valid, pause, most, self.tokenizer)
 
 
 class _Guesses(LanguageMeasuring):
-    def __init__(self, model: Any, windows: Windows, pause: Pause, tokenizer: Any) -> None:
-        super().__init__(model, windows, pause)
+    def __init__(
+        self, model: Any, windows: Windows, pause: Pause, most: int, tokenizer: Any
+    ) -> None:
+        super().__init__(model, windows, pause, most)
         self._tokenizer = tokenizer
 
     def shown(self, found: Losses) -> Row:
