@@ -3,6 +3,7 @@ what a step of each costs in kernels."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -260,3 +261,17 @@ def test_layers_by_checkpoints() -> None:
     assert less < 0.7 * much
     for a, b in zip(plain, again, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu"])
+def test_models_are_pickled(activation: str) -> None:
+    for model in (
+        GPT(GPTConfig(VOCAB, 1, 2, 8, 8, activation=activation)),
+        Llama(replace(LLAMA, activation=activation)),
+        BERT(replace(BERT_CONFIG, activation=activation)),
+        T5(replace(T5_CONFIG, activation=activation)),
+    ):
+        again = pickle.loads(pickle.dumps(model))
+        assert again.config == model.config
+        for a, b in zip(model.parameters(), again.parameters(), strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())

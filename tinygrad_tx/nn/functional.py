@@ -162,7 +162,9 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     """The activation that a model's configuration names; UserError where there is none such."""
     if name not in _ACTIVATIONS:
         raise UserError(f"activation {name!r} is unknown: use one of {', '.join(_ACTIVATIONS)}")
-    return _ACTIVATIONS[name]
+    own = _ACTIVATIONS[name]
+    found: Callable[[Tensor], Tensor] = globals().get(own.__name__, own)  # as others import it
+    return found
 
 
 @spelled
