@@ -14,7 +14,7 @@ from tinygrad_tx.cli import main
 from tinygrad_tx.models import Transformer, TransformerConfig
 
 TEXT = [f"{i} dogs see the cat, and {i + 1} cats see the dog." for i in range(60)]
-SIZE = 40
+SIZE = 30
 
 
 def marian(root: Path) -> Path:
