@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tinygrad_tx as tx
@@ -64,3 +65,33 @@ def test_a_product_takes_no_maps(decided: Callable[..., list[str]]) -> None:
 def test_what_no_kernel_does_is_opaque(decided: Callable[..., list[str]]) -> None:
     (line,) = decided(lambda x: x.cumsum(0), tx.ones(30, 40))
     assert line == "cumsum 30x40: opaque: called as it is: no kernel does this -> unit 0"
+
+
+def doubled(x: tx.Tensor, move: Callable[[tx.Tensor], tx.Tensor] = lambda x: x) -> tx.Tensor:
+    """2^60 x if `move` changes nothing: 60 additions, or 2^60 if what they share is written out."""
+    for _ in range(60):
+        x = x + move(x)
+    return x
+
+
+@pytest.mark.parametrize("shape", [(64,), (1000, 64)])
+@pytest.mark.parametrize(
+    ("function", "wanted"),
+    [
+        (lambda x: x * doubled(tx.arange(64).float()), np.arange(64) * 2.0**60),
+        (lambda x: x * doubled(tx.arange(64).float(), lambda c: c.flip(0)), 63 * 2.0**59),
+        (lambda x: doubled(x), 2.0**60),
+        (lambda x: doubled(x.sin(), lambda c: c.flip(0)), np.sin(np.float32(1)) * 2.0**60),
+    ],
+    ids=["constant", "constant-flipped", "input", "input-flipped"],
+)
+def test_what_is_shared_is_not_judged_anew_for_each_reader(
+    monkeypatch: pytest.MonkeyPatch,
+    shape: tuple[int, ...],
+    function: Callable[[tx.Tensor], tx.Tensor],
+    wanted: Any,
+) -> None:
+    """A compiler that followed every path would not end."""
+    monkeypatch.setenv("TX_COMPILE", "interp")
+    found = tx.compile(function)(tx.ones(*shape)).numpy()
+    np.testing.assert_allclose(found, np.broadcast_to(wanted, shape), rtol=1e-6)

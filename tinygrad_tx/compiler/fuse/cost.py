@@ -24,64 +24,72 @@ def is_cheap(values: Values, node: Node, assumed: Container[Node] = ()) -> bool:
     """True if a group rather computes a value again than has it stored. assumed: nodes that will
     lie somewhere, as other operands are read there."""
     if node in values.folded:
-        work, reads = _folded_work(node, prod(node.shape))
-        return work <= limits.CHEAP and reads <= 1
+        return _is_cheap_folded(node)
     return cost(values, node, assumed) <= limits.CHEAP
 
 
-def _folded_work(node: Node, size: int) -> tuple[int, int]:
-    """What it takes to compute again what lies there for nothing, in additions, and the constants
-    as large as `size` that it reads."""
-    if node.op in (*VIEWS, REBOUND):
-        return _folded_work(node.srcs[0], size)
-    if node.op in (ops.FULL, ops.ARANGE, CONST):
-        return 0, 0
-    scalar = SCALARS.get(node.op.name)
-    if scalar is None or node.array is not None:
-        return 0, int(2 * prod(node.shape) > size)
-    below = [_folded_work(src, size) for src in node.srcs]
-    return scalar.cost + sum(work for work, _ in below), sum(reads for _, reads in below)
+# Both walks meet a node as often as it is read, so they end as soon as it is too much.
+
+
+def _is_cheap_folded(node: Node) -> bool:
+    """True if computing again what lies there for nothing takes few additions, and reads no more
+    than one constant as large as it."""
+    size, work, reads, left = prod(node.shape), 0, 0, [node]
+    while left:
+        node = left.pop()
+        scalar = SCALARS.get(node.op.name)
+        if node.op in (*VIEWS, REBOUND):
+            left.append(node.srcs[0])
+        elif node.op in (ops.FULL, ops.ARANGE, CONST):
+            continue
+        elif scalar is None or node.array is not None:
+            reads += int(2 * prod(node.shape) > size)
+        else:
+            work += scalar.cost
+            left += node.srcs
+        if work > limits.CHEAP or reads > 1:
+            return False
+    return True
 
 
 def cost(values: Values, node: Node, assumed: Container[Node] = ()) -> int:
     """Map instructions that computing a value once more takes, from values that lie somewhere; more
-    than limits.CHEAP where it reads too much."""
-    found = _work(values, node, prod(node.shape), assumed)
-    if found is None:
-        return limits.CHEAP + 1
-    work, reads = found
-    if len(values.users[node]) < 2:
-        return min(work, limits.CHEAP) if work <= limits.CHAIN and reads <= 2 else limits.CHEAP + 1
-    return work if reads <= 1 else limits.CHEAP + 1
+    than limits.CHEAP where it takes or reads too much. A lone reader, which computes it instead of
+    storing it, may take more."""
+    most, large = (limits.CHAIN, 2) if len(values.users[node]) < 2 else (limits.CHEAP, 1)
+    size, work, reads, left = prod(node.shape), 0, 0, [node]
+    while left:
+        found = _work(values, left.pop(), size, assumed)
+        if found is None:
+            return limits.CHEAP + 1
+        maps, read, operands = found
+        work, reads = work + maps, reads + read
+        if work > most or reads > large:
+            return limits.CHEAP + 1
+        left += operands
+    return min(work, limits.CHEAP)
 
 
 def _work(
-    values: Values, node: Node, size: int, assumed: Container[Node], depth: int = 0
-) -> tuple[int, int] | None:
-    """(map instructions, operands as large as `size` that they read); None: too much."""
+    values: Values, node: Node, size: int, assumed: Container[Node]
+) -> tuple[int, int, tuple[Node, ...]] | None:
+    """(map instructions, operands as large as `size` that are read, operands that are computed as
+    well) of one node; None: it cannot be computed again."""
     while node.op in (ops.RESHAPE, REBOUND):
         node = node.srcs[0]
     if node.op in (ops.FULL, CONST) or (node in values.folded and node.op is ops.ARANGE):
-        return 0, 0
+        return 0, 0, ()
     full = int(2 * prod(node.shape) > size)
     if values.lies(node, assumed) or node in values.folded or node.op is INPUT:
-        return 0, full
+        return 0, full, ()
     if node.op in VIEWS:
         src = node.srcs[0]
         near = values.lies(src, assumed) or src.op is INPUT
-        return (0, full) if near or not full else None
+        return (0, full, ()) if near or not full else None
     if is_kept(values, node):
-        return 0, 0
+        return 0, 0, ()
     costly = node.op.name in COSTLY and len(values.users[node]) > 1
-    if node.op.kind != "map" or costly or depth > limits.CHAIN:
-        return None
-    work, reads = 1, 0
-    for src in node.srcs:
-        found = _work(values, src, size, assumed, depth + 1)
-        if found is None:
-            return None
-        work, reads = work + found[0], reads + found[1]
-    return work, reads
+    return None if node.op.kind != "map" or costly else (1, 0, node.srcs)
 
 
 def is_kept(values: Values, node: Node) -> bool:

@@ -121,7 +121,7 @@ def _at_latest(values: Values, unit: int, node: Node) -> Joins | Declined | None
 
 def _beside(values: Values, unit: int, node: Node) -> Joins | None:
     """In the group that reads the same large value, where all else was ready before it."""
-    below = [value for src in node.srcs for value in values.stored_below(src)]
+    below = values.stored_below(*node.srcs)
     number, group = values.newest_reader(below, unit, prod(node.shape))
     joins = None if group is None else _joins(values, number, group, node, "element")
     return joins if isinstance(joins, Joins) else None

@@ -100,13 +100,19 @@ class Values:
         group = self.group(number) if number > unit else None
         return number, group if group and group.level(size) == "element" else None
 
-    def stored_below(self, node: Node) -> list[Node]:
-        """The stored value that a value is a view of, or those of the operands that it is made of
-        if it is computed by its readers."""
-        node = self.below(node)[-1]
-        if node not in self.deferred:
-            return [node]
-        return [found for src in node.srcs for found in self.stored_below(src)]
+    def stored_below(self, *nodes: Node) -> list[Node]:
+        """The stored values that values are views of, or those of the operands that they are made
+        of if they are computed by their readers."""
+        found, left, seen = list[Node](), [*nodes], set[Node]()
+        while left:
+            node = self.below(left.pop())[-1]
+            if node not in seen:
+                seen.add(node)
+                if node in self.deferred:
+                    left += node.srcs
+                else:
+                    found.append(node)
+        return found
 
     def lies(self, node: Node, assumed: Container[Node] = ()) -> bool:
         """True if a value is stored, or will be under the assumptions so far."""

@@ -424,13 +424,22 @@ def concat_of_pads(node: Node) -> Node | None:
 
 
 def _padded(node: Node) -> list[Node] | None:
-    """The pads by zero that node is the sum of; None if it has another summand."""
-    if node.op is ops.PAD:
-        return [node] if node.attrs["value"] == 0 else None
-    if any(src.op not in (ops.ADD, ops.PAD) or src.shape != node.shape for src in node.srcs):
-        return None
-    left, right = map(_padded, node.srcs)
-    return None if left is None or right is None else left + right
+    """The pads by zero that node is the sum of; None if it has another summand, or one twice, which
+    does not lie beside itself."""
+    found, left, seen = list[Node](), [node], {node}
+    while left:
+        node = left.pop()
+        if node.op is ops.PAD:
+            if node.attrs["value"] != 0:
+                return None
+            found.append(node)
+            continue
+        for src in reversed(node.srcs):
+            if src.op not in (ops.ADD, ops.PAD) or src.shape != node.shape or src in seen:
+                return None
+            seen.add(src)
+            left.append(src)
+    return found
 
 
 def _joins(node: Node, axis: int) -> bool:
