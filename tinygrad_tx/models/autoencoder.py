@@ -23,7 +23,7 @@ from ..errors import ShapeError
 from ..nn import functional as F  # noqa: N812
 from ..rules import whole
 from ..tensor import Tensor, no_grad
-from .config import check
+from .config import check, check_positive
 
 
 @explain_init
@@ -103,7 +103,7 @@ def _check(config: AutoencoderConfig | ConvAutoencoderConfig) -> None:
     check_fields(config)
     sizes = min(config.input_shape, default=0) > 0
     check("input_shape", config.input_shape, sizes, "one positive size or more")
-    check("latent_size", config.latent_size, config.latent_size > 0, "positive")
+    check_positive(config, "latent_size")
     check("loss", config.loss, config.loss in ("mse", "bce"), '"mse" or "bce"')
     F.activation(config.activation)
 

@@ -17,7 +17,7 @@ from ..dtypes import bool_, int64
 from ..errors import DTypeError, ShapeError
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
-from .config import check
+from .config import check, check_counts, check_ids, check_positive, check_rates
 from .layers import EncoderLayer
 from .objective import mean_loss
 from .saving import Savable
@@ -64,16 +64,11 @@ class BERTConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len", "init_std"):
-            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        for name in ("type_vocab_size", "layer_norm_eps"):
-            check(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
-        for name in ("dropout", "attention_dropout"):
-            check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "from 0 to below 1")
-        for name in ("pad_id", "bos_id", "eos_id", "mask_id"):
-            token = getattr(self, name)
-            fits = token is None or 0 <= token < self.vocab_size
-            check(name, token, fits, f"an id below vocab_size, {self.vocab_size}")
+        check_positive(self, "vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len")
+        check_positive(self, "init_std")
+        check_counts(self, "type_vocab_size", "layer_norm_eps")
+        check_rates(self, "dropout", "attention_dropout")
+        check_ids(self, "pad_id", "bos_id", "eos_id", "mask_id")
         fits = self.d_model % self.n_heads == 0
         check("d_model", self.d_model, fits, f"a multiple of n_heads, {self.n_heads}")
         F.activation(self.activation)

@@ -24,7 +24,7 @@ from ..dtypes import int64
 from ..errors import ShapeError
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
-from .config import check, check_ids
+from .config import check_ids, check_positive, check_rates
 from .encoder_decoder import EncoderDecoder
 from .stepwise import Start, rows_of
 
@@ -55,12 +55,10 @@ class ConvS2SConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("vocab_size", "d_model", "n_layers", "kernel_size", "max_len"):
-            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        fits = self.src_vocab_size is None or self.src_vocab_size > 0
-        check("src_vocab_size", self.src_vocab_size, fits, "positive")
-        check("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
-        check_ids(self)
+        check_positive(self, "vocab_size", "d_model", "n_layers", "kernel_size", "max_len")
+        check_positive(self, "src_vocab_size")
+        check_rates(self, "dropout")
+        check_ids(self, "pad_id", "bos_id", "eos_id")
 
     @property
     def n_positions(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
+from ..creation import arange
 from ..errors import ShapeError
 from ..nn import KVCache
 from ..tensor import Tensor
@@ -90,6 +91,17 @@ class EncoderDecoder(Savable, ABC):
             raise ShapeError(
                 f"{type(self).__name__}: {which} ids {ids.shape} must have a length of 1 or more"
             )
+
+    def source_mask(self, src: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, 1, 1, S) for sources (B, S) of so many words (B,): True where there is a word, which
+        without lengths is where there is no pad_id. It hides padding as keys, from every head and
+        every query; what padding asks as a query nobody looks at."""
+        self.check_source(src)
+        if lengths is None:
+            mask: Tensor = src != self.config.pad_id
+        else:
+            mask = arange(src.shape[1], device=src.device) < lengths.unsqueeze(1)
+        return mask.unsqueeze(1).unsqueeze(1)
 
     # One token at a time; see stepwise.py
     def room(self, length: int) -> int | None:

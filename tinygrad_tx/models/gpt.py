@@ -14,7 +14,7 @@ from ..arguments import check_fields, explain_init
 from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
-from .config import check
+from .config import check, check_counts, check_ids, check_positive, check_rates
 from .language_model import LanguageModel, Seen, attend
 
 
@@ -47,15 +47,10 @@ class GPTConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check("init_std", self.init_std, self.init_std > 0, "positive")
-        check("layer_norm_eps", self.layer_norm_eps, self.layer_norm_eps >= 0, "0 or more")
-        for name in ("vocab_size", "n_layer", "n_head", "n_embd", "block_size"):
-            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        check("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
-        for name in ("eos_id", "pad_id"):
-            token = getattr(self, name)
-            fits = token is None or 0 <= token < self.vocab_size
-            check(name, token, fits, f"an id below vocab_size, {self.vocab_size}")
+        check_positive(self, "vocab_size", "n_layer", "n_head", "n_embd", "block_size", "init_std")
+        check_counts(self, "layer_norm_eps")
+        check_rates(self, "dropout")
+        check_ids(self, "eos_id", "pad_id")
         fits = self.n_embd % self.n_head == 0
         check("n_embd", self.n_embd, fits, f"a multiple of n_head, {self.n_head}")
         F.activation(self.activation)

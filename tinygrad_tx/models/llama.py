@@ -17,7 +17,7 @@ from ..arguments import check_fields, explain_init
 from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
-from .config import check
+from .config import check, check_ids, check_positive, check_rates
 from .language_model import LanguageModel, Seen, attend
 from .layers import GatedFeedForward
 from .rotary import Rotation, frequencies
@@ -63,16 +63,10 @@ class LlamaConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len"):
-            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        for name in ("rope_theta", "norm_eps", "init_std"):
-            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        for name, rate in (("dropout", self.dropout), ("attention_dropout", self.on_weights)):
-            check(name, rate, 0 <= rate < 1, "from 0 to below 1")
-        for name in ("pad_id", "bos_id", "eos_id"):
-            token = getattr(self, name)
-            fits = token is None or 0 <= token < self.vocab_size
-            check(name, token, fits, f"an id below vocab_size, {self.vocab_size}")
+        check_positive(self, "vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len")
+        check_positive(self, "rope_theta", "norm_eps", "init_std")
+        check_rates(self, "dropout", "attention_dropout")
+        check_ids(self, "pad_id", "bos_id", "eos_id")
         fits = self.kv_heads > 0 and self.n_heads % self.kv_heads == 0
         check("n_kv_heads", self.n_kv_heads, fits, f"a divisor of n_heads, {self.n_heads}")
         fits = self.head_dim is not None or self.d_model % self.n_heads == 0

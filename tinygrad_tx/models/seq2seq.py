@@ -22,7 +22,7 @@ from ..dtypes import int64
 from ..loops.scan import scan
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
-from .config import check, check_choice, check_ids
+from .config import check, check_choice, check_ids, check_positive, check_rates
 from .encoder_decoder import EncoderDecoder
 from .stepwise import Start, repeated, rows_of
 
@@ -66,11 +66,8 @@ class Seq2SeqConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("vocab_size", "d_model", "n_layers"):
-            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        size = self.src_vocab_size
-        check("src_vocab_size", size, size is None or size > 0, "positive")
-        check("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
+        check_positive(self, "vocab_size", "d_model", "n_layers", "src_vocab_size")
+        check_rates(self, "dropout")
         check_choice("cell", self.cell, CELLS)
         check_choice("attention", self.attention, ATTENTIONS)
         check_choice("score", self.score, SCORES)
@@ -78,7 +75,7 @@ class Seq2SeqConfig:
             check(
                 "input_feeding", True, self.attention == "luong", "False without Luong's attention"
             )
-        check_ids(self)
+        check_ids(self, "pad_id", "bos_id", "eos_id")
 
     def describe(self) -> str:
         """It in one line."""

@@ -16,7 +16,7 @@ from ..dtypes import int64
 from ..nn import KVCache
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
-from .config import check, check_ids
+from .config import check, check_counts, check_ids, check_positive, check_rates
 from .encoder_decoder import DecoderState, EncoderDecoder
 from .layers import FeedForward, GatedFeedForward
 from .positions import Distances
@@ -62,20 +62,16 @@ class T5Config:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("vocab_size", "d_model", "n_heads", "d_ff", "max_len"):
-            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        check("n_layers", self.n_layers, self.n_layers >= 0, "0 or more")
-        check("n_decoder_layers", self.n_decoder_layers, self.decoder_layers >= 0, "0 or more")
-        check("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
-        check("layer_norm_eps", self.layer_norm_eps, self.layer_norm_eps >= 0, "0 or more")
+        check_positive(self, "vocab_size", "d_model", "n_heads", "d_ff", "d_kv", "max_len")
+        check_counts(self, "n_layers", "n_decoder_layers", "layer_norm_eps")
+        check_rates(self, "dropout")
         fits = self.n_buckets >= 4 and self.n_buckets % 2 == 0
         check("n_buckets", self.n_buckets, fits, "even, and 4 or more")
         fits = self.max_distance > self.n_buckets // 2
         check("max_distance", self.max_distance, fits, f"above {self.n_buckets // 2}")
-        check_ids(self)
+        check_ids(self, "pad_id", "bos_id", "eos_id")
         fits = self.d_kv is not None or self.d_model % self.n_heads == 0
         check("d_model", self.d_model, fits, f"a multiple of n_heads, {self.n_heads}")
-        check("d_kv", self.d_kv, self.width > 0, "positive")
         F.activation(self.activation)
 
     n_positions = None  # none is learned
@@ -239,11 +235,6 @@ class T5(EncoderDecoder):
             x = layer(x, bias, memory, mask)
         return self._logits(x)
 
-    def source_mask(self, src: Tensor) -> Tensor:
-        """(B, 1, 1, S): True where there is a word."""
-        self.check_source(src)
-        return (src != self.config.pad_id).unsqueeze(1).unsqueeze(1)
-
     @nn.scoped
     def encode(self, src: Tensor, mask: Tensor) -> Tensor:
         """src (B, S) and its mask (B, 1, 1, S) -> memory (B, S, D)."""
@@ -262,10 +253,7 @@ class T5(EncoderDecoder):
         self, ids: Tensor, lengths: Tensor | None = None, *, max_new_tokens: int, beam: int = 1
     ) -> Start:
         """Encode sources (B, S) for up to max_new_tokens steps of `beam` hypotheses each."""
-        mask = self.source_mask(ids)
-        if lengths is not None:
-            places = arange(ids.shape[1], device=ids.device)
-            mask = (places < lengths.unsqueeze(1)).unsqueeze(1).unsqueeze(1)
+        mask = self.source_mask(ids, lengths)
         memory, stack = self.encode(ids, mask), self.decoder
         rows, config = ids.shape[0] * beam, self.config
         shape = (rows, config.n_heads, max_new_tokens, config.width)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from .. import nn
 from ..arguments import check_fields, explain_init
-from ..creation import arange, full, tensor, zeros
+from ..creation import full, tensor, zeros
 from ..dtypes import int64
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor, no_grad
-from .config import check, check_choice, check_ids
+from .config import check, check_choice, check_counts, check_ids, check_positive, check_rates
 from .encoder_decoder import DecoderState, EncoderDecoder
 from .layers import DecoderLayer, EncoderLayer, layer_norm
 from .positions import positions_of
@@ -62,14 +62,10 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("vocab_size", "d_model", "n_heads", "d_ff", "max_len"):
-            check(name, getattr(self, name), getattr(self, name) > 0, "positive")
-        for name in ("n_encoder_layers", "n_decoder_layers"):
-            check(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
-        for name in ("dropout", "attention_dropout", "activation_dropout"):
-            check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "from 0 to below 1")
-        check("layer_norm_eps", self.layer_norm_eps, self.layer_norm_eps >= 0, "0 or more")
-        check_ids(self)
+        check_positive(self, "vocab_size", "d_model", "n_heads", "d_ff", "max_len")
+        check_counts(self, "n_encoder_layers", "n_decoder_layers", "layer_norm_eps")
+        check_rates(self, "dropout", "attention_dropout", "activation_dropout")
+        check_ids(self, "pad_id", "bos_id", "eos_id")
         fits = self.d_model % self.n_heads == 0
         check("d_model", self.d_model, fits, f"a multiple of n_heads, {self.n_heads}")
         check("norm", self.norm, self.norm in ("post", "pre"), '"post" or "pre"')
@@ -176,12 +172,6 @@ class Transformer(EncoderDecoder):
         mask = self.source_mask(src)
         return self.decode(tgt_in, self.encode(src, mask), mask)
 
-    def source_mask(self, src: Tensor) -> Tensor:
-        """(B, 1, 1, S): True where there is a word. It hides padding as keys, from every head and
-        every query; what padding asks as a query nobody looks at."""
-        self.check_source(src)
-        return (src != self.config.pad_id).unsqueeze(1).unsqueeze(1)
-
     @nn.scoped
     def encode(self, src: Tensor, mask: Tensor | None = None) -> Tensor:
         """src (B, S) -> memory (B, S, D)."""
@@ -209,10 +199,7 @@ class Transformer(EncoderDecoder):
         self, ids: Tensor, lengths: Tensor | None = None, *, max_new_tokens: int, beam: int = 1
     ) -> Start:
         """Encode sources (B, S) for up to max_new_tokens steps of `beam` hypotheses each."""
-        mask = self.source_mask(ids)
-        if lengths is not None:
-            places = arange(ids.shape[1], device=ids.device)
-            mask = (places < lengths.unsqueeze(1)).unsqueeze(1).unsqueeze(1)
+        mask = self.source_mask(ids, lengths)
         memory = self.encode(ids, mask)
         rows, layers = ids.shape[0] * beam, self.decoder.layers
         state = DecoderState(
