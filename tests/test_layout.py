@@ -166,7 +166,7 @@ def test_cupy_and_llvmlite_have_one_home_each() -> None:
         h for h in homes["cupy"] | homes["cupyx"] if not h.startswith("backends/arrays/cupy_")
     ]
     assert not strays, strays
-    assert homes["cupy"] and homes["llvmlite"] == {"backends/cpu/jit.py"}
+    assert homes["cupy"] and homes["llvmlite"] == {"backends/llvm/engine.py"}
 
 
 def test_the_compiler_knows_no_machine() -> None:

@@ -14,9 +14,9 @@ from kernel_case import Array, Program, row_args
 from native_case import function, host, run, targets
 
 from tinygrad_tx.backends.cpu.processor import Processor
-from tinygrad_tx.backends.cpu.rows.operands import Words
 from tinygrad_tx.backends.kernels import interpreter_math
 from tinygrad_tx.backends.llvm import elementary, ir
+from tinygrad_tx.backends.llvm.operands import Words
 
 BITS = {"float32": np.int32, "float64": np.int64}
 ULPS = {"float32": 2.0, "float64": 3.0}

@@ -13,6 +13,7 @@ import pytest
 import tinygrad_tx as tx
 from tinygrad_tx.backends.cpu import host, jit, library
 from tinygrad_tx.backends.cpu.run import team
+from tinygrad_tx.backends.llvm import engine
 from tinygrad_tx.errors import UserError
 
 pytest.importorskip("llvmlite")
@@ -128,7 +129,7 @@ def test_features_of_lesser_processors() -> None:
 
 def test_a_processor_without_native_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TX_TARGET", raising=False)
-    binding = jit._llvm()
+    binding = engine.binding()
     monkeypatch.setattr(binding, "get_process_triple", lambda: "riscv64-unknown-linux-gnu")
     with pytest.raises(jit.NativeUnavailable, match="x86-64 and ARM64 only, not for riscv64"):
         jit.host_target()

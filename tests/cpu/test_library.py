@@ -17,7 +17,7 @@ from library_case import AddTo, value, write
 from tinygrad_tx.backends.cpu import jit, library, writers
 from tinygrad_tx.backends.cpu.processor import Processor
 from tinygrad_tx.backends.kernels.kinds import Kernel, Opaque
-from tinygrad_tx.backends.llvm import ir
+from tinygrad_tx.backends.llvm import engine, ir
 
 pytest.importorskip("llvmlite")
 
@@ -293,11 +293,11 @@ def test_mistakes() -> None:
 
 def test_without_llvmlite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
-    jit._llvm.cache_clear()
+    engine.binding.cache_clear()
     with pytest.raises(jit.NativeUnavailable, match="pip install llvmlite"):
         jit.named_target("plain")
     monkeypatch.undo()
-    jit._llvm.cache_clear()
+    engine.binding.cache_clear()
 
 
 # What stays in the process, and what the code depends on ----------------------------------------

@@ -12,9 +12,9 @@ from kernel_case import Array, Program, operand, row_args
 from native_case import host, run, targets
 
 from tinygrad_tx.backends.cpu.processor import Processor
-from tinygrad_tx.backends.cpu.rows import loops
 from tinygrad_tx.backends.kernels.instructions import REDUCTIONS
 from tinygrad_tx.backends.kernels.kinds import RowProgram
+from tinygrad_tx.backends.llvm import loops
 
 WIDTHS = (1, 7, 15, 16, 17, 63, 64, 65, 1000)
 

@@ -105,12 +105,15 @@ def _native() -> str:
     """The processor that functions are compiled for, and the number of threads that run them."""
     from ..backends.cpu import jit
     from ..backends.cpu.run import team
+    from ..backends.llvm import engine
 
     try:
         target = jit.host_target()
     except NativeUnavailable as error:
         return f"not available: {error}"
-    return f"{target.name} ({target.cpu}), LLVM {jit.version()}, {team.get_num_threads()} threads"
+    return (
+        f"{target.name} ({target.cpu}), LLVM {engine.version()}, {team.get_num_threads()} threads"
+    )
 
 
 def _kernel_cache() -> str:

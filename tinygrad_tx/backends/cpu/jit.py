@@ -1,9 +1,8 @@
-"""LLVM: IR text to object code, object code to addresses. The only file that knows llvmlite.
+"""Machine code of processors: IR text to object code, object code to addresses.
 
 In: the text of a module and a Processor. Out: bytes of an object file, which library.py keeps, and
 what they become once loaded into this process. Called by library.py, target.py, run/team.py,
-`tinygrad-tx doctor` and tests that read the assembly. Importing this file imports nothing heavy:
-llvmlite is loaded by the first call.
+`tinygrad-tx doctor` and tests that read the assembly.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Any
 
 from ... import settings
 from ...errors import NativeUnavailable, UserError
+from ..llvm import engine
 from . import host
 from .processor import Processor
 from .run import windows
@@ -32,35 +32,6 @@ _USUAL = {"avx512": "skylake-avx512", "avx2": "haswell", "neon": "neoverse-n1"}
 _LOADS = count()
 _LINKING = Lock()
 _UNUSED: deque[Any] = deque()  # what holds code that nobody uses any more
-
-
-@cache
-def _llvm() -> Any:
-    """llvmlite's binding, ready for every processor that it can generate code for."""
-    try:
-        import llvmlite.binding as llvm
-    except (ImportError, OSError) as error:
-        raise NativeUnavailable(
-            f"compiling to native code needs llvmlite (pip install llvmlite): {error}"
-        ) from error
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    # NewGVN replaces an operation on phis of a loop by a phi of operations, and then takes a value
-    # of this round for that of the last one: the first of the largest in a row was a wrong one
-    # (tests/cpu/test_miscompiled.py).
-    llvm.set_option("tinygrad_tx", "-enable-phi-of-ops=false")
-    return llvm
-
-
-def version() -> str:
-    """Of LLVM and llvmlite, as a part of cache keys."""
-    return f"{'.'.join(map(str, _llvm().llvm_version_info))}-{_package_version()}"
-
-
-def _package_version() -> str:
-    import llvmlite
-
-    return str(llvmlite.__version__)
 
 
 def host_target() -> Processor:
@@ -84,7 +55,7 @@ def kinds() -> list[str]:
     """The kinds that TX_HOST_FEATURES may name here: whose code runs, the best one first."""
     if _is_arm():
         return ["neon", "plain"]
-    features = _features(_llvm())
+    features = _features(engine.binding())
     return [name for name, needed in _NEEDED.items() if all(features.get(f) for f in needed)]
 
 
@@ -96,7 +67,7 @@ def _features(llvm: Any) -> Mapping[str, bool]:
 def named_target(name: str) -> Processor:
     """The target of that name: this processor, as far as it is of the kind; where it is not, a
     usual one of the kind with that one's features, whose code can be looked at here but not run."""
-    llvm, here = _llvm(), name in _runnable()
+    llvm, here = engine.binding(), name in _runnable()
     triple = llvm.get_process_triple()
     if name == "plain":
         return Processor(name, _BYTES[name], triple, "generic" if _is_arm() else "x86-64")
@@ -117,7 +88,7 @@ def _flat(features: Mapping[str, bool]) -> str:
 
 
 def _is_arm() -> bool:
-    machine = str(_llvm().get_process_triple()).partition("-")[0]
+    machine = str(engine.binding().get_process_triple()).partition("-")[0]
     if machine not in ("x86_64", "amd64", "aarch64", "arm64"):
         raise NativeUnavailable(f"native code is made for x86-64 and ARM64 only, not for {machine}")
     return machine in ("aarch64", "arm64")
@@ -136,35 +107,19 @@ def assembly(text: str, target: Processor) -> str:
 
 
 def _optimised(text: str, target: Processor) -> tuple[Any, Any]:
-    llvm = _llvm()
     machine = _machine(target)
     text = f'target triple = "{target.triple}"\n{text}'
     if windows.is_windows(target):
         text += windows.FLOATS
-    module = llvm.parse_assembly(text)
-    module.data_layout = str(machine.target_data)
-    module.verify()
-    # The code is vectorized and unrolled by hand, and says itself what is worth inlining. What is
-    # left to do takes LLVM's own pipelines five times as long, to the same speed of the code.
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_always_inliner_pass()
-    passes.add_global_dead_code_eliminate_pass()
-    passes.add_ipsccp_pass()  # fits internal functions to the constants that they are called with
-    passes.add_sroa_pass()
-    passes.add_simplify_cfg_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_new_gvn_pass()
-    passes.add_simplify_cfg_pass()
-    passes.add_dead_code_elimination_pass()
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    passes.run(module, llvm.create_pass_builder(machine, options))
+    module = engine.parse(text, machine)
+    engine.optimise(module, machine)
     return machine, module
 
 
 def _machine(target: Processor) -> Any:
     """Position-independent code: it calls libm through a table, wherever that lies."""
     return (
-        _llvm()
+        engine.binding()
         .Target.from_triple(target.triple)
         .create_target_machine(
             cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small"
@@ -197,7 +152,7 @@ class Loaded:
 
 @cache
 def _linker() -> Any:
-    return _llvm().create_lljit_compiler(_machine(host_target()), use_jit_link=True)
+    return engine.binding().create_lljit_compiler(_machine(host_target()), use_jit_link=True)
 
 
 def load_object(data: bytes, target: Processor) -> Loaded:
@@ -207,7 +162,7 @@ def load_object(data: bytes, target: Processor) -> Loaded:
     with _LINKING:
         while _UNUSED:
             _UNUSED.popleft()
-        library = _llvm().JITLibraryBuilder()
+        library = engine.binding().JITLibraryBuilder()
         library.add_object_img(data).add_current_process()
         return Loaded(library.link(_linker(), name), name)
 

@@ -32,7 +32,7 @@ from ..arrays import special
 from ..kernels import arguments as kernel_arguments
 from ..kernels import instructions, kinds, summation
 from ..kernels.kinds import Kernel
-from ..llvm import ir
+from ..llvm import engine, ir
 from . import jit
 from .processor import Processor
 from .writers import render
@@ -203,7 +203,7 @@ def _trusted(path: Path) -> Path | None:
 
 def _digest(identity: str, target: Processor) -> str:
     return sha256(
-        "\0".join([identity, repr(target), jit.version(), _sources()]).encode()
+        "\0".join([identity, repr(target), engine.version(), _sources()]).encode()
     ).hexdigest()
 
 

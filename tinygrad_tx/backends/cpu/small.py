@@ -12,9 +12,11 @@ from ..kernels.kinds import CheckIndex, DropoutMask, ScatterAdd
 from ..llvm import ir
 from ..llvm.elementary import like
 from ..llvm.ir import Builder, Value
+from ..llvm.operands import Words, address
+from ..llvm.philox import LOW, halves, philox, round_keys
 from ..llvm.scalars import cast, memory, register
 from .processor import Processor
-from .rows.operands import Words, address, load_vector, store_vector, tail
+from .rows.operands import load_vector, store_vector, tail
 
 _PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]
 _ONE = ir.integer(1)
@@ -25,10 +27,6 @@ _ONE = ir.integer(1)
 _BLOCKS = 8  # Philox counters in one vector: each makes four words
 _VECTORS = 2  # at once
 _STEP = 4 * _BLOCKS * _VECTORS
-_FACTORS = 0xD2511F53, 0xCD9E8D57  # of Philox 4x32, as in numpy_random.py
-_GROWTH = 0x9E3779B9, 0xBB67AE85
-_ROUNDS = 10
-_LOW = 0xFFFFFFFF
 
 
 def dropout_mask(kernel: DropoutMask, module: ir.Module, name: str, target: Processor) -> None:
@@ -38,8 +36,8 @@ def dropout_mask(kernel: DropoutMask, module: ir.Module, name: str, target: Proc
     words, at = Words(b, args), kernel.layout
     count, each = words.numbers(at.elements, at.per_task)
     key, stream, mask = words.numbers(at.key, at.stream, at.mask)
-    keys = _round_keys(b, b.load("i64", address(b, key)))
-    number = _halves(b, b.load("i64", address(b, stream)))
+    keys = round_keys(b, b.load("i64", address(b, key)), _BLOCKS)
+    number = halves(b, b.load("i64", address(b, stream)))
     start = b.mul(task, each)
     stop = b.smin(b.add(start, each), count)
     spare, mask = b.alloca(f"<{_STEP} x i8>"), address(b, mask)
@@ -52,53 +50,11 @@ def dropout_mask(kernel: DropoutMask, module: ir.Module, name: str, target: Proc
         block = b.binary("lshr", loop.i, ir.integer(2))
         for v in range(_VECTORS):
             first = b.add(block, ir.integer(v * _BLOCKS))
-            kept = _kept(b, _philox(b, first, number, keys), kernel.threshold)
+            kept = _kept(b, philox(b, first, number, keys, _BLOCKS), kernel.threshold)
             b.store(kept, b.at(to, ir.integer(v * 4 * _BLOCKS), "i8"))
         with b.when(short):
             b.call("llvm.memcpy.p0.p0.i64", "void", place, spare, left, ir.boolean(False))
     b.end()
-
-
-def _halves(b: Builder, number: Value) -> tuple[Value, Value]:
-    """The low and the high 32 bits, each as an i64."""
-    low = b.binary("and", number, ir.integer(_LOW))
-    return low, b.binary("lshr", number, ir.integer(32))
-
-
-def _round_keys(b: Builder, key: Value) -> list[tuple[Value, Value]]:
-    """The two key words of each round, in every lane."""
-    found = []
-    words = _halves(b, key)
-    for turn in range(_ROUNDS):
-        grown = [
-            b.add(word, ir.integer(turn * growth))
-            for word, growth in zip(words, _GROWTH, strict=True)
-        ]
-        found.append((b.splat(grown[0], _BLOCKS), b.splat(grown[1], _BLOCKS)))
-    return found
-
-
-def _philox(
-    b: Builder, first: Value, stream: tuple[Value, Value], keys: Sequence[tuple[Value, Value]]
-) -> list[Value]:
-    """The four words of the blocks from `first` on, in the low halves of 64-bit lanes; what stands
-    in the high halves means nothing, there and on the way."""
-    blocks = b.add(b.splat(first, _BLOCKS), b.iota(_BLOCKS))
-    high = b.binary("lshr", blocks, like(blocks, 32))
-    counter = [blocks, high, *(b.splat(word, _BLOCKS) for word in stream)]
-    for key in keys:
-        products = []
-        for word, factor in zip(counter[::2], _FACTORS, strict=True):
-            low = b.binary("and", word, like(word, _LOW))
-            products.append(b.mul(low, like(word, factor)))
-        tops = [b.binary("lshr", product, like(product, 32)) for product in products]
-        counter = [
-            b.binary("xor", b.binary("xor", tops[1], counter[1]), key[0]),
-            products[1],
-            b.binary("xor", b.binary("xor", tops[0], counter[3]), key[1]),
-            products[0],
-        ]
-    return counter
 
 
 def _kept(b: Builder, words: Sequence[Value], threshold: int) -> Value:
@@ -107,10 +63,10 @@ def _kept(b: Builder, words: Sequence[Value], threshold: int) -> Value:
     bytes_of = []
     for low, high in (words[:2], words[2:]):
         pair = b.binary("shl", high, like(high, 32))
-        pair = b.binary("or", pair, b.binary("and", low, like(low, _LOW)))
+        pair = b.binary("or", pair, b.binary("and", low, like(low, LOW)))
         type = ir.vector(2 * _BLOCKS, "i32")
         pair = b.emit(type, f"bitcast {pair.type} {pair.name} to {type}")
-        enough = b.compare("uge", pair, like(pair, least)) if least <= _LOW else None
+        enough = b.compare("uge", pair, like(pair, least)) if least <= LOW else None
         flags = b.convert("zext", enough, "i8") if enough else Value(f"<{2 * _BLOCKS} x i8>", "")
         bytes_of.append(flags if enough else like(flags, 0))
     # Two bytes of the one and two of the other in turn.

@@ -2,7 +2,7 @@
 
 In: nothing. Out: Instr; SCALARS, the properties of each scalar function. Its readers are the
 namespace in which forwards become instructions (compiler/fuse/symbolic.py), the interpreter, the
-decisions whether a value is computed again (compiler/fuse/cost.py, cpu/rows/loops.py), and the
+decisions whether a value is computed again (compiler/fuse/cost.py, llvm/loops.py), and the
 tests, which hold the writers' functions to it (llvm/scalars.py).
 """
 

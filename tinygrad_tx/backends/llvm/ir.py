@@ -240,17 +240,18 @@ class Builder:
     def at(self, pointer: Value, index: Value, element: str) -> Value:
         """The address of the index-th element from pointer on."""
         return self.emit(
-            "ptr", f"getelementptr {element}, ptr {pointer.name}, {index.type} {index.name}"
+            pointer.type,
+            f"getelementptr {element}, {pointer.type} {pointer.name}, {index.type} {index.name}",
         )
 
     def load(self, type: str, pointer: Value, align: int | None = None) -> Value:
         """A scalar or a vector; align in bytes, by default that of one element."""
         align = align or width(Value(type, "").element)
-        return self.emit(type, f"load {type}, ptr {pointer.name}, align {align}")
+        return self.emit(type, f"load {type}, {pointer.type} {pointer.name}, align {align}")
 
     def store(self, value: Value, pointer: Value, align: int | None = None) -> None:
         align = align or width(value.element)
-        self.do(f"store {value.type} {value.name}, ptr {pointer.name}, align {align}")
+        self.do(f"store {value.type} {value.name}, {pointer.type} {pointer.name}, align {align}")
 
     def masked_load(self, type: str, pointer: Value, mask: Value, other: Value) -> Value:
         """The lanes that mask selects; those of `other` elsewhere."""

@@ -1,7 +1,7 @@
 """The functions of SCALARS as LLVM IR, on vectors and on scalars, with NumPy's semantics.
 
 In: a Builder, an Instr and the Values of its arguments, all of one number of lanes. Out: its Value.
-Called by cpu/rows/operands.py and reductions.py, which deal with loads, reductions and positions
+Called by llvm/operands.py and cpu/rows/, which deal with loads, reductions and positions
 themselves, and by cpu/small.py.
 
 In registers a bool is i1; in memory it is one byte, 0 or 1.

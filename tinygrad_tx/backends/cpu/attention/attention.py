@@ -26,9 +26,9 @@ from ...kernels.arguments import AttentionArgs, Matrix
 from ...kernels.kinds import Attention, AttentionGrad
 from ...llvm import ir
 from ...llvm.ir import Module, Value, integer
+from ...llvm.operands import Words, address
 from ..matmul import tile
 from ..processor import Processor
-from ..rows.operands import Words, address
 from . import rows as attention_rows
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]

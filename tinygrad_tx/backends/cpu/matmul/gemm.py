@@ -21,8 +21,8 @@ from ...kernels.kinds import Matmul, Pack
 from ...kernels.summation import KC
 from ...llvm import ir
 from ...llvm.ir import Builder, Function, Value, integer
+from ...llvm.operands import Words, address
 from ..processor import Processor
-from ..rows.operands import Words, address
 from . import tile
 
 PARAMS = [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")]

@@ -14,23 +14,13 @@ from collections.abc import Sequence
 from ...kernels.instructions import REDUCTIONS
 from ...kernels.kinds import ColumnReduce, per_row
 from ...kernels.summation import CHAIN
-from ...llvm import ir
+from ...llvm import folds, ir
 from ...llvm.ir import Builder, Value
+from ...llvm.operands import Operand, RowValues, Words, advance, decode, main_dtype
 from ...llvm.scalars import to_memory
 from ..processor import Processor
-from . import reductions
-from .operands import (
-    Elements,
-    Operand,
-    RowValues,
-    Tail,
-    Words,
-    advance,
-    decode,
-    main_dtype,
-    store_vector,
-    tail,
-)
+from .operands import Elements, Tail, store_vector, tail
+from .reductions import Sums
 
 _VECTORS = 4  # of columns at once
 _BLOCK = 2 * CHAIN  # rows
@@ -100,13 +90,13 @@ class _Writer:
         """Reduce vectors of columns, which begin at `firsts`, over the rows; write the results."""
         b, kernel, n = self.b, self.kernel, len(firsts)
         start = [
-            reductions.start(instr, kernel.instrs[instr.args[0]].dtype, self.lanes)[0]
+            folds.start(instr, kernel.instrs[instr.args[0]].dtype, self.lanes)[0]
             for instr in self.reduced
         ]
         sums = {
-            k: reductions.Sums(b, x.type, n)
+            k: Sums(b, x.type, n)
             for k, (instr, x) in enumerate(zip(self.reduced, start, strict=True))
-            if reductions.goes_by_blocks(instr, (x,))
+            if folds.goes_by_blocks(instr, (x,))
         }
         rows = b.sub(self.last_row, self.first_row)
         several = b.compare("sgt", rows, ir.integer(_BLOCK))
@@ -168,7 +158,7 @@ class _Writer:
                         elements.compute(i)
                 for instr, state in zip(self.reduced, before[u * k : (u + 1) * k], strict=True):
                     x = elements.value(instr.args[0])
-                    after.extend(reductions.step(b, instr, (state,), x, elements.columns, None))
+                    after.extend(folds.step(b, instr, (state,), x, elements.columns, None))
             loop.next = [*advance(b, here, self.extents), *after]
         return loop.carried
 

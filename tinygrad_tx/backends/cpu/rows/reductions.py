@@ -11,74 +11,16 @@ so the error grows with the logarithm of the number of elements.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ...kernels.instructions import Instr
 from ...kernels.summation import CHAIN
 from ...llvm import ir
 from ...llvm.elementary import like
+from ...llvm.folds import LEVELS, State, goes_by_blocks, merge, result, start
 from ...llvm.ir import Builder, Function, Module, Value
-from ...llvm.scalars import cast, is_nan, maximum, minimum, register, to_memory
-
-State = tuple[Value, ...]  # one vector; the best and its position for argmax and argmin
-
-_LAST = 2**63 - 1  # the position of an element that is not there
-_LEVELS = 3  # of sums of blocks; the last one takes whatever comes
-
-
-def start(instr: Instr, argument: str, lanes: int) -> State:
-    """The accumulator before any element. argument: the dtype of the elements."""
-    if _is_position(instr):
-        best = Value(ir.vector(lanes, register(argument)), "")
-        return _identity(instr, best), like(Value(ir.vector(lanes, "i64"), ""), _LAST)
-    return (_identity(instr, Value(ir.vector(lanes, register(instr.dtype)), "")),)
-
-
-def step(
-    b: Builder,
-    instr: Instr,
-    state: State,
-    x: Value,
-    columns: Callable[[], Value],
-    mask: Value | None,
-) -> State:
-    """The accumulator with x taken in. columns: makes the columns of x's lanes, where they are
-    needed; mask: the lanes that count."""
-    if not _is_position(instr):
-        x = cast(b, x, instr.dtype)
-        if mask is not None:
-            x = b.select(mask, x, _identity(instr, x))
-        return merge(b, instr, state, (x,))
-    positions = columns()
-    if mask is not None:
-        x = b.select(mask, x, _identity(instr, x))
-        positions = b.select(mask, positions, like(positions, _LAST))
-    # Positions grow, so that a new element must be better to win.
-    wins = _better(b, instr, x, state[0])
-    return b.select(wins, x, state[0]), b.select(wins, positions, state[1])
-
-
-def merge(b: Builder, instr: Instr, one: State, other: State) -> State:
-    """The accumulator of two disjoint parts, in any order."""
-    if _is_position(instr):
-        better, worse = _better(b, instr, other[0], one[0]), _better(b, instr, one[0], other[0])
-        first = b.binary("xor", b.binary("or", better, worse), like(better, True))
-        first = b.binary("and", first, b.compare("slt", other[1], one[1]))
-        wins = b.binary("or", better, first)
-        return b.select(wins, other[0], one[0]), b.select(wins, other[1], one[1])
-    (x,), (y,) = one, other
-    match instr.op:
-        case "max":
-            return (maximum(b, x, y),)
-        case "min":
-            return (minimum(b, x, y),)
-        case "any":
-            return (b.binary("or", x, y),)
-        case "all":
-            return (b.binary("and", x, y),)
-    return (b.add(x, y),)
+from ...llvm.scalars import to_memory
 
 
 def finish(b: Builder, instr: Instr, states: list[State]) -> Value:
@@ -93,11 +35,7 @@ def finish(b: Builder, instr: Instr, states: list[State]) -> Value:
     # The last two as vectors still: a choice between scalars becomes a branch, often a wrong one.
     state = merge(b, instr, state, _part(b, state, (1, 0)))
     state = tuple(b.lane(x, 0) for x in state)
-    if not _is_position(instr):
-        return state[0]
-    # Where nothing was better than the identity, every element is equal to it.
-    none = b.compare("eq", state[1], like(state[1], _LAST))
-    return cast(b, b.select(none, like(state[1], 0), state[1]), instr.dtype)
+    return result(b, instr, state)
 
 
 # Sums of blocks ----------------------------------------------------------------------------------
@@ -113,7 +51,7 @@ class Sums:
     def __init__(self, b: Builder, type: str, count: int) -> None:
         self._b, self._type, self._count = b, type, ir.integer(count)
         self.memory = b.alloca(f"[{count} x {type}]")
-        self._levels = b.alloca(f"[{count * _LEVELS} x {type}]")
+        self._levels = b.alloca(f"[{count * LEVELS} x {type}]")
 
     def put(self, i: int, x: Value) -> None:
         self._b.store(x, self._b.at(self.memory, ir.integer(i), self._type))
@@ -124,7 +62,7 @@ class Sums:
     def clear(self, wanted: Value) -> None:
         """Begin without blocks. wanted: True if there will be any."""
         b = self._b
-        zeros = b.mul(self._count, ir.integer(_LEVELS))
+        zeros = b.mul(self._count, ir.integer(LEVELS))
         with b.loop(ir.integer(0), b.select(wanted, zeros, ir.integer(0)), ir.integer(1)) as loop:
             b.store(_zero(self._type), b.at(self._levels, loop.i, self._type))
 
@@ -139,7 +77,7 @@ class Sums:
         with b.loop(ir.integer(0), self._count, ir.integer(1)) as loop:
             place = b.at(self.memory, loop.i, self._type)
             sum = b.load(self._type, place)
-            for level in range(_LEVELS):
+            for level in range(LEVELS):
                 at = b.add(loop.i, b.mul(self._count, ir.integer(level)))
                 sum = b.add(b.load(self._type, b.at(self._levels, at, self._type)), sum)
             b.store(sum, place)
@@ -156,7 +94,7 @@ def _fold(module: Module, type: str) -> Function:
     sums, levels, number, count = b.params
     source, goal = sums, levels
     again = ir.boolean(True)
-    for level in range(_LEVELS):
+    for level in range(LEVELS):
         with b.loop(ir.integer(0), b.select(again, count, ir.integer(0)), ir.integer(1)) as loop:
             place, other = b.at(goal, loop.i, type), b.at(source, loop.i, type)
             b.store(b.add(b.load(type, place), b.load(type, other)), place)
@@ -320,53 +258,9 @@ def _flat(states: Sequence[Sequence[State]]) -> list[Value]:
     return [value for part in states for state in part for value in state]
 
 
-def order_matters(instr: Instr) -> bool:
-    """True if the bits of the result depend on the order of the elements: sums of floats round, and
-    the larger of 0.0 and -0.0 is the later one."""
-    return not _is_position(instr) and register(instr.dtype) in ("float", "double")
-
-
-def goes_by_blocks(instr: Instr, state: State) -> bool:
-    return instr.op == "sum" and state[0].is_float
-
-
 def _in_memory(x: Value) -> str:
     return ir.vector(x.lanes, "i8") if x.element == "i1" else x.type
 
 
-# -------------------------------------------------------------------------------------------------
-
-
 def _part(b: Builder, state: State, lanes: Sequence[int]) -> State:
     return tuple(b.shuffle(x, x, lanes) for x in state)
-
-
-def _is_position(instr: Instr) -> bool:
-    return instr.op in ("argmax", "argmin")
-
-
-def _better(b: Builder, instr: Instr, x: Value, than: Value) -> Value:
-    """Further towards the extreme, and NaN furthest."""
-    up = instr.op == "argmax"
-    if not x.is_float:
-        kinds = ("ugt", "ult") if x.element == "i1" else ("sgt", "slt")
-        return b.compare(kinds[0] if up else kinds[1], x, than)
-    # "or unordered": also where one of them is NaN, which is right unless `than` is.
-    wins = b.compare("ugt" if up else "ult", x, than)
-    settled = b.binary("xor", is_nan(b, than), like(wins, True))
-    return b.binary("and", wins, settled)
-
-
-def _identity(instr: Instr, x: Value) -> Value:
-    """The identity of a reduction, in x's type."""
-    if instr.op in ("sum", "any"):
-        return like(x, 0)
-    if instr.op == "all":
-        return like(x, 1)
-    low = instr.op in ("max", "argmax")
-    if x.is_float:
-        return like(x, -math.inf if low else math.inf)
-    if x.element == "i1":
-        return like(x, not low)
-    bits = ir.width(x.element) * 8 - 1
-    return like(x, -(2**bits) if low else 2**bits - 1)

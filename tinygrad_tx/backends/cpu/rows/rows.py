@@ -17,25 +17,15 @@ from ...kernels.arguments import RowOperand
 from ...kernels.instructions import REDUCTIONS
 from ...kernels.kinds import Output, RowProgram
 from ...kernels.summation import slots
-from ...llvm import ir
+from ...llvm import folds, ir
+from ...llvm.folds import State
 from ...llvm.ir import Builder, Value
+from ...llvm.loops import Loop, RowPlan, plan
+from ...llvm.operands import Operand, RowValues, Words, advance, decode, main_dtype
 from ...llvm.scalars import to_memory
 from ..processor import Processor
-from . import reductions
-from .loops import Loop, RowPlan, plan
-from .operands import (
-    Elements,
-    Operand,
-    RowValues,
-    Tail,
-    Words,
-    advance,
-    decode,
-    main_dtype,
-    tail,
-    width,
-)
-from .reductions import Parts, State
+from .operands import Elements, Tail, tail, width
+from .reductions import Parts
 
 _PAD = 64  # rows in scratch memory have room for this many columns at a time
 _LONG = 32  # instructions up to which the vectors of a round are written out
@@ -174,7 +164,7 @@ class _Writer:
             return
         found = [instrs[i] for i in loop.reductions]
         arguments = [instrs[i.args[0]].dtype for i in found]
-        ordered = any(reductions.order_matters(i) for i in found)
+        ordered = any(folds.order_matters(i) for i in found)
         slots = self.slots if ordered else 2 * self.lanes
         parts = Parts(b, found, arguments, self.lanes, slots)
         long = loop.heavy or len(loop.elements) * parts.count > _LONG
@@ -243,7 +233,7 @@ class _Writer:
         mask, after = end.mask if end else None, []
         for i, before in zip(loop.reductions, state, strict=True):
             x = elements.value(kernel.instrs[i].args[0])
-            after.append(reductions.step(b, kernel.instrs[i], before, x, elements.columns, mask))
+            after.append(folds.step(b, kernel.instrs[i], before, x, elements.columns, mask))
         for i in loop.keeps:
             elements.store(i, self.kept[i], None)
         for k in loop.outputs:

@@ -1,6 +1,6 @@
 """The plan of a row program: its loops over the columns, and the values kept between them.
 
-In: a RowProgram kernel. Out: a RowPlan. Called by rows.py.
+In: a RowProgram kernel. Out: a RowPlan. Called by the writers of row programs (cpu/rows, gpu).
 
 The level of a value is the number of reductions that must be over before it can be computed; the
 loop of level n computes what the reductions of that level need. Cheap per-element values are
@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ...kernels.instructions import REDUCTIONS, Instr, cost
-from ...kernels.kinds import RowProgram, per_row
+from ..kernels.instructions import REDUCTIONS, Instr, cost
+from ..kernels.kinds import RowProgram, per_row
 
 _KEEP_ABOVE = 6  # what it may cost to compute a value again; keeping it costs some 3
 _HEAVY = 4  # what costs more is written once in a loop
@@ -42,8 +42,9 @@ class RowPlan:
 
 
 @lru_cache(maxsize=1024)
-def plan(kernel: RowProgram) -> RowPlan:
-    """The plan of a kernel, which is not to be changed."""
+def plan(kernel: RowProgram, keeps: bool = True) -> RowPlan:
+    """The plan of a kernel, which is not to be changed. keeps: False where every loop computes all
+    of its values again."""
     rowwise = per_row(kernel.inputs, kernel.instrs)
     levels = _levels(kernel.instrs)
     loops: dict[int, Loop] = {}
@@ -56,7 +57,7 @@ def plan(kernel: RowProgram) -> RowPlan:
         last = max([*loops, *(levels[kernel.outputs[k].instr] for k in written)])
         loops.setdefault(last, Loop(last)).outputs.extend(written)
     made = RowPlan(rowwise, levels, [loops[level] for level in sorted(loops)], {})
-    _keep(kernel, made)
+    _keep(kernel, made, keeps)
     return made
 
 
@@ -74,7 +75,7 @@ def _levels(instrs: Sequence[Instr]) -> list[int]:
     return levels
 
 
-def _keep(kernel: RowProgram, made: RowPlan) -> None:
+def _keep(kernel: RowProgram, made: RowPlan, keeps: bool) -> None:
     """Decide which values are kept, and list for each loop the elements that it computes."""
     first: dict[int, Loop] = {}  # where an element value is computed first
 
@@ -100,7 +101,8 @@ def _keep(kernel: RowProgram, made: RowPlan) -> None:
                 continue
             seen.add(i)
             before = first.setdefault(i, loop)
-            if before is not loop and i not in made.kept and again(i) > _KEEP_ABOVE:
+            costly = before is not loop and i not in made.kept and again(i) > _KEEP_ABOVE
+            if keeps and costly:
                 made.kept[i] = before.level
                 before.keeps.append(i)
             if i in made.kept and made.kept[i] < loop.level:
