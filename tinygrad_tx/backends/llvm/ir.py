@@ -370,7 +370,7 @@ class Loop:
 
 def ceil_div(b: Builder, x: Value, y: Value) -> Value:
     """x / y, rounded up: y is positive, x not negative."""
-    return b.binary("sdiv", b.add(x, b.sub(y, integer(1))), y)
+    return b.binary("sdiv", b.add(x, b.sub(y, integer(1, y.type))), y)
 
 
 def share(b: Builder, total: Value, parts: Value, part: Value) -> tuple[Value, Value]:

@@ -20,8 +20,9 @@ from .scalars import cast, constant, from_memory, memory, scalar
 class Words:
     """The arguments of a call, by the numbers of their words."""
 
-    def __init__(self, b: Builder, args: Value) -> None:
-        self._b, self._args = b, args
+    def __init__(self, b: Builder, args: Value, pointer: str = "ptr") -> None:
+        """pointer: the type of addresses."""
+        self._b, self._args, self._pointer = b, args, pointer
 
     def number(self, word: int) -> Value:
         return self._b.load("i64", self._b.at(self._args, ir.integer(word), "i64"))
@@ -31,11 +32,11 @@ class Words:
 
     def place(self, word: int) -> Value:
         """An address, as a pointer."""
-        return address(self._b, self.number(word))
+        return address(self._b, self.number(word), self._pointer)
 
 
-def address(b: Builder, number: Value) -> Value:
-    return b.emit("ptr", f"inttoptr i64 {number.name} to ptr")
+def address(b: Builder, number: Value, pointer: str = "ptr") -> Value:
+    return b.emit(pointer, f"inttoptr i64 {number.name} to {pointer}")
 
 
 def main_dtype(kernel: RowProgram | ColumnReduce) -> str:

@@ -1,0 +1,229 @@
+"""The machine that simulated threads run on: blocks one after the other, the threads of a block in
+any order, as far as they do not wait for each other.
+
+In: the code of kernels, arguments in memory. Out: that memory, written. Shared memory begins as NaN
+and ends at a page that may not be touched. Threads that wait at different places, or that end while
+others wait for them, are an error (Divergence).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import random
+from collections.abc import Hashable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_tx.backends.cpu import jit
+from tinygrad_tx.backends.gpu import writers
+from tinygrad_tx.backends.gpu.thread import SHARED, WARP
+from tinygrad_tx.backends.kernels.kinds import Kernel
+from tinygrad_tx.backends.llvm import engine, ir
+from tinygrad_tx.backends.llvm.ir import Builder, Value
+
+from .thread import BARRIER, WIDTH, Simulated
+
+MOST_THREADS = 1024
+_RUN = ctypes.CFUNCTYPE(
+    ctypes.c_int64,
+    *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32),
+    *(ctypes.c_void_p,) * 5,
+    ctypes.c_int32,
+)
+
+
+class Divergence(RuntimeError):
+    """Threads that must come to the same place have come to different ones."""
+
+
+class Code(NamedTuple):
+    name: str
+    address: int
+    threads: int
+    shared: int
+    keeps: Any  # what the code lives by
+
+
+def compiled(text: str, waits: bool) -> jit.Loaded:
+    """Machine code of a module. waits: True if it holds coroutines, which LLVM must split."""
+    target, llvm = jit.host_target(), engine.binding()
+    machine = llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=0, reloc="pic", codemodel="small"
+    )
+    module = engine.parse(f'target triple = "{target.triple}"\n{text}', machine)
+    if waits:
+        options = llvm.create_pipeline_tuning_options(speed_level=0)
+        passes = llvm.create_pass_builder(machine, options)
+        passes.getModulePassManager().run(module, passes)
+    return jit.load_object(bytes(machine.emit_object(module)), target)
+
+
+@cache
+def code(kernel: Kernel, form: Hashable, threads: int) -> Code:
+    """The code of a kernel in one form."""
+    module = ir.Module()
+    thread = Simulated(module, "kernel", threads)
+    writers.write(kernel, form, thread)
+    loaded = compiled(module.text(), thread.waits > 0)
+    return Code("kernel", loaded.address("kernel"), threads, thread.used, loaded)
+
+
+class Machine:
+    """seed: of the order in which threads run."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = random.Random(seed)
+        self._shared = _Guarded(SHARED)
+        self._slots = np.empty((2, MOST_THREADS, WIDTH), np.uint32)
+        self._places = np.zeros(MOST_THREADS, np.int32)
+        self._handles = np.zeros(MOST_THREADS, np.int64)
+
+    def launch(self, code: Code, blocks: int, words: int) -> None:
+        """Run all blocks of a call whose arguments lie at an address."""
+        warps = list(range(code.threads // WARP))
+        self._random.shuffle(warps)
+        order = []
+        for warp in warps:
+            lanes = list(range(WARP))
+            self._random.shuffle(lanes)
+            order += [warp * WARP + lane for lane in lanes]
+        threads = np.array(order, np.int32)
+        self._slots.fill(0xFFFFFFFF)
+        shared = self._shared.end - -(-code.shared // 16) * 16
+        status = _run()(
+            code.address,
+            words,
+            0,
+            blocks,
+            blocks,
+            threads.ctypes.data,
+            shared,
+            self._slots.ctypes.data,
+            self._places.ctypes.data,
+            self._handles.ctypes.data,
+            code.threads | -(-code.shared // 16) << 12,
+        )
+        if status:
+            block, places = status - 1, set(self._places[: code.threads].tolist())
+            raise Divergence(f"block {block}: threads wait at different places: {sorted(places)}")
+
+
+class _Guarded:
+    """Memory with a page behind it that may not be touched."""
+
+    def __init__(self, size: int) -> None:
+        page = mmap.PAGESIZE
+        room = -(-size // page) * page
+        self._map = mmap.mmap(-1, room + page, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        start = np.frombuffer(self._map, np.uint8).ctypes.data
+        self.end = start + room
+        protect = ctypes.CDLL(None).mprotect
+        protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        if protect(self.end, page, 0):
+            raise OSError("mprotect")
+
+
+# The loop over threads -----------------------------------------------------------------------------
+
+
+@cache
+def _run() -> Any:
+    module = ir.Module()
+    _write(module)
+    loaded = compiled(module.text() + _RESUME, waits=True)
+    function = _RUN(loaded.address("run"))
+    function.keeps = loaded
+    return function
+
+
+_RESUME = """
+declare void @llvm.coro.resume(ptr)
+"""
+
+
+def _write(module: ir.Module) -> None:
+    """`i64 @run(...)`: 0, or 1 + the block in which threads have diverged."""
+    names = ("first", "last", "blocks", "order", "shared", "slots", "places", "handles", "sizes")
+    types = ("i32", "i32", "i32", "ptr", "ptr", "ptr", "ptr", "ptr", "i32")
+    b = module.function(
+        "run", [("ptr", "start"), ("ptr", "words"), *zip(types, names, strict=True)], "i64"
+    )
+    start, words, first, last, blocks, order, shared, slots, places, handles, sizes = b.params
+    zero, one, warp = (ir.integer(n, "i32") for n in (0, 1, WARP))
+    threads = b.binary("and", sizes, ir.integer(4095, "i32"))
+    bytes_shared = b.mul(b.binary("lshr", sizes, ir.integer(12, "i32")), ir.integer(16, "i32"))
+    failed, going = b.alloca("i64", 8), b.alloca("i32", 4)
+    b.store(ir.integer(0), failed)
+
+    def thread_at(i: Value) -> Value:
+        return b.load("i32", b.at(order, i, "i32"))
+
+    def place_of(i: Value) -> Value:
+        return b.load("i32", b.at(places, thread_at(i), "i32"))
+
+    def resume(i: Value) -> None:
+        handle = b.load("ptr", b.at(handles, thread_at(i), "i64"))
+        b.do(f"call void @llvm.coro.resume(ptr {handle.name})")
+
+    with b.loop(first, last, one) as block:
+        size = b.convert("zext", bytes_shared, "i64")
+        b.call("llvm.memset.p0.i64", "void", shared, ir.integer(-1, "i8"), size, ir.boolean(False))
+        with b.loop(zero, threads, one) as each:
+            thread = thread_at(each.i)
+            handle = b.emit(
+                "ptr",
+                f"call ptr {start.name}(ptr {words.name}, i32 {thread.name}, i32 {block.i.name}, "
+                f"i32 {blocks.name}, ptr {shared.name}, ptr {slots.name}, ptr {places.name})",
+            )
+            b.store(handle, b.at(handles, thread, "i64"))
+        b.store(one, going)
+        with b.forever() as leave:
+            leave(b.compare("eq", b.load("i32", going), zero))
+            with b.loop(zero, threads, warp) as each:
+                _go_together(b, each.i, place_of, resume, failed, block.i)
+            # All warps are at a barrier, or at their ends.
+            here = place_of(zero)
+            _compare(b, zero, threads, here, place_of, failed, block.i)
+            leave(b.compare("ne", b.load("i64", failed), ir.integer(0)))
+            b.store(here, going)
+            with b.when(b.compare("ne", here, zero)), b.loop(zero, threads, one) as each:
+                resume(each.i)
+        with b.loop(zero, threads, one) as each:
+            b.call("free", "void", b.load("ptr", b.at(handles, thread_at(each.i), "i64")))
+        stop = b.compare("ne", b.load("i64", failed), ir.integer(0))
+        go = b.fresh("fine")
+        b.do(f"br i1 {stop.name}, label %stop, label %{go}")
+        b.label(go)
+    b.do("br label %stop")
+    b.label("stop")
+    b.end(b.load("i64", failed))
+
+
+def _go_together(
+    b: Builder, first: Value, place_of: Any, resume: Any, failed: Value, block: Value
+) -> None:
+    """Resume the threads of a warp until they are at a barrier or at their ends."""
+    zero, one = ir.integer(0, "i32"), ir.integer(1, "i32")
+    stop = b.add(first, ir.integer(WARP, "i32"))
+    with b.forever() as leave:
+        here = place_of(first)
+        kind = b.binary("and", here, one)
+        _compare(b, first, stop, here, place_of, failed, block)
+        leave(b.compare("eq", kind, ir.integer(BARRIER, "i32")))
+        leave(b.compare("ne", b.load("i64", failed), ir.integer(0)))
+        with b.loop(first, stop, one) as each:
+            resume(each.i)
+    assert zero
+
+
+def _compare(
+    b: Builder, first: Value, stop: Value, here: Value, place_of: Any, failed: Value, block: Value
+) -> None:
+    """Note the block where not all of some threads are at one place."""
+    with b.loop(first, stop, ir.integer(1, "i32")) as each:
+        with b.when(b.compare("ne", place_of(each.i), here)):
+            number = b.add(b.convert("zext", block, "i64"), ir.integer(1))
+            b.store(number, failed)

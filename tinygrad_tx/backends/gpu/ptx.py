@@ -1,0 +1,96 @@
+"""PTX: a thread of NVIDIA's GPUs, and the text that their driver loads.
+
+In: writers' calls; the IR of a module. Out: PTX. Called by library.py. Every operation is written
+as rounded by itself (nothing is contracted), and subnormal numbers are kept: so what is computed
+element by element has the bits of a processor's.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from ..llvm import engine, ir
+from ..llvm.ir import Value
+from ..llvm.operands import Words
+from .thread import Thread
+
+TRIPLE = "nvptx64-nvidia-cuda"
+_GLOBAL, _SHARED = "ptr addrspace(1)", "ptr addrspace(3)"
+_ALL = ir.integer(-1, "i32")  # threads of a warp
+_VERSION = "+ptx80"  # of PTX: drivers from CUDA 12.0 on load it
+
+
+class Ptx(Thread):
+    """A thread of a kernel `void @name(ptr words, ptr report)`, in blocks of `threads`."""
+
+    pointer, shared_pointer = _GLOBAL, _SHARED
+
+    def __init__(self, module: ir.Module, name: str, threads: int) -> None:
+        super().__init__(threads)
+        self._module, self._memory = module, f"{name}.shared"
+        attributes = f'"nvvm.maxntid"="{threads}"'
+        self.b = module.function(
+            name, [("ptr", "words"), ("ptr", "report")], "void", attributes=attributes
+        )
+        self.b.head = self.b.head.replace("define void", "define ptx_kernel void")
+        self.thread, self.block, self.blocks = map(self._register, ("tid.x", "ctaid.x", "nctaid.x"))
+        words, report = (self._global(p) for p in self.b.params)
+        self._words = Words(self.b, words, _GLOBAL)
+        self._stop_if(self.b.load("i64", report))
+
+    def _stop_if(self, reported: Value) -> None:
+        """Nothing is computed once an index was outside: so nothing is written, either."""
+        found = self.b.compare("ne", reported, ir.integer(0))
+        self.b.do(f"br i1 {found.name}, label %stopped, label %begin")
+        self.b.label("stopped")
+        self.b.end()
+        self.b.label("begin")
+
+    def _register(self, name: str) -> Value:
+        return self.b.call(f"llvm.nvvm.read.ptx.sreg.{name}", "i32")
+
+    def _global(self, pointer: Value) -> Value:
+        return self.b.emit(_GLOBAL, f"addrspacecast ptr {pointer.name} to {_GLOBAL}")
+
+    @property
+    def words(self) -> Words:
+        return self._words
+
+    def _shared(self) -> Value:
+        return Value(_SHARED, f"@{self._memory}")
+
+    def barrier(self) -> None:
+        self.b.call("llvm.nvvm.barrier.cta.sync.aligned.all", "void", ir.integer(0, "i32"))
+
+    def _exchange(self, word: Value, mask: int) -> Value:
+        of, bound = ir.integer(mask, "i32"), ir.integer(31, "i32")
+        return self.b.call("llvm.nvvm.shfl.sync.bfly.i32", "i32", _ALL, word, of, bound)
+
+    def vote(self, flag: Value) -> Value:
+        return self.b.call("llvm.nvvm.vote.ballot.sync", "i32", _ALL, flag)
+
+    def end(self) -> None:
+        self.b.end()
+        if self.used:
+            self._module.globals.append(
+                f"@{self._memory} = internal addrspace(3) global [{self.used} x i8] undef, align 16"
+            )
+
+
+def compile_ptx(text: str, architecture: str) -> str:
+    """The PTX of a module. architecture: "sm_80" and so on. RuntimeError where the text is no valid
+    IR."""
+    machine = _machine(architecture)
+    module = engine.parse(f'target triple = "{TRIPLE}"\n{text}', machine)
+    engine.optimise(module, machine)
+    return str(machine.emit_assembly(module))
+
+
+@cache
+def _machine(architecture: str) -> Any:
+    return (
+        engine.binding()
+        .Target.from_triple(TRIPLE)
+        .create_target_machine(cpu=architecture, features=_VERSION, opt=3)
+    )

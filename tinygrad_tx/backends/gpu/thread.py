@@ -1,0 +1,103 @@
+"""Thread: a machine with thousands of threads, as the code of one of them sees it.
+
+In: calls of the writers of kernels. Out: LLVM IR on a Builder. ptx.py writes a thread of a real GPU;
+the tests have a machine that runs the same code on a processor. A writer asks a Thread for whatever
+more than one thread takes part in; all else is the Builder's, as for a processor.
+
+Threads of a block share memory and wait for each other at barriers; WARP of them go in step and read
+each other's registers. All threads that take part must come to the same call.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from ..llvm import ir
+from ..llvm.ir import Builder, Value
+from ..llvm.operands import Words
+
+WARP = 32
+SHARED = 48 << 10  # bytes of shared memory that every block may have
+_Move = Callable[[Value], Value]
+
+
+class Thread(ABC):
+    """b: where its code is written. thread: its number in its block; size: the threads of a block;
+    block, blocks: the number of its block, and how many there are; i32 each."""
+
+    b: Builder
+    size: Value
+    thread: Value
+    block: Value
+    blocks: Value
+    pointer: str  # the types of addresses of global memory, and of shared memory
+    shared_pointer: str
+
+    def __init__(self, threads: int) -> None:
+        self.size = ir.integer(threads, "i32")
+        self.used = 0  # bytes of shared memory
+
+    # Memory --------------------------------------------------------------------------------------
+    @property
+    @abstractmethod
+    def words(self) -> Words:
+        """The arguments of the call."""
+
+    def shared(self, size: int) -> Value:
+        """The address of so many bytes that the threads of a block share, aligned to 16."""
+        at = -(-self.used // 16) * 16
+        self.used = at + size
+        assert self.used <= SHARED, f"{self.used} bytes of shared memory"
+        return self.b.at(self._shared(), ir.integer(at, "i32"), "i8")
+
+    @abstractmethod
+    def _shared(self) -> Value:
+        """The address of the first byte of shared memory."""
+
+    # Together ------------------------------------------------------------------------------------
+    @abstractmethod
+    def barrier(self) -> None:
+        """Wait for all threads of the block; what each wrote before is there for all after."""
+
+    def exchange(self, x: Value, mask: int) -> Value:
+        """x of the thread of the warp whose number differs from this one's in the bits of mask."""
+        return self._by_words(x, lambda word: self._exchange(word, mask))
+
+    def _by_words(self, x: Value, move: _Move) -> Value:
+        """Move a value of any type, 32 bits at a time."""
+        b = self.b
+        if x.type in ("i1", "i8", "i16"):
+            return b.convert("trunc", move(b.convert("zext", x, "i32")), x.type)
+        if ir.width(x.type) == 4:
+            word = x if x.type == "i32" else b.convert("bitcast", x, "i32")
+            moved = move(word)
+            return moved if x.type == "i32" else b.convert("bitcast", moved, x.type)
+        pair = b.emit("<2 x i32>", f"bitcast {x.type} {x.name} to <2 x i32>")
+        low, high = (move(b.lane(pair, i)) for i in range(2))
+        both = b.emit("<2 x i32>", f"insertelement <2 x i32> poison, i32 {low.name}, i64 0")
+        both = b.emit("<2 x i32>", f"insertelement <2 x i32> {both.name}, i32 {high.name}, i64 1")
+        return b.emit(x.type, f"bitcast <2 x i32> {both.name} to {x.type}")
+
+    @abstractmethod
+    def _exchange(self, word: Value, mask: int) -> Value:
+        """exchange() of an i32."""
+
+    @abstractmethod
+    def vote(self, flag: Value) -> Value:
+        """An i32 whose bit n is the flag (i1) of thread n of the warp."""
+
+    # Parts of numbers ----------------------------------------------------------------------------
+    @property
+    def lane(self) -> Value:
+        """The number of the thread in its warp."""
+        return self.b.binary("and", self.thread, ir.integer(WARP - 1, "i32"))
+
+    @property
+    def warp(self) -> Value:
+        """The number of the warp in its block."""
+        return self.b.binary("lshr", self.thread, ir.integer(WARP.bit_length() - 1, "i32"))
+
+    @abstractmethod
+    def end(self) -> None:
+        """The end of the kernel."""
