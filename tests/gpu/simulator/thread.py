@@ -21,9 +21,11 @@ WIDTH = 32  # 32-bit words of a thread's slot
 BARRIER, TOGETHER = 0, 1  # the last bit of a place: what is waited for there
 
 _BEGIN = """\
-  %id = call token @llvm.coro.id(i32 0, ptr null, ptr null, ptr null)
+  %id = call token @llvm.coro.id(i32 64, ptr null, ptr null, ptr null)
   %size = call i64 @llvm.coro.size.i64()
-  %frame = call ptr @malloc(i64 %size)
+  %more = add i64 %size, 63
+  %room = and i64 %more, -64
+  %frame = call ptr @aligned_alloc(i64 64, i64 %room)
   %self = call ptr @llvm.coro.begin(token %id, ptr %frame)"""
 _END = """\
   %last = call i8 @llvm.coro.suspend(token none, i1 true)
@@ -39,7 +41,7 @@ declare i64 @llvm.coro.size.i64()
 declare ptr @llvm.coro.begin(token, ptr)
 declare i8 @llvm.coro.suspend(token, i1)
 declare void @llvm.coro.end(ptr, i1, token)
-declare ptr @malloc(i64)"""
+declare ptr @aligned_alloc(i64, i64)"""
 
 
 class Simulated(Thread):
@@ -84,7 +86,10 @@ class Simulated(Thread):
         self._wait(TOGETHER)
         first = b.binary("and", self.thread, ir.integer(-WARP, "i32"))
         with b.loop(
-            ir.integer(0, "i32"), ir.integer(WARP, "i32"), ir.integer(1, "i32"), [ir.integer(0, "i32")]
+            ir.integer(0, "i32"),
+            ir.integer(WARP, "i32"),
+            ir.integer(1, "i32"),
+            [ir.integer(0, "i32")],
         ) as each:
             bit = b.load("i32", self._slot(b.add(first, each.i)))
             each.next = [b.binary("or", each.carried[0], b.binary("shl", bit, each.i))]

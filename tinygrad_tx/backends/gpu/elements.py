@@ -108,5 +108,5 @@ class Elements:
 
 
 def _together(element: str, lanes: int) -> int | None:
-    """The alignment of some elements that are read at once."""
-    return ir.width(element) * lanes if lanes > 1 else None
+    """The alignment of some elements that are read at once, in pieces of 16 bytes at most."""
+    return min(16, ir.width(element) * lanes) if lanes > 1 else None

@@ -14,6 +14,10 @@ from .thread import Thread
 MOST = 1 << 31  # rows, or columns, of a call: fewer than these
 
 
+def i32(value: int) -> Value:
+    return ir.integer(value, "i32")
+
+
 def number(t: Thread, word: int) -> Value:
     """A word that is an extent, as an i32."""
     return t.b.convert("trunc", t.words.number(word), "i32")

@@ -69,13 +69,12 @@ def _together(kernel: RowProgram, words: Sequence[int]) -> bool:
     dtypes = [i.dtype for i in kernel.inputs] + [
         kernel.instrs[o.instr].dtype for o in kernel.outputs
     ]
-    for given, dtype, x in zip(
-        (*kernel.inputs, *kernel.outputs), dtypes, (*at.inputs, *at.outputs), strict=True
-    ):
-        if given.column == "unit":
+    columns = [x.column for x in kernel.inputs] + [x.column for x in kernel.outputs]
+    for column, dtype, x in zip(columns, dtypes, (*at.inputs, *at.outputs), strict=True):
+        if column == "unit":
             size = ir.width(memory(dtype))
-            found &= words[x.place] % (_EACH * size) == 0 and x.at is None
-            found &= all(words[i] % _EACH == 0 for i in x.outer)
+            steps = [words[x.place], *(words[i] * size for i in x.outer)]
+            found &= x.at is None and all(n % min(16, _EACH * size) == 0 for n in steps)
     return found
 
 

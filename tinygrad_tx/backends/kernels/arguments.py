@@ -132,6 +132,19 @@ class MatmulArgs(NamedTuple, Generic[P]):
     c: Product[P]
 
 
+class GemmArgs(NamedTuple, Generic[P]):
+    """Of Gemm: a is (b0, b1, m, k), b (b0, b1, k, n), c (b0, b1, m, n)."""
+
+    b0: int
+    b1: int
+    m: int
+    n: int
+    k: int
+    a: Matrix[P]
+    b: Matrix[P]
+    c: Product[P]
+
+
 class AttentionArgs(NamedTuple, Generic[P]):
     """Of Attention: b x h heads, t queries, s keys; each head of keys and values serves `group`
     heads of queries. The column stride of all but the mask is 1; any stride of the mask (b, h, t,
@@ -215,6 +228,7 @@ Args = (
     | ColumnReduceArgs[P]
     | PackArgs[P]
     | MatmulArgs[P]
+    | GemmArgs[P]
     | AttentionArgs[P]
     | AttentionGradArgs[P]
     | DropoutMaskArgs[P]

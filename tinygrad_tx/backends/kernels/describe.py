@@ -14,6 +14,7 @@ from .kinds import (
     CheckIndex,
     ColumnReduce,
     DropoutMask,
+    Gemm,
     Kernel,
     Matmul,
     Opaque,
@@ -36,6 +37,9 @@ def describe(kernel: Kernel) -> str:
             return f"pack {kernel.dtype}: b in panels of {kernel.width} columns"
         case Matmul():
             return f"matmul {kernel.dtype}: c {'+=' if kernel.accumulate else '='} a @ packed b"
+        case Gemm():
+            into = "" if kernel.out == kernel.dtype else f" in {kernel.out}"
+            return f"gemm {kernel.dtype}: c{into} {'+=' if kernel.accumulate else '='} a @ b"
         case Attention():
             return f"attention {kernel.dtype}: out = {_softmax(kernel)} @ v"
         case AttentionGrad():

@@ -28,6 +28,7 @@ from .kinds import (
     CheckIndex,
     ColumnReduce,
     DropoutMask,
+    Gemm,
     Input,
     Kernel,
     Matmul,
@@ -60,6 +61,8 @@ def run(kernel: Kernel, words: Sequence[int], machine: Tiles) -> None:
                 _pack(kernel, words)
             case Matmul():
                 _matmul(kernel, words, machine)
+            case Gemm():
+                _gemm(kernel, words)
             case Attention():
                 _attention(kernel, words)
             case AttentionGrad():
@@ -231,6 +234,18 @@ def _matmul(kernel: Matmul, words: Sequence[int], machine: Tiles) -> None:
     for start, block in _packed_blocks(args.b, kernel.dtype, width, packed):
         stop = start + block.shape[2]
         total += a[..., start:stop] @ block.reshape(*batch, stop - start, packed[-1])[..., :n]
+    c[...] = total
+
+
+def _gemm(kernel: Gemm, words: Sequence[int]) -> None:
+    args = read(kernel.layout, words)
+    b0, b1, m, n, k = args.b0, args.b1, args.m, args.n, args.k
+    a = _matrix(args.a, kernel.dtype, b0, b1, m, k).astype(kernel.sums)
+    b = _matrix(args.b, kernel.dtype, b0, b1, k, n).astype(kernel.sums)
+    c = _matrix(Matrix(*args.c, column=1), kernel.out, b0, b1, m, n)
+    total = np.array(c if kernel.accumulate else np.zeros_like(c), kernel.sums)
+    for start in range(0, k, KC):
+        total += a[..., start : start + KC] @ b[..., start : start + KC, :]
     c[...] = total
 
 

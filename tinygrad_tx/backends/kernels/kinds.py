@@ -23,12 +23,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, Literal
 
+from ...dtypes import ALL
 from .arguments import (
     AttentionArgs,
     AttentionGradArgs,
     CheckIndexArgs,
     ColumnReduceArgs,
     DropoutMaskArgs,
+    GemmArgs,
     MatmulArgs,
     Matrix,
     PackArgs,
@@ -182,6 +184,34 @@ class Matmul(Kernel):
         down = -(-words[at.m] // words[at.rows_per_task])
         across = -(-words[at.n] // words[at.columns_per_task])
         return words[at.b0] * words[at.b1] * down * across
+
+
+@dataclass(frozen=True)
+class Gemm(Kernel):
+    """c (..., M, N) = a (..., M, K) times b (..., K, N), as they lie: for machines that bring both
+    together themselves. Each element's sum is that of Matmul.
+
+    dtype: of a and b. c: the dtype of c, where it is another one; it is added to with accumulate.
+    """
+
+    word: ClassVar[str] = "gemm"
+    dtype: str
+    accumulate: bool = False
+    c: str = ""
+    layout: ClassVar[GemmArgs[int]] = layout_of(GemmArgs)
+
+    @property
+    def out(self) -> str:
+        """The dtype of c."""
+        return self.c or self.dtype
+
+    @property
+    def sums(self) -> str:
+        """The dtype in which products are added."""
+        return "float32" if ALL[self.dtype].is_half else self.dtype
+
+    def tasks(self, words: Sequence[int]) -> int:
+        return words[self.layout.b0] * words[self.layout.b1]
 
 
 _UNMASKED, _MASKED = layout_of(AttentionArgs), layout_of(AttentionArgs, mask=example(Matrix))
