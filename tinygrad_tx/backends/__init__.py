@@ -18,11 +18,12 @@ from .target import Target
 _MODULES = {"cpu": "arrays.numpy_backend", "cuda": "arrays.cupy_backend"}
 _TARGETS = {"cpu": "cpu.target"}
 _LOADED: dict[str, Backend] = {}
+_REGISTERED: dict[str, Target | None] = {}
 
 
 def canonical(device: str) -> str:
     """The device's name if it is a known one; DeviceError otherwise."""
-    if not isinstance(device, str) or device not in _MODULES:
+    if not isinstance(device, str) or not (device in _MODULES or device in _REGISTERED):
         name = f'"{device}"' if isinstance(device, str) else shown(device)
         raise DeviceError(f"no device {name}: choose one of {', '.join(_MODULES)}")
     return device
@@ -37,11 +38,16 @@ def get(device: str) -> Backend:
     return backend
 
 
+def register(device: str, backend: Backend, target: Target | None = None) -> None:
+    """Make a device known under a name of its own: its arrays, and what runs kernels on them."""
+    _LOADED[device], _REGISTERED[device] = backend, target
+
+
 def target_of(device: str, *, interpreted: bool = False) -> Target | None:
     """The Target that runs kernels on a device's arrays; None where there is none. interpreted: in
     NumPy, on any machine. NativeUnavailable where code cannot be made here."""
-    if device not in _TARGETS:
-        return None
+    if device in _REGISTERED or device not in _TARGETS:
+        return _REGISTERED.get(device)
     module = import_module(f"{__name__}.{_TARGETS[device]}")
     found: Target = module.interpreted() if interpreted else module.host()
     return found
@@ -49,7 +55,7 @@ def target_of(device: str, *, interpreted: bool = False) -> Target | None:
 
 def devices() -> tuple[str, ...]:
     """The names of all known devices, present or not."""
-    return tuple(_MODULES)
+    return tuple(dict.fromkeys((*_MODULES, *_REGISTERED)))
 
 
-__all__ = ["Array", "Backend", "Target", "canonical", "devices", "get", "target_of"]
+__all__ = ["Array", "Backend", "Target", "canonical", "devices", "get", "register", "target_of"]

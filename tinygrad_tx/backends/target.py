@@ -69,10 +69,12 @@ class Program(Protocol):
 
 class Target(ABC):
     """block: rows in which a product over rows adds up, so chunks of whole blocks keep its bits.
-    native: True if its programs are machine code."""
+    native: True if its programs are machine code. packs: True if a product's right operand is packed
+    by a kernel of its own."""
 
     block: int
     native: bool
+    packs = True
 
     # Asked by the stages -------------------------------------------------------------------------
     @abstractmethod

@@ -88,7 +88,8 @@ def choose_index(kernel: CheckIndex, words: Sequence[int]) -> Choice:
 
 
 def check_index(kernel: CheckIndex, form: Hashable, t: Thread) -> None:
-    """Any thread that finds an index outside reports it: the host looks for the first one then."""
+    """Any thread that finds an index outside reports the call, by the address of its words: the host
+    looks for the first such index there."""
     b, words, at = t.b, t.words, kernel.layout
     count, size, skipped = words.numbers(at.elements, at.size, at.skipped)
     given, stride = words.place(at.given), words.number(at.stride)
@@ -106,7 +107,7 @@ def check_index(kernel: CheckIndex, form: Hashable, t: Thread) -> None:
         b.store(row, b.at(safe, loop.i, "i64"))
         with b.when(outside):
             b.store(x, b.at(report, ir.integer(1), "i64"))
-            b.store(ir.integer(1), report)
+            b.store(words.origin(), report)
     t.end()
 
 

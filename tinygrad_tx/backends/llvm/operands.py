@@ -30,6 +30,10 @@ class Words:
     def numbers(self, *words: int) -> tuple[Value, ...]:
         return tuple(map(self.number, words))
 
+    def origin(self) -> Value:
+        """The address of the first word, which no other call's arguments have."""
+        return self._b.emit("i64", f"ptrtoint {self._args.type} {self._args.name} to i64")
+
     def place(self, word: int) -> Value:
         """An address, as a pointer."""
         return address(self._b, self.number(word), self._pointer)

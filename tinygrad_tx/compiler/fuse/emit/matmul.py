@@ -8,11 +8,19 @@ from __future__ import annotations
 from math import ceil, prod
 
 from .... import ops
-from ....backends.kernels.arguments import MatmulArgs, Matrix, PackArgs, Packed, Product
-from ....backends.kernels.kinds import Matmul, Pack
+from ....backends.kernels.arguments import (
+    GemmArgs,
+    MatmulArgs,
+    Matrix,
+    PackArgs,
+    Packed,
+    Place,
+    Product,
+)
+from ....backends.kernels.kinds import Gemm, Matmul, Pack
 from ....node import Node
 from ...schedule.layout import Shape, collapse
-from ...schedule.records import Call, View, whole
+from ...schedule.records import Buffer, Call, View, whole
 from ..build import add, copy_dense, materialise, note_made
 from ..group import fresh
 from ..values import Values
@@ -61,12 +69,20 @@ def _product(
     sa, sb, sc = ((*(0,) * lead, *s) for s in strides)
     a = a.broadcast((*c.shape[:-2], m, k))
     b = b.broadcast((*c.shape[:-2], k, n))
-    rows, columns, panels = values.target.cut(m, n, k, b0 * b1, node.dtype.name)
-    packed, sp = _pack(values, node, b, (b0, b1), sb, panels)
-    left, right = Matrix(a.place, *sa, *a.strides[-2:]), Packed(packed.place, *sp)
-    args = MatmulArgs(b0, b1, m, n, k, rows, columns, left, right, Product(c.place, *(*sc, n)))
-    reads = (a, packed, c) if accumulate else (a, packed)
-    add(values, Call(Matmul(node.dtype.name, accumulate), args, reads, (c,), (node,)))
+    left, product = Matrix(a.place, *sa, *a.strides[-2:]), Product(c.place, *(*sc, n))
+    kernel: Matmul | Gemm
+    args: MatmulArgs[Place[Buffer]] | GemmArgs[Place[Buffer]]
+    if values.target.packs:
+        rows, columns, panels = values.target.cut(m, n, k, b0 * b1, node.dtype.name)
+        right, sp = _pack(values, node, b, (b0, b1), sb, panels)
+        packed = Packed(right.place, *sp)
+        kernel = Matmul(node.dtype.name, accumulate)
+        args = MatmulArgs(b0, b1, m, n, k, rows, columns, left, packed, product)
+    else:
+        right, kernel = b, Gemm(node.dtype.name, accumulate)
+        args = GemmArgs(b0, b1, m, n, k, left, Matrix(b.place, *sb, *b.strides[-2:]), product)
+    reads = (a, right, c) if accumulate else (a, right)
+    add(values, Call(kernel, args, reads, (c,), (node,)))
 
 
 # Windows -----------------------------------------------------------------------------------------
