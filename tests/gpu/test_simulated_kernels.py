@@ -3,25 +3,20 @@ interpreter's."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from kernel_case import Array, Program, row_args
 from random_kernels import Case, arguments, arrays, cases
 
-from tinygrad_tx.backends.kernels import interpreter
 from tinygrad_tx.backends.kernels.describe import describe
-from tinygrad_tx.backends.kernels.kinds import CheckIndex, DropoutMask, Kernel, ScatterAdd
+from tinygrad_tx.backends.kernels.kinds import Kernel
 
 pytest.importorskip("llvmlite")
 from native_case import run as run_native
 from simulator.machine import Machine, code
 
-from tinygrad_tx.backends.cpu import jit
 from tinygrad_tx.backends.gpu import writers
 
 QUICK = settings(

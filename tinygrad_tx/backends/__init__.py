@@ -46,8 +46,10 @@ def register(device: str, backend: Backend, target: Target | None = None) -> Non
 def target_of(device: str, *, interpreted: bool = False) -> Target | None:
     """The Target that runs kernels on a device's arrays; None where there is none. interpreted: in
     NumPy, on any machine. NativeUnavailable where code cannot be made here."""
-    if device in _REGISTERED or device not in _TARGETS:
-        return _REGISTERED.get(device)
+    if device in _REGISTERED:
+        return None if interpreted else _REGISTERED[device]
+    if device not in _TARGETS:
+        return None
     module = import_module(f"{__name__}.{_TARGETS[device]}")
     found: Target = module.interpreted() if interpreted else module.host()
     return found

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from .reports import Reports
+
 if TYPE_CHECKING:  # nothing is loaded for it before something is compiled
     from .kernels.kinds import Kernel
 
@@ -56,6 +58,49 @@ def waves_in(waves: Sequence[Entry]) -> list[Wave]:
     return [w for x in waves for w in ([x] if isinstance(x, Wave) else waves_in(x.waves))]
 
 
+class Memory(ABC):
+    """The memory of a machine, as run/ deals with it: arrays of the device's backend, and their
+    addresses."""
+
+    @abstractmethod
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """A new array, dense and aligned as kernels read it. dtype: NumPy's."""
+
+    @abstractmethod
+    def address(self, array: Any) -> int:
+        """Of an array's first element."""
+
+    @abstractmethod
+    def readable(self, array: Any) -> Any:
+        """The array itself if kernels can read it, or a copy."""
+
+    @abstractmethod
+    def copied(self, array: Any) -> Any:
+        """A copy that kernels may write over."""
+
+    @abstractmethod
+    def owns(self, array: Any) -> bool:
+        """True of an array over memory that it has allocated itself, which kernels may write over
+        if nobody else holds it."""
+
+    @abstractmethod
+    def constant(self, array: Any) -> Any:
+        """An array of the host, where kernels can read it."""
+
+    @abstractmethod
+    def write(self, array: Any, value: Any) -> None:
+        """Write a value over an array of the machine. value: of the machine, or the host's."""
+
+    @abstractmethod
+    def view(self, address: int, dtype: str, shape: Sequence[int], strides: Sequence[int]) -> Any:
+        """What lies at an address, as an array. strides: in elements."""
+
+    @abstractmethod
+    def reserve(self, size: int) -> int:
+        """The address of the memory that plans compute in, which has at least so many bytes. What
+        lay there before is lost where it has to grow."""
+
+
 class Program(Protocol):
     """Waves, ready to run on arguments (int64 words, addresses put in)."""
 
@@ -66,15 +111,20 @@ class Program(Protocol):
     def run_timed(self, args: Any) -> tuple[int, list[float]]:
         """As run(), and the seconds of each Wave and Loop that has run."""
 
+    def blamed(self, args: Any, low: int) -> int:
+        """The wave of the check whose report has these low bits; 0 where it is not one of these."""
+
 
 class Target(ABC):
     """block: rows in which a product over rows adds up, so chunks of whole blocks keep its bits.
-    native: True if its programs are machine code. packs: True if a product's right operand is packed
-    by a kernel of its own."""
+    native: True if its programs are machine code. packs: True if a product's right operand is
+    packed by a kernel of its own."""
 
     block: int
     native: bool
     packs = True
+    memory: Memory
+    reports: Reports | None = None  # where the host does not wait for a run
 
     # Asked by the stages -------------------------------------------------------------------------
     @abstractmethod

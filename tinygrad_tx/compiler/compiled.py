@@ -34,11 +34,12 @@ from .capture.guards import Match, difference
 from .capture.trace import Signature, Traced, trace
 from .inspect import debug
 from .keys import key as key_of
-from .run.arena import ARENA
 from .run.execution import Execution
 from .run.garbage import REST
+from .run.host_part import device_of
 from .run.recording import Budget
 from .run.replay import Replay
+from .run.turn import TURN
 
 MAX_PLANS = 64
 MODES = ("", "0", "native", "interp", "replay")  # of TX_COMPILE
@@ -111,7 +112,7 @@ class Compiled:
         # Inside another trace it becomes part of that. Inside a run (an op of one's own may call
         # anything) the memory for another one is taken. What a plan gives has no history: where
         # one is wanted, the function runs as it is written.
-        inside = current_trace() is not None or ARENA.mine or differentiating()
+        inside = current_trace() is not None or TURN.mine or differentiating()
         if not inside and settings.get("TX_COMPILE") != "0":
             with self._lock:
                 flat: list[Any] = []
@@ -128,14 +129,14 @@ class Compiled:
         self, key: Any, flat: list[Any], args: Any, kwargs: Any, budget: Budget | None
     ) -> Any:
         """Run the plan of a call, which is made where there is none."""
-        with ARENA:  # from guards to run: so no other run changes a captured Tensor in between
+        with TURN:  # from guards to run: so no other run changes a captured Tensor in between
             plan, match = self._find(key, flat)
             if plan is not None and match is not None:
                 self._hits += 1
                 self._last = plan
                 return plan.run(match, budget)
         plan = self._last = self._make(key, args, kwargs, flat)
-        with ARENA:
+        with TURN:
             match = plan.inputs.find(flat)
             if match is None:  # another thread has changed what the trace has seen
                 raise TraceError(f"{self._name}: {plan.inputs.broken(flat)}")
@@ -299,19 +300,19 @@ def _plan(traced: Traced) -> Recorded:
     otherwise op by op."""
     mode = chosen_mode()
     graph = Graph(traced.ends)
-    devices = {node.device for node in graph}
-    device = devices.pop() if len(devices) == 1 else ""
-    interpreter = backends.target_of(device, interpreted=True)
-    if mode == "replay" or interpreter is None or any(map(_empty, graph)):
+    device = device_of(graph)
+    if mode == "replay" or any(map(_empty, graph)):
         return Replay(traced)
     if mode != "interp":
         try:
-            return Execution(traced, backends.target_of(device) or interpreter)
+            target = backends.target_of(device)
+            return Replay(traced) if target is None else Execution(traced, target, device)
         except NativeUnavailable as error:
             if settings.get("TX_TARGET"):
                 raise
             warnings.warn(f"{error}; kernels run in NumPy, which is slow", stacklevel=6)
-    return Execution(traced, interpreter)
+    interpreter = backends.target_of(device, interpreted=True)
+    return Replay(traced) if interpreter is None else Execution(traced, interpreter, device)
 
 
 def _empty(node: Node) -> bool:

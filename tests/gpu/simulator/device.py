@@ -1,4 +1,7 @@
-"""The device "simulated": NumPy's arrays, and kernels for a GPU run by the simulator."""
+"""The device "simulated": NumPy's arrays, and kernels for a GPU run by the simulator.
+
+As on a GPU, an index that is outside is reported, and raised where the host next waits.
+"""
 
 from __future__ import annotations
 
@@ -9,41 +12,92 @@ import numpy as np
 
 from tinygrad_tx import backends
 from tinygrad_tx.backends.arrays.numpy_backend import NumpyBackend
+from tinygrad_tx.backends.cpu.memory import HostMemory
 from tinygrad_tx.backends.gpu.target import Driver, Gpu
-from tinygrad_tx.backends.kernels import interpreter
 from tinygrad_tx.backends.kernels.kinds import Kernel
+from tinygrad_tx.backends.reports import CLEAN, Reports
 
 from .machine import Code, Machine, code
 
 NAME = "simulated"
 
 
+class SimulatedReports(Reports):
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = np.array([CLEAN, 0], np.int64)
+
+    @property
+    def address(self) -> int:
+        return self.memory.ctypes.data
+
+    def _begin(self, number: int) -> None:
+        self.memory[1] = number
+
+    def _read(self) -> int:
+        return int(self.memory[0])
+
+    def _clear(self) -> None:
+        self.memory[0] = CLEAN
+
+
 class Simulator(Driver):
     """seed: of the order in which threads run."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self.machine = Machine(seed)
+    def __init__(self, reports: SimulatedReports, seed: int = 0) -> None:
+        self.machine, self.reports = Machine(seed), reports
         self.launches = 0
 
     def load(self, kernel: Kernel, form: Hashable, threads: int) -> Code:
         return code(kernel, form, threads)
 
-    def launch(self, code: Any, blocks: int, words: int, report: int) -> None:
-        if report and interpreter.view(report, "int64", (), ()):
+    def launch(self, code: Any, blocks: int, words: int) -> None:
+        if self.reports.memory[0] != CLEAN:
             return
         self.launches += 1
         self.machine.launch(code, blocks, words)
 
 
+class SimulatedMemory(HostMemory):
+    """Memory begins as NaN, and what kernels read is aligned as on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__(align=16)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        array = super().empty(shape, dtype)
+        array.reshape(-1).view(np.uint8).fill(0xFF)
+        return array
+
+    def reserve(self, size: int) -> int:
+        known = self.bytes
+        address = super().reserve(size)
+        if self.bytes != known:
+            self.view(address, "int32", (self.bytes // 4,), (1,)).fill(-1)
+        return address
+
+
 class SimulatedBackend(NumpyBackend):
     device = NAME
 
-    def from_host(self, array: np.ndarray[Any, Any]) -> Any:
-        return np.array(array, order="C", copy=True)
+    def __init__(self, reports: Reports) -> None:
+        super().__init__()
+        self._reports = reports
+
+    def to_host(self, array: Any) -> np.ndarray[Any, Any]:
+        self._reports.answer()
+        return super().to_host(array)
+
+    def synchronize(self) -> None:
+        self._reports.answer()
+
+    def settle(self) -> None:
+        self._reports.answer()
 
 
 def install() -> Simulator:
     """Make the device known."""
-    simulator = Simulator()
-    backends.register(NAME, SimulatedBackend(), Gpu(simulator))
+    reports = SimulatedReports()
+    simulator = Simulator(reports)
+    backends.register(NAME, SimulatedBackend(reports), Gpu(simulator, SimulatedMemory(), reports))
     return simulator

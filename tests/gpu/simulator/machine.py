@@ -3,7 +3,7 @@ any order, as far as they do not wait for each other.
 
 In: the code of kernels, arguments in memory. Out: that memory, written. Shared memory begins as NaN
 and ends at a page that may not be touched. Threads that wait at different places, or that end while
-others wait for them, are an error (Divergence).
+others wait for them, are a DivergenceError.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _RUN = ctypes.CFUNCTYPE(
 )
 
 
-class Divergence(RuntimeError):
+class DivergenceError(RuntimeError):
     """Threads that must come to the same place have come to different ones."""
 
 
@@ -108,7 +108,9 @@ class Machine:
         )
         if status:
             block, places = status - 1, set(self._places[: code.threads].tolist())
-            raise Divergence(f"block {block}: threads wait at different places: {sorted(places)}")
+            raise DivergenceError(
+                f"block {block}: threads wait at different places: {sorted(places)}"
+            )
 
 
 class _Guarded:
@@ -126,7 +128,7 @@ class _Guarded:
             raise OSError("mprotect")
 
 
-# The loop over threads -----------------------------------------------------------------------------
+# The loop over threads ---------------------------------------------------------------------------
 
 
 @cache
@@ -206,7 +208,7 @@ def _go_together(
     b: Builder, first: Value, place_of: Any, resume: Any, failed: Value, block: Value
 ) -> None:
     """Resume the threads of a warp until they are at a barrier or at their ends."""
-    zero, one = ir.integer(0, "i32"), ir.integer(1, "i32")
+    one = ir.integer(1, "i32")
     stop = b.add(first, ir.integer(WARP, "i32"))
     with b.forever() as leave:
         here = place_of(first)
@@ -216,7 +218,6 @@ def _go_together(
         leave(b.compare("ne", b.load("i64", failed), ir.integer(0)))
         with b.loop(first, stop, one) as each:
             resume(each.i)
-    assert zero
 
 
 def _compare(
@@ -224,6 +225,6 @@ def _compare(
 ) -> None:
     """Note the block where not all of some threads are at one place."""
     with b.loop(first, stop, ir.integer(1, "i32")) as each:
-        with b.when(b.compare("ne", place_of(each.i), here)):
-            number = b.add(b.convert("zext", block, "i64"), ir.integer(1))
-            b.store(number, failed)
+        other = b.compare("ne", place_of(each.i), here)
+        with b.when(other):
+            b.store(b.add(b.convert("zext", block, "i64"), ir.integer(1)), failed)

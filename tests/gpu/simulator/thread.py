@@ -96,7 +96,7 @@ class Simulated(Thread):
         self._next()
         return each.carried[0]
 
-    # Slots -----------------------------------------------------------------------------------------
+    # Slots ---------------------------------------------------------------------------------------
     def _slot(self, thread: Value, word: int = 0) -> Value:
         b = self.b
         turn = b.mul(b.load("i32", self._turn), self.size)
@@ -111,7 +111,7 @@ class Simulated(Thread):
         b = self.b
         b.store(b.binary("xor", b.load("i32", self._turn), ir.integer(1, "i32")), self._turn)
 
-    # Suspension ------------------------------------------------------------------------------------
+    # Suspension ----------------------------------------------------------------------------------
     def _stand(self, place: int) -> None:
         self.b.store(ir.integer(place, "i32"), self.b.at(self._places, self.thread, "i32"))
 

@@ -19,10 +19,14 @@ from ..llvm import ir
 from ..target import Cut, Part
 from . import jit, library, writers
 from .matmul import gemm
+from .memory import HostMemory
 from .processor import Processor
 from .run.program import Launch, Loop, Program, Wave
 
 TALL = 8  # tiles of rows from which on a product has tasks enough without cutting its columns
+
+
+_MEMORY = HostMemory()
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Cpu(target.Target):
     machine: Processor
     block = KC
     native = True
+    memory = _MEMORY
 
     def cut(
         self, m: int, n: int, k: int, batch: int, dtype: str, *, full_rows: bool = False
@@ -138,6 +143,10 @@ class _Interpretation:
             for part in launch
         )
         return 0 if done else self._number[id(wave)]
+
+    def blamed(self, args: Any, low: int) -> int:
+        """Nothing: a run ends with such a wave."""
+        return 0
 
     def run_timed(self, args: Any) -> tuple[int, list[float]]:
         """No times are known of it."""

@@ -1,2 +1,2 @@
-"""Kernels for a GPU: each written for one of its threads, as LLVM IR which becomes PTX. target.py is
-the door."""
+"""Kernels for a GPU: each written for one of its threads, as LLVM IR, which becomes PTX. The door
+is target.py."""

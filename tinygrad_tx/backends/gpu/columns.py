@@ -1,8 +1,8 @@
 """Reductions along rows for a GPU.
 
 In: a ColumnReduce kernel. Out: its code for one thread. Called by writers.py. A block has WARP
-columns of a chunk of rows; its warps go down blocks of rows in turn, a thread in one column, and fold
-these in their order.
+columns of a chunk of rows; its warps go down blocks of rows in turn, a thread in one column, and
+fold these in their order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..llvm.scalars import to_memory
 from .choice import Choice, limited
 from .elements import Elements
 from .folds import Ordered
-from .indexing import decode, number, wide
+from .indexing import decode, i32, number, wide
 from .thread import WARP, Thread
 
 THREADS = 256
@@ -61,12 +61,12 @@ class _Writer:
             for instr, x in zip(self.reduced, at.outputs, strict=True)
         ]
         self.row = RowValues(t.b, kernel, inputs, per_row(kernel.inputs, kernel.instrs))
-        self.rows = ir.integer(1, "i32")
+        self.rows = i32(1)
         for extent in self.extents:
             self.rows = t.b.mul(self.rows, extent)
 
     def write(self) -> None:
-        b, t, warp = self.b, self.t, ir.integer(WARP, "i32")
+        b, t, warp = self.b, self.t, i32(WARP)
         tiles = ir.ceil_div(b, self.columns, warp)
         total = b.mul(tiles, ir.ceil_div(b, self.rows, self.rows_each))
         arguments = [self.kernel.instrs[i.args[0]].dtype for i in self.reduced]
@@ -77,9 +77,9 @@ class _Writer:
             stop = b.smin(self.rows, b.add(first, self.rows_each))
             column = b.add(b.mul(b.sub(part.i, b.mul(chunk, tiles)), warp), t.lane)
             there = b.compare("slt", column, self.columns)
-            size, turn = ir.integer(_BLOCK, "i32"), ir.integer(self.warps, "i32")
+            size, turn = i32(_BLOCK), i32(self.warps)
             blocks = ir.ceil_div(b, b.sub(stop, first), size)
-            with b.loop(ir.integer(0, "i32"), blocks, turn, ordered.carried()) as each:
+            with b.loop(i32(0), blocks, turn, ordered.carried()) as each:
                 mine = each.i if self.warps == 1 else b.add(each.i, t.warp)
                 start = b.add(first, b.mul(mine, size))
                 end = b.smin(stop, b.add(start, size))
@@ -87,7 +87,7 @@ class _Writer:
                 found = self._down(start, end, column, [x for s in ordered.starts for x in s])
                 each.next = ordered.fold(each.carried, [(x,) for x in found], each.i, blocks)
             results = ordered.totals(each.carried)
-            mine_first = b.compare("eq", t.warp, ir.integer(0, "i32"))
+            mine_first = b.compare("eq", t.warp, i32(0))
             with b.when(b.binary("and", there, mine_first)):
                 for operand, (x,) in zip(self.outputs, results, strict=True):
                     place = operand.entry(b, wide(b, chunk))
@@ -100,7 +100,7 @@ class _Writer:
         b, kernel = self.b, self.kernel
         each = [i for i, instr in enumerate(kernel.instrs) if instr.op not in REDUCTIONS]
         index = decode(b, start, self.extents)
-        with b.loop(start, stop, ir.integer(1, "i32"), [*index, *states]) as loop:
+        with b.loop(start, stop, i32(1), [*index, *states]) as loop:
             here, before = loop.carried[: len(index)], loop.carried[len(index) :]
             self.row.begin(wide(b, loop.i), here)
             for i in each:

@@ -1,8 +1,8 @@
 """Reductions by the threads of a warp, or of all warps of a block.
 
 In: accumulators of threads (llvm/folds.py). Out: those of a whole row or column. Called by rows.py
-and columns.py. The order of additions is that of kernels/summation.py, however many warps take part:
-blocks of elements are reduced by one thread each, in a chain, and blocks are folded in their order.
+and columns.py. The order of additions is that of kernels/summation.py, however many warps take
+part: blocks of elements are reduced by one thread each, in a chain, and folded in their order.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ..llvm.elementary import like
 from ..llvm.folds import LEVELS, State
 from ..llvm.ir import Value
 from ..llvm.scalars import to_memory
+from .indexing import i32
 from .thread import WARP, Thread
 
 
@@ -36,8 +37,8 @@ class Ordered:
             self._slots = [t.shared(size * WARP * warps) for size in sizes]
 
     def carried(self) -> list[Value]:
-        """What begins a loop over blocks: for each reduction its accumulator, and of a sum of floats
-        the levels."""
+        """What begins a loop over blocks: for each reduction its accumulator, and of a sum of
+        floats the levels."""
         found: list[Value] = []
         for instr, state in zip(self.instrs, self.starts, strict=True):
             found += state * (LEVELS if folds.goes_by_blocks(instr, state) else 1)
@@ -51,16 +52,14 @@ class Ordered:
         if self.warps == 1:
             return self._take(carried, parts, first)
         t, b = self.t, self.t.b
-        mine = b.add(b.mul(t.warp, ir.integer(WARP, "i32")), t.lane)
+        mine = b.add(b.mul(t.warp, i32(WARP)), t.lane)
         for slot, x in zip(self._slots, (x for state in parts for x in state), strict=True):
             x = to_memory(b, x)
             b.store(x, b.at(slot, mine, x.type))
         t.barrier()
-        with b.loop(
-            ir.integer(0, "i32"), ir.integer(self.warps, "i32"), ir.integer(1, "i32"), carried
-        ) as loop:
+        with b.loop(i32(0), i32(self.warps), i32(1), carried) as loop:
             number = b.add(first, loop.i)
-            at = b.add(b.mul(loop.i, ir.integer(WARP, "i32")), t.lane)
+            at = b.add(b.mul(loop.i, i32(WARP)), t.lane)
             taken = self._take(loop.carried, self._loaded(at), number)
             there = b.compare("slt", number, count)
             loop.next = [b.select(there, x, y) for x, y in zip(taken, loop.carried, strict=True)]
@@ -86,16 +85,14 @@ class Ordered:
                 found += folds.merge(b, instr, before, part)
                 continue
             levels, rest = rest[:LEVELS], rest[LEVELS:]
-            done = b.add(number, ir.integer(1, "i32"))
+            done = b.add(number, i32(1))
             (add,), every, zero = part, 1, like(levels[0], 0.0)
             up: Value | None = None  # True if the level below begins anew
             for level in range(LEVELS):
                 sum = b.add(levels[level], add)
                 levels[level] = sum if up is None else b.select(up, sum, levels[level])
                 every *= CHAIN
-                full = b.compare(
-                    "eq", b.binary("urem", done, ir.integer(every, "i32")), ir.integer(0, "i32")
-                )
+                full = b.compare("eq", b.binary("urem", done, i32(every)), i32(0))
                 add = levels[level]
                 if level + 1 < LEVELS:
                     levels[level] = b.select(full, zero, levels[level])
@@ -125,8 +122,8 @@ def across(t: Thread, instr: Instr, state: State, slots: int) -> Value:
     b, mask = t.b, slots // 2
     while mask:
         other = tuple(t.exchange(x, mask) for x in state)
-        bit = b.binary("and", t.lane, ir.integer(mask, "i32"))
-        below = b.compare("eq", bit, ir.integer(0, "i32"))
+        bit = b.binary("and", t.lane, i32(mask))
+        below = b.compare("eq", bit, i32(0))
         low = tuple(b.select(below, x, y) for x, y in zip(state, other, strict=True))
         high = tuple(b.select(below, y, x) for x, y in zip(state, other, strict=True))
         state = folds.merge(b, instr, low, high)

@@ -211,8 +211,8 @@ class _Writer:
     def _place(
         self, batch: Sequence[Value], row: Value, column: Value, i: int
     ) -> tuple[Value, Value, Value]:
-        """The address of the thread's first element of its row i, its column, and whether the row is
-        there."""
+        """The address of the thread's first element of its row i, its column, and whether the row
+        is there."""
         b = self.b
         at = b.add(b.add(row, self.mine_down), i32(i))
         first = b.add(column, self.mine_across)

@@ -13,6 +13,7 @@ from typing import Any
 from ..llvm import engine, ir
 from ..llvm.ir import Value
 from ..llvm.operands import Words
+from ..reports import CLEAN
 from .thread import Thread
 
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -41,7 +42,7 @@ class Ptx(Thread):
 
     def _stop_if(self, reported: Value) -> None:
         """Nothing is computed once an index was outside: so nothing is written, either."""
-        found = self.b.compare("ne", reported, ir.integer(0))
+        found = self.b.compare("ne", reported, ir.integer(CLEAN))
         self.b.do(f"br i1 {found.name}, label %stopped, label %begin")
         self.b.label("stopped")
         self.b.end()

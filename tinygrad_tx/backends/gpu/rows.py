@@ -4,9 +4,9 @@ In: a RowProgram kernel. Out: its code for one thread, and how many of them a ca
 writers.py.
 
 Where nothing is reduced, a block has a tile of rows and columns, and a thread some columns of a row
-in it. Where a row is reduced, a warp has it, or all warps of a block have a long one; every loop over
-its columns reads its operands again, for they are in a cache, and the memory behind that is what
-takes time.
+in it. Where a row is reduced, a warp has it, or all warps of a block have a long one; every loop
+over its columns reads its operands again, for they are in a cache, and the memory behind that is
+what takes time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..llvm.scalars import memory, to_memory
 from .choice import Choice, limited
 from .elements import Elements
 from .folds import Ordered, across
-from .indexing import decode, number, wide
+from .indexing import decode, i32, number, wide
 from .thread import WARP, Thread
 
 THREADS = 256
@@ -102,7 +102,7 @@ class _Writer:
             for output, x in zip(kernel.outputs, at.outputs, strict=True)
         ]
         self.row = RowValues(t.b, kernel, inputs, self.how.rowwise)
-        self.rows = ir.integer(1, "i32")
+        self.rows = i32(1)
         for extent in self.extents:
             self.rows = t.b.mul(self.rows, extent)
 
@@ -163,15 +163,15 @@ class _Writer:
     # Tiles ---------------------------------------------------------------------------------------
     def _by_tiles(self) -> None:
         b, t, along = self.b, self.t, self.form.along
-        one, wide_tile = ir.integer(1, "i32"), ir.integer(along * _EACH, "i32")
-        down = ir.integer(THREADS // along, "i32")
+        wide_tile = i32(along * _EACH)
+        down = i32(THREADS // along)
         tiles = ir.ceil_div(b, self.columns, wide_tile)
         total = b.mul(tiles, ir.ceil_div(b, self.rows, down))
-        mine_down = b.binary("lshr", t.thread, ir.integer(along.bit_length() - 1, "i32"))
-        mine_along = b.binary("and", t.thread, ir.integer(along - 1, "i32"))
-        step = ir.integer(1 if self.form.together else along, "i32")
+        mine_down = b.binary("lshr", t.thread, i32(along.bit_length() - 1))
+        mine_along = b.binary("and", t.thread, i32(along - 1))
+        step = i32(1 if self.form.together else along)
         if self.form.together:
-            mine_along = b.mul(mine_along, ir.integer(_EACH, "i32"))
+            mine_along = b.mul(mine_along, i32(_EACH))
         with b.loop(t.block, total, t.blocks) as loop:
             across = b.binary("udiv", loop.i, tiles)
             tile = b.sub(loop.i, b.mul(across, tiles))
@@ -183,7 +183,7 @@ class _Writer:
             with b.when(there):
                 self._begin(row)
                 self._scalars(0)
-                self._store_scalars(b.compare("eq", first, ir.integer(0, "i32")))
+                self._store_scalars(b.compare("eq", first, i32(0)))
                 for each in self.how.loops:
                     if self.form.together:
                         self._store(each, self._elements(each, first, _EACH))
@@ -191,12 +191,12 @@ class _Writer:
                         self._some(each, first, step, self.columns)
 
     def _some(self, loop: Loop, first: Value, step: Value, stop: Value) -> None:
-        """_EACH columns from `first` on, as far as they are before `stop`: at once where all are."""
+        """_EACH columns from `first` on, those before `stop`: all at once, if they are."""
         b = self.b
-        last = b.add(first, b.mul(step, ir.integer(_EACH - 1, "i32")))
+        last = b.add(first, b.mul(step, i32(_EACH - 1)))
         whole = b.compare("slt", last, stop)
         with b.when(whole):
-            columns = [b.add(first, b.mul(step, ir.integer(i, "i32"))) for i in range(_EACH)]
+            columns = [b.add(first, b.mul(step, i32(i))) for i in range(_EACH)]
             made = [self._elements(loop, column) for column in columns]
             for elements in made:
                 self._store(loop, elements)
@@ -207,7 +207,7 @@ class _Writer:
     def _by_rows(self) -> None:
         b, t, warps = self.b, self.t, self.form.warps
         if warps == 1:
-            each = ir.integer(_WARPS, "i32")
+            each = i32(_WARPS)
             first, stride = b.add(b.mul(t.block, each), t.warp), b.mul(t.blocks, each)
             mine = t.lane
         else:
@@ -221,16 +221,14 @@ class _Writer:
                 if each_loop.outputs and not (each_loop.reductions and self.parts == WARP):
                     self._write(each_loop, mine)
             self._scalars(max(self.how.levels))
-            self._store_scalars(b.compare("eq", mine, ir.integer(0, "i32")))
+            self._store_scalars(b.compare("eq", mine, i32(0)))
 
     def _write(self, loop: Loop, mine: Value) -> None:
         """The columns of a row, by all threads that have it."""
         b, threads = self.b, self.form.warps * WARP
-        step = ir.integer(threads, "i32")
-        with b.loop(mine, self.columns, ir.integer(threads * _EACH, "i32")) as each:
-            stop = b.smin(
-                self.columns, b.add(b.sub(each.i, mine), ir.integer(threads * _EACH, "i32"))
-            )
+        step = i32(threads)
+        with b.loop(mine, self.columns, i32(threads * _EACH)) as each:
+            stop = b.smin(self.columns, b.add(b.sub(each.i, mine), i32(threads * _EACH)))
             self._some(loop, each.i, step, stop)
 
     def _reduce(self, loop: Loop) -> None:
@@ -239,12 +237,12 @@ class _Writer:
         instrs = [self.kernel.instrs[i] for i in loop.reductions]
         arguments = [self.kernel.instrs[i.args[0]].dtype for i in instrs]
         parts = self.parts
-        lane = b.binary("and", t.lane, ir.integer(parts - 1, "i32"))
-        size = ir.integer(parts * CHAIN, "i32")
+        lane = b.binary("and", t.lane, i32(parts - 1))
+        size = i32(parts * CHAIN)
         blocks = ir.ceil_div(b, self.columns, size)
         ordered = Ordered(t, instrs, arguments, warps)
-        turn = ir.integer(warps, "i32")
-        with b.loop(ir.integer(0, "i32"), blocks, turn, ordered.carried()) as each:
+        turn = i32(warps)
+        with b.loop(i32(0), blocks, turn, ordered.carried()) as each:
             mine = each.i if warps == 1 else b.add(each.i, t.warp)
             start = b.mul(mine, size)
             stop = b.smin(self.columns, b.add(start, size))
@@ -259,16 +257,16 @@ class _Writer:
         self, loop: Loop, first: Value, stop: Value, parts: int, starts: Sequence[State]
     ) -> list[State]:
         """The accumulators of columns `first`, `first` + parts, ... before `stop`."""
-        b, step = self.b, ir.integer(parts * _EACH, "i32")
+        b, step = self.b, i32(parts * _EACH)
         flat = [x for state in starts for x in state]
-        most = b.sub(stop, ir.integer(parts * (_EACH - 1), "i32"))
+        most = b.sub(stop, i32(parts * (_EACH - 1)))
         with b.loop(first, most, step, flat) as many:
             states = _shaped(many.carried, starts)
-            columns = [b.add(many.i, ir.integer(parts * u, "i32")) for u in range(_EACH)]
+            columns = [b.add(many.i, i32(parts * u)) for u in range(_EACH)]
             for elements in [self._elements(loop, column) for column in columns]:
                 states = self._taken(loop, states, elements)
             many.next = [x for state in states for x in state]
-        with b.loop(many.i, stop, ir.integer(parts, "i32"), many.carried) as one:
+        with b.loop(many.i, stop, i32(parts), many.carried) as one:
             states = self._taken(loop, _shaped(one.carried, starts), self._elements(loop, one.i))
             one.next = [x for state in states for x in state]
         return _shaped(one.carried, starts)

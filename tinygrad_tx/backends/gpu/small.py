@@ -14,8 +14,9 @@ from ..llvm.elementary import like
 from ..llvm.ir import Builder, Value
 from ..llvm.philox import LOW, halves, philox, round_keys
 from ..llvm.scalars import cast, memory, register
+from ..reports import SHIFT
 from .choice import Choice, limited
-from .indexing import wide
+from .indexing import i32, wide
 from .thread import WARP, Thread
 
 THREADS = 256
@@ -88,8 +89,8 @@ def choose_index(kernel: CheckIndex, words: Sequence[int]) -> Choice:
 
 
 def check_index(kernel: CheckIndex, form: Hashable, t: Thread) -> None:
-    """Any thread that finds an index outside reports the call, by the address of its words: the host
-    looks for the first such index there."""
+    """Any thread that finds an index outside reports the call, by the address of its words: the
+    host looks for the first such index there."""
     b, words, at = t.b, t.words, kernel.layout
     count, size, skipped = words.numbers(at.elements, at.size, at.skipped)
     given, stride = words.place(at.given), words.number(at.stride)
@@ -106,8 +107,9 @@ def check_index(kernel: CheckIndex, form: Hashable, t: Thread) -> None:
             outside = b.select(skip, ir.boolean(False), outside)
         b.store(row, b.at(safe, loop.i, "i64"))
         with b.when(outside):
-            b.store(x, b.at(report, ir.integer(1), "i64"))
-            b.store(words.origin(), report)
+            run = b.load("i64", b.at(report, ir.integer(1), "i64"))
+            low = b.binary("and", words.origin(), ir.integer((1 << SHIFT) - 1))
+            b.atomic_min(report, b.binary("or", b.binary("shl", run, ir.integer(SHIFT)), low))
     t.end()
 
 
@@ -125,15 +127,15 @@ def choose_scatter(kernel: ScatterAdd, words: Sequence[int]) -> Choice:
 
 def scatter_add(kernel: ScatterAdd, form: Hashable, t: Thread) -> None:
     """A block has the entries of a group (form: how many there are) and some columns, a thread one
-    column. Every warp looks at WARP entries at once, and adds the rows of those that are its own, in
-    their order; a sum stays in a register as long as it is the same entry's."""
+    column. Every warp looks at WARP entries at once, and adds the rows of those that are its own,
+    in their order; a sum stays in a register as long as it is the same entry's."""
     assert isinstance(form, int)
     b, words, at = t.b, t.words, kernel.layout
     count, width = words.numbers(at.rows, at.columns)
     entries, value, out = (words.place(x) for x in (at.entries, at.value, at.out))
     value_row, out_row = words.number(at.value_row), words.number(at.out_row)
     element = register(kernel.dtype)
-    groups = ir.integer(form, "i32")
+    groups = i32(form)
     tile = b.binary("udiv", t.block, groups)
     group = wide(b, b.sub(t.block, b.mul(tile, groups)))
     column = b.add(b.mul(wide(b, tile), wide(b, t.size)), wide(b, t.thread))
@@ -154,9 +156,9 @@ def scatter_add(kernel: ScatterAdd, form: Hashable, t: Thread) -> None:
             b.store(x, place)
         with b.forever() as leave:
             left = b.load("i32", flags)
-            leave(b.compare("eq", left, ir.integer(0, "i32")))
+            leave(b.compare("eq", left, i32(0)))
             first = b.call("llvm.cttz.i32", "i32", left, ir.boolean(True))
-            b.store(b.binary("and", left, b.sub(left, ir.integer(1, "i32"))), flags)
+            b.store(b.binary("and", left, b.sub(left, i32(1))), flags)
             at_row = b.add(many.i, wide(b, first))
             to = b.load("i64", b.at(entries, at_row, "i64"))
             last, sum = b.load("i64", state[0]), b.load(element, state[1])

@@ -1,8 +1,8 @@
 """A GPU as a Target: its answers to the compiler, and programs made of launches.
 
 In: what the compiler asks. Out: answers, which depend on shapes alone; Programs. Kernels run one
-after the other; what makes code of them and launches it is a Driver: CuPy's (cupy_driver.py), or the
-tests' simulator.
+after the other; what makes code of them and launches it is a Driver: CuPy's (cupy_driver.py), or
+the tests' simulator.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 from .. import target
-from ..kernels import interpreter
-from ..kernels.kinds import CheckIndex, Kernel
+from ..kernels.kinds import Kernel
 from ..kernels.summation import KC
-from ..target import Cut
+from ..reports import SHIFT, Reports
+from ..target import Cut, Memory
 from . import writers
 from .choice import Choice
+
+LOW = (1 << SHIFT) - 1  # of the address of a call's words: what its report says
 
 
 class Driver(ABC):
@@ -28,9 +30,9 @@ class Driver(ABC):
         """The code of a kernel in one form."""
 
     @abstractmethod
-    def launch(self, code: Any, blocks: int, words: int, report: int) -> None:
-        """Run a call. words: the address of its arguments; report: of what stops it, where that is
-        not 0."""
+    def launch(self, code: Any, blocks: int, words: int) -> None:
+        """Run a call, unless the device's report is not clean. words: the address of its
+        arguments."""
 
 
 class Launch(NamedTuple):
@@ -57,8 +59,8 @@ class Gpu(target.Target):
     native = True
     packs = False
 
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
+    def __init__(self, driver: Driver, memory: Memory, reports: Reports) -> None:
+        self.driver, self.memory, self.reports = driver, memory, reports
 
     # Asked by the stages -------------------------------------------------------------------------
     def cut(
@@ -82,14 +84,7 @@ class Gpu(target.Target):
         return Program(self.driver, waves, values)
 
     def interpret(self, kernel: Kernel, args: Sequence[int]) -> bool:
-        interpreter.run(kernel, args, self)
-        return not isinstance(kernel, CheckIndex) or not interpreter.view(
-            args[kernel.layout.report], "int64", (), ()
-        )
-
-    def tile(self, dtype: str) -> tuple[int, int]:
-        """Of a machine that packs; not asked of this one."""
-        raise AssertionError("nothing is packed for a GPU")
+        raise AssertionError("a GPU's memory is not the host's")
 
     def source(self, kernel: Kernel) -> str:
         raise NotImplementedError
@@ -102,8 +97,8 @@ class Program:
         self, driver: Driver, waves: Sequence[target.Entry], values: Sequence[int]
     ) -> None:
         self._driver, self._values = driver, values
-        self._waves = 0
-        self._report = -1  # the word that holds the address of the report
+        self._waves = self._table = 0
+        self._timed = len(waves)
         self._entries = [x for entry in waves for x in self._entry(entry)]
 
     def _entry(self, entry: target.Entry) -> list[Launch | Loop]:
@@ -111,8 +106,6 @@ class Program:
             inner = [x for e in entry.waves for x in self._entry(e)]
             return [Loop(inner, entry.rounds, tuple(entry.moves))]
         self._waves += 1
-        if entry.stop >= 0:
-            self._report = entry.stop
         return [self._launch(part) for launch in entry.launches for part in launch]
 
     def _launch(self, part: target.Part) -> Launch:
@@ -121,31 +114,27 @@ class Program:
         return Launch(code, chosen.blocks, part.start, self._waves)
 
     def run(self, args: Any) -> int:
-        report = int(args[self._report]) if self._report >= 0 else 0
-        self._run(self._entries, args, report)
-        return self._stopped(args, report) or self._waves
+        self._table = args.ctypes.data
+        self._run(self._entries, args)
+        return self._waves
 
-    def _run(self, entries: Sequence[Launch | Loop], args: Any, report: int) -> None:
+    def _run(self, entries: Sequence[Launch | Loop], args: Any) -> None:
         for entry in entries:
             if isinstance(entry, Launch):
-                words = args.ctypes.data + 8 * entry.start
-                self._driver.launch(entry.code, entry.blocks, words, report)
+                self._driver.launch(entry.code, entry.blocks, self._table + 8 * entry.start)
                 continue
             for number in range(entry.rounds):
-                self._run(entry.entries, args, report)
+                self._run(entry.entries, args)
                 last = number == entry.rounds - 1
                 for word, step in entry.moves:
                     args[word] += -step * number if last else step
 
-    def _stopped(self, args: Any, report: int) -> int:
-        """The wave of the check that has found an index outside; 0 if none has."""
-        if not report:
-            return 0
-        found = int(interpreter.view(report, "int64", (), ()))
-        return next((x.wave for x in _all(self._entries) if args.ctypes.data + 8 * x.start == found), 0)
+    def blamed(self, args: Any, low: int) -> int:
+        places = {(self._table + 8 * x.start) & LOW: x.wave for x in _all(self._entries)}
+        return places.get(low, 0)
 
     def run_timed(self, args: Any) -> tuple[int, list[float]]:
-        return self.run(args), [0.0] * len(self._entries)
+        return self.run(args), [0.0] * self._timed
 
 
 def _all(entries: Sequence[Launch | Loop]) -> list[Launch]:

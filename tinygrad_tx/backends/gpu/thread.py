@@ -1,11 +1,11 @@
 """Thread: a machine with thousands of threads, as the code of one of them sees it.
 
-In: calls of the writers of kernels. Out: LLVM IR on a Builder. ptx.py writes a thread of a real GPU;
-the tests have a machine that runs the same code on a processor. A writer asks a Thread for whatever
-more than one thread takes part in; all else is the Builder's, as for a processor.
+In: calls of the writers of kernels. Out: LLVM IR on a Builder. ptx.py writes a thread of a real
+GPU; the tests have a machine that runs the same code on a processor. A writer asks a Thread for
+whatever more than one thread takes part in; all else is the Builder's, as for a processor.
 
-Threads of a block share memory and wait for each other at barriers; WARP of them go in step and read
-each other's registers. All threads that take part must come to the same call.
+Threads of a block share memory and wait for each other at barriers; WARP of them go in step and
+read each other's registers. All threads that take part must come to the same call.
 """
 
 from __future__ import annotations

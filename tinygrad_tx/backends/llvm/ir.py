@@ -287,6 +287,13 @@ class Builder:
             value.type, f"atomicrmw add ptr {pointer.name}, {value.type} {value.name} {order}"
         )
 
+    def atomic_min(self, pointer: Value, value: Value) -> None:
+        """Leaves the smaller one there, both taken as unsigned numbers."""
+        self.emit(
+            value.type,
+            f"atomicrmw umin {pointer.type} {pointer.name}, {value.type} {value.name} monotonic",
+        )
+
     # Control -------------------------------------------------------------------------------------
     @contextmanager
     def loop(

@@ -59,7 +59,7 @@ class _Checked:
     def __init__(self, segment: Segment, bases: Words) -> None:
         self.segment, self.bases = segment, bases
 
-    def look(self, view: View) -> Array:
+    def look(self, view: View) -> Any:
         """The memory of a view as an array."""
         return self.segment.array_at(view, self.bases)
 

@@ -12,25 +12,26 @@ from typing import Any
 
 import numpy as np
 
-from ...backends.kernels import interpreter
+from ...backends.target import Memory
 from ...dtypes import ALL
 from ..schedule.records import Buffer, Plan, View, itemsize
-from .arena import ARENA
-
-Array = np.ndarray[Any, Any]
 
 
 class Addresses:
-    """inputs: the buffer of each input of the recorded call; report: of the checks of indices."""
+    """inputs: the buffer of each input of the recorded call; report: the address of that of the
+    checks of indices."""
 
-    def __init__(self, plan: Plan, inputs: Sequence[Buffer | None], report: Array) -> None:
-        self.plan, numbers = plan, plan.numbers
+    def __init__(
+        self, plan: Plan, inputs: Sequence[Buffer | None], report: int, memory: Memory
+    ) -> None:
+        self.plan, self._memory, numbers = plan, memory, plan.numbers
         self.bases = np.zeros(len(numbers) + 1, np.int64)  # the last one stays 0
+        self._constants = {b: memory.constant(array) for b, array in plan.constants.items()}
         for buffer, number in numbers.items():
             if buffer.kind == "constant":
-                self.bases[number] = plan.constants[buffer].ctypes.data
+                self.bases[number] = memory.address(self._constants[buffer])
             elif buffer.kind == "report":
-                self.bases[number] = report.ctypes.data
+                self.bases[number] = report
         # Of each input: its own number, and those of new state that is written over it.
         self.of_input = [[numbers[b]] if b and b in numbers else [] for b in inputs]
         index = {buffer: i for i, buffer in enumerate(inputs) if buffer is not None}
@@ -42,30 +43,34 @@ class Addresses:
         self._arena_base = -1
         self.moved = True  # whether the table knows more than the segments' arguments
 
-    def put_input(self, i: int, array: Array) -> None:
+    def put_input(self, i: int, array: Any) -> None:
         """Enter the address of an array, as that of input i and of the results written over it."""
-        for number in self.of_input[i]:
-            self.bases[number] = array.ctypes.data
+        self.put(i, self._memory.address(array))
 
-    def make_results(self) -> list[Array]:
+    def put(self, i: int, address: int) -> None:
+        """Enter an address, as put_input does."""
+        for number in self.of_input[i]:
+            self.bases[number] = address
+
+    def make_results(self) -> list[Any]:
         """New arrays for the results of a run."""
         arrays = []
         for number, shape, dtype in self.results:
-            array = np.empty(shape, dtype)
-            self.bases[number] = array.ctypes.data
+            array = self._memory.empty(shape, dtype)
+            self.bases[number] = self._memory.address(array)
             arrays.append(array)
         return arrays
 
     def reserve_arena(self) -> None:
-        """The arena, as large as the plan needs it. The caller is inside it."""
-        base = ARENA.reserve(self.plan.arena_bytes)
+        """The arena, as large as the plan needs it. The caller has its turn."""
+        base = self._memory.reserve(self.plan.arena_bytes)
         if base != self._arena_base:
             self.moved, self._arena_base = True, base
             for number, offset in self._arena:
                 self.bases[number] = base + offset
 
-    def array_at(self, view: View) -> Array:
+    def array_at(self, view: View) -> Any:
         """The memory under a view as an array."""
         base = int(self.bases[self.plan.numbers[view.buffer]])
         address = base + view.offset * itemsize(view.dtype)
-        return interpreter.view(address, view.dtype, view.shape, view.strides)
+        return self._memory.view(address, view.dtype, view.shape, view.strides)

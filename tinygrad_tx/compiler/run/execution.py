@@ -19,9 +19,11 @@ import numpy as np
 
 from ... import backends
 from ...backends.kernels.kinds import Kernel, Opaque
+from ...backends.reports import Reports
 from ...backends.target import Target
 from ...half import computing
 from ...mistakes import explain, naming
+from ...node import Node
 from ...rules import as_promised
 from .. import pipeline
 from ..capture.guards import Match
@@ -32,47 +34,65 @@ from ..schedule.in_place import early
 from ..schedule.records import Buffer, Launch, Plan
 from ..schedule.waves import indices
 from .addresses import Addresses
+from .deferred import Undo, record
+from .host_part import HOST, HostPart
 from .ownership import held_elsewhere, may_stay
 from .prepacked import Packs
 from .recording import Budget, Recording
 from .segment import Segment, Words
 
 TIMED = 3  # the run whose waves are timed, for explain(): the first that finds everything warm
-Array = np.ndarray[Any, Any]
 
 
 class Execution(Recording):
     """A recorded call, ready to run from its plan."""
 
-    def __init__(self, traced: Traced, target: Target) -> None:
+    def __init__(self, traced: Traced, target: Target, device: str = HOST) -> None:
         super().__init__(traced)
-        states = {i.placeholder: i.node for i in traced.changed}
-        self.debug, self.checked = debug.level(), target.native and check.wanted()
-        watch = debug.watch(traced.name, traced.ends, target, self.debug)
-        self.plan = plan = pipeline.plan(self.results, states, target, watch)
+        self.debug = debug.level()
+        self.checked = target.native and target.reports is None and check.wanted()
+        self.memory, self.reports = target.memory, target.reports
+        inputs = [i.placeholder for i in traced.inputs]
+        changed = {i.placeholder: i.node for i in traced.changed}
+        ends = list(dict.fromkeys((*self.results, *changed.values())))
+        self.host = HostPart(ends, inputs, device)
+        ours = [node for node in ends if node not in self.host.ends]
+        stands = dict(zip(ours, self.host.without(ours), strict=True))
+        results = [stands[node] for node in self.results if node in stands]
+        states = {i: stands[node] for i, node in changed.items() if node in stands}
+        watch = debug.watch(traced.name, tuple(stands.values()), target, self.debug)
+        self.plan = plan = pipeline.plan(results, states, target, watch)
         self.graph, self.stages = plan.graph, plan.seconds
         self.rewrite_seconds = sum(plan.seconds[name] for name in pipeline.REWRITING)
         self.report = np.zeros(2, np.int64)
+        report = self.report.ctypes.data if target.reports is None else target.reports.address
         self.runs = 0
         self.seconds: list[float] = []  # of each wave and opaque call, in run number TIMED
-        # Inputs that no kernel reads have no buffer.
-        buffers = [plan.inputs.get(i.placeholder) for i in traced.inputs]
-        self.addresses = Addresses(plan, buffers, self.report)
-        self._find_states(buffers)
+        # Inputs that no kernel reads have no buffer. Behind them stand the numbers of the host.
+        buffers = [plan.inputs.get(x) for x in (*inputs, *self.host.given.values())]
+        self.addresses = Addresses(plan, buffers, report, self.memory)
+        self._numbers = self.memory.constant(np.zeros(len(self.host.given), np.int64))
+        for i in range(len(self.host.given)):
+            address = self.memory.address(self._numbers) + 8 * i
+            self.addresses.put(len(inputs) + i, address)
+        self._find_states(stands, buffers)
         self._link(target, buffers)
 
-    def _find_states(self, buffers: list[Buffer | None]) -> None:
+    def _find_states(self, stands: dict[Node, Node], buffers: list[Buffer | None]) -> None:
         """Find the inputs that are written over, and for each node that outlives the run the number
-        of its array: among the inputs', or behind them the results'."""
-        plan, count = self.plan, len(buffers)
-        order = {b: i for i, b in enumerate((*buffers, *plan.results())) if b is not None}
-        self.where = {
-            n: order[plan.aliases.get(v.buffer, v.buffer)] for n, v in plan.places.items()
-        }
+        of its array: among the inputs', behind them the results', or last those of the host.
+        stands: for each end of the device, the node in the plan."""
+        plan, self.count = self.plan, len(buffers)
+        count, made = self.count, plan.results()
+        order = {b: i for i, b in enumerate((*buffers, *made)) if b is not None}
+        buffer_of = {node: plan.places[stand].buffer for node, stand in stands.items()}
+        self.where = {n: order[plan.aliases.get(b, b)] for n, b in buffer_of.items()}
+        self.where |= {n: count + len(made) + i for i, n in enumerate(self.host.ends)}
         self.states = [i for i, b in enumerate(buffers) if b and plan.roles.get(b) == "state"]
         # The inputs whose arrays each run asks for. Others are known to lie where they lay, and to
         # look at hundreds of them takes its time after a run that has emptied the caches.
-        self.asked = sorted({i for i in self.where.values() if i < count}.union(self.states))
+        kept = {i for i in self.where.values() if i < count}
+        self.asked = sorted(kept.union(self.states, self.host.inputs))
         # A check that fails leaves all as it was.
         soon = {plan.numbers[b] for b in (plan.numbers if self.checked else early(plan.steps))}
         numbers = self.addresses.of_input
@@ -111,17 +131,47 @@ class Execution(Recording):
     def run(self, match: Match, budget: Budget | None = None) -> Any:
         """The function's result for a call. The caller is inside the arena. budget: it runs again
         and again where a run leaves everything as the next one needs it."""
-        arrays: list[Any] = [None] * len(match.nodes)
+        arrays: list[Any] = [None] * self.count
         for i in (*self.asked, *match.unknown):
             arrays[i] = match.nodes[i].array
         self.meet(match)
+        values = self.host.run(arrays)
         shared = self._bind(match, arrays)
+        arrays += [values[node] for node in self.host.ends]
+        if self.host.given:
+            self.memory.write(self._numbers, self.host.numbers(values))
+        if self.reports is not None:
+            return self._given(self.reports, match, arrays, shared, budget)
         self._once()
         if budget is not None:
             budget.left -= 1
             while self.steady and not shared and budget.again():
                 self._once()
                 budget.left -= 1
+        return self._committed(match, arrays, shared)
+
+    def _given(
+        self,
+        reports: Reports,
+        match: Match,
+        arrays: list[Any],
+        shared: set[int],
+        budget: Budget | None,
+    ) -> Any:
+        """Give a run to a machine that nobody waits for; its results, which are there in time."""
+        segments = [x for x in self.steps if isinstance(x, Segment) and x.checks]
+        number, stays = reports.begin(bool(segments)), self.asks.keys() - shared
+        changed = [match.tensors[i] for i, *_ in self.changed if i not in stays]
+        undo = Undo(changed, [match.tensors[i] for i, _ in self._grads])
+        self._once()
+        if budget is not None:
+            budget.left -= 1
+        result = self._committed(match, arrays, shared)
+        record(reports, number, undo, segments, arrays, self._blame)
+        return result
+
+    def _committed(self, match: Match, arrays: list[Any], shared: set[int]) -> Any:
+        """The result, when the user's Tensors have been told."""
         where = self.where
         result = self.commit(
             match.tensors,
@@ -201,11 +251,10 @@ class Execution(Recording):
         addresses, shared = self.addresses, self._shared(match, arrays)
         for i in {*match.unknown, *shared}:
             self.inputs.forget(i)
-            array = np.asarray(arrays[i])
-            flags = array.flags
-            if i in shared or not (flags.c_contiguous and flags.aligned):
-                array = np.array(array, order="C")
-            arrays[i] = array
+            if i in self.host.inputs:
+                continue
+            copies = self.memory.copied if i in shared else self.memory.readable
+            arrays[i] = array = copies(arrays[i])
             addresses.moved = addresses.moved or i not in self.arguments
             addresses.put_input(i, array)
             if array is match.nodes[i].array:
@@ -231,7 +280,8 @@ class Execution(Recording):
         shared.update(held_elsewhere(arrays, self.states))
         for i in match.unknown:
             asks = self.asks.get(i)
-            if asks is not None and not may_stay(match.tensors[i], match.nodes[i], arrays[i], asks):
+            stays = asks is None or may_stay(match.tensors[i], match.nodes[i], asks)
+            if asks is not None and not (stays and self.memory.owns(arrays[i])):
                 shared.add(i)
         return shared
 
@@ -252,12 +302,20 @@ class Execution(Recording):
             out = as_promised(node.op, xp, out, node.spec)
         outs = out if isinstance(out, tuple) else (out,)
         for view, value in zip(call.writes, outs, strict=True):
-            np.copyto(self.addresses.array_at(view), value)
+            self.memory.write(self.addresses.array_at(view), value)
 
-    def _raise(self, segment: Segment, wave: list[Launch]) -> NoReturn:
+    def _blame(self, segment: Segment, args: Words, low: int) -> None:
+        """Raise the error of the check that has reported, if it is one of this segment."""
+        wave = segment.blamed(args, low)
+        if wave is not None:
+            self._raise(segment, wave, args)
+
+    def _raise(self, segment: Segment, wave: list[Launch], args: Words | None = None) -> NoReturn:
         """An index was outside, in this wave, after which nothing has run: say which one."""
+        args = segment.args if args is None else args
         for launch, call in ((x, call) for x in wave for call in indices([x])):
-            node, given = call.nodes[0], segment.checked_index(launch, call)
+            node, given = call.nodes[0], segment.checked_index(launch, call, args)
+            given = backends.get(node.device).to_host(given)
             attrs = dict(node.attrs)
             name = attrs.get("of", "")
             if name == "update" and not 0 <= given.item() < attrs["size"]:
@@ -276,6 +334,6 @@ def _kernels(plan: Plan) -> list[Kernel]:
     return [k for k in kernels if not isinstance(k, Opaque)]
 
 
-def _shaped(array: Array, shape: tuple[int, ...]) -> Array:
+def _shaped(array: Any, shape: tuple[int, ...]) -> Any:
     """The array itself where it has the shape: a view would not own its memory."""
     return array if array.shape == shape else array.reshape(shape)

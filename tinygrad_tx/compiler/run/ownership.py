@@ -11,8 +11,6 @@ from __future__ import annotations
 from sys import getrefcount
 from typing import Any
 
-import numpy as np
-
 from ...node import Node
 from ...tensor import Tensor
 
@@ -26,16 +24,12 @@ def held_elsewhere(items: list[Any], which: list[int]) -> list[int]:
     return [i for i, count in zip(which, counts, strict=True) if count != _ALONE]
 
 
-def may_stay(tensor: Tensor, node: Node, array: Any, requires_grad: bool) -> bool:
-    """True if a state's node can be kept, with new values in its array: a leaf of that Tensor, over
-    memory that the array itself has allocated. requires_grad: as it is after the run."""
+def may_stay(tensor: Tensor, node: Node, requires_grad: bool) -> bool:
+    """True if a state's node can be kept, with new values in its array: a leaf of that Tensor.
+    requires_grad: as it is after the run."""
     if not node.is_leaf or node.requires_grad != requires_grad:
         return False
-    if node.requires_grad and (node.owner is None or node.owner() is not tensor):
-        return False
-    if not isinstance(array, np.ndarray):  # a constant may be a NumPy scalar
-        return False
-    return array.flags.owndata and array.flags.carray
+    return not node.requires_grad or (node.owner is not None and node.owner() is tensor)
 
 
 def _references(items: list[Any], which: list[int]) -> list[int]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ...backends.kernels import interpreter
 from ...backends.kernels.arguments import Place, words
 from ...backends.kernels.kinds import CheckIndex
 from ...backends.target import Loop as Rounds
@@ -22,7 +21,6 @@ from ...backends.target import Part, Program, Target, Wave
 from ..schedule.records import Buffer, Call, Launch, Loop, View, itemsize
 
 Words = np.ndarray[Any, np.dtype[np.int64]]
-Array = np.ndarray[Any, Any]
 ALONE = 20_000  # elements: a segment that touches fewer is not worth waking a team
 
 
@@ -134,14 +132,24 @@ class Segment:
         ran, seconds = self._program.run_timed(self.args)
         return self._all_waves[ran - 1], seconds
 
-    def checked_index(self, launch: Launch, call: Call) -> Array:
-        """What a check of indices has looked at, where it has ended the run."""
+    def blamed(self, args: Words, low: int) -> list[Launch] | None:
+        """The wave of the check whose report has these low bits. args: those of that run."""
+        wave = self._program.blamed(args, low)
+        return self._all_waves[wave - 1] if wave else None
+
+    @property
+    def checks(self) -> bool:
+        """True if indices are checked in it."""
+        return any(isinstance(p.kernel, CheckIndex) for parts in self.parts.values() for p in parts)
+
+    def checked_index(self, launch: Launch, call: Call, args: Words) -> Any:
+        """What a check of indices has looked at, where it has ended the run that had these args."""
         self._stale = True
         part = self.parts[launch][launch.calls.index(call)]
         assert isinstance(part.kernel, CheckIndex)
         view = call.reads[0]
-        address = int(self.args[part.start + part.kernel.layout.given])
-        return interpreter.view(address, view.dtype, view.shape, view.strides)
+        address = int(args[part.start + part.kernel.layout.given])
+        return self.target.memory.view(address, view.dtype, view.shape, view.strides)
 
     # One launch by itself, for inspect/check.py ---------------------------------------------------
     def alone(self, launch: Launch) -> Program:
@@ -158,12 +166,12 @@ class Segment:
                 self.args[word] += step if number + 1 < loop.rounds else -step * number
         self._round[loop] = 0
 
-    def array_at(self, view: View, bases: Words) -> Array:
+    def array_at(self, view: View, bases: Words) -> Any:
         """The memory under a view as an array, in the round that rounds() has come to."""
         slot, offset, steps = self._find(view.buffer)
         address = int(bases[slot]) + offset + view.offset * itemsize(view.dtype)
         address += sum(step * self._round[loop] for loop, step in steps.items())
-        return interpreter.view(address, view.dtype, view.shape, view.strides)
+        return self.target.memory.view(address, view.dtype, view.shape, view.strides)
 
     def interpret(self, launch: Launch) -> bool:
         """Run it in NumPy; False where an index was outside."""

@@ -140,6 +140,10 @@ class Program:
         done = run(self._address, self._place(args), None, self._scratch)
         return self._wave_of[done - 1] + 1 if done < self._count else len(self._wave_rows)
 
+    def blamed(self, args: Words, low: int) -> int:
+        """Nothing: a run has ended with the wave that a stop has ended it after."""
+        return 0
+
     def run_timed(self, args: Words) -> tuple[int, list[float]]:
         """As run(), and the seconds that each completed wave or loop took."""
         times = np.zeros((self._count + 1, 2), np.int64)
