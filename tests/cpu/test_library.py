@@ -14,6 +14,7 @@ from threading import Thread
 import pytest
 from library_case import AddTo, value, write
 
+from tinygrad_tx.backends import store
 from tinygrad_tx.backends.cpu import jit, library, writers
 from tinygrad_tx.backends.cpu.processor import Processor
 from tinygrad_tx.backends.kernels.kinds import Kernel, Opaque
@@ -74,7 +75,7 @@ def test_code_depends_on_target_and_source(place: Path, monkeypatch: pytest.Monk
         assert value(library.functions([AddTo(5.0)], target)[AddTo(5.0)]) == 5
     assert counts() == (2, 0, 1)
     forget(monkeypatch)
-    monkeypatch.setattr(library, "_sources", lambda: "another version")
+    monkeypatch.setattr(store, "sources", lambda *rooms: "another version")
     library.functions([AddTo(5.0)])
     assert counts() == (1, 0, 0) and len(files(place)) == 3
 
@@ -100,7 +101,7 @@ def test_damaged_files_are_made_again(
             "empty": b"",
             "flipped": flipped,
             "foreign": b"not object code at all" * 100,
-            "header": whole[: len(library._HEADER) + 10],
+            "header": whole[: len(store.HEADER) + 10],
         }[damage]
     )
     forget(monkeypatch)
@@ -120,7 +121,7 @@ def test_directory_that_cannot_be_trusted(
         f"compiled kernels are not kept on disk: {place}: others may write to it; "
         "chmod 700 would help"
     ]
-    assert not files(place) and library.cache_info() == (None, 0, 0) and library.clear_cache() == 0
+    assert not files(place) and store.cache_info() == (None, 0, 0) and store.clear_cache() == 0
 
 
 def test_directory_that_cannot_be_made(
@@ -131,17 +132,17 @@ def test_directory_that_cannot_be_made(
     assert "File exists" in caplog.text
     monkeypatch.setattr(os, "getuid", lambda: -1)
     monkeypatch.setenv("TX_CACHE_DIR", str(place.parent))
-    assert library.cache_info().path is None
+    assert store.cache_info().path is None
     assert "belongs to somebody else" in caplog.text
 
 
 def test_where_the_directory_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TX_CACHE_DIR", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert library.cache_info().path == tmp_path / "xdg" / "tinygrad_tx"
+    assert store.cache_info().path == tmp_path / "xdg" / "tinygrad_tx"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert library.cache_info().path == tmp_path / ".cache" / "tinygrad_tx"
+    assert store.cache_info().path == tmp_path / ".cache" / "tinygrad_tx"
 
 
 def test_a_disk_that_fails(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,14 +169,14 @@ def test_what_was_not_used_for_longest_goes(place: Path, monkeypatch: pytest.Mon
         os.utime(file, (5, 5))
     forget(monkeypatch)
     library.functions(kernels[:1])  # now the second is the one not used for longest
-    monkeypatch.setattr(library, "LIMIT", 3 * size + size // 2)
+    monkeypatch.setattr(store, "LIMIT", 3 * size + size // 2)
     library.functions(kernels[3:])
     assert not abandoned.exists() and foreign.exists()
-    assert library.cache_info() == (place, 3, 3 * size)
+    assert store.cache_info() == (place, 3, 3 * size)
     forget(monkeypatch)
     library.functions([kernels[0], *kernels[2:]])
     assert counts() == (0, 3, 0)
-    assert library.clear_cache() == 3 and files(place) == [foreign]
+    assert store.clear_cache() == 3 and files(place) == [foreign]
 
 
 def test_the_directory_is_not_listed_for_each_file(
@@ -183,13 +184,13 @@ def test_the_directory_is_not_listed_for_each_file(
 ) -> None:
     """Once by each process, and again where there may be too much."""
     listed = []
-    entries = library._entries
-    monkeypatch.setattr(library, "_bytes", {})
-    monkeypatch.setattr(library, "_entries", lambda d: listed.append(d) or entries(d))
+    entries = store._entries
+    monkeypatch.setattr(store, "_bytes", {})
+    monkeypatch.setattr(store, "_entries", lambda d: listed.append(d) or entries(d))
     library.functions([AddTo(float(i)) for i in range(6)])
     assert listed == [place] and len(files(place)) == 6
     limit = 16 * max(file.stat().st_size for file in files(place))
-    monkeypatch.setattr(library, "LIMIT", limit)
+    monkeypatch.setattr(store, "LIMIT", limit)
     library.functions([AddTo(float(i)) for i in range(6, 26)])
     assert 2 <= len(listed) <= 10
     assert limit / 2 < sum(file.stat().st_size for file in files(place)) <= limit
@@ -381,8 +382,8 @@ def test_the_key_covers_whatever_writes_code() -> None:
 
     package = ROOT / "tinygrad_tx"
     writers = [f for room in ("cpu", "llvm") for f in (package / "backends" / room).rglob("*.py")]
-    covered = {Path(str(m.__file__)).resolve() for m in library.SOURCES} | set(writers)
-    waiting = [file for file in writers if file.name != "target.py"]  # which only asks for code
+    covered = {Path(str(m.__file__)).resolve() for m in store.SOURCES} | set(writers)
+    waiting = [f for f in writers if f.name not in ("target.py", "memory.py")]  # without code
     seen: set[Path] = set()
     while waiting:
         file = waiting.pop()
@@ -411,7 +412,7 @@ def test_the_key_covers_whatever_writes_code() -> None:
 def test_a_changed_coefficient_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
     from tinygrad_tx.backends.arrays import special
 
-    library._sources.cache_clear()
+    store.sources.cache_clear()
     before = library._digest("a kernel", jit.host_target())
     read = Path.read_bytes
 
@@ -421,9 +422,9 @@ def test_a_changed_coefficient_is_another_key(monkeypatch: pytest.MonkeyPatch) -
 
     assert b"7.85385e-05" in read(Path(special.__file__))
     monkeypatch.setattr(Path, "read_bytes", changed)
-    library._sources.cache_clear()
+    store.sources.cache_clear()
     assert library._digest("a kernel", jit.host_target()) != before
-    library._sources.cache_clear()
+    store.sources.cache_clear()
 
 
 def test_without_a_home(
@@ -438,10 +439,10 @@ def test_without_a_home(
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "home", classmethod(unknown))
-        library._homeless.cache_clear()
+        store._homeless.cache_clear()
         for v in (1.0, 2.0):
             assert value(library.functions([AddTo(v)])[AddTo(v)]) == v
-        assert library.cache_info() == (None, 0, 0) and library.clear_cache() == 0
+        assert store.cache_info() == (None, 0, 0) and store.clear_cache() == 0
     assert [r.message for r in caplog.records] == [
         "compiled kernels are not kept on disk: there is no home directory; "
         "set HOME or TX_CACHE_DIR"

@@ -16,7 +16,7 @@ from .arrays.base import Array, Backend
 from .target import Target
 
 _MODULES = {"cpu": "arrays.numpy_backend", "cuda": "arrays.cupy_backend"}
-_TARGETS = {"cpu": "cpu.target"}
+_TARGETS = {"cpu": "cpu.target", "cuda": "gpu.cupy_device"}
 _LOADED: dict[str, Backend] = {}
 _REGISTERED: dict[str, Target | None] = {}
 
@@ -51,7 +51,7 @@ def target_of(device: str, *, interpreted: bool = False) -> Target | None:
     if device not in _TARGETS:
         return None
     module = import_module(f"{__name__}.{_TARGETS[device]}")
-    found: Target = module.interpreted() if interpreted else module.host()
+    found: Target | None = module.interpreted() if interpreted else module.host()
     return found
 
 

@@ -31,10 +31,10 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> None:
     if args.clear_cache:
-        from ..backends.cpu import library
+        from ..backends import store
         from ..data import cache
 
-        print(f"{'cleared':<14}{library.clear_cache()} compiled kernels")
+        print(f"{'cleared':<14}{store.clear_cache()} compiled kernels")
         _, files, size = cache.clear()
         print(f"{'cleared':<14}{files} files of tokenised text, {size / 2**20:.1f} MiB")
     for name, what in _findings():
@@ -117,9 +117,9 @@ def _native() -> str:
 
 
 def _kernel_cache() -> str:
-    from ..backends.cpu import library
+    from ..backends import store
 
-    path, files, size = library.cache_info()
+    path, files, size = store.cache_info()
     return f"{files} compiled kernels, {size / 2**20:.1f} MiB in {path}" if path else "not used"
 
 

@@ -80,10 +80,19 @@ def install() -> None:
     import cupy
 
     cupy.cuda.thrust = sys.modules["cupy.cuda.thrust"]
+    _run_ptx()
     nvrtc = cupy.cuda.compiler._NVRTCProgram
     nvrtc.compile = _compile_for_cpu(nvrtc.compile)
     if os.environ.get("CPU_CUDA_GUARD"):
         cupy.cuda.set_allocator(None)  # each array has a block of its own
+
+
+def _run_ptx() -> None:
+    """What cuModuleLoadData gets as PTX is run by the simulator of our kernels, which makes its own
+    code of the kernel that the PTX was made of."""
+    from . import ptx
+
+    _library.cpu_cuda_ptx(*ptx.callbacks())
 
 
 def waits() -> int:

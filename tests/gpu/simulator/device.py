@@ -5,7 +5,7 @@ As on a GPU, an index that is outside is reported, and raised where the host nex
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,11 @@ import numpy as np
 from tinygrad_tx import backends
 from tinygrad_tx.backends.arrays.numpy_backend import NumpyBackend
 from tinygrad_tx.backends.cpu.memory import HostMemory
-from tinygrad_tx.backends.gpu.target import Driver, Gpu
+from tinygrad_tx.backends.gpu.target import Driver, Gpu, Launch, Table, Words
 from tinygrad_tx.backends.kernels.kinds import Kernel
 from tinygrad_tx.backends.reports import CLEAN, Reports
 
-from .machine import Code, Machine, code
+from .machine import Code, Machine, code, text
 
 NAME = "simulated"
 
@@ -51,11 +51,31 @@ class Simulator(Driver):
     def load(self, kernel: Kernel, form: Hashable, threads: int) -> Code:
         return code(kernel, form, threads)
 
-    def launch(self, code: Any, blocks: int, words: int) -> None:
-        if self.reports.memory[0] != CLEAN:
-            return
-        self.launches += 1
-        self.machine.launch(code, blocks, words)
+    def table(self, words: int) -> Table:
+        return SimulatedTable(self, words)
+
+    def source(self, kernel: Kernel, form: Hashable, threads: int) -> str:
+        return text(kernel, form, threads)[0]
+
+    def launch(self, launch: Launch, table: int) -> None:
+        if self.reports.memory[0] == CLEAN:
+            self.launches += 1
+            self.machine.launch(launch.code, launch.blocks, table + 8 * launch.start)
+
+
+class SimulatedTable(Table):
+    def __init__(self, simulator: Simulator, words: int) -> None:
+        self._simulator, self._memory = simulator, np.zeros(words, np.int64)
+        self.address = self._memory.ctypes.data
+
+    def run(self, launches: Sequence[Launch], words: Words) -> None:
+        self._memory[:] = words
+        for launch in launches:
+            self._simulator.launch(launch, self.address)
+
+    def run_timed(self, waves: Sequence[Sequence[Launch]], words: Words) -> list[float]:
+        self.run([launch for wave in waves for launch in wave], words)
+        return [0.0] * len(waves)
 
 
 class SimulatedMemory(HostMemory):

@@ -61,13 +61,19 @@ def compiled(text: str, waits: bool) -> jit.Loaded:
     return jit.load_object(bytes(machine.emit_object(module)), target)
 
 
-@cache
-def code(kernel: Kernel, form: Hashable, threads: int) -> Code:
-    """The code of a kernel in one form."""
+def text(kernel: Kernel, form: Hashable, threads: int) -> tuple[str, Simulated]:
+    """The module of a kernel in one form, and the thread that it was written for."""
     module = ir.Module()
     thread = Simulated(module, "kernel", threads)
     writers.write(kernel, form, thread)
-    loaded = compiled(module.text(), thread.waits > 0)
+    return module.text(), thread
+
+
+@cache
+def code(kernel: Kernel, form: Hashable, threads: int) -> Code:
+    """The code of a kernel in one form."""
+    source, thread = text(kernel, form, threads)
+    loaded = compiled(source, thread.waits > 0)
     return Code("kernel", loaded.address("kernel"), threads, thread.used, loaded)
 
 

@@ -9,7 +9,7 @@ convention: a forward returns a new array or a view, and never writes into its i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -38,6 +38,7 @@ class Backend(ABC):
 
     def __init__(self, module: Any) -> None:
         self.module = module
+        self.hears: list[Callable[[], None]] = []  # called when the host has waited
         for name in _SHARED:
             if not hasattr(type(self), name):  # a backend's own method comes first
                 setattr(self, name, getattr(module, name))

@@ -97,6 +97,7 @@ class CupyBackend(Backend):
         host: np.ndarray[Any, Any] = cupy.asnumpy(array)  # waits
         if asked:
             self._checks.answer()
+        self._hear()
         host.flags.writeable = False
         return host
 
@@ -108,9 +109,16 @@ class CupyBackend(Backend):
         cupy.cuda.get_current_stream().synchronize()
         if asked:
             self._checks.answer()
+        self._hear()
 
     def settle(self) -> None:
         self._checks.hear()
+        self._hear()
+
+    def _hear(self) -> None:
+        """What compiled calls have to say."""
+        for hear in self.hears:
+            hear()
 
     def matmul(self, a: Array, b: Array) -> Array:
         if a.dtype.itemsize == 2:  # half precision: products in float32 on the tensor cores' terms

@@ -40,23 +40,28 @@ class HostMemory(Memory):
         return array
 
     def address(self, array: Array) -> int:
-        return array.ctypes.data
+        return int(array.ctypes.data)
 
     def readable(self, array: Any) -> Array:
         array = np.asarray(array)
         flags = array.flags
-        return array if flags.c_contiguous and flags.aligned else self.copied(array)
+        fits = flags.c_contiguous and flags.aligned
+        if self._align:
+            fits = fits and array.ctypes.data % self._align == 0
+        return array if fits else self.copied(array)
 
     def copied(self, array: Array) -> Array:
-        return np.array(array, order="C")
+        made = self.empty(array.shape, array.dtype)
+        np.copyto(made, array)
+        return made
 
     def owns(self, array: Any) -> bool:
         if not isinstance(array, np.ndarray):  # a constant may be a NumPy scalar
             return False
-        return array.flags.owndata and array.flags.carray
+        return bool(array.flags.owndata and array.flags.carray)
 
     def constant(self, array: Any) -> Array:
-        return np.asarray(array)
+        return self.readable(array)
 
     def write(self, array: Array, value: Any) -> None:
         np.copyto(array, value)

@@ -1,7 +1,7 @@
 """A GPU as a Target: its answers to the compiler, and programs made of launches.
 
 In: what the compiler asks. Out: answers, which depend on shapes alone; Programs. Kernels run one
-after the other; what makes code of them and launches it is a Driver: CuPy's (cupy_driver.py), or
+after the other; what makes code of them and launches it is a Driver: CuPy's (cupy_device.py), or
 the tests' simulator.
 """
 
@@ -11,15 +11,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .. import target
+from ..kernels.arguments import size
 from ..kernels.kinds import Kernel
 from ..kernels.summation import KC
 from ..reports import SHIFT, Reports
 from ..target import Cut, Memory
 from . import writers
-from .choice import Choice
 
 LOW = (1 << SHIFT) - 1  # of the address of a call's words: what its report says
+_WORD = 8  # bytes
+Words = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Launch(NamedTuple):
+    """A call: its code, blocks, and the place of its words in the program's table."""
+
+    code: Any
+    blocks: int
+    start: int
 
 
 class Driver(ABC):
@@ -30,26 +42,26 @@ class Driver(ABC):
         """The code of a kernel in one form."""
 
     @abstractmethod
-    def launch(self, code: Any, blocks: int, words: int) -> None:
-        """Run a call, unless the device's report is not clean. words: the address of its
-        arguments."""
+    def table(self, words: int) -> Table:
+        """Memory of the device for so many words."""
+
+    @abstractmethod
+    def source(self, kernel: Kernel, form: Hashable, threads: int) -> str:
+        """The text that is compiled."""
 
 
-class Launch(NamedTuple):
-    """A call: its code, blocks, and its words among those of the program."""
+class Table(ABC):
+    """The words of a program's calls, in the device's memory."""
 
-    code: Any
-    blocks: int
-    start: int
-    wave: int  # its number, as target.waves_in gives them from 1 on
+    address: int
 
+    @abstractmethod
+    def run(self, launches: Sequence[Launch], words: Words) -> None:
+        """Run calls, one after the other, with these words: always the same calls."""
 
-class Loop(NamedTuple):
-    """Launches, and loops, that run `rounds` times on words that move."""
-
-    entries: Sequence[Launch | Loop]
-    rounds: int
-    moves: Sequence[tuple[int, int]]
+    @abstractmethod
+    def run_timed(self, waves: Sequence[Sequence[Launch]], words: Words) -> list[float]:
+        """As run(), and the seconds of each wave. Waits."""
 
 
 class Gpu(target.Target):
@@ -81,61 +93,74 @@ class Gpu(target.Target):
     def program(
         self, code: Any, waves: Sequence[target.Entry], values: Sequence[int], alone: bool
     ) -> target.Program:
-        return Program(self.driver, waves, values)
+        return Program(self.driver, waves, np.array(values, np.int64))
 
     def interpret(self, kernel: Kernel, args: Sequence[int]) -> bool:
         raise AssertionError("a GPU's memory is not the host's")
 
     def source(self, kernel: Kernel) -> str:
-        raise NotImplementedError
+        """Its text in the form for a call of nothing but ones."""
+        layout: Any = kernel.layout  # type: ignore[attr-defined]  # every kind has one
+        chosen = writers.choose(kernel, [1] * size(layout))
+        return self.driver.source(kernel, chosen.form, chosen.threads)
 
 
 class Program:
-    """Launches in their order, on words in host memory that the device sees as well."""
+    """Launches in their order. Those in a loop are there for each round, with words of their own:
+    so the words of a run are one array, one copy, and nothing is computed between launches."""
 
-    def __init__(
-        self, driver: Driver, waves: Sequence[target.Entry], values: Sequence[int]
-    ) -> None:
+    def __init__(self, driver: Driver, waves: Sequence[target.Entry], values: Words) -> None:
         self._driver, self._values = driver, values
-        self._waves = self._table = 0
-        self._timed = len(waves)
-        self._entries = [x for entry in waves for x in self._entry(entry)]
+        self._numbers = {id(wave): i for i, wave in enumerate(target.waves_in(waves), 1)}
+        self._index: list[range] = []  # the words of each launch among those of the program
+        self._moved: dict[int, int] = {}  # what is added to some words of the table
+        self._wave_of: dict[int, int] = {}  # by the place of its words, the wave of a launch
+        self._end = 0
+        self._waves = [self._entry(entry, {}) for entry in waves]
+        self._launches = [launch for wave in self._waves for launch in wave]
+        self._gather = np.array([i for words in self._index for i in words], np.int64)
+        self._offsets = np.zeros(self._end, np.int64)
+        self._offsets[list(self._moved)] = list(self._moved.values())
+        self._table = driver.table(self._end)
 
-    def _entry(self, entry: target.Entry) -> list[Launch | Loop]:
-        if isinstance(entry, target.Loop):
-            inner = [x for e in entry.waves for x in self._entry(e)]
-            return [Loop(inner, entry.rounds, tuple(entry.moves))]
-        self._waves += 1
-        return [self._launch(part) for launch in entry.launches for part in launch]
+    def _entry(self, entry: target.Entry, moves: dict[int, int]) -> list[Launch]:
+        """The launches of a wave or a loop. moves: what is added to words in this round."""
+        if isinstance(entry, target.Wave):
+            number = self._numbers[id(entry)]
+            return [self._launch(p, number, moves) for launch in entry.launches for p in launch]
+        found: list[Launch] = []
+        for turn in range(entry.rounds):
+            now = dict(moves)
+            for word, step in entry.moves:
+                now[word] = now.get(word, 0) + step * turn
+            found += [x for inner in entry.waves for x in self._entry(inner, now)]
+        return found
 
-    def _launch(self, part: target.Part) -> Launch:
-        chosen: Choice = writers.choose(part.kernel, self._values[part.start : part.end])
+    def _launch(self, part: target.Part, wave: int, moves: dict[int, int]) -> Launch:
+        words = self._values[part.start : part.end].tolist()
+        for i in range(part.start, part.end) if moves else ():
+            if moves.get(i):
+                words[i - part.start] += moves[i]
+                self._moved[self._end + i - part.start] = moves[i]
+        chosen = writers.choose(part.kernel, words)
         code = self._driver.load(part.kernel, chosen.form, chosen.threads)
-        return Launch(code, chosen.blocks, part.start, self._waves)
+        made = Launch(code, chosen.blocks, self._end)
+        self._index.append(range(part.start, part.end))
+        self._wave_of[self._end] = wave
+        self._end += len(words)
+        return made
 
-    def run(self, args: Any) -> int:
-        self._table = args.ctypes.data
-        self._run(self._entries, args)
-        return self._waves
+    def _words(self, args: Words) -> Words:
+        found: Words = args[self._gather]
+        return found + self._offsets if self._moved else found
 
-    def _run(self, entries: Sequence[Launch | Loop], args: Any) -> None:
-        for entry in entries:
-            if isinstance(entry, Launch):
-                self._driver.launch(entry.code, entry.blocks, self._table + 8 * entry.start)
-                continue
-            for number in range(entry.rounds):
-                self._run(entry.entries, args)
-                last = number == entry.rounds - 1
-                for word, step in entry.moves:
-                    args[word] += -step * number if last else step
+    def run(self, args: Words) -> int:
+        self._table.run(self._launches, self._words(args))
+        return len(self._numbers)
 
-    def blamed(self, args: Any, low: int) -> int:
-        places = {(self._table + 8 * x.start) & LOW: x.wave for x in _all(self._entries)}
-        return places.get(low, 0)
+    def run_timed(self, args: Words) -> tuple[int, list[float]]:
+        return len(self._numbers), self._table.run_timed(self._waves, self._words(args))
 
-    def run_timed(self, args: Any) -> tuple[int, list[float]]:
-        return self.run(args), [0.0] * self._timed
-
-
-def _all(entries: Sequence[Launch | Loop]) -> list[Launch]:
-    return [x for e in entries for x in ([e] if isinstance(e, Launch) else _all(e.entries))]
+    def blamed(self, args: Words, low: int) -> int:
+        ahead = (low - self._table.address) & LOW
+        return self._wave_of.get(ahead // _WORD, 0) if ahead % _WORD == 0 else 0

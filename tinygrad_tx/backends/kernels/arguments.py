@@ -288,6 +288,13 @@ def example(kind: type[A], **parts: Any) -> A:
     return kind(**fields, **parts)
 
 
+def size(layout: Any) -> int:
+    """The number of words of a layout."""
+    if isinstance(layout, tuple):
+        return sum(map(size, layout))
+    return int(layout is not None)
+
+
 def _collect(args: Any, found: list[Any]) -> None:
     for item in args:
         if isinstance(item, tuple) and not isinstance(item, Place):

@@ -40,6 +40,9 @@ from .reductions import reduction
 from .values import Values
 
 
+_HOST = "cpu"
+
+
 def decide(values: Values, node: Node) -> Decision:
     """In the order in which it is tried, calling the op as it is last."""
     if node.op is INPUT:
@@ -75,11 +78,12 @@ def _is_empty(node: Node) -> bool:
 
 
 def _folded(values: Values, node: Node) -> Any:
-    """The array of a value that depends on nothing, if it is not too large; else None."""
+    """The array of a value that depends on nothing, if it is not too large; else None. Whatever the
+    device, it is the host that computes it."""
     if node.array is not None:
-        return node.array
+        return node.array if node.device == _HOST else backends.get(node.device).to_host(node.array)
     if node.op is CONST:
-        return backends.get(node.device).scalar(node.attrs["value"], node.dtype)
+        return backends.get(_HOST).scalar(node.attrs["value"], node.dtype)
     if (
         node.op.kind in ("random", "leaf", "opaque")
         or node.op in (ops.FULL, ITEM, REBOUND)
@@ -89,7 +93,7 @@ def _folded(values: Values, node: Node) -> Any:
     ):
         return None
     arrays = [values.folded[src] for src in node.srcs]
-    return execute(node.op, node.device, arrays, node.attrs, node.spec)
+    return execute(node.op, _HOST, arrays, node.attrs, node.spec)
 
 
 def _map(values: Values, node: Node) -> Decision:
