@@ -62,7 +62,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if chosen == "double":
         sys.path.insert(0, str(HERE / "gpu" / "double"))
     elif chosen == "cupy_on_cpu":
-        sys.path.insert(0, str(HERE / "gpu"))
         importlib.import_module("cupy_on_cpu").install()
     config.stash[CHOSEN] = chosen
 

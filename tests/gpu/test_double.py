@@ -16,7 +16,10 @@ import pytest
 
 DOUBLE = Path(__file__).parent / "double"
 OWN = {"counts", "annotations", "Any", "ctypes"}  # not CuPy's names
-CUDA = ("runtime", "memory", "get_current_stream", "alloc_pinned_memory")
+CUDA = (
+    *("runtime", "memory", "get_current_stream", "alloc_pinned_memory", "driver", "function"),
+    *("Device", "Event", "MemoryPointer", "Stream", "UnownedMemory", "alloc", "get_elapsed_time"),
+)
 
 
 def imported(*, double: bool) -> ModuleType:

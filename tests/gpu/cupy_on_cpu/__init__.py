@@ -48,6 +48,7 @@ _HEADERS = (  # that CuPy puts before every kernel
     "bfloat16.cuh",
 )
 _library: ctypes.CDLL
+_kept: list[Any] = []  # callbacks, which the driver holds
 
 
 def missing() -> str | None:
@@ -90,9 +91,10 @@ def install() -> None:
 def _run_ptx() -> None:
     """What cuModuleLoadData gets as PTX is run by the simulator of our kernels, which makes its own
     code of the kernel that the PTX was made of."""
-    from . import ptx
+    from simulator import ptx
 
-    _library.cpu_cuda_ptx(*ptx.callbacks())
+    _kept.extend(ptx.callbacks())
+    _library.cpu_cuda_ptx(*_kept)
 
 
 def waits() -> int:

@@ -39,7 +39,6 @@ from .read import find_inside, reads
 from .reductions import reduction
 from .values import Values
 
-
 _HOST = "cpu"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -52,6 +53,18 @@ class ndarray:  # noqa: N801 - CuPy's name
     _a: np.ndarray[Any, Any]
     _base: ndarray | None
 
+    def __init__(
+        self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None
+    ) -> None:
+        """Over memory that alloc() has given, or an address in it."""
+        found = np.dtype(dtype)
+        ends = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
+        low = sum(min(end, 0) for end in ends)
+        size = sum(max(end, 0) for end in ends) - low + found.itemsize
+        block = (ctypes.c_char * size).from_address(memptr.ptr + low)
+        self._a = np.ndarray(shape, found, memoryview(block), -low, strides)
+        self._base = None
+
     shape = property(lambda self: self._a.shape)
     dtype = property(lambda self: self._a.dtype)
     ndim = property(lambda self: self._a.ndim)
@@ -88,6 +101,15 @@ class ndarray:  # noqa: N801 - CuPy's name
             return self._a.copy(order="C")
         out[...] = self._a
         return out
+
+    def set(self, arr: np.ndarray[Any, Any], stream: Any = None) -> None:
+        """From the host, without a wait."""
+        if not isinstance(arr, np.ndarray):
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        if self.dtype != arr.dtype or self.shape != arr.shape:
+            raise TypeError(f"{arr.dtype} {arr.shape} array cannot be set to {self.dtype}")
+        counts["to_device"] += 1
+        self._a[...] = arr
 
     def item(self) -> Any:
         if self.size != 1:

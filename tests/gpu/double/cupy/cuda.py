@@ -11,6 +11,15 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
+from . import _device
+from ._device import Device as Device
+from ._device import Event as Event
+from ._device import MemoryPointer as MemoryPointer
+from ._device import Stream as Stream
+from ._device import UnownedMemory as UnownedMemory
+from ._device import alloc as alloc
+from ._device import get_elapsed_time as get_elapsed_time
+
 counts = {"waits": 0, "to_host": 0, "to_device": 0, "kernels": 0}  # for tests of what a step costs
 
 
@@ -65,6 +74,10 @@ def _synchronize() -> None:
 
 runtime = SimpleNamespace(getDeviceCount=_device_count, CUDARuntimeError=CUDARuntimeError)
 memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+
+
+driver = SimpleNamespace(CUDADriverError=_device.CUDADriverError)
+function = SimpleNamespace(Function=_device.Function, Module=_device.Module)
 
 
 def get_current_stream(device_id: int | None = None) -> Any:
