@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ..kernels import kinds as k
 from . import columns, gemm, rows, small
+from .attention import forward
 from .choice import Choice
 from .thread import Thread
 
@@ -21,6 +22,7 @@ _WRITERS: dict[type[k.Kernel], _Writer] = {
     k.RowProgram: _Writer(rows.choose, rows.row_program),
     k.ColumnReduce: _Writer(columns.choose, columns.column_reduce),
     k.Gemm: _Writer(gemm.choose, gemm.gemm),
+    k.Attention: _Writer(forward.choose, forward.attention),
     k.DropoutMask: _Writer(small.choose_mask, small.dropout_mask),
     k.CheckIndex: _Writer(small.choose_index, small.check_index),
     k.ScatterAdd: _Writer(small.choose_scatter, small.scatter_add),

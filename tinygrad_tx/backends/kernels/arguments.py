@@ -148,7 +148,8 @@ class GemmArgs(NamedTuple, Generic[P]):
 class AttentionArgs(NamedTuple, Generic[P]):
     """Of Attention: b x h heads, t queries, s keys; each head of keys and values serves `group`
     heads of queries. The column stride of all but the mask is 1; any stride of the mask (b, h, t,
-    s), of bounds (b, h, t, 2), may be 0."""
+    s), of bounds (b, h, t, 2), may be 0. statistics: (b, h, t), side by side. key, stream: of
+    dropout's words, an int64 each."""
 
     b: int
     h: int
@@ -162,6 +163,9 @@ class AttentionArgs(NamedTuple, Generic[P]):
     v: Matrix[P]
     out: Matrix[P]
     mask: Matrix[P] | None = None
+    statistics: P | None = None
+    key: P | None = None
+    stream: P | None = None
 
 
 class AttentionGradArgs(NamedTuple, Generic[P]):
@@ -184,6 +188,54 @@ class AttentionGradArgs(NamedTuple, Generic[P]):
     dv: Matrix[P]
     mask: Matrix[P] | None = None
     dmask: Matrix[P] | None = None
+
+
+class AttentionQueryGradArgs(NamedTuple, Generic[P]):
+    """Of AttentionQueryGrad: as of AttentionGrad, with what Attention wrote. delta: (b, h, t), side
+    by side, as the statistics are."""
+
+    b: int
+    h: int
+    t: int
+    s: int
+    d_k: int
+    d_v: int
+    group: int
+    q: Matrix[P]
+    k: Matrix[P]
+    v: Matrix[P]
+    out: Matrix[P]
+    g: Matrix[P]
+    dq: Matrix[P]
+    statistics: P
+    delta: P
+    mask: Matrix[P] | None = None
+    dmask: Matrix[P] | None = None
+    key: P | None = None
+    stream: P | None = None
+
+
+class AttentionKeyGradArgs(NamedTuple, Generic[P]):
+    """Of AttentionKeyGrad: delta is what AttentionQueryGrad wrote."""
+
+    b: int
+    h: int
+    t: int
+    s: int
+    d_k: int
+    d_v: int
+    group: int
+    q: Matrix[P]
+    k: Matrix[P]
+    v: Matrix[P]
+    g: Matrix[P]
+    dk: Matrix[P]
+    dv: Matrix[P]
+    statistics: P
+    delta: P
+    mask: Matrix[P] | None = None
+    key: P | None = None
+    stream: P | None = None
 
 
 class DropoutMaskArgs(NamedTuple, Generic[P]):
@@ -231,6 +283,8 @@ Args = (
     | GemmArgs[P]
     | AttentionArgs[P]
     | AttentionGradArgs[P]
+    | AttentionQueryGradArgs[P]
+    | AttentionKeyGradArgs[P]
     | DropoutMaskArgs[P]
     | CheckIndexArgs[P]
     | ScatterAddArgs[P]
@@ -276,6 +330,21 @@ def column_layout(outer: int, inputs: int, outputs: int) -> ColumnReduceArgs[int
     return layout_of(
         ColumnReduceArgs, outer=axes, inputs=(read,) * inputs, outputs=(written,) * outputs
     )
+
+
+def attention_layout(kind: type[A], *, mask: str, dmask: bool, statistics: bool, drops: bool) -> A:
+    """Of the kinds of attention, with the operands that not every one of them has."""
+    of: Any = kind
+    made: A = _attention_layout(of, mask != "none", dmask, statistics, drops)
+    return made
+
+
+@cache
+def _attention_layout(kind: Any, mask: bool, dmask: bool, statistics: bool, drops: bool) -> Any:
+    matrices = {"mask": mask, "dmask": dmask}
+    places = {"statistics": statistics, "key": drops, "stream": drops}
+    parts: dict[str, Any] = {name: example(Matrix) for name, there in matrices.items() if there}
+    return layout_of(kind, **parts, **{name: 0 for name, there in places.items() if there})
 
 
 def example(kind: type[A], **parts: Any) -> A:

@@ -11,6 +11,8 @@ from .instructions import REDUCTIONS, Instr
 from .kinds import (
     Attention,
     AttentionGrad,
+    AttentionKeyGrad,
+    AttentionQueryGrad,
     CheckIndex,
     ColumnReduce,
     DropoutMask,
@@ -22,6 +24,7 @@ from .kinds import (
     Pack,
     RowProgram,
     ScatterAdd,
+    Scored,
     per_row,
 )
 
@@ -41,10 +44,16 @@ def describe(kernel: Kernel) -> str:
             into = "" if kernel.out == kernel.dtype else f" in {kernel.out}"
             return f"gemm {kernel.dtype}: c{into} {'+=' if kernel.accumulate else '='} a @ b"
         case Attention():
-            return f"attention {kernel.dtype}: out = {_softmax(kernel)} @ v"
+            kept = ", statistics" * kernel.statistics
+            return f"attention {kernel.dtype}: out{kept} = {_softmax(kernel)} @ v"
         case AttentionGrad():
             of = "dq, dk, dv, dmask" if kernel.dmask else "dq, dk, dv"
             return f"attention_grad {kernel.dtype}: {of} of {_softmax(kernel)} @ v"
+        case AttentionQueryGrad():
+            of = "dq, dmask" if kernel.dmask else "dq"
+            return f"attention_query_grad {kernel.dtype}: {of} of {_softmax(kernel)} @ v"
+        case AttentionKeyGrad():
+            return f"attention_key_grad {kernel.dtype}: dk, dv of {_softmax(kernel)} @ v"
         case DropoutMask():
             return f"keep: philox >> 8 >= {kernel.threshold}"
         case CheckIndex():
@@ -104,10 +113,13 @@ def _store(number: int, output: Output) -> str:
     return f"store %{output.instr} -> output {number}{place}"
 
 
-def _softmax(kernel: Attention | AttentionGrad) -> str:
+def _softmax(kernel: Scored) -> str:
     scores = f"{kernel.scale:g} q k^T"
     if kernel.mask == "float":
         scores += " + mask"
     limits = ["mask"] * (kernel.mask == "bool") + ["key <= query"] * kernel.causal
     limits += ["first <= key < end"] * (kernel.mask == "bounds")
-    return f"softmax({scores}{' where ' + ' and '.join(limits) if limits else ''})"
+    weights = f"softmax({scores}{' where ' + ' and '.join(limits) if limits else ''})"
+    if isinstance(kernel, (Attention, AttentionQueryGrad, AttentionKeyGrad)) and kernel.dropout:
+        return f"dropout({weights}, {kernel.dropout:g})"
+    return weights

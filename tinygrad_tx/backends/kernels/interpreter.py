@@ -20,11 +20,20 @@ from numpy.typing import NDArray
 from ...dtypes import ALL
 from ..arrays import numpy_random
 from . import interpreter_math
-from .arguments import Matrix, Packed, RowOperand, read
+from .arguments import (
+    AttentionKeyGradArgs,
+    AttentionQueryGradArgs,
+    Matrix,
+    Packed,
+    RowOperand,
+    read,
+)
 from .instructions import REDUCTIONS, Instr
 from .kinds import (
     Attention,
     AttentionGrad,
+    AttentionKeyGrad,
+    AttentionQueryGrad,
     CheckIndex,
     ColumnReduce,
     DropoutMask,
@@ -35,6 +44,7 @@ from .kinds import (
     Pack,
     RowProgram,
     ScatterAdd,
+    Scored,
 )
 from .summation import KC
 
@@ -67,6 +77,10 @@ def run(kernel: Kernel, words: Sequence[int], machine: Tiles) -> None:
                 _attention(kernel, words)
             case AttentionGrad():
                 _attention_grad(kernel, words)
+            case AttentionQueryGrad():
+                _attention_query_grad(kernel, words)
+            case AttentionKeyGrad():
+                _attention_key_grad(kernel, words)
             case DropoutMask():
                 _dropout_mask(kernel, words)
             case CheckIndex():
@@ -254,35 +268,100 @@ def _gemm(kernel: Gemm, words: Sequence[int]) -> None:
 
 def _attention(kernel: Attention, words: Sequence[int]) -> None:
     args = read(kernel.layout, words)
-    queries, keys = (args.b, args.h, args.t), (args.b, args.h // args.group, args.s)
-    q = _matrix(args.q, kernel.dtype, *queries, args.d_k)
-    k = _matrix(args.k, kernel.dtype, *keys, args.d_k).repeat(args.group, 1)
-    v = _matrix(args.v, kernel.dtype, *keys, args.d_v).repeat(args.group, 1)
-    out = _matrix(args.out, kernel.dtype, *queries, args.d_v)
-    out[...] = _weights(kernel, q, k, _mask(kernel, args.mask, *queries, args.s)) @ v
+    q, k, v = _operands(kernel, args)
+    queries = args.b, args.h, args.t
+    scores, top = _scores(kernel, q, k, _mask(kernel, args.mask, *queries, args.s))
+    e = np.exp(scores - top)
+    total = np.sum(e, axis=-1, keepdims=True)
+    empty = (total == 0) & (kernel.mask in ("bool", "bounds"))
+    weights = e / np.where(empty, 1, total) * _kept(kernel, args, e)
+    if args.statistics is not None:
+        found = np.where(empty, np.inf, top + np.log(total))
+        _statistics(kernel, args.statistics, queries)[...] = found[..., 0]
+    _matrix(args.out, kernel.dtype, *queries, args.d_v)[...] = weights @ v
 
 
 def _attention_grad(kernel: AttentionGrad, words: Sequence[int]) -> None:
     args = read(kernel.layout, words)
-    heads = args.h // args.group
-    queries, keys = (args.b, args.h, args.t), (args.b, heads, args.s)
-    q, dq = (_matrix(x, kernel.dtype, *queries, args.d_k) for x in (args.q, args.dq))
-    k, dk = (_matrix(x, kernel.dtype, *keys, args.d_k) for x in (args.k, args.dk))
-    v, dv = (_matrix(x, kernel.dtype, *keys, args.d_v) for x in (args.v, args.dv))
-    k, v = (x.repeat(args.group, 1) for x in (k, v))
-    g = _matrix(args.g, kernel.dtype, *queries, args.d_v)
-    p = _weights(kernel, q, k, _mask(kernel, args.mask, *queries, args.s))
+    q, k, v = _operands(kernel, args)
+    queries = args.b, args.h, args.t
+    g = _matrix(args.g, kernel.dtype, *queries, args.d_v).astype(kernel.sums)
+    scores, top = _scores(kernel, q, k, _mask(kernel, args.mask, *queries, args.s))
+    e = np.exp(scores - top)
+    total = np.sum(e, axis=-1, keepdims=True)
+    p = e / np.where((total == 0) & (kernel.mask in ("bool", "bounds")), 1, total)
     dp = g @ v.swapaxes(-1, -2)
     ds = p * (dp - np.sum(dp * p, axis=-1, keepdims=True))
     if args.dmask is not None:
         _matrix(args.dmask, kernel.dtype, *queries, args.s)[...] = ds
-    dq[...] = ds @ k * kernel.scale
-    grads = ds.swapaxes(-1, -2) @ (q * kernel.scale), p.swapaxes(-1, -2) @ g
-    for place, grad in zip((dk, dv), grads, strict=True):
-        place[...] = grad.reshape(args.b, heads, args.group, *grad.shape[2:]).sum(2)
+    _matrix(args.dq, kernel.dtype, *queries, args.d_k)[...] = ds @ k * kernel.scale
+    _add_heads(kernel, args, args.dk, ds.swapaxes(-1, -2) @ (q * kernel.scale))
+    _add_heads(kernel, args, args.dv, p.swapaxes(-1, -2) @ g)
 
 
-def _mask(kernel: Attention | AttentionGrad, mask: Matrix[int] | None, *shape: int) -> Array | None:
+def _attention_query_grad(kernel: AttentionQueryGrad, words: Sequence[int]) -> None:
+    args = read(kernel.layout, words)
+    queries = args.b, args.h, args.t
+    g, out = (
+        _matrix(x, kernel.dtype, *queries, args.d_v).astype(kernel.sums)
+        for x in (args.g, args.out)
+    )
+    delta = np.sum(g * out, axis=-1)
+    _, k, _ = _operands(kernel, args)
+    _, ds = _slopes(kernel, args, delta)
+    _statistics(kernel, args.delta, queries)[...] = delta
+    if args.dmask is not None:
+        _matrix(args.dmask, kernel.dtype, *queries, args.s)[...] = ds
+    _matrix(args.dq, kernel.dtype, *queries, args.d_k)[...] = ds @ k * kernel.scale
+
+
+def _attention_key_grad(kernel: AttentionKeyGrad, words: Sequence[int]) -> None:
+    args = read(kernel.layout, words)
+    queries = args.b, args.h, args.t
+    q = _operands(kernel, args)[0]
+    g = _matrix(args.g, kernel.dtype, *queries, args.d_v).astype(kernel.sums)
+    weights, ds = _slopes(kernel, args, _statistics(kernel, args.delta, queries))
+    _add_heads(kernel, args, args.dk, ds.swapaxes(-1, -2) @ (q * kernel.scale))
+    _add_heads(kernel, args, args.dv, weights.swapaxes(-1, -2) @ g)
+
+
+def _slopes(
+    kernel: AttentionQueryGrad | AttentionKeyGrad,
+    args: AttentionQueryGradArgs[int] | AttentionKeyGradArgs[int],
+    delta: Array,
+) -> tuple[Array, Array]:
+    """The weights, with dropout, and the gradient by the scores."""
+    q, k, v = _operands(kernel, args)
+    queries = args.b, args.h, args.t
+    g = _matrix(args.g, kernel.dtype, *queries, args.d_v).astype(kernel.sums)
+    scores, _ = _scores(kernel, q, k, _mask(kernel, args.mask, *queries, args.s))
+    p = np.exp(scores - _statistics(kernel, args.statistics, queries)[..., None])
+    kept = _kept(kernel, args, p)
+    return p * kept, p * (g @ v.swapaxes(-1, -2) * kept - delta[..., None])
+
+
+def _operands(kernel: Scored, args: Any) -> tuple[Array, Array, Array]:
+    """q, k and v in the dtype of sums; heads of keys and values as often as they serve."""
+    keys = args.b, args.h // args.group, args.s
+    q = _matrix(args.q, kernel.dtype, args.b, args.h, args.t, args.d_k).astype(kernel.sums)
+    k = _matrix(args.k, kernel.dtype, *keys, args.d_k).astype(kernel.sums)
+    v = _matrix(args.v, kernel.dtype, *keys, args.d_v).astype(kernel.sums)
+    return q, k.repeat(args.group, 1), v.repeat(args.group, 1)
+
+
+def _add_heads(kernel: Scored, args: Any, place: Matrix[int], grads: Array) -> None:
+    """Write gradients of keys or values, those of the heads that share one added up."""
+    heads, (s, d) = args.h // args.group, grads.shape[2:]
+    total = grads.reshape(args.b, heads, args.group, s, d).sum(2)
+    _matrix(place, kernel.dtype, args.b, heads, s, d)[...] = total
+
+
+def _statistics(kernel: Scored, place: int, shape: Shape) -> Array:
+    _, h, t = shape
+    return view(place, kernel.sums, shape, (h * t, t, 1))
+
+
+def _mask(kernel: Scored, mask: Matrix[int] | None, *shape: int) -> Array | None:
     if mask is None:
         return None
     if kernel.mask == "bounds":
@@ -291,19 +370,28 @@ def _mask(kernel: Attention | AttentionGrad, mask: Matrix[int] | None, *shape: i
     return _matrix(mask, "bool" if kernel.mask == "bool" else kernel.dtype, *shape)
 
 
-def _weights(kernel: Attention | AttentionGrad, q: Array, k: Array, mask: Array | None) -> Array:
-    """softmax(scale q k^T + mask) over keys. A row that a boolean mask leaves no key is zero; other
+def _scores(kernel: Scored, q: Array, k: Array, mask: Array | None) -> tuple[Array, Array]:
+    """scale q k^T + mask, -inf where a key takes no part, and each row's largest. A row that a
+    boolean mask leaves no key has the largest 0, so that its exponentials are zero; those of other
     rows of -inf are NaN, as softmax says."""
     scores = (q * kernel.scale) @ k.swapaxes(-1, -2)
     if mask is not None:
-        additive = kernel.mask == "float"
-        scores = scores + mask if additive else np.where(mask, scores, -np.inf)
+        added = kernel.mask == "float"
+        scores = scores + mask.astype(q.dtype) if added else np.where(mask, scores, -np.inf)
     if kernel.causal:
         scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, -np.inf)
     top = np.max(scores, axis=-1, keepdims=True, initial=-np.inf)
     empty = (top == -np.inf) & (kernel.mask in ("bool", "bounds"))
-    e = np.exp(scores - np.where(empty, 0, top))
-    return np.asarray(e / np.where(empty, 1, np.sum(e, axis=-1, keepdims=True)))
+    return scores, np.where(empty, 0, top).astype(q.dtype)
+
+
+def _kept(kernel: Any, args: Any, like: Array) -> Any:
+    """What dropout multiplies each weight with."""
+    if not kernel.dropout:
+        return 1
+    seed, number = (int(view(place, "int64", (), ())) for place in (args.key, args.stream))
+    kept = numpy_random.bernoulli_keep(seed, number, kernel.dropout, like.shape)
+    return kept.astype(like.dtype) * like.dtype.type(1 / (1 - kernel.dropout))
 
 
 # Moves -------------------------------------------------------------------------------------------

@@ -21,28 +21,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 from ...dtypes import ALL
 from .arguments import (
     AttentionArgs,
     AttentionGradArgs,
+    AttentionKeyGradArgs,
+    AttentionQueryGradArgs,
     CheckIndexArgs,
     ColumnReduceArgs,
     DropoutMaskArgs,
     GemmArgs,
     MatmulArgs,
-    Matrix,
     PackArgs,
     RowProgramArgs,
     ScatterAddArgs,
+    attention_layout,
     column_layout,
-    example,
     layout_of,
     row_layout,
 )
 from .instructions import REDUCTIONS, Instr
 
+A = TypeVar("A")
 # Operands of row programs ------------------------------------------------------------------------
 
 
@@ -214,37 +216,57 @@ class Gemm(Kernel):
         return words[self.layout.b0] * words[self.layout.b1]
 
 
-_UNMASKED, _MASKED = layout_of(AttentionArgs), layout_of(AttentionArgs, mask=example(Matrix))
-_UNMASKED_GRAD = layout_of(AttentionGradArgs)
-_MASKED_GRAD = layout_of(AttentionGradArgs, mask=example(Matrix))
-_ADDED_GRAD = layout_of(AttentionGradArgs, mask=example(Matrix), dmask=example(Matrix))
-
-
 @dataclass(frozen=True)
-class Attention(Kernel):
-    """out = softmax(scale q k^T + mask) v, one task for each (batch, head).
+class Scored(Kernel):
+    """What the kinds of attention share: weights, softmax(scale q k^T + mask) over the keys.
 
     mask: "none", "bool" (True takes part), "float" (added) or "bounds" (int64: the first key that a
-    query sees, and where they end). A row without a key is zero, but with "float".
+    query sees, and where they end). The weights of a row without a key are zero, but with "float".
     causal: key <= query only, both counted from the start.
     """
 
-    word: ClassVar[str] = "attention"
     dtype: str
     scale: float
     mask: str
     causal: bool
+
+    @property
+    def sums(self) -> str:
+        """The dtype of scores, weights and sums."""
+        return "float32" if ALL[self.dtype].is_half else self.dtype
+
+    def _layout(
+        self, kind: type[A], *, dmask: bool = False, statistics: bool = False, drops: bool = False
+    ) -> A:
+        return attention_layout(
+            kind, mask=self.mask, dmask=dmask, statistics=statistics, drops=drops
+        )
+
+
+@dataclass(frozen=True)
+class Attention(Scored):
+    """out = softmax(scale q k^T + mask) v, one task for each (batch, head).
+
+    statistics: also written, for gradients: for each query the logarithm of the sum of the
+    exponentials of its scores, in the dtype of sums; infinite for a row without a key.
+    dropout: each weight is 0 with this probability and divided by 1 - dropout otherwise, by the
+    words that a DropoutMask of shape (b, h, t, s) would be made of.
+    """
+
+    word: ClassVar[str] = "attention"
+    statistics: bool = False
+    dropout: float = 0.0
 
     def tasks(self, words: Sequence[int]) -> int:
         return words[self.layout.b] * words[self.layout.h]
 
     @property
     def layout(self) -> AttentionArgs[int]:
-        return _UNMASKED if self.mask == "none" else _MASKED
+        return self._layout(AttentionArgs, statistics=self.statistics, drops=self.dropout > 0)
 
 
 @dataclass(frozen=True)
-class AttentionGrad(Kernel):
+class AttentionGrad(Scored):
     """Gradients of Attention by q, k and v; the probabilities are computed again. Every head of dk
     and dv is written by one task, with those of dq that it serves.
 
@@ -252,10 +274,6 @@ class AttentionGrad(Kernel):
     """
 
     word: ClassVar[str] = "attentiongrad"
-    dtype: str
-    scale: float
-    mask: str
-    causal: bool
     dmask: bool = False
 
     def tasks(self, words: Sequence[int]) -> int:
@@ -264,9 +282,40 @@ class AttentionGrad(Kernel):
 
     @property
     def layout(self) -> AttentionGradArgs[int]:
-        if self.dmask:
-            return _ADDED_GRAD
-        return _UNMASKED_GRAD if self.mask == "none" else _MASKED_GRAD
+        return self._layout(AttentionGradArgs, dmask=self.dmask)
+
+
+@dataclass(frozen=True)
+class AttentionQueryGrad(Scored):
+    """The gradient of Attention by q, for machines that keep its statistics; and delta, for each
+    query the sum of g * out, which AttentionKeyGrad reads. dmask, dropout: as above."""
+
+    word: ClassVar[str] = "attentionquerygrad"
+    dmask: bool = False
+    dropout: float = 0.0
+
+    def tasks(self, words: Sequence[int]) -> int:
+        return words[self.layout.b] * words[self.layout.h]
+
+    @property
+    def layout(self) -> AttentionQueryGradArgs[int]:
+        return self._layout(AttentionQueryGradArgs, dmask=self.dmask, drops=self.dropout > 0)
+
+
+@dataclass(frozen=True)
+class AttentionKeyGrad(Scored):
+    """The gradients of Attention by k and v, after AttentionQueryGrad has written delta."""
+
+    word: ClassVar[str] = "attentionkeygrad"
+    dropout: float = 0.0
+
+    def tasks(self, words: Sequence[int]) -> int:
+        at = self.layout
+        return words[at.b] * (words[at.h] // words[at.group])
+
+    @property
+    def layout(self) -> AttentionKeyGradArgs[int]:
+        return self._layout(AttentionKeyGradArgs, drops=self.dropout > 0)
 
 
 @dataclass(frozen=True)

@@ -115,8 +115,9 @@ def emit(values: Values, node: Node) -> None:
     kind, mask = _store_mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
     out, four = _side_by_side(node, node.shape, node.dtype.name)
     b, h, t, d = views[0].shape
-    operands = [Matrix(x.place, *x.strides) for x in (*views, four, *mask)]
-    args = AttentionArgs(b, h, t, k.shape[-2], d, v.shape[-1], group, *operands)
+    q4, k4, v4, out4, *mask4 = (Matrix(x.place, *x.strides) for x in (*views, four, *mask))
+    sizes = b, h, t, k.shape[-2], d, v.shape[-1], group
+    args = AttentionArgs(*sizes, q4, k4, v4, out4, *mask4)
     kernel = Attention(node.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
     add(values, Call(kernel, args, (*views, *mask), (out,), (node,)))
     note_made(values, node, out)

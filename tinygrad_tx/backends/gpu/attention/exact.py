@@ -1,0 +1,300 @@
+"""Tiles of scores and of sums, multiplied without tensor cores: exact, each sum in one fixed order.
+
+In: matrices of a head. Out: what one thread of a block has of their products. Called by forward.py
+and gradients.py.
+
+A block has THREADS threads, _SIDE along either side of a tile of scores: a thread has `each` rows
+and _ACROSS columns of it. Operands go through shared memory by chunks; while one is multiplied, the
+next one is on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ...llvm import ir
+from ...llvm.elementary import like
+from ...llvm.ir import Value
+from ...llvm.scalars import cast, memory, register
+from ..indexing import i32, wide
+from ..thread import Thread
+from .heads import Rows, gathered, lanes, spread
+
+THREADS = 256
+_SIDE = 16
+_ACROSS = 4
+COLUMNS = _SIDE * _ACROSS  # of a tile of scores
+_DEPTH = 16  # of a chunk of the products that scores are
+_CHUNK = 9 << 10  # bytes of a chunk of what weights are multiplied with
+_PAD = 4  # elements behind each row in shared memory, so that its columns lie in other banks
+_AT_ONCE = 16  # multiply-adds of vectors in a round of a loop
+
+Sums = list[list[Value]]  # of a thread's rows, each some vectors of columns
+
+
+class Exact:
+    """rows: of a tile. widths: of the matrices that weights are multiplied with, powers of 2."""
+
+    def __init__(self, t: Thread, sums: str, rows: int, widths: Sequence[int]) -> None:
+        self.t, self.b, self.dtype = t, t.b, sums
+        self.rows, self.each = rows, rows // _SIDE
+        self.element = register(sums)
+        self._size = ir.width(self.element)
+        self._left, self._right = rows + _PAD, COLUMNS + _PAD
+        chunks = [_DEPTH * (self._left + self._right)]
+        chunks += [self._depth(width) * (width + _PAD) for width in widths]
+        self._area = max(chunks)
+        self._weights = t.shared(COLUMNS * self._left * self._size)
+        self._chunks = t.shared(2 * self._area * self._size)
+        b = t.b
+        self._x = b.binary("and", t.thread, i32(_SIDE - 1))
+        y = b.binary("lshr", t.thread, i32(_SIDE.bit_length() - 1))
+        self._down, self._along = b.mul(y, i32(self.each)), b.mul(self._x, i32(_ACROSS))
+        self.first_of_row = b.compare("eq", self._x, i32(0))
+
+    # The thread's part of a tile ------------------------------------------------------------------
+    def row_numbers(self, first: Value) -> list[Value]:
+        b, mine = self.b, self.b.add(first, self._down)
+        return [b.add(mine, i32(i)) for i in range(self.each)]
+
+    def column_numbers(self, first: Value) -> Value:
+        b = self.b
+        return b.add(b.splat(b.add(first, self._along), _ACROSS), b.iota(_ACROSS, "i32"))
+
+    def along_row(self, x: Value, combine: Callable[[Value, Value], Value]) -> Value:
+        """All lanes of all threads that share a row, combined."""
+        parts = lanes(self.b, x)
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [combine(p, q) for p, q in zip(parts[:half], parts[half:], strict=True)]
+        (found,), mask = parts, _SIDE // 2
+        while mask:
+            found = combine(found, self.t.exchange(found, mask))
+            mask //= 2
+        return found
+
+    def row_dot(self, row: int, first: Value, left: Rows, right: Rows) -> Value:
+        """The sum of products of a row of two matrices of one shape, for all threads that share
+        it: of the thread's row with that number in a tile from `first` on."""
+        b = self.b
+        number = b.add(b.add(first, self._down), i32(row))
+        number = b.smin(number, b.sub(left.count, i32(1)))
+        rows = [(m, m.row(b, number)) for m in (left, right)]
+        nothing = like(Value(self.element, ""), 0.0)
+        with b.loop(self._x, left.width, i32(_SIDE), [nothing]) as loop:
+            x, y = (self._load(m, b.at(place, loop.i, m.element)) for m, place in rows)
+            loop.next = [b.fma(x, y, loop.carried[0])]
+        return self.along_row(loop.carried[0], b.add)
+
+    def _load(self, of: Rows, place: Value) -> Value:
+        return cast(self.b, self.b.load(of.element, place), self.dtype, of.dtype)
+
+    # Scores --------------------------------------------------------------------------------------
+    def scores(self, left: Rows, row: Value, right: Rows, column: Value) -> list[Value]:
+        """The products of rows of `left` from `row` on with those of `right` from `column` on."""
+        b = self.b
+        sides = _Side(self, left, self.rows, row), _Side(self, right, COLUMNS, column)
+        nothing = like(Value(ir.vector(_ACROSS, self.element), ""), 0.0)
+
+        def bring(k: Value) -> list[Value]:
+            return [x for side in sides for x in side.bring(k)]
+
+        def put(area: Value, values: list[Value]) -> None:
+            count = sides[0].count
+            sides[0].put(area, values[:count])
+            sides[1].put(b.at(area, i32(_DEPTH * self._left), self.element), values[count:])
+
+        def multiply(area: Value, _: Value, sums: list[Value]) -> list[Value]:
+            step = max(1, min(_DEPTH, _AT_ONCE // self.each))
+            right = b.at(area, i32(_DEPTH * self._left), self.element)
+            with b.loop(i32(0), i32(_DEPTH), i32(step), sums) as loop:
+                sums = loop.carried
+                for k in range(step):
+                    depth = b.add(loop.i, i32(k))
+                    down = self._read(area, depth, self._left, self._down, self.each)
+                    along = self._read(right, depth, self._right, self._along, _ACROSS)
+                    sums = self._add(sums, down, along)
+                loop.next = sums
+            return loop.carried
+
+        return self._by_chunks(left.width, _DEPTH, bring, put, multiply, [nothing] * self.each)
+
+    def _read(self, area: Value, row: Value, width: int, column: Value, count: int) -> Value:
+        """Elements side by side, of a row of a chunk."""
+        b = self.b
+        place = b.at(area, b.add(b.mul(row, i32(width)), column), self.element)
+        return b.load(ir.vector(count, self.element), place, min(16, self._size * count))
+
+    def _add(self, sums: Sequence[Value], down: Value, along: Value) -> list[Value]:
+        b = self.b
+        factors = lanes(b, down)
+        return [
+            b.fma(b.splat(x, along.lanes), along, sum) for x, sum in zip(factors, sums, strict=True)
+        ]
+
+    def _by_chunks(
+        self,
+        stop: Value,
+        depth: int,
+        bring: Callable[[Value], list[Value]],
+        put: Callable[[Value, list[Value]], None],
+        multiply: Callable[[Value, Value, list[Value]], list[Value]],
+        sums: list[Value],
+    ) -> list[Value]:
+        """Multiply chunk after chunk, brought while the one before is multiplied. When it ends, all
+        threads have read what they need."""
+        b, t = self.b, self.t
+        put(self._chunks, bring(i32(0)))
+        t.barrier()
+        with b.loop(i32(0), stop, i32(depth), [i32(0), *sums]) as loop:
+            here, sums = loop.carried[0], loop.carried[1:]
+            there = b.sub(i32(self._area), here)
+            following = bring(b.add(loop.i, i32(depth)))
+            sums = multiply(b.at(self._chunks, here, self.element), loop.i, sums)
+            put(b.at(self._chunks, there, self.element), following)
+            t.barrier()
+            loop.next = [there, *sums]
+        return loop.carried[1:]
+
+    # Sums ----------------------------------------------------------------------------------------
+    def _depth(self, width: int) -> int:
+        """Rows of a chunk of a matrix that weights are multiplied with."""
+        depth = _DEPTH
+        while depth * (width + _PAD) * self._size > _CHUNK:
+            depth //= 2
+        return depth
+
+    def _parts(self, width: int) -> tuple[int, int]:
+        """How many vectors a thread has of a row of sums, and of how many columns."""
+        across = min(_ACROSS, width // _SIDE)
+        return width // (_SIDE * across), across
+
+    def zero(self, width: int) -> Sums:
+        parts, across = self._parts(width)
+        nothing = like(Value(ir.vector(across, self.element), ""), 0.0)
+        return [[nothing] * parts for _ in range(self.each)]
+
+    def put_weights(self, weights: Sequence[Value]) -> None:
+        """The weights, for all threads of the block."""
+        b = self.b
+        rows = [lanes(b, x) for x in weights]
+        for j in range(_ACROSS):
+            column = gathered(b, [row[j] for row in rows])
+            at = b.add(b.mul(b.add(self._along, i32(j)), i32(self._left)), self._down)
+            place = b.at(self._weights, at, self.element)
+            b.store(column, place, min(16, self._size * self.each))
+        self.t.barrier()
+
+    def weigh(self, of: Rows, first: Value, width: int, sums: Sums) -> Sums:
+        """With the weights that were put times the rows of a matrix from `first` on. width: at
+        least that of the matrix."""
+        b, depth = self.b, self._depth(width)
+        parts, across = self._parts(width)
+        side = _Side(self, of, depth, first, width)
+        stop = b.smin(i32(COLUMNS), b.sub(of.count, first))
+        mine = b.mul(self._x, i32(across))
+
+        def multiply(area: Value, start: Value, flat: list[Value]) -> list[Value]:
+            step = max(1, min(depth, _AT_ONCE // (self.each * parts)))
+            with b.loop(i32(0), i32(depth), i32(step), flat) as loop:
+                flat = list(loop.carried)
+                for k in range(step):
+                    row = b.add(loop.i, i32(k))
+                    at = b.add(start, row)
+                    down = self._read(self._weights, at, self._left, self._down, self.each)
+                    for part in range(parts):
+                        column = b.add(mine, i32(part * _SIDE * across))
+                        along = self._read(area, row, width + _PAD, column, across)
+                        flat[part::parts] = self._add(flat[part::parts], down, along)
+                loop.next = flat
+            return loop.carried
+
+        flat = [x for row in sums for x in row]
+        flat = self._by_chunks(stop, depth, side.bring, side.put, multiply, flat)
+        return [flat[i : i + parts] for i in range(0, len(flat), parts)]
+
+    def store(self, to: Rows, first: Value, sums: Sums) -> None:
+        """Write the sums to rows from `first` on, as far as there are such rows and columns."""
+        b = self.b
+        for number, row in zip(self.row_numbers(first), sums, strict=True):
+            across = row[0].lanes
+            with b.when(b.compare("slt", number, to.count)):
+                start = to.row(b, number)
+                for part, vector in enumerate(row):
+                    mine = b.add(b.mul(self._x, i32(across)), i32(part * _SIDE * across))
+                    for lane, x in enumerate(lanes(b, vector)):
+                        column = b.add(mine, i32(lane))
+                        with b.when(b.compare("slt", column, to.width)):
+                            place = b.at(start, column, memory(to.dtype))
+                            b.store(cast(b, x, to.dtype), place)
+
+    def times(self, sums: Sums, factors: Sequence[Value]) -> Sums:
+        """Each row times its factor."""
+        b = self.b
+        return [
+            [b.mul(x, spread(b, factor, x.lanes)) for x in row]
+            for row, factor in zip(sums, factors, strict=True)
+        ]
+
+
+class _Side:
+    """A matrix on its way into shared memory, chunk by chunk, and a thread's elements of a chunk.
+
+    rows: of a chunk. width: its columns, if chunks go down the matrix from row `first` on; None:
+    they have the same rows, from `first` on, and go along these, _DEPTH columns each, which
+    become rows in shared memory.
+    """
+
+    def __init__(
+        self, exact: Exact, of: Rows, rows: int, first: Value, width: int | None = None
+    ) -> None:
+        self._exact, self._of, self._first, b = exact, of, first, exact.b
+        self._turned = width is None
+        columns = width or _DEPTH
+        thread = exact.t.thread
+        self._column = b.binary("and", thread, i32(columns - 1))
+        self._row = b.binary("lshr", thread, i32(columns.bit_length() - 1))
+        self._step = THREADS // columns  # rows from an element to the next one
+        self.count = rows // self._step
+        self._width = rows + _PAD if self._turned else columns + _PAD
+        if self._turned:
+            self._places = [self._in_row(b.add(first, self._mine(e))) for e in range(self.count)]
+        else:
+            self._there = b.compare("slt", self._column, of.width)
+
+    def _mine(self, e: int) -> Value:
+        return self._exact.b.add(self._row, i32(e * self._step))
+
+    def _in_row(self, row: Value) -> tuple[Value, Value]:
+        """The address of a row, and whether it is there; else that of the first one."""
+        b = self._exact.b
+        there = b.compare("slt", row, self._of.count)
+        return self._of.row(b, b.select(there, row, i32(0))), there
+
+    def bring(self, at: Value) -> list[Value]:
+        """The thread's elements of the chunk that begins at a column, or at a row counted from the
+        first one; zero where there are none."""
+        b, column = self._exact.b, self._column
+        if self._turned:
+            column = b.add(at, column)
+            inside, places = b.compare("slt", column, self._of.width), self._places
+        else:
+            row, inside = b.add(self._first, at), self._there
+            places = [self._in_row(b.add(row, self._mine(e))) for e in range(self.count)]
+        found = []
+        for start, there in places:
+            there = b.binary("and", inside, there)
+            place = b.at(start, wide(b, b.select(there, column, i32(0))), self._of.element)
+            x = self._exact._load(self._of, place)
+            found.append(b.select(there, x, like(x, 0)))
+        return found
+
+    def put(self, area: Value, values: Sequence[Value]) -> None:
+        b, element = self._exact.b, self._exact.element
+        line, place = (
+            (self._column, self._row) if self._turned else (self._row, self._column)
+        )
+        start = b.at(area, b.add(b.mul(line, i32(self._width)), place), element)
+        apart = self._step * (1 if self._turned else self._width)
+        for e, x in enumerate(values):
+            b.store(x, b.at(start, i32(e * apart), element))
