@@ -27,7 +27,7 @@ COLUMNS = _SIDE * _ACROSS  # of a tile of scores
 _DEPTH = 16  # of a chunk of the products that scores are
 _CHUNK = 9 << 10  # bytes of a chunk of what weights are multiplied with
 _PAD = 4  # elements behind each row in shared memory, so that its columns lie in other banks
-_AT_ONCE = 16  # multiply-adds of vectors in a round of a loop
+_AT_ONCE = 4  # multiply-adds of vectors in a round of a loop
 
 Sums = list[list[Value]]  # of a thread's rows, each some vectors of columns
 
@@ -174,6 +174,11 @@ class Exact:
         nothing = like(Value(ir.vector(across, self.element), ""), 0.0)
         return [[nothing] * parts for _ in range(self.each)]
 
+    def shaped(self, flat: Sequence[Value]) -> Sums:
+        """Sums that were laid end to end."""
+        parts = len(flat) // self.each
+        return [list(flat[i : i + parts]) for i in range(0, len(flat), parts)]
+
     def put_weights(self, weights: Sequence[Value]) -> None:
         """The weights, for all threads of the block."""
         b = self.b
@@ -211,7 +216,7 @@ class Exact:
 
         flat = [x for row in sums for x in row]
         flat = self._by_chunks(stop, depth, side.bring, side.put, multiply, flat)
-        return [flat[i : i + parts] for i in range(0, len(flat), parts)]
+        return self.shaped(flat)
 
     def store(self, to: Rows, first: Value, sums: Sums) -> None:
         """Write the sums to rows from `first` on, as far as there are such rows and columns."""
