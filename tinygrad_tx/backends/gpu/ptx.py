@@ -30,7 +30,7 @@ class Ptx(Thread):
     def __init__(self, module: ir.Module, name: str, threads: int) -> None:
         super().__init__(threads)
         self._module, self._memory = module, f"{name}.shared"
-        attributes = f'"nvvm.maxntid"="{threads}"'
+        attributes = self._limit = f'"nvvm.maxntid"="{threads}"'
         self.b = module.function(
             name, [("ptr", "words"), ("ptr", "report")], "void", attributes=attributes
         )
@@ -73,6 +73,9 @@ class Ptx(Thread):
 
     def end(self) -> None:
         self.b.end()
+        if self.resident > 1:
+            limits = f'{self._limit} "nvvm.minctasm"="{self.resident}"'
+            self.b.head = self.b.head.replace(self._limit, limits)
         if self.used:
             self._module.globals.append(
                 f"@{self._memory} = internal addrspace(3) global [{self.used} x i8] undef, align 16"

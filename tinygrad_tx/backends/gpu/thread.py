@@ -37,6 +37,7 @@ class Thread(ABC):
     def __init__(self, threads: int) -> None:
         self.size = ir.integer(threads, "i32")
         self.used = 0  # bytes of shared memory
+        self.resident = 1  # blocks that shall find room on a processor at once: registers for them
 
     # Memory --------------------------------------------------------------------------------------
     @property

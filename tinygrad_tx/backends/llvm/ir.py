@@ -84,6 +84,7 @@ class Module:
         self.functions: list[Builder] = []
         self.globals: list[str] = []
         self.declared: dict[str, str] = {}
+        self._rolled = 0  # loops that must stay ones
 
     def function(
         self,
@@ -102,6 +103,14 @@ class Module:
     def find(self, name: str) -> Function | None:
         """The function of that name; None where it has not been added."""
         return next((f.function for f in self.functions if f.name == name), None)
+
+    def rolled(self) -> str:
+        """What marks a loop that stays one."""
+        if not self._rolled:
+            self.globals.append('!0 = !{!"llvm.loop.unroll.disable"}')
+        self._rolled += 1
+        self.globals.append(f"!{self._rolled} = distinct !{{!{self._rolled}, !0}}")
+        return f"!{self._rolled}"
 
     def text(self) -> str:
         defined = {f.name for f in self.functions}
@@ -297,11 +306,17 @@ class Builder:
     # Control -------------------------------------------------------------------------------------
     @contextmanager
     def loop(
-        self, start: Value, stop: Value, step: Value, carried: Sequence[Value] = ()
+        self,
+        start: Value,
+        stop: Value,
+        step: Value,
+        carried: Sequence[Value] = (),
+        *,
+        rolled: bool = False,
     ) -> Iterator[Loop]:
         """for i in range(start, stop, step). `carried` values enter the first round; set
         loop.next (as many) before the end of the body; after the loop, loop.carried are the last
-        ones."""
+        ones. rolled: no compiler may unroll it."""
         k = self.fresh("loop")
         before = self.block
         self.do(f"br label %{k}")
@@ -317,7 +332,7 @@ class Builder:
         following = self.emit(i.type, f"add nsw {i.type} {i.name}, {step.name}")
         assert len(loop.next) == len(phis), "loop.next must have one value for each carried one"
         last = self.block
-        self.do(f"br label %{k}")
+        self.do(f"br label %{k}" + (f", !llvm.loop {self.module.rolled()}" if rolled else ""))
         rows = [
             f"  {p.name} = phi {p.type} [{a.name}, %{before}], [{b.name}, %{last}]"
             for p, a, b in zip([i, *phis], [start, *carried], [following, *loop.next], strict=True)

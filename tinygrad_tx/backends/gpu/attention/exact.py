@@ -107,7 +107,7 @@ class Exact:
         def multiply(area: Value, _: Value, sums: list[Value]) -> list[Value]:
             step = max(1, min(_DEPTH, _AT_ONCE // self.each))
             right = b.at(area, i32(_DEPTH * self._left), self.element)
-            with b.loop(i32(0), i32(_DEPTH), i32(step), sums) as loop:
+            with b.loop(i32(0), i32(_DEPTH), i32(step), sums, rolled=True) as loop:
                 sums = loop.carried
                 for k in range(step):
                     depth = b.add(loop.i, i32(k))
@@ -146,7 +146,7 @@ class Exact:
         b, t = self.b, self.t
         put(self._chunks, bring(i32(0)))
         t.barrier()
-        with b.loop(i32(0), stop, i32(depth), [i32(0), *sums]) as loop:
+        with b.loop(i32(0), stop, i32(depth), [i32(0), *sums], rolled=True) as loop:
             here, sums = loop.carried[0], loop.carried[1:]
             there = b.sub(i32(self._area), here)
             following = bring(b.add(loop.i, i32(depth)))
@@ -201,7 +201,7 @@ class Exact:
 
         def multiply(area: Value, start: Value, flat: list[Value]) -> list[Value]:
             step = max(1, min(depth, _AT_ONCE // (self.each * parts)))
-            with b.loop(i32(0), i32(depth), i32(step), flat) as loop:
+            with b.loop(i32(0), i32(depth), i32(step), flat, rolled=True) as loop:
                 flat = list(loop.carried)
                 for k in range(step):
                     row = b.add(loop.i, i32(k))

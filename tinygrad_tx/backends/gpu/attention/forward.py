@@ -52,6 +52,7 @@ class _Writer:
 
     def write(self) -> None:
         heads = self.heads
+        self.t.resident = 2 if self.width <= 64 else 1
         with tiles(
             heads, self.rows, heads.queries, heads.heads, last_first=self.kernel.causal
         ) as (batch, head, first):
@@ -67,7 +68,7 @@ class _Writer:
         seen = Seen(heads, first, self.rows, exact.row_numbers(first), across=True)
         start, stop = heads.span(first, self.rows)
         start = b.binary("and", start, i32(-COLUMNS))
-        with b.loop(start, stop, i32(COLUMNS), self._nothing()) as loop:
+        with b.loop(start, stop, i32(COLUMNS), self._nothing(), rolled=True) as loop:
 
             def fold(part: Part, state: list[Value]) -> list[Value]:
                 products = exact.scores(q, first, k, loop.i)

@@ -92,7 +92,7 @@ class _Queries:
         start, stop = heads.span(first, self.rows)
         start = b.binary("and", start, i32(-COLUMNS))
         nothing = [x for row in exact.zero(self.width) for x in row]
-        with b.loop(start, stop, i32(COLUMNS), nothing) as loop:
+        with b.loop(start, stop, i32(COLUMNS), nothing, rolled=True) as loop:
             columns = exact.column_numbers(loop.i)
 
             def fold(part: Part, state: list[Value]) -> list[Value]:
@@ -169,7 +169,7 @@ class _Keys:
             heads.begin(batch, head)
             q, g = (x.of(batch, head) for x in (self.q, self.g))
             seen = Seen(heads, first, self.rows, exact.row_numbers(first), across=False)
-            with b.loop(start, heads.queries, i32(COLUMNS), member.carried) as loop:
+            with b.loop(start, heads.queries, i32(COLUMNS), member.carried, rolled=True) as loop:
                 columns = exact.column_numbers(loop.i)
 
                 def fold(part: Part, state: list[Value]) -> list[Value]:
