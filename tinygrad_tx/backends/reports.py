@@ -36,6 +36,7 @@ class Reports(ABC):
         self._lock = RLock()
         self._runs: deque[Run] = deque()
         self._number = 0
+        self._asked = 0  # the number of the last run that the report asked for speaks of
 
     # Of the device -------------------------------------------------------------------------------
     @property
@@ -48,38 +49,66 @@ class Reports(ABC):
         """Have the device know that what it is given from now on is the run of that number."""
 
     @abstractmethod
-    def _read(self) -> int:
-        """The report. Waits for all that the device has been given."""
+    def _ask(self) -> None:
+        """Have the report on the host by the time of the next wait."""
+
+    @abstractmethod
+    def _arrived(self) -> bool:
+        """True if what was asked for last is there."""
+
+    @abstractmethod
+    def _heard(self) -> int:
+        """The report, when it is there."""
+
+    @abstractmethod
+    def _wait(self) -> None:
+        """Wait for all that the device has been given."""
 
     @abstractmethod
     def _clear(self) -> None:
         """Have it CLEAN again."""
 
-    # ---------------------------------------------------------------------------------------------
+    # Of runs -------------------------------------------------------------------------------------
     def begin(self, checks: bool) -> int:
-        """The number of a run that is to begin. checks: whether it may report something."""
+        """The number of a run that is to begin. checks: whether it may report something. Raises
+        what an earlier run has to say, if that is known by now."""
         with self._lock:
             if len(self._runs) >= MOST:
+                self.hear()
+            elif self._runs and self._asked >= self._runs[0].number and self._arrived():
                 self.answer()
             self._number += 1
             if checks:
                 self._begin(self._number)
             return self._number
 
-    def add(self, run: Run) -> None:
+    def add(self, run: Run, checks: bool) -> None:
         with self._lock:
             self._runs.append(run)
+            if checks:
+                self.ask()
+
+    # Of waits ------------------------------------------------------------------------------------
+    def ask(self) -> None:
+        """Before a wait: have the report on its way."""
+        with self._lock:
+            if self._runs and self._asked != self._runs[-1].number:
+                self._ask()
+                self._asked = self._runs[-1].number
 
     def answer(self) -> None:
-        """Hear of all runs, where the host waits anyway. Raises what the first failing one has to
-        say; that one and all later ones are taken back."""
+        """After it: raise what the first failing run has to say; that one and all later ones are
+        taken back."""
         with self._lock:
-            if not self._runs:
+            if not self._runs or self._asked < self._runs[0].number:
                 return
-            report = self._read()
-            runs, self._runs = list(self._runs), deque()
+            report = self._heard()
             if report == CLEAN:
+                while self._runs and self._runs[0].number <= self._asked:
+                    self._runs.popleft()
                 return
+            runs, self._runs = list(self._runs), deque()
+            self._wait()  # later ones, too, have done nothing
             self._clear()
             failed = report >> SHIFT
             for run in reversed(runs):
@@ -87,3 +116,11 @@ class Reports(ABC):
                     run.undo()
             guilty = next(run for run in runs if run.number == failed)
             guilty.blame(report & ((1 << SHIFT) - 1))
+
+    def hear(self) -> None:
+        """Wait for all runs, and raise what the first failing one has to say."""
+        with self._lock:
+            if self._runs:
+                self.ask()
+                self._wait()
+                self.answer()

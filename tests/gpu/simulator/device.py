@@ -34,8 +34,17 @@ class SimulatedReports(Reports):
     def _begin(self, number: int) -> None:
         self.memory[1] = number
 
-    def _read(self) -> int:
+    def _ask(self) -> None:
+        """It is there already."""
+
+    def _arrived(self) -> bool:
+        return True
+
+    def _heard(self) -> int:
         return int(self.memory[0])
+
+    def _wait(self) -> None:
+        """Kernels run at once."""
 
     def _clear(self) -> None:
         self.memory[0] = CLEAN
@@ -105,14 +114,14 @@ class SimulatedBackend(NumpyBackend):
         self._reports = reports
 
     def to_host(self, array: Any) -> np.ndarray[Any, Any]:
-        self._reports.answer()
+        self._reports.hear()
         return super().to_host(array)
 
     def synchronize(self) -> None:
-        self._reports.answer()
+        self._reports.hear()
 
     def settle(self) -> None:
-        self._reports.answer()
+        self._reports.hear()
 
 
 def install() -> Simulator:

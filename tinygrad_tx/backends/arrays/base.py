@@ -9,13 +9,14 @@ convention: a forward returns a new array or a view, and never writes into its i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from ...dtypes import DType
+from ..reports import Reports
 from . import special
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the op forwards work on either
@@ -38,7 +39,7 @@ class Backend(ABC):
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        self.hears: list[Callable[[], None]] = []  # called when the host has waited
+        self.reports: list[Reports] = []  # of compiled calls: heard of when the host waits
         for name in _SHARED:
             if not hasattr(type(self), name):  # a backend's own method comes first
                 setattr(self, name, getattr(module, name))

@@ -93,11 +93,9 @@ class CupyBackend(Backend):
         return cupy.array(array, order="C", copy=True)
 
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
-        asked = self._checks.ask()
+        answer = self._ask()
         host: np.ndarray[Any, Any] = cupy.asnumpy(array)  # waits
-        if asked:
-            self._checks.answer()
-        self._hear()
+        answer()
         host.flags.writeable = False
         return host
 
@@ -105,20 +103,29 @@ class CupyBackend(Backend):
         return cupy.from_dlpack(external)
 
     def synchronize(self) -> None:
-        asked = self._checks.ask()
+        answer = self._ask()
         cupy.cuda.get_current_stream().synchronize()
-        if asked:
-            self._checks.answer()
-        self._hear()
+        answer()
 
     def settle(self) -> None:
         self._checks.hear()
-        self._hear()
+        for reports in self.reports:
+            reports.hear()
 
-    def _hear(self) -> None:
-        """What compiled calls have to say."""
-        for hear in self.hears:
-            hear()
+    def _ask(self) -> Callable[[], None]:
+        """Before a wait. What it gives is called after it, and raises the error of a check that has
+        failed, of an op or of a compiled call."""
+        asked = self._checks.ask()
+        for reports in self.reports:
+            reports.ask()
+
+        def answer() -> None:
+            if asked:
+                self._checks.answer()
+            for reports in self.reports:
+                reports.answer()
+
+        return answer
 
     def matmul(self, a: Array, b: Array) -> Array:
         if a.dtype.itemsize == 2:  # half precision: products in float32 on the tensor cores' terms

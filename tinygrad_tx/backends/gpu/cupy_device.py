@@ -91,6 +91,8 @@ class CupyReports(Reports):
     def __init__(self) -> None:
         super().__init__()
         self._memory = cupy.asarray(np.array([CLEAN, 0], np.int64))
+        self._there = np.frombuffer(cupy.cuda.alloc_pinned_memory(16), np.int64, 2)
+        self._event = cupy.cuda.Event(disable_timing=True)
 
     @property
     def address(self) -> int:
@@ -99,8 +101,18 @@ class CupyReports(Reports):
     def _begin(self, number: int) -> None:
         self._memory[1:].set(np.array([number], np.int64))
 
-    def _read(self) -> int:
-        return int(self._memory.get()[0])
+    def _ask(self) -> None:
+        self._memory.get(out=self._there, blocking=False)
+        self._event.record()
+
+    def _arrived(self) -> bool:
+        return bool(self._event.done)
+
+    def _heard(self) -> int:
+        return int(self._there[0])
+
+    def _wait(self) -> None:
+        cupy.cuda.get_current_stream().synchronize()
 
     def _clear(self) -> None:
         self._memory[:1].set(np.array([CLEAN], np.int64))
@@ -215,7 +227,7 @@ def host() -> Gpu:
     backend = backends.get("cuda")
     engine.binding()
     reports = CupyReports()
-    backend.hears.append(reports.answer)
+    backend.reports.append(reports)
     return Gpu(CupyDriver(reports.address), CupyMemory(), reports)
 
 

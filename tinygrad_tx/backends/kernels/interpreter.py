@@ -303,8 +303,7 @@ def _attention_query_grad(kernel: AttentionQueryGrad, words: Sequence[int]) -> N
     args = read(kernel.layout, words)
     queries = args.b, args.h, args.t
     g, out = (
-        _matrix(x, kernel.dtype, *queries, args.d_v).astype(kernel.sums)
-        for x in (args.g, args.out)
+        _matrix(x, kernel.dtype, *queries, args.d_v).astype(kernel.sums) for x in (args.g, args.out)
     )
     delta = np.sum(g * out, axis=-1)
     _, k, _ = _operands(kernel, args)

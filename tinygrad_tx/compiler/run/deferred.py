@@ -57,4 +57,4 @@ def record(
         raise IndexError("an index is outside the entries it chooses from")
 
     undo.done()
-    reports.add(Run(number, undo, raises))
+    reports.add(Run(number, undo, raises), bool(segments))

@@ -110,6 +110,8 @@ class Event:
     ) -> None:
         pass
 
+    done = True
+
     def record(self, stream: Any = None) -> None:
         pass
 

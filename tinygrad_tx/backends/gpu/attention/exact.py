@@ -296,9 +296,7 @@ class _Side:
 
     def put(self, area: Value, values: Sequence[Value]) -> None:
         b, element = self._exact.b, self._exact.element
-        line, place = (
-            (self._column, self._row) if self._turned else (self._row, self._column)
-        )
+        line, place = (self._column, self._row) if self._turned else (self._row, self._column)
         start = b.at(area, b.add(b.mul(line, i32(self._width)), place), element)
         apart = self._step * (1 if self._turned else self._width)
         for e, x in enumerate(values):

@@ -53,9 +53,11 @@ class _Writer:
     def write(self) -> None:
         heads = self.heads
         self.t.resident = 2 if self.width <= 64 else 1
-        with tiles(
-            heads, self.rows, heads.queries, heads.heads, last_first=self.kernel.causal
-        ) as (batch, head, first):
+        with tiles(heads, self.rows, heads.queries, heads.heads, last_first=self.kernel.causal) as (
+            batch,
+            head,
+            first,
+        ):
             self._tile(batch, head, first)
         self.t.end()
 

@@ -66,9 +66,11 @@ class _Queries:
 
     def write(self) -> None:
         heads = self.heads
-        with tiles(
-            heads, self.rows, heads.queries, heads.heads, last_first=self.kernel.causal
-        ) as (batch, head, first):
+        with tiles(heads, self.rows, heads.queries, heads.heads, last_first=self.kernel.causal) as (
+            batch,
+            head,
+            first,
+        ):
             self._tile(batch, head, first)
         self.t.end()
 
