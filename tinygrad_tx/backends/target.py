@@ -111,6 +111,9 @@ class Program(Protocol):
     def run_timed(self, args: Any) -> tuple[int, list[float]]:
         """As run(), and the seconds of each Wave and Loop that has run."""
 
+    def notes(self) -> list[str]:
+        """What users should know of how it runs; a line each."""
+
     def blamed(self, args: Any, low: int) -> int:
         """The wave of the check whose report has these low bits; 0 where it is not one of these."""
 

@@ -144,6 +144,9 @@ class _Interpretation:
         )
         return 0 if done else self._number[id(wave)]
 
+    def notes(self) -> list[str]:
+        return []
+
     def blamed(self, args: Any, low: int) -> int:
         """Nothing: a run ends with such a wave."""
         return 0

@@ -186,6 +186,13 @@ class CupyTable(Table):
             return None
         return graph
 
+    def notes(self) -> list[str]:
+        if self.refused:
+            return [f"runs as single launches: they cannot be a CUDA graph: {self.refused}"]
+        if self._graph is None:
+            return ["runs as single launches as yet: the second run makes a CUDA graph of them"]
+        return ["runs as a CUDA graph, captured once"]
+
     def run_timed(self, waves: Sequence[Sequence[Launch]], words: Words) -> list[float]:
         self._put(words)
         events = [cupy.cuda.Event() for _ in range(len(waves) + 1)]

@@ -59,6 +59,10 @@ class Table(ABC):
     def run(self, launches: Sequence[Launch], words: Words) -> None:
         """Run calls, one after the other, with these words: always the same calls."""
 
+    def notes(self) -> list[str]:
+        """What users should know of how they run; a line each."""
+        return []
+
     @abstractmethod
     def run_timed(self, waves: Sequence[Sequence[Launch]], words: Words) -> list[float]:
         """As run(), and the seconds of each wave. Waits."""
@@ -160,6 +164,9 @@ class Program:
 
     def run_timed(self, args: Words) -> tuple[int, list[float]]:
         return len(self._numbers), self._table.run_timed(self._waves, self._words(args))
+
+    def notes(self) -> list[str]:
+        return self._table.notes()
 
     def blamed(self, args: Words, low: int) -> int:
         ahead = (low - self._table.address) & LOW

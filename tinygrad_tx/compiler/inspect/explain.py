@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from math import prod
 
 from ...backends.kernels import kinds
-from ...backends.kernels.arguments import AttentionArgs, AttentionGradArgs, MatmulArgs
+from ...backends.kernels.arguments import AttentionArgs, AttentionGradArgs, GemmArgs, MatmulArgs
 from ...backends.kernels.describe import describe
-from ...backends.kernels.kinds import Attention, AttentionGrad, Kernel, Matmul
+from ...backends.kernels.kinds import Attention, AttentionGrad, Gemm, Kernel, Matmul
 from ...dtypes import ALL
 from ..schedule.records import Call, Launch, Loop, Plan, Refusal, View, itemsize
 from .origin import named, origin
@@ -30,9 +30,12 @@ _HEAD = (
 _LAYER = re.compile(r"\.\d+(?=\.)")
 
 
-def explained(plan: Plan, seconds: Sequence[float], timed: str, source: bool = False) -> str:
+def explained(
+    plan: Plan, seconds: Sequence[float], notes: Sequence[str], source: bool = False
+) -> str:
     """The whole plan. seconds: of each wave and opaque call, empty where they were not measured.
-    timed: says which run they are of. source: with the listing of each kernel."""
+    notes: on its runs, among them which one was measured. source: with the listing of each
+    kernel."""
     launches, calls = plan.launches(), plan.calls()
     results = sum(b.bytes for b in plan.results())
     kept = sum(call.writes[0].buffer.bytes for call in plan.prepacked)
@@ -40,7 +43,7 @@ def explained(plan: Plan, seconds: Sequence[float], timed: str, source: bool = F
         f"{len(calls)} kernels in {len(launches)} launches and {len(plan.waves())} waves; bytes: "
         f"arena {_number(plan.arena_bytes) or 0}, results {_number(results) or 0}, "
         f"weights kept packed {_number(kept) or 0}",
-        timed,
+        *notes,
         "",
         _HEAD,
     ]
@@ -91,7 +94,10 @@ def flops(call: Call) -> int:
     if call.loop:
         return call.loop.rounds * sum(map(flops, _inside(call.loop)))
     match call.kernel, call.args:
-        case Matmul(), MatmulArgs(b0=b0, b1=b1, m=m, n=n, k=k):
+        case (Matmul(), MatmulArgs(b0=b0, b1=b1, m=m, n=n, k=k)) | (
+            Gemm(),
+            GemmArgs(b0=b0, b1=b1, m=m, n=n, k=k),
+        ):
             return 2 * b0 * b1 * m * n * k
         case Attention(causal=causal), AttentionArgs(b=b, h=h, t=t, s=s, d_k=d_k, d_v=d_v):
             return 2 * b * h * t * s * (d_k + d_v) // (1 + causal)

@@ -241,7 +241,9 @@ class Execution(Recording):
             timed = f"no times: run {TIMED} of a plan is timed, and there were {self.runs}"
         else:
             timed = f"no times: TX_CHECK was set, or run {TIMED} has failed"
-        return explained(self.plan, self.seconds, timed, source)
+        segments = [step for step in self.steps if isinstance(step, Segment)]
+        notes = [timed, *(note for segment in segments for note in segment.notes())]
+        return explained(self.plan, self.seconds, notes, source)
 
     # Before a run -------------------------------------------------------------------------------
     def _bind(self, match: Match, arrays: list[Any]) -> set[int]:

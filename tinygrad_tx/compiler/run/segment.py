@@ -132,6 +132,10 @@ class Segment:
         ran, seconds = self._program.run_timed(self.args)
         return self._all_waves[ran - 1], seconds
 
+    def notes(self) -> list[str]:
+        """What is to be said of how it runs."""
+        return self._program.notes()
+
     def blamed(self, args: Words, low: int) -> list[Launch] | None:
         """The wave of the check whose report has these low bits. args: those of that run."""
         wave = self._program.blamed(args, low)

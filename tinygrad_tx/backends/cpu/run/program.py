@@ -140,6 +140,9 @@ class Program:
         done = run(self._address, self._place(args), None, self._scratch)
         return self._wave_of[done - 1] + 1 if done < self._count else len(self._wave_rows)
 
+    def notes(self) -> list[str]:
+        return []
+
     def blamed(self, args: Words, low: int) -> int:
         """Nothing: a run has ended with the wave that a stop has ended it after."""
         return 0
