@@ -69,7 +69,7 @@ class Simulator(Driver):
     def launch(self, launch: Launch, table: int) -> None:
         if self.reports.memory[0] == CLEAN:
             self.launches += 1
-            self.machine.launch(launch.code, launch.blocks, table + 8 * launch.start)
+            self.machine.launch(launch.code, launch.blocks, table + 8 * launch.start, launch.calls)
 
 
 class SimulatedTable(Table):

@@ -20,6 +20,7 @@ import numpy as np
 from tinygrad_tx.backends.cpu import jit
 from tinygrad_tx.backends.gpu import writers
 from tinygrad_tx.backends.gpu.thread import SHARED, WARP
+from tinygrad_tx.backends.kernels.arguments import word_count
 from tinygrad_tx.backends.kernels.kinds import Kernel
 from tinygrad_tx.backends.llvm import engine, ir
 from tinygrad_tx.backends.llvm.ir import Builder, Value
@@ -45,6 +46,7 @@ class Code(NamedTuple):
     threads: int
     shared: int
     keeps: Any  # what the code lives by
+    words: int = 0  # of a call
 
 
 def compiled(text: str, waits: bool) -> jit.Loaded:
@@ -74,7 +76,8 @@ def code(kernel: Kernel, form: Hashable, threads: int) -> Code:
     """The code of a kernel in one form."""
     source, thread = text(kernel, form, threads)
     loaded = compiled(source, thread.waits > 0)
-    return Code("kernel", loaded.address("kernel"), threads, thread.used, loaded)
+    words = word_count(kernel)
+    return Code("kernel", loaded.address("kernel"), threads, thread.used, loaded, words)
 
 
 class Machine:
@@ -87,8 +90,12 @@ class Machine:
         self._places = np.zeros(MOST_THREADS, np.int32)
         self._handles = np.zeros(MOST_THREADS, np.int64)
 
-    def launch(self, code: Code, blocks: int, words: int) -> None:
-        """Run all blocks of a call whose arguments lie at an address."""
+    def launch(self, code: Code, blocks: int, words: int, calls: int = 1) -> None:
+        """Run all blocks of calls whose arguments lie one after the other from an address on."""
+        for call in range(calls):
+            self._launch(code, blocks, words + 8 * code.words * call)
+
+    def _launch(self, code: Code, blocks: int, words: int) -> None:
         warps = list(range(code.threads // WARP))
         self._random.shuffle(warps)
         order = []

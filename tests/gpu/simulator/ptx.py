@@ -24,9 +24,7 @@ from .machine import Code, Machine, code
 _ENTRY = re.compile(r"\.entry (\w+)\(")
 _LOAD = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p)
 _FIND = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p)
-_LAUNCH = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64
-)
+_LAUNCH = ctypes.CFUNCTYPE(*(ctypes.c_int,) * 5, ctypes.c_uint64, ctypes.c_uint64)
 _made: dict[str, tuple[Kernel, Hashable, int]] = {}  # by the name of the function
 _modules: list[str] = []  # the name of each module's function
 _functions: list[Code] = []
@@ -59,12 +57,12 @@ def find(module: int, name: bytes) -> int:
     return len(_functions) - 1
 
 
-def launch(function: int, blocks: int, threads: int, words: int, report: int) -> int:
+def launch(function: int, blocks: int, calls: int, threads: int, words: int, report: int) -> int:
     """0 when it has run."""
     found = _functions[function]
     assert threads == found.threads, f"{threads} threads, not {found.threads}"
     if ctypes.c_int64.from_address(report).value == CLEAN:
-        _machine.launch(found, blocks, words)
+        _machine.launch(found, blocks, words, calls)
     return 0
 
 

@@ -126,7 +126,7 @@ class CupyDriver(Driver):
         self._functions: dict[str, Any] = {}
 
     def load(self, kernel: Kernel, form: Hashable, threads: int) -> tuple[Any, int]:
-        """The function of a kernel, and its threads."""
+        """The function of a kernel, and the threads of a block."""
         name = library.name(kernel, form, threads)
         if name not in self._functions:
             text = library.ptx(kernel, form, threads, self.architecture)
@@ -167,9 +167,9 @@ class CupyTable(Table):
             self._last = words.copy()
 
     def _launch(self, launches: Sequence[Launch]) -> None:
-        for (function, threads), blocks, start in launches:
+        for (function, threads), blocks, calls, start in launches:
             words = np.uint64(self.address + 8 * start)
-            function((blocks,), (threads,), (words, np.uint64(self._report)))
+            function((blocks, calls), (threads,), (words, np.uint64(self._report)))
 
     def _captured(self, launches: Sequence[Launch]) -> Any:
         """The launches as a graph; None where they cannot be one."""

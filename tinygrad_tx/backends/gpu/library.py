@@ -11,6 +11,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 from .. import store
+from ..kernels.arguments import word_count
 from ..kernels.kinds import Kernel
 from ..llvm import engine, ir
 from . import writers
@@ -24,8 +25,8 @@ def name(kernel: Kernel, form: Hashable, threads: int) -> str:
 
 def source(kernel: Kernel, form: Hashable, threads: int) -> str:
     """The LLVM IR that PTX is made of."""
-    module = ir.Module()
-    writers.write(kernel, form, Ptx(module, name(kernel, form, threads), threads))
+    module, each = ir.Module(), word_count(kernel)
+    writers.write(kernel, form, Ptx(module, name(kernel, form, threads), threads, each))
     return module.text()
 
 

@@ -23,11 +23,15 @@ _VERSION = "+ptx80"  # of PTX: drivers from CUDA 12.0 on load it
 
 
 class Ptx(Thread):
-    """A thread of a kernel `void @name(ptr words, ptr report)`, in blocks of `threads`."""
+    """A thread of a kernel `void @name(ptr words, ptr report)`, in blocks of `threads`.
+
+    each: the words of a call. A launch is of one call or more, whose words lie one after the other:
+    that of number y, of the grid's second axis, has the words from y * each on.
+    """
 
     pointer, shared_pointer = _GLOBAL, _SHARED
 
-    def __init__(self, module: ir.Module, name: str, threads: int) -> None:
+    def __init__(self, module: ir.Module, name: str, threads: int, each: int = 0) -> None:
         super().__init__(threads)
         self._module, self._memory = module, f"{name}.shared"
         attributes = self._limit = f'"nvvm.maxntid"="{threads}"'
@@ -37,6 +41,9 @@ class Ptx(Thread):
         self.b.head = self.b.head.replace("define void", "define ptx_kernel void")
         self.thread, self.block, self.blocks = map(self._register, ("tid.x", "ctaid.x", "nctaid.x"))
         words, report = (self._global(p) for p in self.b.params)
+        if each:
+            ahead = self.b.mul(self._register("ctaid.y"), ir.integer(each, "i32"))
+            words = self.b.at(words, ahead, "i64")
         self._words = Words(self.b, words, _GLOBAL)
         self._stop_if(self.b.load("i64", report))
 

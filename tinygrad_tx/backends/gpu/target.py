@@ -14,23 +14,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import target
-from ..kernels.arguments import size
-from ..kernels.kinds import Kernel
+from ..kernels.arguments import word_count
+from ..kernels.kinds import ColumnReduce, Kernel, RowProgram
 from ..kernels.summation import KC
 from ..reports import SHIFT, Reports
 from ..target import Cut, Memory
 from . import writers
+from .choice import Choice
 
 LOW = (1 << SHIFT) - 1  # of the address of a call's words: what its report says
 _WORD = 8  # bytes
+_ANY = (RowProgram, ColumnReduce)  # whose calls any number of blocks can do
+_UNEVEN = 4  # times: so many more blocks than another call in its launch one may have
 Words = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class Launch(NamedTuple):
-    """A call: its code, blocks, and the place of its words in the program's table."""
+    """Calls of one kernel in one form, whose words lie one after the other in the program's table,
+    from `start` on. blocks: of each of them."""
 
     code: Any
     blocks: int
+    calls: int
     start: int
 
 
@@ -104,14 +109,30 @@ class Gpu(target.Target):
 
     def source(self, kernel: Kernel) -> str:
         """Its text in the form for a call of nothing but ones."""
-        layout: Any = kernel.layout  # type: ignore[attr-defined]  # every kind has one
-        chosen = writers.choose(kernel, [1] * size(layout))
+        chosen = writers.choose(kernel, [1] * word_count(kernel))
         return self.driver.source(kernel, chosen.form, chosen.threads)
+
+
+class _Chosen(NamedTuple):
+    """A call that is to be launched. moves: what is added to its words in this round of a loop."""
+
+    kernel: Kernel
+    choice: Choice
+    words: range
+    moves: dict[int, int]
+
+    def joins(self, others: Sequence[_Chosen]) -> bool:
+        """True if one launch can do it with others of its kind: these take any number of blocks,
+        and a call that needs few is not given many that find nothing to do."""
+        first, blocks = others[0], [x.choice.blocks for x in (self, *others)]
+        same = (first.kernel, first.choice[:2]) == (self.kernel, self.choice[:2])
+        return same and isinstance(self.kernel, _ANY) and max(blocks) <= _UNEVEN * min(blocks)
 
 
 class Program:
     """Launches in their order. Those in a loop are there for each round, with words of their own:
-    so the words of a run are one array, one copy, and nothing is computed between launches."""
+    so the words of a run are one array, one copy, and nothing is computed between launches. Calls
+    of one kernel in one wave are one launch."""
 
     def __init__(self, driver: Driver, waves: Sequence[target.Entry], values: Words) -> None:
         self._driver, self._values = driver, values
@@ -130,8 +151,14 @@ class Program:
     def _entry(self, entry: target.Entry, moves: dict[int, int]) -> list[Launch]:
         """The launches of a wave or a loop. moves: what is added to words in this round."""
         if isinstance(entry, target.Wave):
-            number = self._numbers[id(entry)]
-            return [self._launch(p, number, moves) for launch in entry.launches for p in launch]
+            groups: list[list[_Chosen]] = []
+            for call in (self._chosen(p, moves) for launch in entry.launches for p in launch):
+                group = next((g for g in groups if call.joins(g)), None)
+                if group is None:
+                    groups.append([call])
+                else:
+                    group.append(call)
+            return [self._launch(group, self._numbers[id(entry)]) for group in groups]
         found: list[Launch] = []
         for turn in range(entry.rounds):
             now = dict(moves)
@@ -140,18 +167,23 @@ class Program:
             found += [x for inner in entry.waves for x in self._entry(inner, now)]
         return found
 
-    def _launch(self, part: target.Part, wave: int, moves: dict[int, int]) -> Launch:
-        words = self._values[part.start : part.end].tolist()
-        for i in range(part.start, part.end) if moves else ():
-            if moves.get(i):
-                words[i - part.start] += moves[i]
-                self._moved[self._end + i - part.start] = moves[i]
-        chosen = writers.choose(part.kernel, words)
-        code = self._driver.load(part.kernel, chosen.form, chosen.threads)
-        made = Launch(code, chosen.blocks, self._end)
-        self._index.append(range(part.start, part.end))
-        self._wave_of[self._end] = wave
-        self._end += len(words)
+    def _chosen(self, part: target.Part, moves: dict[int, int]) -> _Chosen:
+        places = range(part.start, part.end)
+        mine = {i: moves[i] for i in places if moves.get(i)} if moves else {}
+        words = [int(self._values[i]) + mine.get(i, 0) for i in places]
+        return _Chosen(part.kernel, writers.choose(part.kernel, words), places, mine)
+
+    def _launch(self, calls: Sequence[_Chosen], wave: int) -> Launch:
+        """Put the words of calls into the table."""
+        kernel, choice = calls[0].kernel, calls[0].choice
+        code = self._driver.load(kernel, choice.form, choice.threads)
+        made = Launch(code, max(c.choice.blocks for c in calls), len(calls), self._end)
+        for call in calls:
+            for i, moved in call.moves.items():
+                self._moved[self._end + i - call.words.start] = moved
+            self._index.append(call.words)
+            self._wave_of[self._end] = wave
+            self._end += len(call.words)
         return made
 
     def _words(self, args: Words) -> Words:

@@ -357,11 +357,17 @@ def example(kind: type[A], **parts: Any) -> A:
     return kind(**fields, **parts)
 
 
-def size(layout: Any) -> int:
-    """The number of words of a layout."""
-    if isinstance(layout, tuple):
-        return sum(map(size, layout))
-    return int(layout is not None)
+def word_count(kernel: Any) -> int:
+    """The number of words of a call of a kernel."""
+    return sum(1 for _ in _leaves(kernel.layout))
+
+
+def _leaves(layout: Any) -> Iterator[int]:
+    for item in layout if isinstance(layout, tuple) else (layout,):
+        if isinstance(item, tuple):
+            yield from _leaves(item)
+        elif item is not None:
+            yield item
 
 
 def _collect(args: Any, found: list[Any]) -> None:

@@ -69,7 +69,7 @@ class Function:
             from .cuda import counts
 
             counts["kernels"] += 1
-            ptx.launch(number, grid[0], block[0], words, report)
+            ptx.launch(number, *grid, block[0], words, report)
 
         run() if _capturing is None else _capturing.append(run)
 
