@@ -77,7 +77,7 @@ _SINGLE = _Format(
         -0.3333328713458914,
     ),
 )
-_DOUBLE = _Format(
+DOUBLE = _Format(
     integer="i64",
     mantissa=52,
     one=0x3FF0000000000000,
@@ -142,55 +142,37 @@ def like(x: Value, value: float) -> Value:
 
 def exp(b: Builder, x: Value) -> Value:
     """exp(x) = 2^n exp(r) with n = round(x / log 2)."""
-    form = _form(x)
-    x = _clamp(b, x, form.exp_low, form.exp_high)
-    # 2^n may lie outside of the normal numbers where the result does not, or where it is
-    # subnormal and must be rounded once. So n is moved towards 0 and the result moved back.
-    negative = b.compare("olt", x, like(x, 0))
-    magic = b.select(negative, like(x, form.magic + form.bias), like(x, form.magic - form.bias))
-    back = b.select(negative, like(x, 2.0**-form.bias), like(x, 2.0**form.bias))
+    form = form_of(x)
+    x = clamp(b, x, form.exp_low, form.exp_high)
+    magic, back = moved(b, x)
     biased, r = _reduce(b, x, magic)
-    near_one = b.fma(b.fma(_polynomial(b, form.exp, r), r, like(x, 1)), r, like(x, 1))
-    return b.mul(b.mul(near_one, _scale(b, form.one, biased)), back)
+    near_one = b.fma(b.fma(polynomial(b, form.exp, r), r, like(x, 1)), r, like(x, 1))
+    return b.mul(b.mul(near_one, raised(b, form.one, biased)), back)
 
 
 def expm1(b: Builder, x: Value) -> Value:
     """exp(x) - 1, with its own last places near 0 and with the sign of a zero."""
-    form = _form(x)
-    y = _clamp(b, x, -40.0, form.exp_high)  # from there down it rounds to -1
+    form = form_of(x)
+    y = clamp(b, x, -40.0, form.exp_high)  # from there down it rounds to -1
     shifted, r = _reduce(b, y, like(x, form.magic))
-    small = b.fma(b.mul(r, r), _polynomial(b, form.exp, r), r)
+    small = b.fma(b.mul(r, r), polynomial(b, form.exp, r), r)
     # Half of 2^n, for 2^n itself may be infinite.
-    scale = _scale(b, form.half, shifted)
+    scale = raised(b, form.half, shifted)
     half = b.fma(scale, small, b.sub(scale, like(x, 0.5)))
     return b.select(b.compare("oeq", x, like(x, 0)), x, b.add(half, half))
 
 
 def log(b: Builder, x: Value) -> Value:
     """log(x) = e log(2) + log(m) with m between sqrt(1/2) and sqrt(2)."""
-    form = _form(x)
-    lift = form.mantissa + 2
-    tiny = b.compare("olt", x, like(x, form.smallest))
-    bits = _bits(b, b.select(tiny, b.mul(x, like(x, 2.0**lift)), x))
-    shift = like(bits, form.mantissa)
-    exponent = b.binary("ashr", b.sub(bits, like(bits, form.root_half)), shift)
-    m = b.convert("bitcast", b.sub(bits, b.binary("shl", exponent, shift)), x.element)
-    lifted = b.select(tiny, like(x, form.magic + lift), like(x, form.magic))
-    e = b.add(exponent, _bits(b, like(x, form.magic)))
-    e = b.sub(b.convert("bitcast", e, x.element), lifted)
-
+    form = form_of(x)
+    e, m = parts(b, x)
     f = b.sub(m, like(x, 1))
     s = b.binary("fdiv", f, b.add(f, like(x, 2)))
     z = b.mul(s, s)
     half_square = b.mul(b.mul(f, f), like(x, 0.5))
-    series = b.fma(z, _polynomial(b, form.log, z), half_square)
+    series = b.fma(z, polynomial(b, form.log, z), half_square)
     low = b.fma(s, series, b.mul(e, like(x, form.ln2_low)))
-    result = b.fma(e, like(x, form.ln2_high), b.sub(f, b.sub(half_square, low)))
-
-    zero = b.compare("oeq", x, like(x, 0))
-    outside = b.select(zero, like(x, -math.inf), like(x, math.nan))
-    result = b.select(b.compare("ogt", x, like(x, 0)), result, outside)
-    return b.select(b.compare("oeq", x, like(x, math.inf)), x, result)
+    return of_positive(b, x, b.fma(e, like(x, form.ln2_high), b.sub(f, b.sub(half_square, low))))
 
 
 def log1p(b: Builder, x: Value) -> Value:
@@ -207,7 +189,7 @@ def log1p(b: Builder, x: Value) -> Value:
 def tanh(b: Builder, x: Value) -> Value:
     """A polynomial near 0, else 1 - 2 / (exp(2 |x|) + 1) with the sign of x."""
     square = b.mul(x, x)
-    inner = b.fma(b.mul(x, square), _polynomial(b, _form(x).tanh, square), x)
+    inner = b.fma(b.mul(x, square), polynomial(b, form_of(x).tanh, square), x)
     size = b.intrinsic("fabs", x.type, x)
     below = b.add(exp(b, b.add(size, size)), like(x, 1))
     outer = b.sub(like(x, 1), b.binary("fdiv", like(x, 2), below))
@@ -218,41 +200,62 @@ def tanh(b: Builder, x: Value) -> Value:
 def erf(b: Builder, x: Value) -> Value:
     """The error function, as in special.erf, whose coefficients these are."""
     fit = ERF_SINGLE if x.element == "float" else ERF_DOUBLE
-    x = _clamp(b, x, -fit.end, fit.end)
+    x = clamp(b, x, -fit.end, fit.end)
     size = b.intrinsic("fabs", x.type, x)
     square = b.mul(x, x)
-    inner = b.fma(x, _polynomial(b, fit.inner, square), x)
-    quotient = b.binary("fdiv", _polynomial(b, fit.top, size), _polynomial(b, fit.bottom, size))
-    erfc = b.mul(exp(b, b.mul(x, _negative(b, x))), quotient)
+    inner = b.fma(x, polynomial(b, fit.inner, square), x)
+    quotient = b.binary("fdiv", polynomial(b, fit.top, size), polynomial(b, fit.bottom, size))
+    erfc = b.mul(exp(b, b.mul(x, negative(b, x))), quotient)
     outer = b.intrinsic("copysign", x.type, b.sub(like(x, 1), erfc), x)
     return b.select(b.compare("olt", size, like(x, 1)), inner, outer)
 
 
-def libm(b: Builder, name: str, *args: Value) -> Value:
-    """sin, cos, pow, ...: the C library's, called for each lane."""
-    x = args[0]
-    name = name + ("f" if x.element == "float" else "")
-    if x.lanes == 1:
-        return b.call(name, x.type, *args)
-    result = Value(x.type, "poison")
-    for i in range(x.lanes):
-        one = b.call(name, x.element, *(b.lane(a, i) for a in args))
-        result = b.emit(
-            x.type,
-            f"insertelement {x.type} {result.name}, {one.type} {one.name}, i64 {i}",
-        )
-    return result
+# Parts -------------------------------------------------------------------------------------------
 
 
-def _form(x: Value) -> _Format:
-    return _SINGLE if x.element == "float" else _DOUBLE
+def moved(b: Builder, x: Value) -> tuple[Value, Value]:
+    """A number to add to x / log 2, which leaves n, and a factor of the result.
+
+    2^n may lie outside of the normal numbers where exp(x) does not, or where it is subnormal and
+    must be rounded once. So n is moved towards 0 and the result moved back.
+    """
+    form = form_of(x)
+    negative = b.compare("olt", x, like(x, 0))
+    magic = b.select(negative, like(x, form.magic + form.bias), like(x, form.magic - form.bias))
+    return magic, b.select(negative, like(x, 2.0**-form.bias), like(x, 2.0**form.bias))
 
 
-def _negative(b: Builder, x: Value) -> Value:
+def parts(b: Builder, x: Value) -> tuple[Value, Value]:
+    """e and m of a positive x = 2^e m, m between sqrt(1/2) and sqrt(2)."""
+    form = form_of(x)
+    lift = form.mantissa + 2
+    tiny = b.compare("olt", x, like(x, form.smallest))
+    bits = _bits(b, b.select(tiny, b.mul(x, like(x, 2.0**lift)), x))
+    shift = like(bits, form.mantissa)
+    exponent = b.binary("ashr", b.sub(bits, like(bits, form.root_half)), shift)
+    m = b.convert("bitcast", b.sub(bits, b.binary("shl", exponent, shift)), x.element)
+    lifted = b.select(tiny, like(x, form.magic + lift), like(x, form.magic))
+    e = b.add(exponent, _bits(b, like(x, form.magic)))
+    return b.sub(b.convert("bitcast", e, x.element), lifted), m
+
+
+def of_positive(b: Builder, x: Value, logarithm: Value) -> Value:
+    """The logarithm of x where x is positive and finite; elsewhere what belongs there."""
+    zero = b.compare("oeq", x, like(x, 0))
+    outside = b.select(zero, like(x, -math.inf), like(x, math.nan))
+    result = b.select(b.compare("ogt", x, like(x, 0)), logarithm, outside)
+    return b.select(b.compare("oeq", x, like(x, math.inf)), x, result)
+
+
+def form_of(x: Value) -> _Format:
+    return _SINGLE if x.element == "float" else DOUBLE
+
+
+def negative(b: Builder, x: Value) -> Value:
     return b.emit(x.type, f"fneg {x.type} {x.name}")
 
 
-def _clamp(b: Builder, x: Value, low: float, high: float) -> Value:
+def clamp(b: Builder, x: Value, low: float, high: float) -> Value:
     """x within bounds; NaN stays."""
     x = b.select(b.compare("ogt", x, like(x, high)), like(x, high), x)
     return b.select(b.compare("olt", x, like(x, low)), like(x, low), x)
@@ -260,25 +263,25 @@ def _clamp(b: Builder, x: Value, low: float, high: float) -> Value:
 
 def _reduce(b: Builder, x: Value, magic: Value) -> tuple[Value, Value]:
     """round(x / log 2) + magic, and x less that many log 2."""
-    form = _form(x)
+    form = form_of(x)
     shifted = b.fma(x, like(x, 1 / math.log(2)), magic)
     n = b.sub(shifted, magic)
     r = b.fma(n, like(x, -form.ln2_high), x)
     return shifted, b.fma(n, like(x, -form.ln2_low), r)
 
 
-def _scale(b: Builder, bits: int, shifted: Value) -> Value:
+def raised(b: Builder, bits: int, shifted: Value) -> Value:
     """The number with these bits times 2^n, where n are the low bits of `shifted`."""
     n = _bits(b, shifted)
-    raised = b.add(b.binary("shl", n, like(n, _form(shifted).mantissa)), like(n, bits))
+    raised = b.add(b.binary("shl", n, like(n, form_of(shifted).mantissa)), like(n, bits))
     return b.convert("bitcast", raised, shifted.element)
 
 
 def _bits(b: Builder, x: Value) -> Value:
-    return b.convert("bitcast", x, _form(x).integer)
+    return b.convert("bitcast", x, form_of(x).integer)
 
 
-def _polynomial(b: Builder, coefficients: tuple[float, ...], x: Value) -> Value:
+def polynomial(b: Builder, coefficients: tuple[float, ...], x: Value) -> Value:
     """Horner's rule."""
     highest, *rest = (like(x, c) for c in coefficients)
     return reduce(lambda value, c: b.fma(value, x, c), rest, highest)

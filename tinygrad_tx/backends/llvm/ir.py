@@ -78,9 +78,11 @@ class Function(NamedTuple):
 
 
 class Module:
-    """Functions and the declarations that they need."""
+    """Functions and the declarations that they need. libm: whether they may call the C library's
+    mathematical functions, for which libm.py has code of its own otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, libm: bool = True) -> None:
+        self.libm = libm
         self.functions: list[Builder] = []
         self.globals: list[str] = []
         self.declared: dict[str, str] = {}

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...dtypes import ALL
 from ..kernels.instructions import Instr
-from . import elementary, half, ir
+from . import elementary, half, ir, libm
 from .elementary import like
 from .ir import Builder, Value
 
@@ -161,7 +161,7 @@ def _whole(name: str) -> Callable[[Builder, Value], Value]:
 
 
 def _libm(name: str) -> Callable[..., Value]:
-    return lambda b, *xs: elementary.libm(b, name, *xs)
+    return lambda b, *xs: libm.call(b, name, *xs)
 
 
 def _floor_divide(b: Builder, x: Value, y: Value) -> Value:
@@ -175,7 +175,7 @@ def _remainder(b: Builder, x: Value, y: Value) -> Value:
 def _float_divmod(b: Builder, x: Value, y: Value) -> tuple[Value, Value]:
     """NumPy's npy_divmod: the exact remainder first, so that both fit together."""
     zero, one = like(x, 0), like(x, 1)
-    exact = b.binary("frem", x, y)
+    exact = libm.frem(b, x, y)
     quotient = b.binary("fdiv", b.sub(x, exact), y)
     apart = b.binary("xor", b.compare("olt", y, zero), b.compare("olt", exact, zero))
     inexact = b.compare("une", exact, zero)
@@ -214,7 +214,7 @@ def _power(b: Builder, x: Value, y: Value) -> Value:
         return b.mul(x, x)
     if y == like(x, 3):
         return b.mul(b.mul(x, x), x)
-    return elementary.libm(b, "pow", x, y)
+    return libm.call(b, "pow", x, y)
 
 
 def _int_power(b: Builder, x: Value, y: Value) -> Value:
