@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip("llvmlite")
+from elementary_case import BITS, any_bits, apply, worst
 from kernel_case import Array, Program, row_args
-from native_case import function, host, run, targets
+from native_case import host, run, targets
 
-from tinygrad_tx.backends.cpu.processor import Processor
 from tinygrad_tx.backends.kernels import interpreter_math
-from tinygrad_tx.backends.llvm import elementary, ir
-from tinygrad_tx.backends.llvm.operands import Words
+from tinygrad_tx.backends.llvm import elementary
 
-BITS = {"float32": np.int32, "float64": np.int64}
 ULPS = {"float32": 2.0, "float64": 3.0}
 TRUTH: dict[str, Callable[[Array], Array]] = {
     "exp": np.exp,
@@ -32,47 +30,16 @@ EDGES = [0, -0.0, 1, -1, 0.5, 88.72283, 88.72284, -87.33, -103.3, -103.97, -104,
 EDGES += [-708.4, -745.13, -745.14, np.inf, -np.inf, np.nan]
 
 
-def apply(name: str, x: Array, lanes: int, target: Processor) -> Array:
-    """A function of elementary on an array whose size is a multiple of the lanes."""
-    element = "float" if x.dtype == np.float32 else "double"
-
-    def write(module: ir.Module, title: str) -> None:
-        b = module.function(title, [("ptr", "args"), ("i64", "task"), ("ptr", "scratch")])
-        words = Words(b, b.params[0])
-        source, to, count = words.place(0), words.place(1), words.number(2)
-        with b.loop(ir.integer(0), count, ir.integer(lanes)) as loop:
-            given = b.load(ir.vector(lanes, element), b.at(source, loop.i, element))
-            b.store(getattr(elementary, name)(b, given), b.at(to, loop.i, element))
-        b.end()
-
-    y = np.empty_like(x)
-    function(target, write)([x.ctypes.data, y.ctypes.data, x.size])
-    return y
-
-
 def sample(dtype: str, count: int) -> Array:
     """Numbers of every size and kind, NaNs of every kind among them."""
     rng = np.random.default_rng(7)
-    info, bits = np.finfo(dtype), np.iinfo(BITS[dtype])
-    any_bits = rng.integers(bits.min, bits.max, count, BITS[dtype], endpoint=True).view(dtype)
-    tiny = rng.standard_normal(count // 8) * float(info.tiny) / 100
+    tiny = rng.standard_normal(count // 8) * float(np.finfo(dtype).tiny) / 100
     near = [rng.standard_normal(count // 4) * size for size in (0.1, 1, 10)]
     ends = [rng.uniform(low, high, count // 8) for low, high in ((-110, -80), (80, 95), (0.5, 2))]
     with np.errstate(all="ignore"):
         parts = [np.asarray(part).astype(dtype) for part in (EDGES, tiny, *near, *ends)]
-    found = np.concatenate([any_bits, *parts])
+    found = np.concatenate([any_bits(rng, dtype, count), *parts])
     return np.concatenate([found, np.ones(-found.size % 16, dtype)])
-
-
-def worst(found: Array, wanted: Array) -> float:
-    """The largest error in units in the last place, where the true result is finite; the special
-    results must be the same."""
-    with np.errstate(all="ignore"):
-        rounded = wanted.astype(found.dtype)
-        finite = np.isfinite(rounded) & np.isfinite(found)
-        np.testing.assert_array_equal(found[~finite], rounded[~finite])
-        unit = np.spacing(np.abs(rounded[finite])).astype(np.longdouble)
-        return float(np.max(np.abs(found[finite] - wanted[finite]) / unit))
 
 
 @pytest.mark.parametrize("dtype", BITS)
@@ -83,7 +50,7 @@ def test_elementary_functions(name: str, dtype: str) -> None:
     x = sample(dtype, 20_000)
     with np.errstate(all="ignore"):
         wanted = TRUTH[name](x.astype(np.longdouble))
-    results = [apply(name, x, 16, target) for target in targets()[:2]]
+    results = [apply(getattr(elementary, name), [x], 16, target) for target in targets()[:2]]
     for found in results:
         assert worst(found, wanted) <= limit
     zero = x == 0
@@ -94,7 +61,7 @@ def test_elementary_functions(name: str, dtype: str) -> None:
 def test_a_scalar_gives_the_bits_of_a_lane() -> None:
     x = sample("float32", 500)
     for name in TRUTH:
-        one, many = (apply(name, x, lanes, host()) for lanes in (1, 16))
+        one, many = (apply(getattr(elementary, name), [x], lanes, host()) for lanes in (1, 16))
         np.testing.assert_array_equal(one, many)
 
 
@@ -102,7 +69,8 @@ def test_plain_code_gives_the_same_bits() -> None:
     """Fused multiply-adds are fused everywhere."""
     x = sample("float32", 500)
     for name in TRUTH:
-        one, other = (apply(name, x, 16, target) for target in (targets()[0], targets()[-1]))
+        write = getattr(elementary, name)
+        one, other = (apply(write, [x], 16, target) for target in (targets()[0], targets()[-1]))
         np.testing.assert_array_equal(one, other)
 
 

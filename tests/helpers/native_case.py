@@ -27,10 +27,12 @@ def targets() -> list[Processor]:
     return [best, *map(jit.named_target, names)]
 
 
-def function(target: Processor, write: Callable[[ir.Module, str], None]) -> Callable[..., None]:
+def function(
+    target: Processor, write: Callable[[ir.Module, str], None], *, libm: bool = True
+) -> Callable[..., None]:
     """What `write` adds to a module under the name it is given, ready to be called with an argument
-    list, a task and a scratch address."""
-    module = ir.Module()
+    list, a task and a scratch address. libm: as of Module."""
+    module = ir.Module(libm=libm)
     write(module, "kernel")
     loaded = jit.load_object(jit.compile_object(module.text(), target), target)
     code = CODE(loaded.address("kernel"))

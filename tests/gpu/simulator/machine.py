@@ -65,7 +65,7 @@ def compiled(text: str, waits: bool) -> jit.Loaded:
 
 def text(kernel: Kernel, form: Hashable, threads: int) -> tuple[str, Simulated]:
     """The module of a kernel in one form, and the thread that it was written for."""
-    module = ir.Module()
+    module = ir.Module(libm=False)
     thread = Simulated(module, "kernel", threads)
     writers.write(kernel, form, thread)
     return module.text(), thread

@@ -25,7 +25,7 @@ def name(kernel: Kernel, form: Hashable, threads: int) -> str:
 
 def source(kernel: Kernel, form: Hashable, threads: int) -> str:
     """The LLVM IR that PTX is made of."""
-    module, each = ir.Module(), word_count(kernel)
+    module, each = ir.Module(libm=False), word_count(kernel)
     writers.write(kernel, form, Ptx(module, name(kernel, form, threads), threads, each))
     return module.text()
 

@@ -6,7 +6,7 @@ not (on a GPU there is none), the functions of this file are written into the mo
 
 Infinities, NaN, zeros and their signs come out as annex F of the C standard says. A float is
 computed as a double and rounded: so but for ties that are too close to call, it is correctly
-rounded. A double is at most 2 units in the last place off; remainders are exact.
+rounded. A double is at most 2.5 units in the last place off; remainders are exact.
 
 The polynomials were made for this file by Remez's exchange in 60 digits. Coefficients are listed
 from the highest power down. Constants in two or three parts are a number, what rounding it to a
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from . import elementary, ir
 from .elementary import DOUBLE, like, negative, polynomial
@@ -69,7 +70,7 @@ _ATAN = (
     0.19999999999953247,
     -0.333333333333332,
 )
-# (log((1 + s) / (1 - s)) / s - 2 - 2 / 3 s^2) / s^4 for |s| <= (sqrt(2) - 1) / (sqrt(2) + 1), in s^2
+# (log((1 + s) / (1 - s)) / s - 2 - 2 / 3 s^2) / s^4 for |s| <= 3 - sqrt(8), in s^2
 _LOG = (
     0.1319621751622734,
     0.13256829067833545,
@@ -92,22 +93,21 @@ _TWO_OVER_PI = (
 
 def call(b: Builder, name: str, *args: Value) -> Value:
     """A function by its name in C, of each lane of the arguments."""
-    x = args[0]
     if b.module.libm:
-        name = name + ("f" if x.element == "float" else "")
+        name = name + ("f" if args[0].element == "float" else "")
     else:
-        name = _written(b.module, name, x.element)
-    return _in_lanes(b, name, *args)
+        name = _own(b.module, name, [x.element for x in args])
+    return _in_lanes(b, name, args)
 
 
 def frem(b: Builder, x: Value, y: Value) -> Value:
     """x - n y, where n is x / y cut to an integer; exact."""
     if b.module.libm:
         return b.binary("frem", x, y)
-    return _in_lanes(b, _written(b.module, "frem", x.element), x, y)
+    return _in_lanes(b, _own(b.module, "frem", [x.element, y.element]), (x, y))
 
 
-def _in_lanes(b: Builder, name: str, *args: Value) -> Value:
+def _in_lanes(b: Builder, name: str, args: Sequence[Value]) -> Value:
     x = args[0]
     if x.lanes == 1:
         return b.call(name, x.type, *args)
@@ -121,21 +121,19 @@ def _in_lanes(b: Builder, name: str, *args: Value) -> Value:
     return result
 
 
-def _written(module: Module, name: str, element: str) -> str:
-    """The name of a function of this file in the module, which has it from now on."""
-    title = f"{name}_{element}"
+def _own(module: Module, name: str, types: Sequence[str]) -> str:
+    """What a function of this file is called in the module, which has it from now on."""
+    title, element = f"libm_{name}_{types[0]}", types[0]
     if module.find(title) is None:
-        names = ("x", "y")[: 2 if name in ("atan2", "pow", "frem") else 1]
-        b = module.function(
-            title, [(element, x) for x in names], element, internal=True, attributes="alwaysinline"
-        )
+        params = list(zip(types, "xy", strict=False))
+        b = module.function(title, params, element, internal=True, attributes="alwaysinline")
         if name == "frem":
             b.end(_frem(b, *b.params))
         elif element == "double":
-            b.end(_FUNCTIONS[name](b, *b.params))
+            b.end(FUNCTIONS[name](b, *b.params))
         else:
             wide = [b.convert("fpext", x, "double") for x in b.params]
-            b.end(b.convert("fptrunc", _FUNCTIONS[name](b, *wide), element))
+            b.end(b.convert("fptrunc", FUNCTIONS[name](b, *wide), element))
     return title
 
 
@@ -218,13 +216,9 @@ def _reduced_by_bits(b: Builder, x: Value) -> list[Value]:
     start = b.sub(exponent, like(bits, 1013))
     word = b.binary("lshr", start, like(bits, 6))
     table = _table(b.module)
-    read = [
-        b.load("i64", b.at(table, b.add(word, like(bits, i)), "i64")) for i in range(4)
-    ]
+    read = [b.load("i64", b.at(table, b.add(word, like(bits, i)), "i64")) for i in range(4)]
     shift = b.binary("and", start, like(bits, 63))
-    high, middle, low = (
-        b.intrinsic("fshl", "i64", *pair, shift) for pair in zip(read, read[1:], strict=False)
-    )
+    high, middle, low = (b.intrinsic("fshl", "i64", *pair, shift) for pair in pairwise(read))
 
     def wide(word: Value) -> Value:
         return b.convert("zext", word, "i128")
@@ -280,7 +274,7 @@ def _rarely(
 
 
 def _atan2(b: Builder, y: Value, x: Value) -> Value:
-    """The angle is a multiple of pi / 4 and an arc tangent of at most pi / 8, added or taken off."""
+    """A multiple of pi / 4, and an angle of at most pi / 8 added or taken off."""
     height, width = (b.intrinsic("fabs", x.type, v) for v in (y, x))
     steep = b.compare("ogt", height, width)
     small, large = b.select(steep, width, height), b.select(steep, height, width)
@@ -438,9 +432,7 @@ def _wide_product(
     return high, b.add(low, b.fma(x, y_low, b.mul(x_low, y)))
 
 
-def _scaled(
-    b: Builder, x: Value, low: Value, factor: tuple[float, ...]
-) -> tuple[Value, Value]:
+def _scaled(b: Builder, x: Value, low: Value, factor: tuple[float, ...]) -> tuple[Value, Value]:
     """(x + low) times a constant in parts."""
     return _wide_product(b, x, low, like(x, factor[0]), like(x, factor[1]))
 
@@ -487,7 +479,7 @@ def _scaled_integer(b: Builder, x: Value) -> tuple[Value, Value]:
     return b.intrinsic("smax", "i64", e, ir.integer(1)), m
 
 
-_FUNCTIONS: dict[str, Callable[..., Value]] = {
+FUNCTIONS: dict[str, Callable[..., Value]] = {
     "sin": _sin,
     "cos": _cos,
     "tan": _tan,
