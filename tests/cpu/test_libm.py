@@ -118,6 +118,15 @@ def test_ends(name: str, dtype: str) -> None:
     np.testing.assert_array_equal(np.signbit(found[numbers]), np.signbit(wanted[numbers]))
 
 
+@pytest.mark.parametrize("dtype", BITS)
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_angles_beside_multiples_of_half_pi(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    turns = np.concatenate([np.arange(4000), rng.integers(0, 2**39, 4000)]).astype(np.longdouble)
+    x = (turns * np.arccos(np.longdouble(0))).astype(dtype)
+    assert worst(own(name, x), true(name, x)) <= ULPS[dtype][name]
+
+
 @pytest.mark.parametrize("name", TRUTH)
 def test_a_scalar_gives_the_bits_of_a_lane(name: str) -> None:
     args = ends(name, "float32")

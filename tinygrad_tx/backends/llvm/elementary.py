@@ -1,11 +1,11 @@
 """Elementary functions as LLVM IR: exp, log, tanh and their like, of vectors and of scalars.
 
 In: a Builder and a Value of floats or doubles. Out: a Value of the same type, whose lanes depend
-each on its own lane of the argument alone. Called by scalars.py and cpu/attention/rows.py.
+each on its own lane of the argument alone. Called by scalars.py, libm.py and cpu/attention/rows.py.
 
 Every function is at most 2 units in the last place off for float and 3 for double, subnormal
-arguments and results included; infinities, zeros and NaN come out as in NumPy. What libm does
-better than a short formula (sin, cos, pow) is libm's, lane by lane.
+arguments and results included; infinities, zeros and NaN come out as in NumPy. What the C library
+does better than a short formula (sin, cos, pow) is in libm.py.
 
 The polynomials were made for this file by Remez's exchange in 50 digits. Coefficients are listed
 from the highest power down.

@@ -188,7 +188,8 @@ def _reduced(b: Builder, x: Value) -> list[Value]:
     """n (an i64), r and low, where x = n pi / 2 + r + low (n modulo 4).
 
     Three parts of pi / 2 do for all but large numbers (Cody and Waite, "Software Manual for the
-    Elementary Functions", 1980). The first product is exact where it is subtracted.
+    Elementary Functions", 1980). The first product is exact where it is subtracted. Where what is
+    left is smaller than the second one, low is not exact: that costs a unit in the last place.
     """
     shifted = b.fma(x, like(x, 2 / math.pi), like(x, DOUBLE.magic))
     n = negative(b, b.sub(shifted, like(x, DOUBLE.magic)))
