@@ -6,7 +6,7 @@ not (on a GPU there is none), the functions of this file are written into the mo
 
 Infinities, NaN, zeros and their signs come out as annex F of the C standard says. A float is
 computed as a double and rounded: so but for ties that are too close to call, it is correctly
-rounded. A double is at most 2.5 units in the last place off; remainders are exact.
+rounded. A double is at most 3 units in the last place off; remainders are exact.
 
 The polynomials were made for this file by Remez's exchange in 60 digits. Coefficients are listed
 from the highest power down. Constants in two or three parts are a number, what rounding it to a
@@ -213,7 +213,7 @@ def _reduced_by_bits(b: Builder, x: Value) -> list[Value]:
     exponent = b.binary("and", b.binary("lshr", bits, like(bits, 52)), like(bits, 0x7FF))
     mantissa = b.binary("and", bits, like(bits, (1 << 52) - 1))
     mantissa = b.binary("or", mantissa, like(bits, 1 << 52))
-    # Bits before the first whose product counts are multiples of 4.
+    # What the bits before `start` add to n is a multiple of 4.
     start = b.sub(exponent, like(bits, 1013))
     word = b.binary("lshr", start, like(bits, 6))
     table = _table(b.module)
@@ -234,7 +234,7 @@ def _reduced_by_bits(b: Builder, x: Value) -> list[Value]:
     )
     product = b.add(product, shifted("shl", wide(b.mul(mantissa, high)), 64))
     turns = b.convert("trunc", shifted("lshr", b.add(product, like(product, 1 << 125)), 126), "i64")
-    fraction = shifted("shl", product, 2)  # of a turn, from -1/2 to 1/2
+    fraction = shifted("shl", product, 2)  # from -1/2 to 1/2, as a signed integer
 
     def piece(by: int, size: int) -> Value:
         part = b.convert("trunc", shifted("lshr", fraction, by), "i64")
