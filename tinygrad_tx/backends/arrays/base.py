@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from ...dtypes import DType
-from ..reports import Reports
 from . import special
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the op forwards work on either
@@ -39,7 +38,6 @@ class Backend(ABC):
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        self.reports: list[Reports] = []  # of compiled calls: heard of when the host waits
         for name in _SHARED:
             if not hasattr(type(self), name):  # a backend's own method comes first
                 setattr(self, name, getattr(module, name))

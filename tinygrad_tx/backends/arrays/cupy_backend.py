@@ -15,6 +15,7 @@ import numpy as np
 
 from ...dtypes import DType
 from ...errors import DeviceError
+from ..reports import Reports
 from .base import Array, Backend
 
 _INSTALL = 'pip install "tinygrad_tx[cuda13]" (or [cuda12], as your driver is)'
@@ -85,6 +86,7 @@ class CupyBackend(Backend):
     def __init__(self) -> None:
         super().__init__(cupy)
         self._checks = cupy_kernels.Checks()
+        self.reports: list[Reports] = []  # of compiled calls: heard of when the host waits
 
     def no_warnings(self) -> AbstractContextManager[Any]:
         return nullcontext()  # a GPU does not warn

@@ -231,7 +231,7 @@ def _loaded(text: str, name: str) -> Any:
 @cache
 def host() -> Gpu:
     """The current device. NativeUnavailable where code cannot be made for it."""
-    backend = backends.get("cuda")
+    backend: Any = backends.get("cuda")
     engine.binding()
     reports = CupyReports()
     backend.reports.append(reports)

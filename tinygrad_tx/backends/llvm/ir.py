@@ -67,7 +67,7 @@ class Function(NamedTuple):
     returns: str
     params: tuple[tuple[str, str], ...]  # type and name of each
 
-    def __call__(self, b: Builder, /, **args: Value) -> Value:
+    def __call__(self, b: Straight, /, **args: Value) -> Value:
         """Write a call of it into b. TypeError where args are not its parameters, or of another
         type."""
         given = {name: value.type for name, value in args.items()}
@@ -120,8 +120,8 @@ class Module:
         return "\n".join([*self.globals, *declared, *(f.text() for f in self.functions)])
 
 
-class Builder:
-    """The body of one function, written from top to bottom."""
+class Straight:
+    """The body of one function, as far as it has no branches: values, and memory."""
 
     def __init__(
         self,
@@ -305,7 +305,10 @@ class Builder:
             f"atomicrmw umin {pointer.type} {pointer.name}, {value.type} {value.name} monotonic",
         )
 
-    # Control -------------------------------------------------------------------------------------
+
+class Builder(Straight):
+    """The body of one function, written from top to bottom: with loops and branches."""
+
     @contextmanager
     def loop(
         self,

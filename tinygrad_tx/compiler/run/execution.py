@@ -13,18 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from ... import backends
 from ...backends.kernels.kinds import Kernel, Opaque
 from ...backends.reports import Reports
 from ...backends.target import Target
-from ...half import computing
-from ...mistakes import explain, naming
 from ...node import Node
-from ...rules import as_promised
 from .. import pipeline
 from ..capture.guards import Match
 from ..capture.trace import Argument, Traced
@@ -32,7 +28,7 @@ from ..inspect import check, debug
 from ..inspect.explain import explained
 from ..schedule.in_place import early
 from ..schedule.records import Buffer, Launch, Plan
-from ..schedule.waves import indices
+from . import opaque
 from .addresses import Addresses
 from .deferred import Undo, record
 from .host_part import HOST, HostPart
@@ -167,7 +163,7 @@ class Execution(Recording):
         if budget is not None:
             budget.left -= 1
         result = self._committed(match, arrays, shared)
-        record(reports, number, undo, segments, arrays, self._blame)
+        record(reports, number, undo, segments, arrays, opaque.blame)
         return result
 
     def _committed(self, match: Match, arrays: list[Any], shared: set[int]) -> Any:
@@ -194,11 +190,11 @@ class Execution(Recording):
         """Run all steps."""
         for step in self.steps:
             if isinstance(step, Launch):
-                self._call(step)
+                opaque.call(step, self.addresses, self.memory)
             else:
                 last = self._run_segment(step)
                 if self.report[0]:
-                    self._raise(step, last)
+                    opaque.raise_outside(step, last, step.args)
 
     def _run_segment(self, segment: Segment) -> list[Launch]:
         return check.run(segment, self.addresses.bases) if self.checked else segment.run()
@@ -212,13 +208,13 @@ class Execution(Recording):
         for step in self.steps:
             if isinstance(step, Launch):
                 started = perf_counter()
-                self._call(step)
+                opaque.call(step, self.addresses, self.memory)
                 seconds.append(perf_counter() - started)
                 continue
             last, took = step.run_timed()
             seconds += took
             if self.report[0]:
-                self._raise(step, last)
+                opaque.raise_outside(step, last, step.args)
         if self.debug >= debug.TIMES:
             debug.show_times(self.traced.name, self.runs, self.plan, seconds)
         if self.runs == TIMED:
@@ -286,48 +282,6 @@ class Execution(Recording):
             if asks is not None and not (stays and self.memory.owns(arrays[i])):
                 shared.add(i)
         return shared
-
-    # Opaque ops, and errors ---------------------------------------------------------------------
-    def _call(self, launch: Launch) -> None:
-        """Call an op's forward as it is."""
-        (call,) = launch.calls
-        node = call.nodes[0]
-        xp = backends.get(node.device)
-        arrays = [self.addresses.array_at(view) for view in call.reads]
-        try:
-            with xp.no_warnings():
-                out = computing(node.op, arrays, node.spec)(xp, *arrays, **node.attrs)
-        except Exception as error:
-            explain(error, node.op.name, "forward", node.op.forward, (xp, *arrays), node.attrs)
-            raise
-        if not node.op.ours:
-            out = as_promised(node.op, xp, out, node.spec)
-        outs = out if isinstance(out, tuple) else (out,)
-        for view, value in zip(call.writes, outs, strict=True):
-            self.memory.write(self.addresses.array_at(view), value)
-
-    def _blame(self, segment: Segment, args: Words, low: int) -> None:
-        """Raise the error of the check that has reported, if it is one of this segment."""
-        wave = segment.blamed(args, low)
-        if wave is not None:
-            self._raise(segment, wave, args)
-
-    def _raise(self, segment: Segment, wave: list[Launch], args: Words | None = None) -> NoReturn:
-        """An index was outside, in this wave, after which nothing has run: say which one."""
-        args = segment.args if args is None else args
-        for launch, call in ((x, call) for x in wave for call in indices([x])):
-            node, given = call.nodes[0], segment.checked_index(launch, call, args)
-            given = backends.get(node.device).to_host(given)
-            attrs = dict(node.attrs)
-            name = attrs.get("of", "")
-            if name == "update" and not 0 <= given.item() < attrs["size"]:
-                raise IndexError(
-                    f"update: a write at position {given.item()} leaves its places: it must begin "
-                    f"in 0..{attrs['size'] - 1}"
-                )
-            with naming(node):
-                node.op.forward(backends.get("cpu"), given, **attrs)
-        raise IndexError("an index is outside the entries it chooses from")
 
 
 def _kernels(plan: Plan) -> list[Kernel]:
