@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import arguments, dtypes, errors, settings
+from . import reports
 from .arrays import special
 from .kernels import arguments as kernel_arguments
 from .kernels import instructions, kinds, summation
@@ -39,6 +40,7 @@ SOURCES = (
     errors,
     arguments,
     settings,
+    reports,
 )
 
 _FILE = re.compile(r"[0-9a-f]{64}\.(o|ptx)|\.[0-9a-f]{16}\.tmp")  # and nothing else is touched
