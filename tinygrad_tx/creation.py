@@ -41,7 +41,8 @@ _DEFAULTS = _Defaults()
 
 
 def set_default_device(device: str) -> None:
-    """Make "cpu" or "cuda" the device of new Tensors; DeviceError where it is not available."""
+    """Make "cpu", "cuda" or "meta" the device of new Tensors; DeviceError where it is not
+    available."""
     get(device)
     _DEFAULTS.device = device
 

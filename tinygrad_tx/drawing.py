@@ -188,7 +188,7 @@ def bernoulli(
         raise DTypeError(f"bernoulli needs a floating dtype, not {input.dtype.name}: use .float()")
     chance: Any = input.detach() if p is None else p
     fair = (chance >= 0) & (chance <= 1) if isinstance(chance, Tensor) else 0 <= chance <= 1
-    if not (fair.node.array is None or bool(fair.all()) if isinstance(fair, Tensor) else fair):
+    if not (not fair.node.has_values or bool(fair.all()) if isinstance(fair, Tensor) else fair):
         raise UserError("bernoulli: a probability must be between 0 and 1")
     drawn: Tensor = rand(input.shape, device=input.device) < chance
     return drawn.to(input.dtype)
@@ -234,7 +234,7 @@ def multinomial(
 
 def _require_weights(weights: Tensor, count: int) -> None:
     """UserError where eager code sees weights that nothing can be drawn with."""
-    if weights.node.array is None or not weights.numel():
+    if not weights.node.has_values or not weights.numel():
         return
     if not bool(((weights >= 0) & weights.isfinite()).all()):
         raise UserError("multinomial: a weight is negative, infinite or NaN")

@@ -100,7 +100,7 @@ def repeated(x: Tensor, axis: int, times: Tensor, total: int | None) -> Tensor:
                 "repeat_interleave: the size of the result depends on repeats, which a compiled "
                 "function does not know: give output_size=, or call it outside of tx.compile"
             )
-    else:
+    elif total is None or times.node.has_values:
         value = times._value("repeat_interleave")
         if (value < 0).any():
             raise ShapeError("repeat_interleave: repeats must not be negative")

@@ -19,7 +19,7 @@ import numpy as np
 
 from . import backends
 from .arguments import shown
-from .backends import Array
+from .backends import Array, Backend
 from .context import GRAD, LINE, SCOPE, TRACE, Trace, user_line
 from .dtypes import DType, as_dtype, require_fit, result_type, weak_dtype
 from .errors import DeviceError, DTypeError, OpError, TraceError
@@ -97,6 +97,12 @@ class Node:
     @property
     def is_leaf(self) -> bool:
         return self.op.kind == "leaf"
+
+    @property
+    def has_values(self) -> bool:
+        """True if its values can be looked at: those of traced nodes, and of a device of shapes
+        alone, cannot."""
+        return self.array is not None and backends.get(self.device).computes
 
     def with_srcs(self, srcs: tuple[Node, ...]) -> Node:
         """The same use of the op on other sources, in the same place of the program."""
@@ -246,6 +252,9 @@ def execute(
 ) -> Any:
     """Run an op's forward on the device of its inputs and hold it to its rule."""
     xp = backends.get(device)
+    lands = backends.get(attrs["target"]) if "target" in attrs else xp
+    if not lands.computes and op.kind != "loop":
+        return outline(lands, spec)
     try:
         with xp.no_warnings():
             out = computing(op, arrays, spec)(xp, *arrays, **attrs)
@@ -254,13 +263,18 @@ def execute(
         raise
     if op.kind == "loop":  # outputs may lie on several devices
         return out
-    if "target" in attrs:
-        xp = backends.get(attrs["target"])
     if type(spec) is Spec:
-        array = xp.asarray(out)
+        array = lands.asarray(out)
         if array.shape == spec[0] and array.dtype == spec[1].np:
             return array
-    return as_promised(op, xp, out, spec)
+    return as_promised(op, lands, out, spec)
+
+
+def outline(xp: Backend, spec: Spec | tuple[Spec, ...]) -> Any:
+    """Arrays in the place of a result, on a device of shapes alone."""
+    if isinstance(spec, Spec):
+        return xp.full(spec.shape, 0, spec.dtype)
+    return tuple(xp.full(one.shape, 0, one.dtype) for one in spec)
 
 
 def data(spec: Spec | tuple[Spec, ...], device: str, array: Any, *, lost: bool) -> Node:

@@ -246,7 +246,7 @@ def _shares(q: Any, x: Tensor) -> Tensor:
         if not isinstance(q, (int, float, np.number)) or isinstance(q, bool):
             raise DTypeError(f"quantile: q must be a number or a Tensor, not {shown(q)}")
         shares = _from_host(np.asarray(q, x.dtype.np), x)
-    if shares.node.array is not None:
+    if shares.node.has_values:
         value = shares._value("quantile")
         if not ((value >= 0) & (value <= 1)).all():
             raise UserError("quantile: q must be between 0 and 1")

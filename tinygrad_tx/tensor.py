@@ -127,20 +127,15 @@ class Tensor(Values):
                 "a Tensor computed from others that require a gradient cannot be copied or pickled "
                 "with its history: .detach() it first"
             )
-        value = self._value("a copy").copy()
         state = (self.dtype.name, self.device, self.requires_grad, self.grad)
-        return _restored, (type(self), value, *state)
+        node = self.node
+        if node.array is not None and not node.has_values:
+            return _restored, (type(self), np.zeros((), node.dtype.np), *state, node.shape)
+        return _restored, (type(self), self._value("a copy").copy(), *state)
 
     def __repr__(self) -> str:
         node = self.node
-        if node.array is None:
-            text = f"<traced, shape={node.shape}>"
-        else:
-            value = backends.get(node.device).to_host(node.array)
-            if node.dtype.is_half:  # NumPy prints numbers of its own types side by side
-                value = value.astype(np.float32)
-            text = np.array2string(value, separator=", ", prefix="tensor(")
-        notes = [text]
+        notes = [_values_of(node)]
         if node.dtype not in (float32, int64, bool_):
             notes.append(f"dtype={node.dtype!r}")
         if node.device != backends.devices()[0]:
@@ -306,6 +301,18 @@ class no_grad(ContextDecorator):  # noqa: N801
         return no_grad()  # a decorated function may call itself
 
 
+def _values_of(node: Node) -> str:
+    """A node's values as repr() shows them; its shape where there are none."""
+    if node.array is None:
+        return f"<traced, shape={node.shape}>"
+    if not node.has_values:
+        return f"..., shape={node.shape}"
+    value = backends.get(node.device).to_host(node.array)
+    if node.dtype.is_half:  # NumPy prints numbers of its own types side by side
+        value = value.astype(np.float32)
+    return np.array2string(value, separator=", ", prefix="tensor(")
+
+
 def _restored(
     cls: type[Tensor],
     value: np.ndarray[Any, Any],
@@ -313,9 +320,11 @@ def _restored(
     device: str,
     requires_grad: builtins.bool,
     grad: Tensor | None,
+    shape: tuple[builtins.int, ...] | None = None,
 ) -> Tensor:
-    """A copied or unpickled Tensor, made of its parts."""
+    """A copied or unpickled Tensor, made of its parts. shape: of one that has no values."""
     out = cls.__new__(cls)
+    value = value if shape is None else np.broadcast_to(value, shape)
     Tensor.__init__(out, leaf(backends.get(device).from_host(value), as_dtype(dtype), device))
     out.requires_grad = requires_grad
     out.grad = grad

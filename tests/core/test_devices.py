@@ -35,7 +35,7 @@ def twin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_an_unknown_device() -> None:
-    with pytest.raises(DeviceError, match='no device "cudda": choose one of cpu, cuda'):
+    with pytest.raises(DeviceError, match='no device "cudda": choose one of cpu, cuda, meta'):
         tx.zeros(2, device="cudda")
 
 

@@ -15,7 +15,11 @@ from ..errors import DeviceError
 from .arrays.base import Array, Backend
 from .target import Target
 
-_MODULES = {"cpu": "arrays.numpy_backend", "cuda": "arrays.cupy_backend"}
+_MODULES = {
+    "cpu": "arrays.numpy_backend",
+    "cuda": "arrays.cupy_backend",
+    "meta": "arrays.meta_backend",
+}
 _TARGETS = {"cpu": "cpu.target", "cuda": "gpu.cupy_device"}
 _LOADED: dict[str, Backend] = {}
 _REGISTERED: dict[str, Target | None] = {}

@@ -54,7 +54,8 @@ def _forward(
         made = procedure.run([*consts, *carry, *(x[i] for x in xs)])
         carry = made[:n]
         for row, value in zip(rows, made[n:], strict=True):
-            row[i] = value
+            if row.flags.writeable:  # not on a device of shapes alone
+                row[i] = value
     return (*carry, *rows)
 
 

@@ -130,6 +130,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: None = None) -> Tens
         raise ShapeError(f"orthogonal_ needs two axes or more, not {tensor.shape}")
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
     drawn = randn(max(rows, columns), min(rows, columns), dtype=float64, device=tensor.device)
+    if not drawn.node.has_values:
+        return tensor
     q, r = np.linalg.qr(drawn.numpy())
     q = q * np.where(np.diag(r) < 0, -1.0, 1.0)  # so that all such matrices are as likely
     return tensor.assign((q if rows >= columns else q.T).reshape(tensor.shape) * gain)

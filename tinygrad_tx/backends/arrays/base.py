@@ -35,6 +35,7 @@ class Backend(ABC):
     """One device's arrays. Called `xp` inside forwards."""
 
     device: str
+    computes = True  # False where no forward runs, and arrays have shapes alone: meta_backend.py
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -156,9 +157,8 @@ class Backend(ABC):
         return out if x.dtype.kind in "biu" else out.astype(x.dtype)
 
     def prod(self, x: Array, axis: tuple[int, ...]) -> Array:
-        return x.prod(
-            axis=axis, dtype=np.int64 if x.dtype.kind in "biu" else x.dtype, keepdims=True
-        )
+        wide = np.int64 if x.dtype.kind in "biu" else x.dtype
+        return x.prod(axis=axis, dtype=wide, keepdims=True)
 
     def cumprod(self, x: Array, axis: int) -> Array:
         wide = np.int64 if x.dtype.kind in "biu" else x.dtype
