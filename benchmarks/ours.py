@@ -6,7 +6,6 @@ In: works and weights (works.py). Called by worker.py in a process of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,13 @@ import numpy as np
 import tinygrad_tx as tx
 import tinygrad_tx.nn.functional as F  # noqa: N812
 from tinygrad_tx import Tensor
-from tinygrad_tx.models import GPT, GPTConfig, Transformer, TransformerConfig
+from tinygrad_tx.models import Transformer, TransformerConfig
+from tinygrad_tx.training import works
 
 from .contract import Translation
 from .works import (
     BOS,
-    CLIP,
     EOS,
-    LABEL_SMOOTHING,
     PAD,
     Array,
     Batch,
@@ -53,33 +51,10 @@ class Training:
     """Called with a batch, it takes a step and gives the loss."""
 
     def __init__(self, work: Work, dropout: float, shared: bool) -> None:
-        if isinstance(work, TransformerWork):
-            model: Transformer | GPT = transformer(work, dropout)
-            optimizer = tx.optim.Adam(model.parameters(), work.lr, work.betas, work.eps)
-        else:
-            model = GPT(
-                GPTConfig(work.vocab, work.layers, work.heads, work.width, work.length, dropout)
-            )
-            optimizer = tx.optim.AdamW(
-                model.parameters(), work.lr, work.betas, work.eps, work.weight_decay
-            )
+        self.model, step = works.begin({**works.work(work.name), "dropout": dropout})
         if shared:
-            model.load_state_dict(weights(work))
-        model.train()
-        loss_of: Callable[..., Tensor] = model.loss
-        if isinstance(model, Transformer):
-            loss_of = partial(model.loss, label_smoothing=LABEL_SMOOTHING)
-
-        @tx.compile
-        def step(*batch: Tensor) -> Tensor:
-            loss = loss_of(*batch)
-            loss.backward()
-            tx.optim.clip_grad_norm_(model.parameters(), CLIP)
-            optimizer.step()
-            optimizer.zero_grad()
-            return loss
-
-        self.model, self._step = model, step
+            self.model.load_state_dict(weights(work))
+        self._step = tx.compile(step)
 
     def __call__(self, batch: Batch) -> float:
         loss: float = self._step(*map(tx.tensor, batch)).item()

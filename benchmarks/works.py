@@ -1,14 +1,16 @@
-"""What is measured, as data: the works, their batches and their weights.
+"""What is measured: the works, their batches and their weights.
 
 In: a work's name. Out: sizes, seeded batches, and weights under the names of the models'
-state_dicts, so that every contender does the same work. NumPy alone. Called by the contenders and
-by the benchmarks.
+state_dicts, so that every contender does the same work. NumPy alone: sizes are read from the
+package's works.toml, and nothing of it is imported. Called by the contenders and by the benchmarks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,10 @@ Shapes = dict[str, tuple[int, ...]]
 
 PAD, BOS, EOS, FIRST_WORD = 0, 1, 2, 3
 IGNORED = -100  # a GPT's target that does not count
-LABEL_SMOOTHING, CLIP = 0.1, 1.0
+
+_FILE = Path(__file__).parents[1] / "tinygrad_tx" / "training" / "works.toml"
+_TABLES = tomllib.loads(_FILE.read_text(encoding="utf-8"))
+LABEL_SMOOTHING, CLIP = (_TABLES["transformer"][key] for key in ("label_smoothing", "clip_norm"))
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,10 @@ class TransformerWork:
     vocab: int
     batch: int
     length: int
-    dropout: float = 0.1
-    lr: float = 3e-4
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-9
+    dropout: float
+    lr: float
+    betas: tuple[float, float]
+    eps: float
 
     def shapes(self) -> Shapes:
         shapes: Shapes = {"embedding.weight": (self.vocab, self.width)}
@@ -96,11 +101,11 @@ class GPTWork:
     vocab: int
     batch: int
     length: int
-    dropout: float = 0.0
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    eps: float = 1e-8
-    weight_decay: float = 0.1
+    dropout: float
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
 
     def shapes(self) -> Shapes:
         d = self.width
@@ -200,20 +205,24 @@ class Decoding:
         return found
 
 
-W2 = TransformerWork("W2", 256, 4, 1024, 3, 8000, 64, 32)
-TINY = TransformerWork("tiny", 16, 2, 32, 1, 40, 4, 8)
-WORKS: dict[str, Work] = {
-    work.name: work
-    for work in (
-        TransformerWork("W1", 128, 4, 512, 2, 2000, 64, 24),
-        W2,
-        TransformerWork("W3", 512, 8, 2048, 6, 8000, 16, 64),
-        GPTWork("W4", 128, 4, 4, 65, 12, 64),
-        GPTWork("W4b", 384, 6, 6, 65, 8, 256),
-        TINY,
-        GPTWork("tiny-gpt", 16, 2, 1, 40, 4, 8),
-    )
-}
+def _work(name: str, table: Mapping[str, Any]) -> Work:
+    """A work of the file: its own table over that of its kind."""
+    made: type[Any] = {"transformer": TransformerWork, "gpt": GPTWork}[table["kind"]]
+    whole = {**_TABLES[table["kind"]], **table, "name": name}
+    whole["betas"] = tuple(whole["betas"])
+    work: Work = made(**{field.name: whole[field.name] for field in fields(made)})
+    return work
+
+
+WORKS: dict[str, Work] = {name: _work(name, table) for name, table in _TABLES["measured"].items()}
+
+
+def _pairs(name: str) -> TransformerWork:
+    work = WORKS[name]
+    assert isinstance(work, TransformerWork)
+    return work
+
+
 RECURRENT = {
     work.name: work
     for work in (
@@ -225,10 +234,10 @@ RECURRENT = {
 DECODINGS: dict[str, Decoding] = {
     case.name: case
     for case in (
-        Decoding("greedy-1", W2, batch=1, beam=1),
-        Decoding("greedy-32", W2, batch=32, beam=1),
-        Decoding("beam-4", W2, batch=8, beam=4),
-        Decoding("tiny", TINY, batch=2, beam=2, source=8, new_tokens=6),
+        Decoding("greedy-1", _pairs("W2"), batch=1, beam=1),
+        Decoding("greedy-32", _pairs("W2"), batch=32, beam=1),
+        Decoding("beam-4", _pairs("W2"), batch=8, beam=4),
+        Decoding("tiny", _pairs("tiny"), batch=2, beam=2, source=8, new_tokens=6),
     )
 }
 MEASURED = tuple(name for name in WORKS if not name.startswith("tiny"))

@@ -25,6 +25,7 @@ from . import (
     generate,
     graph,
     info,
+    plan,
     streams,
     train,
     translate,
@@ -41,6 +42,7 @@ COMMANDS: tuple[Command, ...] = (
     graph.COMMAND,
     average.COMMAND,
     info.COMMAND,
+    plan.COMMAND,
     doctor.COMMAND,
 )
 

@@ -19,8 +19,9 @@ else:
             "report": "Report",
             "trainer": "train",
             **dict.fromkeys(("beginning", "checkpoint", "corpus", "examples", "log"), ""),
-            **dict.fromkeys(("metrics", "progress", "recovery", "run", "schema", "step"), ""),
-            **dict.fromkeys(("tasks", "texts", "validation"), ""),
+            **dict.fromkeys(("metrics", "outlook", "progress", "recovery", "run"), ""),
+            **dict.fromkeys(("schema", "step"), ""),
+            **dict.fromkeys(("tasks", "texts", "validation", "works"), ""),
         },
     )
 

@@ -1,0 +1,236 @@
+"""estimate: a plan on paper: what each launch moves and multiplies, and what memory a call takes.
+
+In: a function of Tensors, on any device: on "meta" nothing of their size is allocated. Out: an
+Estimate, of which a GPU's table (backends/gpus.py) makes times. Nothing runs. Called by
+training/outlook.py and `tinygrad-tx plan`.
+
+A launch touches memory once: an element that it reads in several places counts once, a broadcast
+one too, and what one call of it makes for another one alone stays on the chip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+from ... import backends
+from ...backends.gpus import GPU
+from ...backends.kernels.arguments import ScatterAddArgs
+from ...backends.target import Target
+from ...dtypes import ALL
+from .. import pipeline
+from ..capture.trace import Argument, GradOf, Traced, trace
+from ..schedule.records import Buffer, Call, Launch, Plan, View, itemsize
+from .explain import flops
+from .origin import origin
+
+HALF = frozenset(["bf16"])  # precisions in which values between launches have 16 bits
+
+
+class Work(NamedTuple):
+    """A launch of a plan. kernel: the kinds of its calls; ops: what they compute; result, where: of
+    the last of them. times: how often it runs in a call, more than once in loops. bytes, flops: of
+    one time."""
+
+    kernel: str
+    ops: str
+    result: str
+    where: str
+    times: int
+    bytes: int
+    flops: int
+
+
+class Memory(NamedTuple):
+    """Bytes of a call. weights: Tensors that require a gradient; gradients: those that are there
+    before it; state: other Tensors that the function knows by itself, such as moments; inputs: its
+    arguments; arena: all that lives for a part of it, other gradients too; results: what it makes
+    anew, constants and packed weights."""
+
+    weights: int
+    gradients: int
+    state: int
+    inputs: int
+    arena: int
+    results: int
+
+    @property
+    def peak(self) -> int:
+        return sum(self)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A call on paper. precision: one of gpus.PRECISIONS; device: that whose Target it was planned
+    for; opaque: the ops that no kernel does."""
+
+    works: tuple[Work, ...]
+    memory: Memory
+    precision: str
+    device: str
+    opaque: tuple[str, ...]
+
+    @property
+    def launches(self) -> int:
+        return sum(work.times for work in self.works)
+
+    @property
+    def bytes(self) -> int:
+        return sum(work.times * work.bytes for work in self.works)
+
+    @property
+    def flops(self) -> int:
+        return sum(work.times * work.flops for work in self.works)
+
+    def seconds(self, gpu: GPU) -> float:
+        """The least time that the launches take, one after the other."""
+        return sum(work.times * self.seconds_of(work, gpu) for work in self.works)
+
+    def seconds_of(self, work: Work, gpu: GPU) -> float:
+        """The least time of one launch."""
+        return gpu.seconds(work.bytes, work.flops, self.precision)
+
+
+def estimate(
+    f: Callable[..., Any], *args: Any, precision: str = "fp32", device: str = "cuda"
+) -> Estimate:
+    """A call f(*args) on paper, as a device would run it, wherever its Tensors are. It is traced,
+    and neither run nor are its effects applied.
+
+    precision: "fp32" and "tf32" count what the plan moves; "bf16" counts float32 values that one
+    launch hands to another as 16 bits, and state in its own. Raises what tracing raises.
+    """
+    device, target = _target(device)
+    traced = trace(f, args, {})
+    states = {found.placeholder: found.node for found in traced.changed}
+    results = [made._node for made in traced.made.values()]
+    plan = pipeline.plan(results, states, target)
+    half = precision in HALF
+    works = tuple(_works(plan, 1, half))
+    opaque = [call.ops for launch in plan.launches() if launch.opaque for call in launch.calls]
+    memory = _memory(plan, traced, half)
+    return Estimate(works, memory, precision, device, tuple(dict.fromkeys(opaque)))
+
+
+def _target(device: str) -> tuple[str, Target]:
+    """The device that a call on paper is planned for, and its Target, which need not be able to run
+    anything here. A device without a Target is planned for as a processor is."""
+    found = backends.target_of(device, interpreted=True)
+    if found is not None:
+        return device, found
+    found = backends.target_of("cpu", interpreted=True)
+    assert found is not None
+    return "cpu", found
+
+
+# Launches ------------------------------------------------------------------------------------
+
+
+def _works(plan: Plan, times: int, half: bool) -> Iterator[Work]:
+    """Each launch of a plan that runs so many times; of a loop, those of its rounds."""
+    readers: dict[Buffer, int] = {}
+    for launch in plan.launches():
+        for buffer in {view.buffer for view in launch.reads}:
+            readers[buffer] = readers.get(buffer, 0) + 1
+    for launch in plan.launches():
+        if launch.loop:
+            yield from _works(launch.loop.plan, times * launch.loop.rounds, half)
+            continue
+        last = launch.calls[-1]
+        outs = (f"{ALL[v.dtype].short}[{','.join(map(str, v.shape))}]" for v in last.writes)
+        yield Work(
+            " + ".join(call.kernel.word for call in launch.calls),
+            "; ".join(call.ops for call in launch.calls),
+            " ".join(outs),
+            origin(last),
+            times,
+            touched(launch, plan.roles, readers, half),
+            sum(map(flops, launch.calls)),
+        )
+
+
+def touched(
+    launch: Launch, roles: Mapping[Buffer, str], readers: Mapping[Buffer, int], half: bool
+) -> int:
+    """The bytes that a launch reads and writes. readers: how many launches read each buffer."""
+    made = {view.buffer for view in launch.writes}
+    inner = {view.buffer for call in launch.calls for view in call.reads} & made
+    own = {b for b in inner if _stays(launch, b)}
+    gone = {b for b in own if roles.get(b) == "arena" and readers[b] == 1}
+    reads: dict[Buffer, dict[Any, int]] = {}
+    writes: dict[Buffer, dict[Any, int]] = {}
+    for call in launch.calls:
+        for found, views in ((reads, call.reads), (writes, call.writes)):
+            for i, view in enumerate(views):
+                gathered = found is reads and i in call.gathered
+                places = found.setdefault(view.buffer, {})
+                key, elements = _elements(view, call, gathered)
+                places[key] = elements
+    total = 0
+    for found, skipped in ((reads, own), (writes, gone)):
+        for buffer, places in found.items():
+            if buffer not in skipped:
+                size = min(buffer.size, sum(places.values()))
+                total += size * _width(buffer, roles, half)
+    return total
+
+
+def _stays(launch: Launch, buffer: Buffer) -> bool:
+    """True if a launch reads of a buffer only what an earlier call of it has made."""
+    for call in launch.calls:
+        if any(view.buffer is buffer for view in call.reads):
+            return False
+        if any(view.buffer is buffer for view in call.writes):
+            return True
+    return False
+
+
+def _elements(view: View, call: Call, gathered: bool) -> tuple[Any, int]:
+    """A key for the places that a view names, and their number. gathered: of rows which other
+    values name, so that each may be another one."""
+    if gathered:
+        return (view.offset, view.shape, "gathered"), prod(view.shape)
+    args = call.args
+    if isinstance(args, ScatterAddArgs) and view.buffer is args.out.buffer:
+        return "scattered", min(args.rows * args.columns, view.buffer.size)
+    axes = [(n, s) for n, s in zip(view.shape, view.strides, strict=True) if n > 1 and s]
+    offset = view.offset + sum((n - 1) * s for n, s in axes if s < 0)
+    merged: list[tuple[int, int]] = []
+    for n, s in sorted(((n, abs(s)) for n, s in axes), key=lambda axis: -axis[1]):
+        if merged and merged[-1][1] == n * s:
+            merged[-1] = (merged[-1][0] * n, s)
+        else:
+            merged.append((n, s))
+    return (offset, tuple(merged)), prod(n for n, _ in merged)
+
+
+def _width(buffer: Buffer, roles: Mapping[Buffer, str], half: bool) -> int:
+    """The bytes of an element."""
+    between = half and buffer.dtype == "float32" and roles.get(buffer) == "arena"
+    return 2 if between else itemsize(buffer.dtype)
+
+
+# Memory ----------------------------------------------------------------------------------------
+
+
+def _memory(plan: Plan, traced: Traced, half: bool) -> Memory:
+    weights = gradients = state = inputs = 0
+    for found in traced.inputs:
+        size = prod(found.placeholder.shape) * found.placeholder.dtype.itemsize
+        if isinstance(found.source, Argument):
+            inputs += size
+        elif isinstance(found.source, GradOf):
+            gradients += size
+        elif found.signature.requires_grad:
+            weights += size
+        else:
+            state += size
+    arena = [buffer for buffer, role in plan.roles.items() if role == "arena"]
+    lived = sum(buffer.bytes for buffer in arena)
+    wide = sum(buffer.size * _width(buffer, plan.roles, half) for buffer in arena)
+    results = sum(b.bytes for b, role in plan.roles.items() if role in ("result", "prepacked"))
+    results += sum(array.nbytes for array in plan.constants.values())
+    share = plan.arena_bytes * wide // max(lived, 1)
+    return Memory(weights, gradients, state, inputs, share, results)

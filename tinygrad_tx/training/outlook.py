@@ -1,0 +1,163 @@
+"""outlook: a step of training on paper: what it moves, multiplies and keeps, before any run.
+
+In: a Config, or the name of a work (works.py). Out: an Outlook. The model is made on device "meta",
+so nothing of its size is allocated. Called by `tinygrad-tx plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any
+
+from ..backends.gpus import GPU
+from ..compiler.inspect.estimate import Estimate, Memory, Work, estimate
+from ..creation import get_default_device, set_default_device, zeros, zeros_like
+from ..dtypes import int64
+from ..errors import UserError
+from ..models import registry
+from ..tensor import Tensor
+from .schema import Config
+from .step import Trainable
+from .works import begin, work
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A step. batch, length: rows and positions of each batch, of which there are `accumulate` in a
+    step; parts: the calls that make a step, and how often each is made."""
+
+    name: str
+    parameters: int
+    batch: int
+    length: int
+    accumulate: int
+    parts: tuple[tuple[int, Estimate], ...]
+
+    @property
+    def tokens(self) -> int:
+        """Positions in a step; of sentence pairs, on either side."""
+        return self.batch * self.length * self.accumulate
+
+    @property
+    def works(self) -> tuple[Work, ...]:
+        """The launches of a step in their order, with how often each runs in it."""
+        return tuple(
+            w._replace(times=times * w.times) for times, part in self.parts for w in part.works
+        )
+
+    @property
+    def launches(self) -> int:
+        return sum(times * part.launches for times, part in self.parts)
+
+    @property
+    def bytes(self) -> int:
+        return sum(times * part.bytes for times, part in self.parts)
+
+    @property
+    def flops(self) -> int:
+        return sum(times * part.flops for times, part in self.parts)
+
+    @property
+    def memory(self) -> Memory:
+        """That of the call which takes most."""
+        return max((part.memory for _, part in self.parts), key=lambda memory: memory.peak)
+
+    @property
+    def precision(self) -> str:
+        return self.parts[0][1].precision
+
+    @property
+    def device(self) -> str:
+        """That whose Target it was planned for."""
+        return self.parts[0][1].device
+
+    @property
+    def opaque(self) -> tuple[str, ...]:
+        """The ops that no kernel does."""
+        return tuple(dict.fromkeys(chain.from_iterable(part.opaque for _, part in self.parts)))
+
+    def seconds(self, gpu: GPU) -> float:
+        """The least time that a step takes."""
+        return sum(times * part.seconds(gpu) for times, part in self.parts)
+
+
+def of_work(
+    name: str, *, batch: int | None = None, length: int | None = None, precision: str = "fp32"
+) -> Outlook:
+    """A step of a work, in other batches where they are given. UserError for an unknown name."""
+    table = dict(work(name))
+    table["batch"], table["length"] = batch or table["batch"], length or table["length"]
+    with _on_meta():
+        model, step = begin(table)
+        inputs = _ids(2 if table["kind"] == "gpt" else 3, table["batch"], table["length"])
+        part = estimate(step, *inputs, precision=precision)
+    return Outlook(name, _count(model), table["batch"], table["length"], 1, ((1, part),))
+
+
+def of_config(
+    config: Config,
+    *,
+    batch: int | None = None,
+    length: int | None = None,
+    vocab: int | None = None,
+    precision: str = "fp32",
+) -> Outlook:
+    """A step of a run as it is configured, on full batches: of data.max_len tokens in a row, and as
+    many rows as data.max_tokens lets in, where nothing else is given.
+
+    vocab: pieces of the tokenizer, by default as many as it may have. UserError for a length that
+    the model has no positions for.
+    """
+    length = length or config.data.max_len
+    batch = batch or max(1, config.data.max_tokens // length)
+    task, accumulate = config.model.task, config.optim.accumulate
+    tokens = registry.Tokens(vocab or config.tokenizer.vocab_size)
+    longest = config.model.of_model().n_positions
+    if longest is not None and length > longest:
+        raise UserError(
+            f"a length of {length}, but this model has {longest} positions; give a shorter --length"
+        )
+    with _on_meta():
+        trainable = Trainable(registry.build(asdict(config.model), tokens), config)
+        trainable.model.train()
+        inputs = _ids(3 if task == "translate" else 2, batch, length)
+        parts = tuple(_parts(trainable, inputs, accumulate, precision))
+    return Outlook(config.preset, _count(trainable.model), batch, length, accumulate, parts)
+
+
+def _parts(
+    trainable: Trainable, inputs: Sequence[Tensor], accumulate: int, precision: str
+) -> Iterator[tuple[int, Estimate]]:
+    """The calls that make a step: one, or one for each batch and one that takes the step."""
+    if accumulate == 1:
+        yield 1, estimate(trainable._step, *inputs, precision=precision)
+        return
+    weight = zeros((), dtype=trainable.optimizer.parameters[0].dtype)
+    yield 1, estimate(trainable._add, weight, *inputs, precision=precision)
+    for p in trainable.optimizer.parameters:
+        p.grad = zeros_like(p)
+    yield accumulate - 1, estimate(trainable._add, weight, *inputs, precision=precision)
+    yield 1, estimate(trainable._update, precision=precision)
+
+
+def _ids(count: int, batch: int, length: int) -> list[Tensor]:
+    """So many Tensors of token ids."""
+    return [zeros(batch, length, dtype=int64) for _ in range(count)]
+
+
+def _count(model: Any) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@contextmanager
+def _on_meta() -> Iterator[None]:
+    """New Tensors have no values inside."""
+    before = get_default_device()
+    set_default_device("meta")
+    try:
+        yield
+    finally:
+        set_default_device(before)
