@@ -217,10 +217,10 @@ def _totals(found: Outlook, gpu: GPU) -> Iterator[str]:
     yield f"memory    {_number(memory.peak)}B at the peak{fits}: {parts}"
     if found.opaque:
         yield f"no kernel does {', '.join(found.opaque)}: called as they are, between graphs"
-    if found.device != "cuda":
+    if found.stand_in:
         yield (
-            f"planned   as for {found.device}, for there is no code for GPUs yet: with its packed "
-            "operands, and what rides on its products"
+            f"planned   as for {found.stand_in}, for there are no kernels for GPUs yet: with its "
+            "packed operands, and what rides on its products"
         )
 
 
@@ -242,7 +242,7 @@ def _described(found: Outlook, gpu: GPU) -> dict[str, Any]:
         "length": found.length,
         "accumulate": found.accumulate,
         "precision": found.precision,
-        "planned_for": found.device,
+        "stand_in": found.stand_in,
         "gpu": {**gpu._asdict(), "launch": LAUNCH},
         "launches": found.launches,
         "bytes": found.bytes,

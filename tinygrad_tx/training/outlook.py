@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
 
+from .. import random
 from ..backends.gpus import GPU
 from ..compiler.inspect.estimate import Estimate, Memory, Work, estimate
 from ..creation import get_default_device, set_default_device, zeros, zeros_like
@@ -70,9 +71,9 @@ class Outlook:
         return self.parts[0][1].precision
 
     @property
-    def device(self) -> str:
-        """That whose Target it was planned for."""
-        return self.parts[0][1].device
+    def stand_in(self) -> str:
+        """The device that it was planned for where there are no kernels for the one asked for."""
+        return self.parts[0][1].stand_in
 
     @property
     def opaque(self) -> tuple[str, ...]:
@@ -85,15 +86,21 @@ class Outlook:
 
 
 def of_work(
-    name: str, *, batch: int | None = None, length: int | None = None, precision: str = "fp32"
+    name: str,
+    *,
+    batch: int | None = None,
+    length: int | None = None,
+    precision: str = "fp32",
+    device: str = "cuda",
 ) -> Outlook:
-    """A step of a work, in other batches where they are given. UserError for an unknown name."""
+    """A step of a work, in other batches where they are given, as a device would run it. UserError
+    for an unknown name."""
     table = dict(work(name))
     table["batch"], table["length"] = batch or table["batch"], length or table["length"]
     with _on_meta():
         model, step = begin(table)
         inputs = _ids(2 if table["kind"] == "gpt" else 3, table["batch"], table["length"])
-        part = estimate(step, *inputs, precision=precision)
+        part = estimate(step, *inputs, precision=precision, device=device)
     return Outlook(name, _count(model), table["batch"], table["length"], 1, ((1, part),))
 
 
@@ -104,9 +111,11 @@ def of_config(
     length: int | None = None,
     vocab: int | None = None,
     precision: str = "fp32",
+    device: str = "cuda",
 ) -> Outlook:
-    """A step of a run as it is configured, on full batches: of data.max_len tokens in a row, and as
-    many rows as data.max_tokens lets in, where nothing else is given.
+    """A step of a run as it is configured, as a device would run it, on full batches: of
+    data.max_len tokens in a row, and as many rows as data.max_tokens lets in, where nothing else is
+    given.
 
     vocab: pieces of the tokenizer, by default as many as it may have. UserError for a length that
     the model has no positions for.
@@ -118,29 +127,30 @@ def of_config(
     longest = config.model.of_model().n_positions
     if longest is not None and length > longest:
         raise UserError(
-            f"a length of {length}, but this model has {longest} positions; give a shorter --length"
+            f"a length of {length}, but this model has {longest} positions: choose a shorter one"
         )
     with _on_meta():
         trainable = Trainable(registry.build(asdict(config.model), tokens), config)
         trainable.model.train()
         inputs = _ids(3 if task == "translate" else 2, batch, length)
-        parts = tuple(_parts(trainable, inputs, accumulate, precision))
+        options = {"precision": precision, "device": device}
+        parts = tuple(_parts(trainable, inputs, accumulate, options))
     return Outlook(config.preset, _count(trainable.model), batch, length, accumulate, parts)
 
 
 def _parts(
-    trainable: Trainable, inputs: Sequence[Tensor], accumulate: int, precision: str
+    trainable: Trainable, inputs: Sequence[Tensor], accumulate: int, options: dict[str, str]
 ) -> Iterator[tuple[int, Estimate]]:
     """The calls that make a step: one, or one for each batch and one that takes the step."""
     if accumulate == 1:
-        yield 1, estimate(trainable._step, *inputs, precision=precision)
+        yield 1, estimate(trainable._step, *inputs, **options)
         return
     weight = zeros((), dtype=trainable.optimizer.parameters[0].dtype)
-    yield 1, estimate(trainable._add, weight, *inputs, precision=precision)
+    yield 1, estimate(trainable._add, weight, *inputs, **options)
     for p in trainable.optimizer.parameters:
         p.grad = zeros_like(p)
-    yield accumulate - 1, estimate(trainable._add, weight, *inputs, precision=precision)
-    yield 1, estimate(trainable._update, precision=precision)
+    yield accumulate - 1, estimate(trainable._add, weight, *inputs, **options)
+    yield 1, estimate(trainable._update, **options)
 
 
 def _ids(count: int, batch: int, length: int) -> list[Tensor]:
@@ -154,10 +164,12 @@ def _count(model: Any) -> int:
 
 @contextmanager
 def _on_meta() -> Iterator[None]:
-    """New Tensors have no values inside."""
-    before = get_default_device()
+    """New Tensors have no values inside, and the random numbers of others stay as they were."""
+    before, drawn = get_default_device(), random.get_state()
     set_default_device("meta")
     try:
         yield
     finally:
         set_default_device(before)
+        if drawn:
+            random.set_state(drawn)

@@ -63,13 +63,14 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A call on paper. precision: one of gpus.PRECISIONS; device: that whose Target it was planned
-    for; opaque: the ops that no kernel does."""
+    """A call on paper. precision: one of gpus.PRECISIONS; stand_in: the device that it was planned
+    for because there are no kernels for the one that was asked for, or empty; opaque: the ops that
+    no kernel does."""
 
     works: tuple[Work, ...]
     memory: Memory
     precision: str
-    device: str
+    stand_in: str
     opaque: tuple[str, ...]
 
     @property
@@ -102,7 +103,7 @@ def estimate(
     precision: "fp32" and "tf32" count what the plan moves; "bf16" counts float32 values that one
     launch hands to another as 16 bits, and state in its own. Raises what tracing raises.
     """
-    device, target = _target(device)
+    target, stand_in = _target(device)
     traced = trace(f, args, {})
     states = {found.placeholder: found.node for found in traced.changed}
     results = [made._node for made in traced.made.values()]
@@ -111,18 +112,19 @@ def estimate(
     works = tuple(_works(plan, 1, half))
     opaque = [call.ops for launch in plan.launches() if launch.opaque for call in launch.calls]
     memory = _memory(plan, traced, half)
-    return Estimate(works, memory, precision, device, tuple(dict.fromkeys(opaque)))
+    return Estimate(works, memory, precision, stand_in, tuple(dict.fromkeys(opaque)))
 
 
-def _target(device: str) -> tuple[str, Target]:
-    """The device that a call on paper is planned for, and its Target, which need not be able to run
-    anything here. A device without a Target is planned for as a processor is."""
+def _target(device: str) -> tuple[Target, str]:
+    """The Target of a device, which need not be able to run anything here; where there is none, the
+    processor's, and the processor's name as that of the stand-in."""
     found = backends.target_of(device, interpreted=True)
     if found is not None:
-        return device, found
-    found = backends.target_of("cpu", interpreted=True)
+        return found, ""
+    stand_in = backends.devices()[0]
+    found = backends.target_of(stand_in, interpreted=True)
     assert found is not None
-    return "cpu", found
+    return found, stand_in
 
 
 # Launches ------------------------------------------------------------------------------------
