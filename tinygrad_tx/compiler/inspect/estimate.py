@@ -148,38 +148,36 @@ def _works(plan: Plan, times: int, half: bool) -> Iterator[Work]:
             " ".join(outs),
             origin(last),
             times,
-            touched(launch, plan.roles, readers, half),
+            _touched(launch, plan.roles, readers, half),
             sum(map(flops, launch.calls)),
         )
 
 
-def touched(
+def _touched(
     launch: Launch, roles: Mapping[Buffer, str], readers: Mapping[Buffer, int], half: bool
 ) -> int:
     """The bytes that a launch reads and writes. readers: how many launches read each buffer."""
-    made = {view.buffer for view in launch.writes}
-    inner = {view.buffer for call in launch.calls for view in call.reads} & made
-    own = {b for b in inner if _stays(launch, b)}
-    gone = {b for b in own if roles.get(b) == "arena" and readers[b] == 1}
     reads: dict[Buffer, dict[Any, int]] = {}
     writes: dict[Buffer, dict[Any, int]] = {}
     for call in launch.calls:
-        for found, views in ((reads, call.reads), (writes, call.writes)):
-            for i, view in enumerate(views):
-                gathered = found is reads and i in call.gathered
-                places = found.setdefault(view.buffer, {})
-                key, elements = _elements(view, call, gathered)
-                places[key] = elements
+        for i, view in enumerate(call.reads):
+            key, elements = _places(view, call, i in call.gathered)
+            reads.setdefault(view.buffer, {})[key] = elements
+        for view in call.writes:
+            key, elements = _places(view, call, False)
+            writes.setdefault(view.buffer, {})[key] = elements
+    on_chip = {b for b in reads.keys() & writes.keys() if _is_made_before(launch, b)}
+    gone = {b for b in on_chip if roles.get(b) == "arena" and readers[b] == 1}
     total = 0
-    for found, skipped in ((reads, own), (writes, gone)):
-        for buffer, places in found.items():
+    for touched, skipped in ((reads, on_chip), (writes, gone)):
+        for buffer, places in touched.items():
             if buffer not in skipped:
                 size = min(buffer.size, sum(places.values()))
                 total += size * _width(buffer, roles, half)
     return total
 
 
-def _stays(launch: Launch, buffer: Buffer) -> bool:
+def _is_made_before(launch: Launch, buffer: Buffer) -> bool:
     """True if a launch reads of a buffer only what an earlier call of it has made."""
     for call in launch.calls:
         if any(view.buffer is buffer for view in call.reads):
@@ -189,7 +187,7 @@ def _stays(launch: Launch, buffer: Buffer) -> bool:
     return False
 
 
-def _elements(view: View, call: Call, gathered: bool) -> tuple[Any, int]:
+def _places(view: View, call: Call, gathered: bool) -> tuple[Any, int]:
     """A key for the places that a view names, and their number. gathered: of rows which other
     values name, so that each may be another one."""
     if gathered:
