@@ -46,15 +46,16 @@ def _forward(
 ) -> tuple[Any, ...]:
     procedure, n, m = round.procedure(keep), len(round.carry), len(round.consts)
     consts, carry, xs = arrays[:m], list(arrays[m : m + n]), arrays[m + n :]
+    outs = (*round.outs[n:], *keep)
+    homes = [backends.get(out.device) for out in outs]
     rows = [
-        backends.get(out.device).full((length, *out.shape), 0, out.dtype)
-        for out in (*round.outs[n:], *keep)
+        home.full((length, *out.shape), 0, out.dtype) for home, out in zip(homes, outs, strict=True)
     ]
     for i in range(length)[:: -1 if reverse else 1]:
         made = procedure.run([*consts, *carry, *(x[i] for x in xs)])
         carry = made[:n]
-        for row, value in zip(rows, made[n:], strict=True):
-            if row.flags.writeable:  # not on a device of shapes alone
+        for home, row, value in zip(homes, rows, made[n:], strict=True):
+            if home.computes:
                 row[i] = value
     return (*carry, *rows)
 
