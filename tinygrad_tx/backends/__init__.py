@@ -20,7 +20,7 @@ _MODULES = {
     "cuda": "arrays.cupy_backend",
     "meta": "arrays.meta_backend",
 }
-_TARGETS = {"cpu": "cpu.target", "cuda": "gpu.cupy_device"}
+_TARGETS = {"cpu": "cpu.target", "cuda": "gpu.target"}
 _LOADED: dict[str, Backend] = {}
 _REGISTERED: dict[str, Target | None] = {}
 
@@ -59,9 +59,27 @@ def target_of(device: str, *, interpreted: bool = False) -> Target | None:
     return found
 
 
+def planned_for(device: str) -> Target | None:
+    """The Target that answers for a device, which need not be here; None where there is none."""
+    if device not in _TARGETS:
+        return _REGISTERED.get(device)
+    found: Target = import_module(f"{__name__}.{_TARGETS[device]}").on_paper()
+    return found
+
+
 def devices() -> tuple[str, ...]:
     """The names of all known devices, present or not."""
     return tuple(dict.fromkeys((*_MODULES, *_REGISTERED)))
 
 
-__all__ = ["Array", "Backend", "Target", "canonical", "devices", "get", "register", "target_of"]
+__all__ = [
+    "Array",
+    "Backend",
+    "Target",
+    "canonical",
+    "devices",
+    "get",
+    "planned_for",
+    "register",
+    "target_of",
+]

@@ -145,6 +145,11 @@ class Target(ABC):
     def pack_width(self, dtype: str) -> int:
         """Columns of a panel of a packed operand."""
 
+    def together(self, calls: Sequence[tuple[Kernel, Sequence[int]]]) -> list[list[int]]:
+        """Which of the calls in a wave are one launch, by their numbers. Each is given with its
+        words; addresses are bytes behind the beginning of an allocation."""
+        return [[i] for i in range(len(calls))]
+
     # Asked by run/ -------------------------------------------------------------------------------
     @abstractmethod
     def link(self, kernels: Sequence[Kernel]) -> Any:

@@ -161,6 +161,11 @@ def host() -> Cpu:
     return Cpu(jit.host_target())
 
 
+def on_paper() -> Interpreted:
+    """The answers of a processor; no code."""
+    return interpreted()
+
+
 def interpreted() -> Interpreted:
     """The interpreter, which runs on any machine."""
     return Interpreted(Processor("plain", 16))

@@ -24,7 +24,7 @@ from ...errors import NativeUnavailable
 from ..kernels.kinds import Kernel
 from ..llvm import engine
 from ..reports import CLEAN, Reports
-from ..target import Memory, Target
+from ..target import Memory
 from . import library
 from .target import Driver, Gpu, Launch, Table, Words
 
@@ -236,8 +236,3 @@ def host() -> Gpu:
     reports = CupyReports()
     backend.reports.append(reports)
     return Gpu(CupyDriver(reports.address), CupyMemory(), reports)
-
-
-def interpreted() -> Target | None:
-    """Nothing: NumPy does not read the device's memory."""
-    return None

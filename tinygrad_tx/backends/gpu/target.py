@@ -8,7 +8,8 @@ the tests' simulator.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,8 +81,16 @@ class Gpu(target.Target):
     native = True
     packs = False
 
-    def __init__(self, driver: Driver, memory: Memory, reports: Reports) -> None:
-        self.driver, self.memory, self.reports = driver, memory, reports
+    def __init__(
+        self,
+        driver: Driver | None = None,
+        memory: Memory | None = None,
+        reports: Reports | None = None,
+    ) -> None:
+        """Without a driver it only answers the stages."""
+        self.reports = reports
+        if driver is not None and memory is not None:
+            self.driver, self.memory = driver, memory
 
     # Asked by the stages -------------------------------------------------------------------------
     def cut(
@@ -94,6 +103,10 @@ class Gpu(target.Target):
 
     def pack_width(self, dtype: str) -> int:
         raise AssertionError("nothing is packed for a GPU")
+
+    def together(self, calls: Sequence[tuple[Kernel, Sequence[int]]]) -> list[list[int]]:
+        chosen = [_Chosen(kernel, writers.choose(kernel, words)) for kernel, words in calls]
+        return _grouped(chosen)
 
     # Asked by run/ -------------------------------------------------------------------------------
     def link(self, kernels: Sequence[Kernel]) -> Any:
@@ -114,19 +127,30 @@ class Gpu(target.Target):
 
 
 class _Chosen(NamedTuple):
-    """A call that is to be launched. moves: what is added to its words in this round of a loop."""
+    """A call that is to be launched. words: its places among the program's; moves: what is added to
+    them in this round of a loop."""
 
     kernel: Kernel
     choice: Choice
-    words: range
-    moves: dict[int, int]
+    words: range = range(0)
+    moves: Mapping[int, int] = MappingProxyType({})
 
-    def joins(self, others: Sequence[_Chosen]) -> bool:
-        """True if one launch can do it with others of its kind: these take any number of blocks,
-        and a call that needs few is not given many that find nothing to do."""
-        first, blocks = others[0], [x.choice.blocks for x in (self, *others)]
-        same = (first.kernel, first.choice[:2]) == (self.kernel, self.choice[:2])
-        return same and isinstance(self.kernel, _ANY) and max(blocks) <= _UNEVEN * min(blocks)
+
+def _grouped(calls: Sequence[_Chosen]) -> list[list[int]]:
+    """Which calls are one launch: those of one kernel in one form. They take any number of blocks,
+    and a call that needs few is not given many that find nothing to do."""
+    groups: list[list[int]] = []
+    for i, call in enumerate(calls):
+        for group in groups if isinstance(call.kernel, _ANY) else ():
+            first = calls[group[0]]
+            blocks = [calls[j].choice.blocks for j in (*group, i)]
+            same = (first.kernel, first.choice[:2]) == (call.kernel, call.choice[:2])
+            if same and max(blocks) <= _UNEVEN * min(blocks):
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    return groups
 
 
 class Program:
@@ -151,14 +175,9 @@ class Program:
     def _entry(self, entry: target.Entry, moves: dict[int, int]) -> list[Launch]:
         """The launches of a wave or a loop. moves: what is added to words in this round."""
         if isinstance(entry, target.Wave):
-            groups: list[list[_Chosen]] = []
-            for call in (self._chosen(p, moves) for launch in entry.launches for p in launch):
-                group = next((g for g in groups if call.joins(g)), None)
-                if group is None:
-                    groups.append([call])
-                else:
-                    group.append(call)
-            return [self._launch(group, self._numbers[id(entry)]) for group in groups]
+            calls = [self._chosen(p, moves) for launch in entry.launches for p in launch]
+            number = self._numbers[id(entry)]
+            return [self._launch([calls[i] for i in group], number) for group in _grouped(calls)]
         found: list[Launch] = []
         for turn in range(entry.rounds):
             now = dict(moves)
@@ -203,3 +222,19 @@ class Program:
     def blamed(self, args: Words, low: int) -> int:
         ahead = (low - self._table.address) & LOW
         return self._wave_of.get(ahead // _WORD, 0) if ahead % _WORD == 0 else 0
+
+
+def host() -> Gpu:
+    """CuPy's current device. NativeUnavailable where code cannot be made for it."""
+    from . import cupy_device
+
+    return cupy_device.host()
+
+
+def interpreted() -> None:
+    """Nothing: NumPy does not read the device's memory."""
+
+
+def on_paper() -> Gpu:
+    """The answers of a GPU that need not be here."""
+    return Gpu()

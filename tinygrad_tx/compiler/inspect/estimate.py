@@ -10,14 +10,14 @@ one too, and what one call of it makes for another one alone stays on the chip.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
 from ... import backends
 from ...backends.gpus import GPU
-from ...backends.kernels.arguments import ScatterAddArgs
+from ...backends.kernels.arguments import Place, ScatterAddArgs, words
 from ...backends.target import Target
 from ...dtypes import ALL
 from .. import pipeline
@@ -109,7 +109,7 @@ def estimate(
     results = [made._node for made in traced.made.values()]
     plan = pipeline.plan(results, states, target)
     half = precision in HALF
-    works = tuple(_works(plan, 1, half))
+    works = tuple(_works(plan, target, 1, half))
     opaque = [call.ops for launch in plan.launches() if launch.opaque for call in launch.calls]
     memory = _memory(plan, traced, half)
     return Estimate(works, memory, precision, stand_in, tuple(dict.fromkeys(opaque)))
@@ -118,11 +118,11 @@ def estimate(
 def _target(device: str) -> tuple[Target, str]:
     """The Target of a device, which need not be able to run anything here; where there is none, the
     processor's, and the processor's name as that of the stand-in."""
-    found = backends.target_of(device, interpreted=True)
+    found = backends.planned_for(device)
     if found is not None:
         return found, ""
     stand_in = backends.devices()[0]
-    found = backends.target_of(stand_in, interpreted=True)
+    found = backends.planned_for(stand_in)
     assert found is not None
     return found, stand_in
 
@@ -130,27 +130,47 @@ def _target(device: str) -> tuple[Target, str]:
 # Launches ------------------------------------------------------------------------------------
 
 
-def _works(plan: Plan, times: int, half: bool) -> Iterator[Work]:
+def _works(plan: Plan, target: Target, times: int, half: bool) -> Iterator[Work]:
     """Each launch of a plan that runs so many times; of a loop, those of its rounds."""
     readers: dict[Buffer, int] = {}
     for launch in plan.launches():
         for buffer in {view.buffer for view in launch.reads}:
             readers[buffer] = readers.get(buffer, 0) + 1
-    for launch in plan.launches():
-        if launch.loop:
-            yield from _works(launch.loop.plan, times * launch.loop.rounds, half)
+    for wave in plan.waves():
+        if wave[0].loop:
+            yield from _works(wave[0].loop.plan, target, times * wave[0].loop.rounds, half)
             continue
-        last = launch.calls[-1]
-        outs = (f"{ALL[v.dtype].short}[{','.join(map(str, v.shape))}]" for v in last.writes)
-        yield Work(
-            " + ".join(call.kernel.word for call in launch.calls),
-            "; ".join(call.ops for call in launch.calls),
-            " ".join(outs),
-            origin(last),
-            times,
-            _touched(launch, plan.roles, readers, half),
-            sum(map(flops, launch.calls)),
-        )
+        for launches in _launched(plan, target, wave):
+            last = launches[-1].calls[-1]
+            outs = (f"{ALL[v.dtype].short}[{','.join(map(str, v.shape))}]" for v in last.writes)
+            again = f" x {len(launches)}" if len(launches) > 1 else ""
+            yield Work(
+                " + ".join(call.kernel.word for call in launches[0].calls) + again,
+                "; ".join(call.ops for call in launches[0].calls),
+                " ".join(outs),
+                origin(last),
+                times,
+                sum(_touched(launch, plan.roles, readers, half) for launch in launches),
+                sum(flops(call) for launch in launches for call in launch.calls),
+            )
+
+
+def _launched(plan: Plan, target: Target, wave: Sequence[Launch]) -> list[list[Launch]]:
+    """The launches of a wave, those that the target makes one of together."""
+    single = [launch for launch in wave if len(launch.calls) == 1 and not launch.opaque]
+    calls = [(x.calls[0].kernel, _words(plan, x.calls[0])) for x in single]
+    together = [[single[i] for i in group] for group in target.together(calls)]
+    return [*together, *([launch] for launch in wave if launch not in single)]
+
+
+def _words(plan: Plan, call: Call) -> list[int]:
+    """A call's words; addresses as bytes behind the beginning of an allocation."""
+    return [
+        plan.offsets.get(x.buffer, 0) + x.offset * itemsize(x.buffer.dtype)
+        if isinstance(x, Place)
+        else x
+        for x in words(call.args)
+    ]
 
 
 def _touched(
