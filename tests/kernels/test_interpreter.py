@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kernel_case import Array, Program, operand, row_args
+from product_case import Product
 
 from tinygrad_tx.backends.arrays import numpy_random
 from tinygrad_tx.backends.cpu.processor import Processor
@@ -18,6 +19,8 @@ from tinygrad_tx.backends.kernels.kinds import (
     AttentionGrad,
     CheckIndex,
     DropoutMask,
+    Gemm,
+    GemmEpilogue,
     Kernel,
     Matmul,
     Opaque,
@@ -317,6 +320,21 @@ def packed_by_hand(b: Array, width: int) -> Array:
     return np.concatenate([panel.ravel() for panel in panels])
 
 
+@pytest.mark.parametrize(
+    "gemm",
+    [
+        *(Gemm(dtype) for dtype in ("float64", "float32", "float16", "bfloat16")),
+        Gemm("float32", tf32=True),
+        Gemm("bfloat16", True, "float32"),
+    ],
+)
+def test_gemm(gemm: Gemm) -> None:
+    product = Product.of(gemm, (2, 3, 5, 7, 300), a={"turned": True}, b={"step": 2}, c={"pad": 2})
+    before = np.array(product.c)
+    call(gemm, product.words)
+    product.require_close(before)
+
+
 @pytest.mark.parametrize("target", TARGETS, ids=[t.name for t in TARGETS])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("m, n, k", [(1, 1, 1), (5, 70, 300), (3, 32, 512), (4, 33, 0), (0, 8, 4)])
@@ -512,9 +530,20 @@ def test_the_listing_of_reductions_along_rows_and_of_a_position() -> None:
 
 
 def test_every_other_kind_has_a_line() -> None:
+    copy = Program()
+    copy.store(copy.load("bfloat16"))
+    rides = copy.rows(1)
     kernels = {
         Pack("float32", 32): "pack float32: b in panels of 32 columns",
         Matmul("float64", True): "matmul float64: c += a @ packed b",
+        Gemm("float32", c="float64"): "gemm float32: c in float64 = a @ b",
+        Gemm("float32", True, tf32=True): "gemm float32 as tf32: c += a @ b",
+        GemmEpilogue(Gemm("bfloat16"), rides, 0, keep=True): "\n".join(
+            (
+                "gemm bfloat16: c = a @ b; of c, which is kept, input 0 of",
+                *describe(rides).splitlines(),
+            )
+        ),
         Attention("float32", 0.125, "bool", True): (
             "attention float32: out = softmax(0.125 q k^T where mask and key <= query) @ v"
         ),
@@ -532,6 +561,6 @@ def test_every_other_kind_has_a_line() -> None:
 
 def test_users_see_words_not_classes() -> None:
     """explain() and TX_DEBUG print them: they stay when a class is renamed."""
-    words = "rows columns pack matmul attention attentiongrad keep index scatteradd opaque loop"
+    words = "rows columns pack matmul gemm gemm+ attention attentiongrad keep index scatteradd opaque loop"
     kinds = [kind for kind in Kernel.__subclasses__() if kind.__module__ == Kernel.__module__]
     assert [kind.word for kind in kinds] == words.split()

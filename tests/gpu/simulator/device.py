@@ -64,7 +64,7 @@ class Simulator(Driver):
         return SimulatedTable(self, words)
 
     def source(self, kernel: Kernel, form: Hashable, threads: int) -> str:
-        return text(kernel, form, threads)[0]
+        return text(kernel, form, threads)
 
     def launch(self, launch: Launch, table: int) -> None:
         if self.reports.memory[0] == CLEAN:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import random
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -25,19 +25,25 @@ from tinygrad_tx.backends.kernels.kinds import Kernel
 from tinygrad_tx.backends.llvm import engine, ir
 from tinygrad_tx.backends.llvm.ir import Builder, Value
 
-from .thread import BARRIER, WIDTH, Simulated
+from .tensor_core import WIDTH
+from .thread import BARRIER, Simulated
 
 MOST_THREADS = 1024
 _RUN = ctypes.CFUNCTYPE(
     ctypes.c_int64,
     *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32),
-    *(ctypes.c_void_p,) * 5,
+    *(ctypes.c_void_p,) * 6,
     ctypes.c_int32,
 )
 
 
 class DivergenceError(RuntimeError):
     """Threads that must come to the same place have come to different ones."""
+
+
+class BadCopyError(RuntimeError):
+    """An asynchronous copy between addresses that have not the alignment of its size, one too many
+    at once, or one that its thread has not waited for in the end."""
 
 
 class Code(NamedTuple):
@@ -63,21 +69,29 @@ def compiled(text: str, waits: bool) -> jit.Loaded:
     return jit.load_object(bytes(machine.emit_object(module)), target)
 
 
-def text(kernel: Kernel, form: Hashable, threads: int) -> tuple[str, Simulated]:
-    """The module of a kernel in one form, and the thread that it was written for."""
+def text(kernel: Kernel, form: Hashable, threads: int) -> str:
+    """The module of a kernel in one form."""
     module = ir.Module(libm=False)
-    thread = Simulated(module, "kernel", threads)
-    writers.write(kernel, form, thread)
-    return module.text(), thread
+    writers.write(kernel, form, Simulated(module, "kernel", threads))
+    return module.text()
 
 
 @cache
 def code(kernel: Kernel, form: Hashable, threads: int) -> Code:
     """The code of a kernel in one form."""
-    source, thread = text(kernel, form, threads)
-    loaded = compiled(source, thread.waits > 0)
-    words = word_count(kernel)
-    return Code("kernel", loaded.address("kernel"), threads, thread.used, loaded, words)
+    found = made(lambda t: writers.write(kernel, form, t), threads)
+    return found._replace(words=word_count(kernel))
+
+
+def made(
+    write: Callable[[Simulated], None], threads: int, thread: type[Simulated] = Simulated
+) -> Code:
+    """What `write` writes for one thread. thread: how threads are simulated."""
+    module = ir.Module(libm=False)
+    t = thread(module, "kernel", threads)
+    write(t)
+    loaded = compiled(module.text(), t.waits > 0)
+    return Code("kernel", loaded.address("kernel"), threads, t.used, loaded)
 
 
 class Machine:
@@ -88,6 +102,7 @@ class Machine:
         self._shared = _Guarded(SHARED)
         self._slots = np.empty((2, MOST_THREADS, WIDTH), np.uint32)
         self._places = np.zeros(MOST_THREADS, np.int32)
+        self._fault = np.zeros(1, np.int32)
         self._handles = np.zeros(MOST_THREADS, np.int64)
 
     def launch(self, code: Code, blocks: int, words: int, calls: int = 1) -> None:
@@ -117,6 +132,7 @@ class Machine:
             self._slots.ctypes.data,
             self._places.ctypes.data,
             self._handles.ctypes.data,
+            self._fault.ctypes.data,
             code.threads | -(-code.shared // 16) << 12,
         )
         if status:
@@ -124,6 +140,8 @@ class Machine:
             raise DivergenceError(
                 f"block {block}: threads wait at different places: {sorted(places)}"
             )
+        if self._fault[0]:
+            raise BadCopyError("a copy of global to shared memory")
 
 
 class _Guarded:
@@ -161,12 +179,16 @@ declare void @llvm.coro.resume(ptr)
 
 def _write(module: ir.Module) -> None:
     """`i64 @run(...)`: 0, or 1 + the block in which threads have diverged."""
-    names = ("first", "last", "blocks", "order", "shared", "slots", "places", "handles", "sizes")
-    types = ("i32", "i32", "i32", "ptr", "ptr", "ptr", "ptr", "ptr", "i32")
-    b = module.function(
-        "run", [("ptr", "start"), ("ptr", "words"), *zip(types, names, strict=True)], "i64"
+    memory = ("order", "shared", "slots", "places", "handles", "fault")
+    params = [
+        *(("ptr", "start"), ("ptr", "words"), ("i32", "first"), ("i32", "last"), ("i32", "blocks")),
+        *(("ptr", name) for name in memory),
+        ("i32", "sizes"),
+    ]
+    b = module.function("run", params, "i64")
+    start, words, first, last, blocks, order, shared, slots, places, handles, fault, sizes = (
+        b.params
     )
-    start, words, first, last, blocks, order, shared, slots, places, handles, sizes = b.params
     zero, one, warp = (ir.integer(n, "i32") for n in (0, 1, WARP))
     threads = b.binary("and", sizes, ir.integer(4095, "i32"))
     bytes_shared = b.mul(b.binary("lshr", sizes, ir.integer(12, "i32")), ir.integer(16, "i32"))
@@ -191,7 +213,8 @@ def _write(module: ir.Module) -> None:
             handle = b.emit(
                 "ptr",
                 f"call ptr {start.name}(ptr {words.name}, i32 {thread.name}, i32 {block.i.name}, "
-                f"i32 {blocks.name}, ptr {shared.name}, ptr {slots.name}, ptr {places.name})",
+                f"i32 {blocks.name}, ptr {shared.name}, ptr {slots.name}, ptr {places.name}, "
+                f"ptr {fault.name})",
             )
             b.store(handle, b.at(handles, thread, "i64"))
         b.store(one, going)

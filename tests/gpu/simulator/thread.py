@@ -8,16 +8,20 @@ goes ahead overwrites nothing that another one still reads.
 
 from __future__ import annotations
 
-from tinygrad_tx.backends.gpu.thread import SHARED, WARP, Thread
+from collections.abc import Sequence
+
+from tinygrad_tx.backends.gpu.thread import PIECE, SHARED, WARP, Thread
 from tinygrad_tx.backends.llvm import ir
 from tinygrad_tx.backends.llvm.ir import Value
 from tinygrad_tx.backends.llvm.operands import Words
 
+from . import tensor_core
+from .tensor_core import WIDTH
+
 PARAMS = (
     *(("ptr", "words"), ("i32", "thread"), ("i32", "block"), ("i32", "blocks")),
-    *(("ptr", "shared"), ("ptr", "slots"), ("ptr", "places")),
+    *(("ptr", "shared"), ("ptr", "slots"), ("ptr", "places"), ("ptr", "fault")),
 )
-WIDTH = 32  # 32-bit words of a thread's slot
 BARRIER, TOGETHER = 0, 1  # the last bit of a place: what is waited for there
 
 _BEGIN = """\
@@ -56,10 +60,14 @@ class Simulated(Thread):
         self.b = module.function(name, PARAMS, "ptr")
         words, self.thread, self.block, self.blocks, *rest = self.b.params
         self._words = Words(self.b, words)
-        self._base, self._slots, self._places = rest
+        self._base, self._slots, self._places, self._fault = rest
         self._turn = self.b.alloca("i32", 4)
         self.b.store(ir.integer(0, "i32"), self._turn)
         self.waits = 0
+        self._four = self.b.alloca("[4 x i32]", 16)
+        self._copies = self.b.alloca(f"[{tensor_core.QUEUE_WORDS} x i64]", 16)
+        for i in range(tensor_core.STATE):
+            self.b.store(ir.integer(0), self.b.at(self._copies, ir.integer(i), "i64"))
 
     @property
     def words(self) -> Words:
@@ -84,7 +92,7 @@ class Simulated(Thread):
         b = self.b
         self._put(b.convert("zext", flag, "i32"))
         self._wait(TOGETHER)
-        first = b.binary("and", self.thread, ir.integer(-WARP, "i32"))
+        first = tensor_core.first_of_warp(b, self.thread)
         with b.loop(
             ir.integer(0, "i32"),
             ir.integer(WARP, "i32"),
@@ -96,16 +104,59 @@ class Simulated(Thread):
         self._next()
         return each.carried[0]
 
-    # Slots ---------------------------------------------------------------------------------------
-    def _slot(self, thread: Value, word: int = 0) -> Value:
+    # Tensor cores ----------------------------------------------------------------------------------
+    def mma(
+        self, kind: str, a: Sequence[Value], b: Sequence[Value], c: Sequence[Value]
+    ) -> list[Value]:
+        mine = [tensor_core.elements(self.b, kind, x) for x in (*a, *b)]
+        self._put(*(x for both in mine for x in both))
+        function = tensor_core.product(self._module, len(mine[0]))
+        return self._of_warp(function, "c", "float", c)
+
+    def load_matrices(self, row: Value, transposed: bool = False) -> list[Value]:
+        self._put(self.b.emit("i64", f"ptrtoint ptr {row.name} to i64"))
+        return self._of_warp(tensor_core.matrices(self._module, transposed), "out", "i32", ())
+
+    def _of_warp(
+        self, function: ir.Function, name: str, type: str, given: Sequence[Value]
+    ) -> list[Value]:
+        """A call of a function that reads the slots of the warp."""
+        b = self.b
+        self._wait(TOGETHER)
+        for i, x in enumerate(given):
+            b.store(x, b.at(self._four, ir.integer(i), x.type))
+        slots = self._slot(tensor_core.first_of_warp(b, self.thread))
+        function(b, slots=slots, lane=self.lane, **{name: self._four})
+        self._next()
+        return [b.load(type, b.at(self._four, ir.integer(i), type)) for i in range(4)]
+
+    def tf32(self, x: Value) -> Value:
+        return tensor_core.tf32(self.b, x)
+
+    def copy_async(self, shared: Value, place: Value, valid: Value, size: int = PIECE) -> None:
+        function = tensor_core.begin_copy(self._module)
+        parts = {"queue": self._copies, "to": shared, "from": place, "valid": valid}
+        function(self.b, **parts, size=ir.integer(size, "i32"), fault=self._fault)
+
+    def commit(self) -> None:
+        groups = self.b.at(self._copies, ir.integer(tensor_core.GROUPS), "i64")
+        self.b.store(self.b.add(self.b.load("i64", groups), ir.integer(1)), groups)
+
+    def wait(self, pending: int) -> None:
+        function = tensor_core.end_copies(self._module)
+        function(self.b, queue=self._copies, pending=ir.integer(pending))
+
+    # Slots -----------------------------------------------------------------------------------------
+    def _slot(self, thread: Value) -> Value:
         b = self.b
         turn = b.mul(b.load("i32", self._turn), self.size)
         at = b.mul(b.add(turn, thread), ir.integer(WIDTH, "i32"))
-        return b.at(self._slots, b.add(at, ir.integer(word, "i32")), "i32")
+        return b.at(self._slots, at, "i32")
 
     def _put(self, *words: Value) -> None:
+        mine = self._slot(self.thread)
         for i, word in enumerate(words):
-            self.b.store(word, self._slot(self.thread, i))
+            self.b.store(word, self.b.at(mine, ir.integer(i), word.type), 4)
 
     def _next(self) -> None:
         b = self.b
@@ -126,6 +177,7 @@ class Simulated(Thread):
 
     def end(self) -> None:
         b = self.b
+        tensor_core.require_no_copies(b, self._copies, self._fault)
         self._stand(0)
         if not self.waits:
             b.do("ret ptr null")

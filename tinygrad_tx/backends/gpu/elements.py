@@ -6,21 +6,27 @@ columns.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from ..kernels.instructions import Instr
 from ..llvm import ir
 from ..llvm.ir import Builder, Value
 from ..llvm.operands import RowValues
 from ..llvm.scalars import cast, constant, from_memory, memory, scalar, to_memory
 
+Given = Mapping[int, Callable[[Value, int], Value]]
+"""For the number of an input that is not read from memory what gives its elements, as they would be
+there: those of so many columns, from one (an i64) on."""
+
 
 class Elements:
-    """The values of a program for `lanes` columns, which lie side by side, from `first` on.
+    """The values of a program for `lanes` columns, which lie side by side, from `first` on; many
+    are read and written at once, in pieces of 16 bytes."""
 
-    aligned: what lies side by side may be read and written in pieces of 16 bytes.
-    """
-
-    def __init__(self, row: RowValues, first: Value, lanes: int = 1) -> None:
-        self.row, self.first, self.lanes = row, first, lanes
+    def __init__(
+        self, row: RowValues, first: Value, lanes: int = 1, given: Given | None = None
+    ) -> None:
+        self.row, self.first, self.lanes, self.given = row, first, lanes, given or {}
         self.b: Builder = row.b
         self._values: dict[int, Value] = {}
         self._columns: Value | None = None
@@ -50,6 +56,9 @@ class Elements:
         match instr.op:
             case "col":
                 return self.columns()
+            case "load" if instr.value in self.given:
+                found = self.given[instr.value](self.first, self.lanes)
+                return from_memory(self.b, found, instr.dtype)
             case "load":
                 return self._read(self.row.places[instr.value], instr)
             case "gather":
@@ -73,7 +82,7 @@ class Elements:
         if self.row.kernel.inputs[instr.value].column != "unit":
             return self._each(instr, [row] * self.lanes)
         place = b.at(row, self.first, element)
-        x = b.load(ir.vector(self.lanes, element), place, _together(element, self.lanes))
+        x = b.load(ir.vector(self.lanes, element), place, alignment(element, self.lanes))
         return from_memory(b, x, instr.dtype)
 
     def _each(self, instr: Instr, rows: list[Value]) -> Value:
@@ -100,13 +109,13 @@ class Elements:
         """Write the values of an instruction to a row. column: its stride; None: side by side."""
         b, x = self.b, to_memory(self.b, self.value(i))
         if column is None:
-            b.store(x, b.at(row, self.first, x.element), _together(x.element, self.lanes))
+            b.store(x, b.at(row, self.first, x.element), alignment(x.element, self.lanes))
             return
         for lane in range(self.lanes):
             at = b.mul(self._lane(self.columns(), lane), column)
             b.store(self._lane(x, lane), b.at(row, at, x.element))
 
 
-def _together(element: str, lanes: int) -> int | None:
+def alignment(element: str, lanes: int) -> int | None:
     """The alignment of some elements that are read at once, in pieces of 16 bytes at most."""
     return min(16, ir.width(element) * lanes) if lanes > 1 else None

@@ -1,6 +1,6 @@
 """Products for a GPU without tensor cores: exact, in the order of every other machine.
 
-In: a Gemm kernel. Out: its code for one thread. Called by writers.py.
+In: a Gemm, or one with its epilogue. Out: its code for one thread. Called by products.py.
 
 A block has a tile of c; its threads bring the tiles of a and b that a few steps along k need into
 shared memory, while they compute with those brought before. A thread has some rows and _ACROSS
@@ -14,46 +14,50 @@ from typing import NamedTuple
 
 from ...dtypes import ALL
 from ..kernels.arguments import Matrix
-from ..kernels.kinds import Gemm
 from ..kernels.summation import KC
 from ..llvm import ir
 from ..llvm.elementary import like
 from ..llvm.ir import Value
 from ..llvm.scalars import cast, memory, register
 from .choice import Choice, limited
-from .indexing import i32, number, wide
+from .indexing import i32, wide
 from .thread import Thread
+from .tile import Place, Product, Slabs, Tile, Tiles, gemm_of, side_by_side
 
 THREADS = 256
 _SIDE = 16  # threads along either side of a tile
 _ACROSS = 4  # columns of a thread
 _COLUMNS = _SIDE * _ACROSS  # of a tile
 _DEPTH = 16  # steps along k at a time: a divisor of KC
+_AT_ONCE = 4  # of them written one after another; with more, registers fill up with what is next
+_SLAB = 256  # bytes of a column of a slab, at most
 _PAD = 4  # elements behind each row in shared memory, so that its columns lie in other banks
 _BUSY = 128  # tiles: with fewer, smaller ones keep more of a GPU busy
 
 
 class Form(NamedTuple):
     """rows: of a tile. a_along, b_along: True if the elements of a along k, of b along n, lie side
-    by side: they are read in that order."""
+    by side: they are read in that order. together: as of Tile."""
 
     rows: int
     a_along: bool
     b_along: bool
+    together: bool = False
 
 
-def choose(kernel: Gemm, words: Sequence[int]) -> Choice:
-    at = kernel.layout
+def choose(kernel: Product, words: Sequence[int]) -> Choice:
+    at = gemm_of(kernel).layout
     m, n, batch = words[at.m], words[at.n], words[at.b0] * words[at.b1]
     across = -(-n // _COLUMNS)
-    rows = 64 if kernel.sums == "float64" else 128
+    rows = 64 if gemm_of(kernel).sums == "float64" else 128
     while rows > _SIDE and (rows >= 2 * m or batch * across * -(-m // rows) < _BUSY):
         rows //= 2
-    form = Form(rows, words[at.a.column] == 1, words[at.b.column] == 1)
+    together = side_by_side(kernel, words)
+    form = Form(rows, words[at.a.column] == 1, words[at.b.column] == 1, together)
     return Choice(form, THREADS, limited(batch * across * -(-m // rows)))
 
 
-def gemm(kernel: Gemm, form: Form, t: Thread) -> None:
+def gemm(kernel: Product, form: Form, t: Thread) -> None:
     """Write the kernel's code."""
     _Writer(kernel, form, t).write()
 
@@ -73,8 +77,7 @@ class _Side:
         self.step, self.k_step = strides if first else strides[::-1]
         self.element = register(sums)
         self.width = along + _PAD
-        size = self.width * _DEPTH * ir.width(self.element)
-        self.buffers = [t.shared(size) for _ in range(2)]
+        self.size = self.width * _DEPTH * ir.width(self.element)  # bytes of a buffer
 
     def begin(self, batch: Sequence[Value], origin: Value, extent: Value, k_first: bool) -> None:
         """Begin a tile, whose first element on the axis is `origin`. k_first: neighbouring threads
@@ -117,133 +120,125 @@ class _Side:
             at = b.add(b.mul(k, i32(self.width)), x)
             b.store(value, b.at(buffer, at, self.element))
 
-    def read(self, buffer: Value, k: int, first: Value, count: int) -> Value:
+    def read(self, buffer: Value, k: Value, first: Value, count: int) -> Value:
         """A vector of `count` elements of step k, of a place on the axis and those behind it."""
         b = self.t.b
-        at = b.at(buffer, b.add(first, i32(k * self.width)), self.element)
+        at = b.at(buffer, b.add(first, b.mul(k, i32(self.width))), self.element)
         return b.load(ir.vector(count, self.element), at, min(16, ir.width(self.element) * count))
 
 
 class _Writer:
     """Writes the code of one kernel."""
 
-    def __init__(self, kernel: Gemm, form: Form, t: Thread) -> None:
-        self.kernel, self.form, self.t, self.b = kernel, form, t, t.b
-        at = kernel.layout
-        self.m, self.n, self.k = (number(t, w) for w in (at.m, at.n, at.k))
-        self.b1, self.b0 = number(t, at.b1), number(t, at.b0)
-        self.a_side = _Side(t, at.a, kernel.dtype, kernel.sums, form.rows, first=True)
-        self.b_side = _Side(t, at.b, kernel.dtype, kernel.sums, _COLUMNS, first=False)
-        words = t.words
-        self.c = words.place(at.c.place)
-        self.c_batch = words.numbers(at.c.b0, at.c.b1)
-        self.c_row = words.number(at.c.row)
+    def __init__(self, kernel: Product, form: Form, t: Thread) -> None:
+        of = self.kernel = gemm_of(kernel)
+        self.form, self.t, self.b = form, t, t.b
+        at = of.layout
+        self.tiles = Tiles(t, of, form.rows, _COLUMNS)
+        self.m, self.n, self.k = self.tiles.m, self.tiles.n, self.tiles.k
+        self.a_side = _Side(t, at.a, of.dtype, of.sums, form.rows, first=True)
+        self.b_side = _Side(t, at.b, of.dtype, of.sums, _COLUMNS, first=False)
         self.each = form.rows // _SIDE  # rows of a thread
+        many = 2 if form.rows * ALL[of.sums].itemsize > _SLAB else 1
+        self.group = self.each // many  # of them in a slab
+        slabs = Slabs(many, form.rows // many, self.group, self.each)
+        self.tile = Tile(t, kernel, self.tiles, _COLUMNS, slabs, together=form.together)
+        self.stage = self.a_side.size + self.b_side.size  # bytes: one is filled, one is read
+        self.shared = t.shared(max(2 * self.stage, self.tile.size))
 
     def write(self) -> None:
         b, t = self.b, self.t
-        down = ir.ceil_div(b, self.m, i32(self.form.rows))
-        tiles_across = ir.ceil_div(b, self.n, i32(_COLUMNS))
-        tiles = b.mul(down, tiles_across)
-        total = b.mul(tiles, b.mul(self.b0, self.b1))
-        y = b.binary("lshr", t.thread, i32(_SIDE.bit_length() - 1))
+        self.y = b.binary("lshr", t.thread, i32(_SIDE.bit_length() - 1))
         x = b.binary("and", t.thread, i32(_SIDE - 1))
-        self.mine_down, self.mine_across = b.mul(y, i32(self.each)), b.mul(x, i32(_ACROSS))
-        with b.loop(t.block, total, t.blocks) as loop:
-            matrix = b.binary("udiv", loop.i, tiles)
-            tile = b.sub(loop.i, b.mul(matrix, tiles))
-            i0 = b.binary("udiv", matrix, self.b1)
-            batch = [wide(b, i0), wide(b, b.sub(matrix, b.mul(i0, self.b1)))]
-            row = b.binary("udiv", tile, tiles_across)
-            column = b.mul(b.sub(tile, b.mul(row, tiles_across)), i32(_COLUMNS))
-            row = b.mul(row, i32(self.form.rows))
-            self.a_side.begin(batch, row, self.m, k_first=self.form.a_along)
-            self.b_side.begin(batch, column, self.n, k_first=not self.form.b_along)
-            self._store(batch, row, column, self._sums(batch, row, column))
-            t.barrier()  # the next tile's first elements take the place of this one's last
+        self.mine_down, self.mine_across = b.mul(self.y, i32(self.each)), b.mul(x, i32(_ACROSS))
+        with self.tiles.each() as place:
+            self.a_side.begin(place.batch, place.row, self.m, k_first=self.form.a_along)
+            self.b_side.begin(place.batch, place.column, self.n, k_first=not self.form.b_along)
+            sums = self._sums(place)
+            self.tile.write(self.shared, place, sums, self._put)
         t.end()
 
-    def _sums(self, batch: Sequence[Value], row: Value, column: Value) -> list[Value]:
+    def _put(self, sums: Sequence[Value]) -> None:
+        """Put this thread's rows of a slab there."""
+        b = self.b
+        for i, sum in enumerate(sums):
+            row = b.add(b.mul(self.y, i32(self.group)), i32(i))
+            b.store(sum, self.tile.at(self.shared, row, self.mine_across), 16)
+
+    def _sums(self, place: Place) -> list[Value]:
         """The thread's rows of the tile, each a vector."""
         b, sides = self.b, (self.a_side, self.b_side)
         type = ir.vector(_ACROSS, register(self.kernel.sums))
         nothing = like(Value(type, ""), 0.0)
-        for side in sides:
-            side.put(side.buffers[0], side.bring(i32(0), self.k))
+        self._put_elements(i32(0), [side.bring(i32(0), self.k) for side in sides])
         self.t.barrier()
         before = [nothing] * self.each
         if self.kernel.accumulate:
-            before = [self._old(batch, row, column, i, type) for i in range(self.each)]
-        with b.loop(i32(0), self.k, i32(KC), before) as blocks:
+            self.tile.read()
+            before = [self._old(place, i, type) for i in range(self.each)]
+        with b.loop(i32(0), self.k, i32(KC), [*before, i32(0)]) as blocks:
+            *totals, turn = blocks.carried
             stop = b.smin(self.k, b.add(blocks.i, i32(KC)))
-            # Two steps of the ring of buffers in a round, so that each has its own address.
-            with b.loop(blocks.i, stop, i32(2 * _DEPTH), [nothing] * self.each) as steps:
-                sums, at = steps.carried, steps.i
-                for turn in range(2):
-                    following = b.add(at, i32(_DEPTH))
-                    new = [side.bring(following, self.k) for side in sides]
-                    sums = self._step(turn, sums)
-                    for side, values in zip(sides, new, strict=True):
-                        side.put(side.buffers[1 - turn], values)
-                    self.t.barrier()
-                    at = following
-                steps.next = sums
-            blocks.next = [b.add(x, y) for x, y in zip(blocks.carried, steps.carried, strict=True)]
-        return blocks.carried
+            begin = [*(nothing for _ in totals), turn]
+            with b.loop(blocks.i, stop, i32(_DEPTH), begin) as steps:
+                *sums, turn = steps.carried
+                following = b.add(steps.i, i32(_DEPTH))
+                new = [side.bring(following, self.k) for side in sides]
+                sums = self._steps(turn, sums)
+                turn = b.sub(i32(self.stage), turn)
+                self._put_elements(turn, new)
+                self.t.barrier()
+                steps.next = [*sums, turn]
+            *sums, turn = steps.carried
+            blocks.next = [*(b.add(x, y) for x, y in zip(totals, sums, strict=True)), turn]
+        return blocks.carried[:-1]
 
-    def _step(self, turn: int, sums: list[Value]) -> list[Value]:
+    def _buffers(self, turn: Value) -> tuple[Value, Value]:
+        """Those of a and b. turn: the bytes before them."""
+        a = self.b.at(self.shared, turn, "i8")
+        return a, self.b.at(a, i32(self.a_side.size), "i8")
+
+    def _put_elements(self, turn: Value, values: Sequence[Sequence[Value]]) -> None:
+        buffers = self._buffers(turn)
+        for side, buffer, mine in zip((self.a_side, self.b_side), buffers, values, strict=True):
+            side.put(buffer, mine)
+
+    def _steps(self, turn: Value, sums: list[Value]) -> list[Value]:
         """_DEPTH steps along k."""
         b, each = self.b, self.each
-        a, right = self.a_side.buffers[turn], self.b_side.buffers[turn]
-        for k in range(_DEPTH):
-            across = self.b_side.read(right, k, self.mine_across, _ACROSS)
-            down: list[Value] = []
-            for first in range(0, each, _ACROSS):
-                count = min(_ACROSS, each - first)
-                found = self.a_side.read(a, k, b.add(self.mine_down, i32(first)), count)
-                down += [found] if count == 1 else [b.lane(found, i) for i in range(count)]
-            sums = [
-                b.fma(b.splat(x, _ACROSS), across, sum) for x, sum in zip(down, sums, strict=True)
-            ]
-        return sums
+        left, right = self._buffers(turn)
+        with b.loop(i32(0), i32(_DEPTH), i32(_AT_ONCE), sums) as loop:
+            sums = loop.carried
+            for i in range(_AT_ONCE):
+                k = b.add(loop.i, i32(i))
+                across = self.b_side.read(right, k, self.mine_across, _ACROSS)
+                down: list[Value] = []
+                for first in range(0, each, _ACROSS):
+                    count = min(_ACROSS, each - first)
+                    found = self.a_side.read(left, k, b.add(self.mine_down, i32(first)), count)
+                    down += [found] if count == 1 else [b.lane(found, i) for i in range(count)]
+                sums = [
+                    b.fma(b.splat(x, _ACROSS), across, sum)
+                    for x, sum in zip(down, sums, strict=True)
+                ]
+            loop.next = sums
+        return loop.carried
 
-    # The tile of c -------------------------------------------------------------------------------
-    def _place(
-        self, batch: Sequence[Value], row: Value, column: Value, i: int
-    ) -> tuple[Value, Value, Value]:
-        """The address of the thread's first element of its row i, its column, and whether the row
-        is there."""
-        b = self.b
-        at = b.add(b.add(row, self.mine_down), i32(i))
-        first = b.add(column, self.mine_across)
-        there = b.compare("slt", at, self.m)
-        at = wide(b, b.select(there, at, i32(0)))
-        terms = [*zip(batch, self.c_batch, strict=True), (at, self.c_row)]
-        return b.at(self.c, b.index(wide(b, first), *terms), memory(self.kernel.out)), first, there
-
-    def _old(self, batch: Sequence[Value], row: Value, column: Value, i: int, type: str) -> Value:
-        """What stands in row i, for sums that go on from it."""
+    def _old(self, place: Place, i: int, type: str) -> Value:
+        """What stands in the thread's row i of c: sums go on from it."""
         b, out = self.b, memory(self.kernel.out)
-        place, first, there = self._place(batch, row, column, i)
+        row = b.add(b.add(place.row, self.mine_down), i32(i))
+        first = b.add(place.column, self.mine_across)
+        there = b.compare("slt", row, self.m)
+        begin = self.tile.row(place, b.select(there, row, i32(0)))
         made = Value(type, "poison")
         for lane in range(_ACROSS):
-            inside = b.binary("and", there, b.compare("slt", b.add(first, i32(lane)), self.n))
-            offset = b.select(inside, ir.integer(lane), b.sub(ir.integer(0), wide(b, first)))
-            x = cast(b, b.load(out, b.at(place, offset, out)), self.kernel.sums, self.kernel.out)
+            column = b.add(first, i32(lane))
+            inside = b.binary("and", there, b.compare("slt", column, self.n))
+            at = b.at(begin, wide(b, b.select(inside, column, i32(0))), out)
+            x = cast(b, b.load(out, at), self.kernel.sums, self.kernel.out)
             made = b.emit(type, f"insertelement {type} {made.name}, {x.type} {x.name}, i64 {lane}")
         return made
 
-    def _store(
-        self, batch: Sequence[Value], row: Value, column: Value, sums: Sequence[Value]
-    ) -> None:
-        b, out = self.b, memory(self.kernel.out)
-        for i, sum in enumerate(sums):
-            place, first, there = self._place(batch, row, column, i)
-            for lane in range(_ACROSS):
-                inside = b.binary("and", there, b.compare("slt", b.add(first, i32(lane)), self.n))
-                with b.when(inside):
-                    x = cast(b, b.lane(sum, lane), self.kernel.out)
-                    b.store(x, b.at(place, ir.integer(lane), out))
 
-
-assert KC % (2 * _DEPTH) == 0 and all(name in ALL for name in ("float32", "float64"))
+assert KC % _DEPTH == 0 and all(name in ALL for name in ("float32", "float64"))

@@ -7,6 +7,7 @@ element by element has the bits of a processor's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -14,11 +15,16 @@ from ..llvm import engine, ir
 from ..llvm.ir import Value
 from ..llvm.operands import Words
 from ..reports import CLEAN
-from .thread import Thread
+from .thread import PIECE, Thread
 
 TRIPLE = "nvptx64-nvidia-cuda"
 _GLOBAL, _SHARED = "ptr addrspace(1)", "ptr addrspace(3)"
 _ALL = ir.integer(-1, "i32")  # threads of a warp
+_MMA = {
+    "float16": "m16n8k16.row.col.f32.f32",
+    "bfloat16": "m16n8k16.row.col.bf16",
+    "tf32": "m16n8k8.row.col.tf32",
+}
 _VERSION = "+ptx80"  # of PTX: drivers from CUDA 12.0 on load it
 
 
@@ -78,11 +84,46 @@ class Ptx(Thread):
     def vote(self, flag: Value) -> Value:
         return self.b.call("llvm.nvvm.vote.ballot.sync", "i32", _ALL, flag)
 
+    # Tensor cores --------------------------------------------------------------------------------
+    def mma(
+        self, kind: str, a: Sequence[Value], b: Sequence[Value], c: Sequence[Value]
+    ) -> list[Value]:
+        operands = [*a, *b]
+        if kind == "float16":
+            operands = [self.b.convert("bitcast", x, "<2 x half>") for x in operands]
+        name = f"llvm.nvvm.mma.{_MMA[kind]}"
+        return self._several(name, "float", *operands, *c)
+
+    def load_matrices(self, row: Value, transposed: bool = False) -> list[Value]:
+        how = ".trans" if transposed else ""
+        name = f"llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4{how}.b16.p3"
+        return self._several(name, "i32", row)
+
+    def _several(self, name: str, type: str, *args: Value) -> list[Value]:
+        """A call that returns four values."""
+        all = "{" + ", ".join([type] * 4) + "}"
+        found = self.b.call(name, all, *args)
+        return [self.b.emit(type, f"extractvalue {all} {found.name}, {i}") for i in range(4)]
+
+    def tf32(self, x: Value) -> Value:
+        return self.b.call("llvm.nvvm.f2tf32.rna", "i32", x)
+
+    def copy_async(self, shared: Value, place: Value, valid: Value, size: int = PIECE) -> None:
+        level = "cg" if size == PIECE else "ca"  # smaller ones go through the cache of the cores
+        name = f"llvm.nvvm.cp.async.{level}.shared.global.{size}.s"
+        self.b.call(name, "void", shared, place, valid)
+
+    def commit(self) -> None:
+        self.b.call("llvm.nvvm.cp.async.commit.group", "void")
+
+    def wait(self, pending: int) -> None:
+        self.b.call("llvm.nvvm.cp.async.wait.group", "void", ir.integer(pending, "i32"))
+
     def end(self) -> None:
         self.b.end()
-        if self.resident > 1:
-            limits = f'{self._limit} "nvvm.minctasm"="{self.resident}"'
-            self.b.head = self.b.head.replace(self._limit, limits)
+        # Also where it is 1: ptxas would spill registers, so that more blocks find room.
+        limits = f'{self._limit} "nvvm.minctasm"="{self.resident}"'
+        self.b.head = self.b.head.replace(self._limit, limits)
         if self.used:
             self._module.globals.append(
                 f"@{self._memory} = internal addrspace(3) global [{self.used} x i8] undef, align 16"

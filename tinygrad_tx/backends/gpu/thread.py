@@ -11,7 +11,7 @@ read each other's registers. All threads that take part must come to the same ca
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..llvm import ir
 from ..llvm.ir import Builder, Value
@@ -19,12 +19,13 @@ from ..llvm.operands import Words
 
 WARP = 32
 SHARED = 48 << 10  # bytes of shared memory that every block may have
+PIECE = 16  # bytes of a row of a matrix that tensor cores read at once
 _Move = Callable[[Value], Value]
 
 
 class Thread(ABC):
-    """b: where its code is written. thread: its number in its block; size: the threads of a block;
-    block, blocks: the number of its block, and how many there are; i32 each."""
+    """b: where its code is written. threads: of a block. thread: its number in its block; size: the
+    threads of a block; block, blocks: the number of its block, and how many there are; i32 each."""
 
     b: Builder
     size: Value
@@ -35,7 +36,7 @@ class Thread(ABC):
     shared_pointer: str
 
     def __init__(self, threads: int) -> None:
-        self.size = ir.integer(threads, "i32")
+        self.threads, self.size = threads, ir.integer(threads, "i32")
         self.used = 0  # bytes of shared memory
         self.resident = 1  # blocks that shall find room on a processor at once: registers for them
 
@@ -87,6 +88,48 @@ class Thread(ABC):
     @abstractmethod
     def vote(self, flag: Value) -> Value:
         """An i32 whose bit n is the flag (i1) of thread n of the warp."""
+
+    # Tensor cores --------------------------------------------------------------------------------
+    @abstractmethod
+    def mma(
+        self, kind: str, a: Sequence[Value], b: Sequence[Value], c: Sequence[Value]
+    ) -> list[Value]:
+        """c + a @ b of matrices that the threads of a warp hold together: a (16, k), b (k, 8) and
+        c (16, 8), where k is as many elements as two pieces have. kind: "float16", "bfloat16" or
+        "tf32"; sums are of float32, in an order of the machine's own.
+
+        a: four i32, b: two, c and the result: four floats. Thread 4 g + p of the warp has the p-th
+        32 bits of each piece: of row g + 8 (i % 2) and piece i // 2 in a[i], of column g and piece
+        i in b[i]; and of c the element (g + 8 (i // 2), 2 p + i % 2) in c[i].
+        """
+
+    @abstractmethod
+    def load_matrices(self, row: Value, transposed: bool = False) -> list[Value]:
+        """Four matrices (8, one piece) of shared memory. row: where a row of them begins, aligned
+        to a piece; threads 8 j to 8 j + 7 of the warp give the rows of matrix j.
+
+        Out: four i32, of each matrix one. Thread 4 g + p gets the p-th 32 bits of row g; if
+        transposed, of elements of 16 bits, those of column g in rows 2 p and 2 p + 1.
+        """
+
+    @abstractmethod
+    def tf32(self, x: Value) -> Value:
+        """A float as `mma` takes it: the i32 of the nearest number with 10 bits of mantissa; of
+        two, the larger one in size."""
+
+    @abstractmethod
+    def copy_async(self, shared: Value, place: Value, valid: Value, size: int = PIECE) -> None:
+        """Begin to copy `size` bytes (16, 8 or 4, to which both addresses are aligned) from global
+        to shared memory: the first `valid` (i32) of them, then zeros. What is there is undefined
+        until this thread has waited, and other threads have come to a barrier behind that."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """End a group of copies."""
+
+    @abstractmethod
+    def wait(self, pending: int) -> None:
+        """Wait for this thread's groups of copies, but for so many of the last ones."""
 
     # Parts of numbers ----------------------------------------------------------------------------
     @property

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 from ..kernels import kinds as k
-from . import columns, gemm, rows, small
+from . import columns, products, rows, small
 from .attention import forward, gradients
 from .choice import Choice
 from .thread import Thread
@@ -21,7 +21,8 @@ class _Writer(NamedTuple):
 _WRITERS: dict[type[k.Kernel], _Writer] = {
     k.RowProgram: _Writer(rows.choose, rows.row_program),
     k.ColumnReduce: _Writer(columns.choose, columns.column_reduce),
-    k.Gemm: _Writer(gemm.choose, gemm.gemm),
+    k.Gemm: _Writer(products.choose, products.product),
+    k.GemmEpilogue: _Writer(products.choose, products.product),
     k.Attention: _Writer(forward.choose, forward.attention),
     k.AttentionQueryGrad: _Writer(gradients.choose_queries, gradients.query_grad),
     k.AttentionKeyGrad: _Writer(gradients.choose_keys, gradients.key_grad),

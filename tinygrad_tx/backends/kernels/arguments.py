@@ -145,6 +145,13 @@ class GemmArgs(NamedTuple, Generic[P]):
     c: Product[P]
 
 
+class GemmEpilogueArgs(NamedTuple, Generic[P]):
+    """Of GemmEpilogue."""
+
+    product: GemmArgs[P]
+    program: RowProgramArgs[P]
+
+
 class AttentionArgs(NamedTuple, Generic[P]):
     """Of Attention: b x h heads, t queries, s keys; each head of keys and values serves `group`
     heads of queries. The column stride of all but the mask is 1; any stride of the mask (b, h, t,
@@ -281,6 +288,7 @@ Args = (
     | PackArgs[P]
     | MatmulArgs[P]
     | GemmArgs[P]
+    | GemmEpilogueArgs[P]
     | AttentionArgs[P]
     | AttentionGradArgs[P]
     | AttentionQueryGradArgs[P]
@@ -320,6 +328,12 @@ def row_layout(outer: int, inputs: int, at: tuple[bool, ...]) -> RowProgramArgs[
     read = (example(RowOperand, outer=axes),) * inputs
     written = (example(RowOperand, outer=axes, at=0 if moves else None) for moves in at)
     return layout_of(RowProgramArgs, outer=axes, inputs=read, outputs=tuple(written))
+
+
+@cache
+def epilogue_layout(outer: int, inputs: int, at: tuple[bool, ...]) -> GemmEpilogueArgs[int]:
+    """Of GemmEpilogue, whose program has the layout that row_layout() gives for these."""
+    return layout_of(GemmEpilogueArgs, program=row_layout(outer, inputs, at))
 
 
 @cache

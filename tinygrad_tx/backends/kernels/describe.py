@@ -17,6 +17,7 @@ from .kinds import (
     ColumnReduce,
     DropoutMask,
     Gemm,
+    GemmEpilogue,
     Kernel,
     Matmul,
     Opaque,
@@ -42,7 +43,12 @@ def describe(kernel: Kernel) -> str:
             return f"matmul {kernel.dtype}: c {'+=' if kernel.accumulate else '='} a @ packed b"
         case Gemm():
             into = "" if kernel.out == kernel.dtype else f" in {kernel.out}"
-            return f"gemm {kernel.dtype}: c{into} {'+=' if kernel.accumulate else '='} a @ b"
+            of = f"{kernel.dtype} as tf32" if kernel.tf32 else kernel.dtype
+            return f"gemm {of}: c{into} {'+=' if kernel.accumulate else '='} a @ b"
+        case GemmEpilogue():
+            kept = ", which is kept" * kernel.keep
+            head = f"{describe(kernel.product)}; of c{kept}, input {kernel.c} of"
+            return f"{head}\n{describe(kernel.program)}"
         case Attention():
             kept = ", statistics" * kernel.statistics
             return f"attention {kernel.dtype}: out{kept} = {_softmax(kernel)} @ v"

@@ -23,9 +23,11 @@ from . import interpreter_math
 from .arguments import (
     AttentionKeyGradArgs,
     AttentionQueryGradArgs,
+    GemmArgs,
     Matrix,
     Packed,
     RowOperand,
+    RowProgramArgs,
     read,
 )
 from .instructions import REDUCTIONS, Instr
@@ -38,6 +40,7 @@ from .kinds import (
     ColumnReduce,
     DropoutMask,
     Gemm,
+    GemmEpilogue,
     Input,
     Kernel,
     Matmul,
@@ -64,7 +67,7 @@ def run(kernel: Kernel, words: Sequence[int], machine: Tiles) -> None:
     with np.errstate(all="ignore"):
         match kernel:
             case RowProgram():
-                _row_program(kernel, words)
+                _row_program(kernel, read(kernel.layout, words))
             case ColumnReduce():
                 _column_reduce(kernel, words)
             case Pack():
@@ -72,7 +75,9 @@ def run(kernel: Kernel, words: Sequence[int], machine: Tiles) -> None:
             case Matmul():
                 _matmul(kernel, words, machine)
             case Gemm():
-                _gemm(kernel, words)
+                _gemm(kernel, read(kernel.layout, words))
+            case GemmEpilogue():
+                _gemm_epilogue(kernel, words)
             case Attention():
                 _attention(kernel, words)
             case AttentionGrad():
@@ -120,8 +125,7 @@ def _matrix(operand: Matrix[int], dtype: str, *shape: int) -> Array:
 Fold = Callable[[Instr, Array], Array]  # a reduction of what has the whole domain's shape
 
 
-def _row_program(kernel: RowProgram, words: Sequence[int]) -> None:
-    args = read(kernel.layout, words)
+def _row_program(kernel: RowProgram, args: RowProgramArgs[int]) -> None:
     domain = *args.outer, args.columns
     results = _evaluate(
         kernel,
@@ -251,16 +255,33 @@ def _matmul(kernel: Matmul, words: Sequence[int], machine: Tiles) -> None:
     c[...] = total
 
 
-def _gemm(kernel: Gemm, words: Sequence[int]) -> None:
-    args = read(kernel.layout, words)
+def _gemm(kernel: Gemm, args: GemmArgs[int]) -> None:
     b0, b1, m, n, k = args.b0, args.b1, args.m, args.n, args.k
     a = _matrix(args.a, kernel.dtype, b0, b1, m, k).astype(kernel.sums)
     b = _matrix(args.b, kernel.dtype, b0, b1, k, n).astype(kernel.sums)
+    if kernel.tf32:
+        a, b = interpreter_math.tf32(a), interpreter_math.tf32(b)
     c = _matrix(Matrix(*args.c, column=1), kernel.out, b0, b1, m, n)
     total = np.array(c if kernel.accumulate else np.zeros_like(c), kernel.sums)
     for start in range(0, k, KC):
         total += a[..., start : start + KC] @ b[..., start : start + KC, :]
     c[...] = total
+
+
+def _gemm_epilogue(kernel: GemmEpilogue, words: Sequence[int]) -> None:
+    """c lies in memory of its own where it is not kept, with the same strides."""
+    args = read(kernel.layout, words)
+    product, inputs = args.product, list(args.program.inputs)
+    if not kernel.keep:
+        c, dtype = product.c, kernel.product.out
+        ends = (product.b0 - 1) * c.b0, (product.b1 - 1) * c.b1, (product.m - 1) * c.row, product.n
+        memory = np.zeros(sum(ends), ALL[dtype].np)
+        if kernel.product.accumulate:
+            memory[...] = view(c.place, dtype, memory.shape, (1,))
+        product = product._replace(c=c._replace(place=memory.ctypes.data))
+    _gemm(kernel.product, product)
+    inputs[kernel.c] = inputs[kernel.c]._replace(place=product.c.place)
+    _row_program(kernel.program, args.program._replace(inputs=tuple(inputs)))
 
 
 # Attention ---------------------------------------------------------------------------------------

@@ -30,6 +30,13 @@ def apply(op: str, dtype: str, *args: Array) -> Array:
     return np.asarray(_FUNCTIONS[op](*args)).astype(ALL[dtype].np, copy=False)
 
 
+def tf32(x: Array) -> Array:
+    """float32 rounded to the 10 bits of mantissa that tensor cores multiply: to the nearest, of two
+    to the larger one in size."""
+    bits = (x.astype(np.float32, copy=False).view(np.uint32) + 0x1000) & 0xFFFFE000
+    return np.where(np.isnan(x), x, bits.astype(np.uint32).view(np.float32))
+
+
 def reduce_columns(op: str, dtype: str, x: Array) -> Array:
     """One of REDUCTIONS along the last axis, which stays, with one column.
 

@@ -33,12 +33,14 @@ from .arguments import (
     ColumnReduceArgs,
     DropoutMaskArgs,
     GemmArgs,
+    GemmEpilogueArgs,
     MatmulArgs,
     PackArgs,
     RowProgramArgs,
     ScatterAddArgs,
     attention_layout,
     column_layout,
+    epilogue_layout,
     layout_of,
     row_layout,
 )
@@ -191,15 +193,18 @@ class Matmul(Kernel):
 @dataclass(frozen=True)
 class Gemm(Kernel):
     """c (..., M, N) = a (..., M, K) times b (..., K, N), as they lie: for machines that bring both
-    together themselves. Each element's sum is that of Matmul.
+    together themselves. Each element's sum is that of Matmul, where `exact`; else it is one of
+    float32 in an order of the machine's own, the same for every M, N and batch.
 
     dtype: of a and b. c: the dtype of c, where it is another one; it is added to with accumulate.
+    tf32: a and b, of float32, are rounded to 10 bits of mantissa first, as tensor cores take them.
     """
 
     word: ClassVar[str] = "gemm"
     dtype: str
     accumulate: bool = False
     c: str = ""
+    tf32: bool = False
     layout: ClassVar[GemmArgs[int]] = layout_of(GemmArgs)
 
     @property
@@ -212,8 +217,46 @@ class Gemm(Kernel):
         """The dtype in which products are added."""
         return "float32" if ALL[self.dtype].is_half else self.dtype
 
+    @property
+    def exact(self) -> bool:
+        """True if the order of the sums is told."""
+        return not (self.tf32 or ALL[self.dtype].is_half)
+
     def tasks(self, words: Sequence[int]) -> int:
         return words[self.layout.b0] * words[self.layout.b1]
+
+
+@dataclass(frozen=True)
+class GemmEpilogue(Kernel):
+    """A Gemm, and a row program without reductions that is computed of its c while it is written.
+    The program's rows are those of c, counted over b0, b1 and m, whatever its outer axes are; its
+    columns are c's.
+
+    c: the number of the program's input that is c, which is loaded once, column by column. keep:
+    True if c is written as well; where it is not, there need be no memory for it.
+    """
+
+    word: ClassVar[str] = "gemm+"
+    product: Gemm
+    program: RowProgram
+    c: int
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        instrs = self.program.instrs
+        if any(instr.op in REDUCTIONS for instr in instrs):
+            raise ValueError("an epilogue reduces nothing: a call of its own does")
+        reads = [x.op for x in instrs if x.op in ("load", "gather") and x.value == self.c]
+        if reads != ["load"] or self.program.inputs[self.c].column != "unit":
+            raise ValueError(f"input {self.c} is no c: it is to be loaded once, column by column")
+
+    def tasks(self, words: Sequence[int]) -> int:
+        return self.product.tasks(words)
+
+    @property
+    def layout(self) -> GemmEpilogueArgs[int]:
+        of = self.program
+        return epilogue_layout(of.outer, len(of.inputs), tuple(o.at >= 0 for o in of.outputs))
 
 
 @dataclass(frozen=True)

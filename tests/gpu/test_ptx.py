@@ -1,0 +1,154 @@
+"""Kernels for a GPU as PTX: NVIDIA's assembler takes each in every form, for both architectures,
+and none spills registers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import ptxas
+import pytest
+from kernel_case import Program
+from processor_kernels import KERNELS
+
+from tinygrad_tx.backends.gpu import gemm, rows, tensor_core, writers
+from tinygrad_tx.backends.gpu.shared_tiles import How
+from tinygrad_tx.backends.gpu.thread import SHARED, WARP
+from tinygrad_tx.backends.kernels.kinds import Gemm, GemmEpilogue, Kernel, RowProgram
+
+pytest.importorskip("llvmlite")
+from tinygrad_tx.backends.gpu.ptx import Ptx, compile_ptx
+from tinygrad_tx.backends.llvm import ir
+
+ARCHITECTURES = ("sm_80", "sm_90")
+REGISTERS = 65536  # of a processor of a GPU
+LIBM = ("sin", "pow", "remainder")  # calls of the C library, which is not there
+Case = tuple[Kernel, Any, int]  # a kernel, a form, the threads of a block
+
+BF16, TF32 = Gemm("bfloat16"), Gemm("float32", tf32=True)
+TENSOR = (BF16, Gemm("float16", accumulate=True, c="float32"), TF32)
+
+
+def gelu(dtype: str) -> RowProgram:
+    """residual + gelu(c + bias), which is dropped where a mask says so; two outputs."""
+    p = Program()
+    x = p.do("cast", "float32", p.load(dtype))
+    x = p.do("add", "float32", x, p.load("float32"))
+    inner = p.do("mul", "float32", x, p.do("const", "float32", value=0.7071))
+    one = p.do("const", "float32", value=1.0)
+    y = p.do("mul", "float32", x, p.do("add", "float32", p.do("erf", "float32", inner), one))
+    y = p.do("where", "float32", p.load("bool"), y, p.do("const", "float32", value=0.0))
+    y = p.do("add", "float32", y, p.do("cast", "float32", p.load("bfloat16")))
+    p.store(p.do("cast", "bfloat16", y))
+    p.store(x)
+    return p.rows(2)
+
+
+def with_epilogue(kernel: Gemm) -> GemmEpilogue:
+    return GemmEpilogue(kernel, gelu(kernel.out), 0, keep=True)
+
+
+def tensor(kernel: Any, size: tuple[int, ...], a: How, b: How, together: bool) -> Case:
+    form = tensor_core.Form(*size, a, b, together)
+    return kernel, form, form.threads
+
+
+def few() -> Iterator[Case]:
+    """Every kind of kernel, in the forms that take most."""
+    for kernel in KERNELS:
+        if type(kernel) in writers._WRITERS and not isinstance(kernel, RowProgram):
+            (form, threads) = {"columns": (8, 256), "scatteradd": (256, 256)}.get(
+                kernel.word, (None, 256)
+            )
+            yield kernel, form, threads
+    softmax = KERNELS[0]
+    yield from ((softmax, rows.Form(warps=warps), rows.THREADS) for warps in (1, 8))
+    yield gelu("float32"), rows.Form(256, together=True), rows.THREADS
+    yield Gemm("float32", True), gemm.Form(128, True, False), gemm.THREADS
+    yield with_epilogue(Gemm("float32")), gemm.Form(16, True, True, True), gemm.THREADS
+    large, middle, small = tensor_core._SIZES
+    yield tensor(BF16, large, How(True, 16), How(False, 16), True)
+    yield tensor(with_epilogue(BF16), large, How(True, 16), How(True, 16), True)
+    yield tensor(with_epilogue(TF32), large, How(False, 0), How(False, 0), False)
+    yield tensor(TF32, middle, How(False, 4), How(True, 8), False)
+    yield tensor(BF16, small, How(False, 0), How(True, 16), False)
+
+
+def all_forms() -> Iterator[Case]:
+    """What choose() can give, of kernels with little and with much in them."""
+    for kernel in KERNELS:
+        libm = isinstance(kernel, RowProgram) and any(i.op in LIBM for i in kernel.instrs)
+        if type(kernel) not in writers._WRITERS or libm:
+            continue
+        if kernel.word == "columns":
+            yield from ((kernel, warps, warps * WARP) for warps in (1, 8))
+        elif kernel.word == "scatteradd":
+            yield from ((kernel, groups, threads) for groups, threads in ((1, 32), (256, 256)))
+        elif kernel.word == "rows":
+            yield from ((kernel, rows.Form(warps=warps), rows.THREADS) for warps in (1, 8))
+        else:
+            yield kernel, None, 256
+    for along, together in product((1, 4, 32, 256), (False, True)):
+        yield gelu("bfloat16"), rows.Form(along, together), rows.THREADS
+    for dtype, size, ways in product(("float32", "float64"), (16, 32, 64, 128), range(8)):
+        if size == 128 and dtype == "float64":
+            continue
+        plain = Gemm(dtype, accumulate=bool(ways & 1))
+        form = gemm.Form(size, bool(ways & 2), bool(ways & 4), bool(ways & 1))
+        yield plain, form, gemm.THREADS
+        if dtype == "float32":
+            yield with_epilogue(plain), form, gemm.THREADS
+    sides, copies = product((True, False), repeat=2), (0, 4, 8, 16)
+    for (a, b), size, (plain, tile) in product(sides, copies, product(TENSOR, tensor_core._SIZES)):
+        hows = How(a, size), How(b, size)
+        yield tensor(plain, tile, *hows, together=a)
+        if plain is not TENSOR[1]:
+            yield tensor(with_epilogue(plain), tile, *hows, together=b)
+
+
+def require(cases: list[Case], architecture: str, folder: Path) -> dict[str, ptxas.Used]:
+    """What all of these use."""
+    module, threads = ir.Module(), {}
+    for number, (kernel, form, count) in enumerate(cases):
+        name = f"kernel{number}"
+        threads[name] = count
+        writers.write(kernel, form, Ptx(module, name, count))
+    found = ptxas.measure(compile_ptx(module.text(), architecture), architecture, folder)
+    assert found.keys() == threads.keys()
+    for name, used in found.items():
+        kernel, form, count = cases[int(name.removeprefix("kernel"))]
+        wrong = used.spilled or used.shared > SHARED or used.registers * count > REGISTERS
+        assert not wrong, f"{kernel}\n{form}: {used}"
+    return found
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_ptxas_takes_every_kind_of_kernel(architecture: str, tmp_path: Path) -> None:
+    if ptxas.find() is None:
+        pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
+    require(list(few()), architecture, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(16))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_ptxas_takes_every_form(architecture: str, part: int, tmp_path: Path) -> None:
+    if ptxas.find() is None:
+        pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
+    require(list(all_forms())[part::16], architecture, tmp_path)
+
+
+def test_a_kernel_that_takes_too_many_registers_is_found(tmp_path: Path) -> None:
+    if ptxas.find() is None:
+        pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
+    module = ir.Module()
+    t = Ptx(module, "kernel", 256)
+    t.resident = 8
+    kernel, form, _ = tensor(replace(BF16), tensor_core._SIZES[1], How(True, 0), How(True, 0), True)
+    writers.write(kernel, form, t)
+    module.functions[0].head = t.b.head.replace('"nvvm.minctasm"="4"', '"nvvm.minctasm"="8"')
+    found = ptxas.measure(compile_ptx(module.text(), "sm_80"), "sm_80", tmp_path)
+    assert found["kernel"].spilled > 0
