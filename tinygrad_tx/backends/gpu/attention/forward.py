@@ -4,8 +4,8 @@ In: an Attention kernel. Out: its code for one thread. Called by writers.py.
 
 A block has a tile of queries of one head and goes over tiles of keys with the largest score so far
 and the sum of exponentials below it: where a later tile has a larger one, what was added up is made
-smaller by as much. So no score is ever in memory. Keys that no query of a tile sees add nothing, not
-even a rounding error: so tiles of such keys are skipped, and padding changes no bit.
+smaller by as much. So no score is ever in memory. Keys that no query of a tile sees add nothing,
+not even a rounding error: so tiles of such keys are skipped, and padding changes no bit.
 """
 
 from __future__ import annotations

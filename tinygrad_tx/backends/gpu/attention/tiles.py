@@ -1,7 +1,7 @@
 """Tiles: how a call of attention is cut, and which elements of a tile of scores take part.
 
-In: heads, and where a block is. Out: rows of tiles; scores with their mask. Called by forward.py and
-gradients.py.
+In: heads, and where a block is. Out: rows of tiles; scores with their mask. Called by forward.py
+and gradients.py.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ Work = Callable[[Part, list[Value]], list[Value]]
 
 class Seen:
     """Which keys are seen by which queries of a row of tiles. first: the number of its first row,
-    of `count`; mine: the numbers of the thread's. across: True if rows are queries and columns keys,
-    else the other way round."""
+    of `count`; mine: the numbers of the thread's. across: True if rows are queries and columns
+    keys, else the other way round."""
 
     def __init__(
         self, heads: Heads, first: Value, count: int, mine: Sequence[Value], across: bool
@@ -113,9 +113,9 @@ class Seen:
     def where_any(
         self, first: Value, count: int, columns: Value, work: Work, state: list[Value]
     ) -> list[Value]:
-        """What `work` makes of a state, for the tile whose `count` columns begin with number `first`;
-        the state itself where no query of that tile sees a key of it. All threads of the block must
-        ask. columns: the numbers of the thread's."""
+        """What `work` makes of a state, for the tile whose `count` columns begin with number
+        `first`; the state itself where no query of that tile sees a key of it. All threads of the
+        block must ask. columns: the numbers of the thread's."""
         heads, b, kind = self.heads, self.heads.b, self.heads.kernel.mask
         flags: list[Value | None] = [None] * len(self._mine)
         if kind == "bool":
