@@ -40,10 +40,13 @@ class Case(AttentionCase):
         made = code(kernel, chosen.form, chosen.threads)
         Machine(self.seed).launch(made, chosen.blocks, words.ctypes.data)
 
+    @property
+    def _computed(self) -> str:
+        return "float32" if ALL[self.dtype].is_half else self.dtype
+
     def _rows(self) -> Array:
         b, h, t, *_ = self.sizes
-        dtype = "float32" if ALL[self.dtype].is_half else self.dtype
-        return np.full((b, h, t), np.nan, dtype)
+        return np.full((b, h, t), np.nan, self._computed)
 
     @property
     def _masks(self) -> list[Array]:
@@ -53,7 +56,8 @@ class Case(AttentionCase):
         """The output, and the statistics."""
         b, h, t, _, _, d_v, _ = self.sizes
         (out,) = outputs(self.dtype, (b, h, t, d_v))
-        kernel = Attention(self.dtype, self.scale, self.kind, self.causal, statistics=True)
+        form = self._computed, self.scale, self.kind, self.causal
+        kernel = Attention(*form, stored=self.dtype, statistics=True)
         statistics = self._rows()
         operands = place(self.q, self.k, self.v, out, *self._masks)
         self._run(kernel, [*self.sizes, *operands, statistics.ctypes.data])
@@ -68,13 +72,14 @@ class Case(AttentionCase):
         if self.added:
             b, h, t, s, *_ = self.sizes
             added.append(np.full((b, h, t, s), np.nan, ALL[self.dtype].np))
-        form = self.dtype, self.scale, self.kind, self.causal
+        form = self._computed, self.scale, self.kind, self.causal
         rows = statistics.ctypes.data, delta.ctypes.data
         operands = place(self.q, self.k, self.v, out, self.g, dq)
         args = [*self.sizes, *operands, *rows, *place(*self._masks, *added)]
-        self._run(AttentionQueryGrad(*form, dmask=self.added), args)
+        self._run(AttentionQueryGrad(*form, self.added, self.dtype), args)
         operands = place(self.q, self.k, self.v, self.g, dk, dv)
-        self._run(AttentionKeyGrad(*form), [*self.sizes, *operands, *rows, *place(*self._masks)])
+        args = [*self.sizes, *operands, *rows, *place(*self._masks)]
+        self._run(AttentionKeyGrad(*form, self.dtype), args)
         return [dq, dk, dv, *added]
 
     def every(self) -> list[Array]:

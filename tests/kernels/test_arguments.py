@@ -33,13 +33,22 @@ KERNELS: list[Any] = [
     k.CheckIndex("int64", True),
     k.ScatterAdd("float32"),
 ]
+# Of machines other than the one that plans are made for below.
+OTHERS: list[Any] = [
+    k.Gemm("float32"),
+    k.Attention("float32", 1.0, "bool", False, statistics=True, dropout=0.5),
+    *(k.AttentionQueryGrad("float32", 1.0, mask, False) for mask in ("none", "bool")),
+    k.AttentionQueryGrad("float32", 1.0, "float", False, dmask=True, dropout=0.5),
+    *(k.AttentionKeyGrad("float32", 1.0, mask, False) for mask in ("none", "bool")),
+    k.AttentionKeyGrad("float32", 1.0, "float", False, dropout=0.5),
+]
 
 
 def name(kernel: k.Kernel) -> str:
     return type(kernel).__name__
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=name)
+@pytest.mark.parametrize("kernel", KERNELS + OTHERS, ids=name)
 def test_what_is_read_of_words_has_these_words(kernel: Any) -> None:
     numbers = a.words(kernel.layout)
     assert numbers == list(range(len(numbers)))
@@ -50,7 +59,7 @@ def test_what_is_read_of_words_has_these_words(kernel: Any) -> None:
 
 
 def test_every_kind_of_arguments_is_tried() -> None:
-    tried = {type(kernel.layout).__name__ for kernel in KERNELS}
+    tried = {type(kernel.layout).__name__ for kernel in KERNELS + OTHERS}
     assert tried == {name for name in vars(a) if name.endswith("Args")} - {"Args"}
 
 
@@ -68,6 +77,9 @@ def test_words_stand_where_the_kernels_code_has_them() -> None:
     assert epilogue.program.outputs[0].column == 34
     assert KERNELS[7].layout.mask is None and KERNELS[8].layout.mask.place == 27
     assert k.CheckIndex.layout.report == 7
+    kept, added = OTHERS[1].layout, OTHERS[4].layout
+    assert (kept.statistics, kept.key, kept.stream) == (32, 33, 34)
+    assert (added.statistics, added.delta, added.mask.place, added.dmask.place) == (37, 38, 39, 44)
 
 
 def test_a_place_is_one_word() -> None:

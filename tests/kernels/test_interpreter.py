@@ -12,11 +12,14 @@ from product_case import Product
 
 from tinygrad_tx.backends.arrays import numpy_random
 from tinygrad_tx.backends.cpu.processor import Processor
+from tinygrad_tx.backends.kernels import kinds as kinds_of_kernel
 from tinygrad_tx.backends.kernels.describe import describe
 from tinygrad_tx.backends.kernels.interpreter import run
 from tinygrad_tx.backends.kernels.kinds import (
     Attention,
     AttentionGrad,
+    AttentionKeyGrad,
+    AttentionQueryGrad,
     CheckIndex,
     DropoutMask,
     Gemm,
@@ -423,6 +426,77 @@ def test_attention_and_its_gradients(dtype: str, mask: str, causal: bool) -> Non
     np.testing.assert_allclose(dk, ds.swapaxes(-1, -2) @ q, **close)
 
 
+@pytest.mark.parametrize("mask", ["none", "bool", "float"])
+def test_attention_with_dropout_and_statistics(mask: str) -> None:
+    """Held to the gradient of the sum of out * g, by differences."""
+    b, h, t, s, d, dropout = 2, 2, 5, 7, 4, 0.25
+    q, k, v, g = (normal(b, h, n, d, dtype="float64") for n in (t, s, s, t))
+    key, stream = np.array(11), np.array(3)
+    given: Array | None = None
+    if mask == "bool":
+        given = RNG.random((b, h, t, s)) < 0.7
+        given[0, 0, 2] = False
+    elif mask == "float":
+        given = normal(b, h, t, s, dtype="float64")
+    last = [] if given is None else operand(given)
+    drawn = [key.ctypes.data, stream.ctypes.data]
+    form: Any = "float64", 0.5, mask, False
+    statistics, delta = np.zeros((b, h, t)), np.zeros((b, h, t))
+
+    def out() -> Array:
+        found = np.zeros_like(q)
+        args = [b, h, t, s, d, d, 1, *(n for x in (q, k, v, found) for n in operand(x)), *last]
+        kernel = Attention(*form, statistics=True, dropout=dropout)
+        call(kernel, [*args, statistics.ctypes.data, *drawn])
+        return found
+
+    y = out()
+    p = exact_weights(q, k, given, 0.5, False)
+    kept = numpy_random.bernoulli_keep(11, 3, dropout, p.shape) / (1 - dropout)
+    np.testing.assert_allclose(y, (p * kept) @ v, rtol=1e-10, atol=1e-12)
+    dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    dmask = np.zeros((b, h, t, s))
+    rows = [statistics.ctypes.data, delta.ctypes.data]
+    args = [
+        b,
+        h,
+        t,
+        s,
+        d,
+        d,
+        1,
+        *(n for x in (q, k, v, y, g, dq) for n in operand(x)),
+        *rows,
+        *last,
+    ]
+    added = mask == "float"
+    query_grad = AttentionQueryGrad(*form, dmask=added, dropout=dropout)
+    call(query_grad, [*args, *(operand(dmask) if added else []), *drawn])
+    np.testing.assert_allclose(delta, (g * y).sum(-1), rtol=1e-10, atol=1e-12)
+    args = [
+        b,
+        h,
+        t,
+        s,
+        d,
+        d,
+        1,
+        *(n for x in (q, k, v, g, dk, dv) for n in operand(x)),
+        *rows,
+        *last,
+    ]
+    call(AttentionKeyGrad(*form, dropout=dropout), [*args, *drawn])
+    moved = [(q, dq), (k, dk), (v, dv)]
+    for x, found in [*moved, *([(given, dmask)] if added and given is not None else [])]:
+        way = normal(*x.shape, dtype="float64") * 1e-5
+        x += way
+        more = (out() * g).sum()
+        x -= 2 * way
+        less = (out() * g).sum()
+        x += way
+        np.testing.assert_allclose((found * 2 * way).sum(), more - less, rtol=1e-5)
+
+
 def test_an_additive_mask_of_minus_infinity_makes_nan() -> None:
     q = normal(1, 1, 2, 4)
     mask, out = np.zeros((1, 1, 2, 2), "float32"), np.zeros_like(q)
@@ -550,6 +624,16 @@ def test_every_other_kind_has_a_line() -> None:
         AttentionGrad("float32", 0.5, "float", False): (
             "attention_grad float32: dq, dk, dv of softmax(0.5 q k^T + mask) @ v"
         ),
+        Attention("float32", 1.0, "none", False, "bfloat16", statistics=True, dropout=0.5): (
+            "attention float32 (in bfloat16): out, statistics = dropout(softmax(1 q k^T), 0.5) @ v"
+        ),
+        AttentionQueryGrad("float32", 1.0, "bounds", False): (
+            "attention_query_grad float32: dq of softmax(1 q k^T where first <= key < end) @ v"
+        ),
+        AttentionKeyGrad("float32", 1.0, "none", True, dropout=0.5): (
+            "attention_key_grad float32: dk, dv of "
+            "dropout(softmax(1 q k^T where key <= query), 0.5) @ v"
+        ),
         DropoutMask(5): "keep: philox >> 8 >= 5",
         CheckIndex("int32", True): "index int32: checked, negative ones from the end",
         ScatterAdd("float32"): "scatter_add float32: out[index[i]] += value[i]",
@@ -561,6 +645,9 @@ def test_every_other_kind_has_a_line() -> None:
 
 def test_users_see_words_not_classes() -> None:
     """explain() and TX_DEBUG print them: they stay when a class is renamed."""
-    words = "rows columns pack matmul gemm gemm+ attention attentiongrad keep index scatteradd opaque loop"
-    kinds = [kind for kind in Kernel.__subclasses__() if kind.__module__ == Kernel.__module__]
-    assert [kind.word for kind in kinds] == words.split()
+    words = (
+        "rows columns pack matmul gemm gemm+ attention attentiongrad attentionquerygrad "
+        "attentionkeygrad keep index scatteradd opaque loop"
+    )
+    kinds = [kind for kind in vars(kinds_of_kernel).values() if isinstance(kind, type)]
+    assert [kind.word for kind in kinds if "word" in vars(kind)] == words.split()

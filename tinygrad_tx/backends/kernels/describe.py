@@ -25,7 +25,7 @@ from .kinds import (
     Pack,
     RowProgram,
     ScatterAdd,
-    Scored,
+    Weighted,
     per_row,
 )
 
@@ -51,15 +51,17 @@ def describe(kernel: Kernel) -> str:
             return f"{head}\n{describe(kernel.program)}"
         case Attention():
             kept = ", statistics" * kernel.statistics
-            return f"attention {kernel.dtype}: out{kept} = {_softmax(kernel)} @ v"
+            return f"attention {kernel.dtype}{_stored(kernel)}: out{kept} = {_softmax(kernel)} @ v"
         case AttentionGrad():
             of = "dq, dk, dv, dmask" if kernel.dmask else "dq, dk, dv"
-            return f"attention_grad {kernel.dtype}: {of} of {_softmax(kernel)} @ v"
+            return f"attention_grad {kernel.dtype}{_stored(kernel)}: {of} of {_softmax(kernel)} @ v"
         case AttentionQueryGrad():
             of = "dq, dmask" if kernel.dmask else "dq"
-            return f"attention_query_grad {kernel.dtype}: {of} of {_softmax(kernel)} @ v"
+            form = f"{kernel.dtype}{_stored(kernel)}"
+            return f"attention_query_grad {form}: {of} of {_softmax(kernel)} @ v"
         case AttentionKeyGrad():
-            return f"attention_key_grad {kernel.dtype}: dk, dv of {_softmax(kernel)} @ v"
+            form = f"{kernel.dtype}{_stored(kernel)}"
+            return f"attention_key_grad {form}: dk, dv of {_softmax(kernel)} @ v"
         case DropoutMask():
             return f"keep: philox >> 8 >= {kernel.threshold}"
         case CheckIndex():
@@ -119,13 +121,18 @@ def _store(number: int, output: Output) -> str:
     return f"store %{output.instr} -> output {number}{place}"
 
 
-def _softmax(kernel: Scored) -> str:
+def _stored(kernel: Weighted) -> str:
+    """The dtype in memory, where it is not the one that is computed in."""
+    return "" if kernel.stored == kernel.dtype else f" (in {kernel.stored})"
+
+
+def _softmax(kernel: Weighted) -> str:
     scores = f"{kernel.scale:g} q k^T"
     if kernel.mask == "float":
         scores += " + mask"
     limits = ["mask"] * (kernel.mask == "bool") + ["key <= query"] * kernel.causal
     limits += ["first <= key < end"] * (kernel.mask == "bounds")
     weights = f"softmax({scores}{' where ' + ' and '.join(limits) if limits else ''})"
-    if isinstance(kernel, (Attention, AttentionQueryGrad, AttentionKeyGrad)) and kernel.dropout:
+    if not isinstance(kernel, AttentionGrad) and kernel.dropout:
         return f"dropout({weights}, {kernel.dropout:g})"
     return weights

@@ -47,7 +47,7 @@ from .kinds import (
     Pack,
     RowProgram,
     ScatterAdd,
-    Scored,
+    Weighted,
 )
 from .summation import KC
 
@@ -299,14 +299,14 @@ def _attention(kernel: Attention, words: Sequence[int]) -> None:
     if args.statistics is not None:
         found = np.where(empty, np.inf, top + np.log(total))
         _statistics(kernel, args.statistics, queries)[...] = found[..., 0]
-    _matrix(args.out, kernel.dtype, *queries, args.d_v)[...] = weights @ v
+    _matrix(args.out, kernel.stored, *queries, args.d_v)[...] = weights @ v
 
 
 def _attention_grad(kernel: AttentionGrad, words: Sequence[int]) -> None:
     args = read(kernel.layout, words)
     q, k, v = _operands(kernel, args)
     queries = args.b, args.h, args.t
-    g = _matrix(args.g, kernel.dtype, *queries, args.d_v).astype(kernel.sums)
+    g = _matrix(args.g, kernel.stored, *queries, args.d_v).astype(kernel.dtype)
     scores, top = _scores(kernel, q, k, _mask(kernel, args.mask, *queries, args.s))
     e = np.exp(scores - top)
     total = np.sum(e, axis=-1, keepdims=True)
@@ -314,8 +314,8 @@ def _attention_grad(kernel: AttentionGrad, words: Sequence[int]) -> None:
     dp = g @ v.swapaxes(-1, -2)
     ds = p * (dp - np.sum(dp * p, axis=-1, keepdims=True))
     if args.dmask is not None:
-        _matrix(args.dmask, kernel.dtype, *queries, args.s)[...] = ds
-    _matrix(args.dq, kernel.dtype, *queries, args.d_k)[...] = ds @ k * kernel.scale
+        _matrix(args.dmask, kernel.stored, *queries, args.s)[...] = ds
+    _matrix(args.dq, kernel.stored, *queries, args.d_k)[...] = ds @ k * kernel.scale
     _add_heads(kernel, args, args.dk, ds.swapaxes(-1, -2) @ (q * kernel.scale))
     _add_heads(kernel, args, args.dv, p.swapaxes(-1, -2) @ g)
 
@@ -324,22 +324,23 @@ def _attention_query_grad(kernel: AttentionQueryGrad, words: Sequence[int]) -> N
     args = read(kernel.layout, words)
     queries = args.b, args.h, args.t
     g, out = (
-        _matrix(x, kernel.dtype, *queries, args.d_v).astype(kernel.sums) for x in (args.g, args.out)
+        _matrix(x, kernel.stored, *queries, args.d_v).astype(kernel.dtype)
+        for x in (args.g, args.out)
     )
     delta = np.sum(g * out, axis=-1)
     _, k, _ = _operands(kernel, args)
     _, ds = _slopes(kernel, args, delta)
     _statistics(kernel, args.delta, queries)[...] = delta
     if args.dmask is not None:
-        _matrix(args.dmask, kernel.dtype, *queries, args.s)[...] = ds
-    _matrix(args.dq, kernel.dtype, *queries, args.d_k)[...] = ds @ k * kernel.scale
+        _matrix(args.dmask, kernel.stored, *queries, args.s)[...] = ds
+    _matrix(args.dq, kernel.stored, *queries, args.d_k)[...] = ds @ k * kernel.scale
 
 
 def _attention_key_grad(kernel: AttentionKeyGrad, words: Sequence[int]) -> None:
     args = read(kernel.layout, words)
     queries = args.b, args.h, args.t
     q = _operands(kernel, args)[0]
-    g = _matrix(args.g, kernel.dtype, *queries, args.d_v).astype(kernel.sums)
+    g = _matrix(args.g, kernel.stored, *queries, args.d_v).astype(kernel.dtype)
     weights, ds = _slopes(kernel, args, _statistics(kernel, args.delta, queries))
     _add_heads(kernel, args, args.dk, ds.swapaxes(-1, -2) @ (q * kernel.scale))
     _add_heads(kernel, args, args.dv, weights.swapaxes(-1, -2) @ g)
@@ -353,44 +354,44 @@ def _slopes(
     """The weights, with dropout, and the gradient by the scores."""
     q, k, v = _operands(kernel, args)
     queries = args.b, args.h, args.t
-    g = _matrix(args.g, kernel.dtype, *queries, args.d_v).astype(kernel.sums)
+    g = _matrix(args.g, kernel.stored, *queries, args.d_v).astype(kernel.dtype)
     scores, _ = _scores(kernel, q, k, _mask(kernel, args.mask, *queries, args.s))
     p = np.exp(scores - _statistics(kernel, args.statistics, queries)[..., None])
     kept = _kept(kernel, args, p)
     return p * kept, p * (g @ v.swapaxes(-1, -2) * kept - delta[..., None])
 
 
-def _operands(kernel: Scored, args: Any) -> tuple[Array, Array, Array]:
+def _operands(kernel: Weighted, args: Any) -> tuple[Array, Array, Array]:
     """q, k and v in the dtype of sums; heads of keys and values as often as they serve."""
     keys = args.b, args.h // args.group, args.s
-    q = _matrix(args.q, kernel.dtype, args.b, args.h, args.t, args.d_k).astype(kernel.sums)
-    k = _matrix(args.k, kernel.dtype, *keys, args.d_k).astype(kernel.sums)
-    v = _matrix(args.v, kernel.dtype, *keys, args.d_v).astype(kernel.sums)
+    q = _matrix(args.q, kernel.stored, args.b, args.h, args.t, args.d_k).astype(kernel.dtype)
+    k = _matrix(args.k, kernel.stored, *keys, args.d_k).astype(kernel.dtype)
+    v = _matrix(args.v, kernel.stored, *keys, args.d_v).astype(kernel.dtype)
     return q, k.repeat(args.group, 1), v.repeat(args.group, 1)
 
 
-def _add_heads(kernel: Scored, args: Any, place: Matrix[int], grads: Array) -> None:
+def _add_heads(kernel: Weighted, args: Any, place: Matrix[int], grads: Array) -> None:
     """Write gradients of keys or values, those of the heads that share one added up."""
     heads, (s, d) = args.h // args.group, grads.shape[2:]
     total = grads.reshape(args.b, heads, args.group, s, d).sum(2)
-    _matrix(place, kernel.dtype, args.b, heads, s, d)[...] = total
+    _matrix(place, kernel.stored, args.b, heads, s, d)[...] = total
 
 
-def _statistics(kernel: Scored, place: int, shape: Shape) -> Array:
+def _statistics(kernel: Weighted, place: int, shape: Shape) -> Array:
     _, h, t = shape
-    return view(place, kernel.sums, shape, (h * t, t, 1))
+    return view(place, kernel.dtype, shape, (h * t, t, 1))
 
 
-def _mask(kernel: Scored, mask: Matrix[int] | None, *shape: int) -> Array | None:
+def _mask(kernel: Weighted, mask: Matrix[int] | None, *shape: int) -> Array | None:
     if mask is None:
         return None
     if kernel.mask == "bounds":
         bounds, places = _matrix(mask, "int64", *shape[:-1], 2), np.arange(shape[-1])
         return np.asarray((places >= bounds[..., :1]) & (places < bounds[..., 1:]))
-    return _matrix(mask, "bool" if kernel.mask == "bool" else kernel.dtype, *shape)
+    return _matrix(mask, "bool" if kernel.mask == "bool" else kernel.stored, *shape)
 
 
-def _scores(kernel: Scored, q: Array, k: Array, mask: Array | None) -> tuple[Array, Array]:
+def _scores(kernel: Weighted, q: Array, k: Array, mask: Array | None) -> tuple[Array, Array]:
     """scale q k^T + mask, -inf where a key takes no part, and each row's largest. A row that a
     boolean mask leaves no key has the largest 0, so that its exponentials are zero; those of other
     rows of -inf are NaN, as softmax says."""

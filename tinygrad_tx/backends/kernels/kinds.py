@@ -266,6 +266,8 @@ class Scored(Kernel):
     mask: "none", "bool" (True takes part), "float" (added) or "bounds" (int64: the first key that a
     query sees, and where they end). The weights of a row without a key are zero, but with "float".
     causal: key <= query only, both counted from the start.
+    dtype: in which it is computed. stored, of each kind: that of all operands but a boolean mask,
+    bounds, statistics and delta; by default the same.
     """
 
     dtype: str
@@ -273,10 +275,8 @@ class Scored(Kernel):
     mask: str
     causal: bool
 
-    @property
-    def sums(self) -> str:
-        """The dtype of scores, weights and sums."""
-        return "float32" if ALL[self.dtype].is_half else self.dtype
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stored", getattr(self, "stored", "") or self.dtype)
 
     def _layout(
         self, kind: type[A], *, dmask: bool = False, statistics: bool = False, drops: bool = False
@@ -291,12 +291,13 @@ class Attention(Scored):
     """out = softmax(scale q k^T + mask) v, one task for each (batch, head).
 
     statistics: also written, for gradients: for each query the logarithm of the sum of the
-    exponentials of its scores, in the dtype of sums; infinite for a row without a key.
+    exponentials of its scores, of `dtype`; infinite for a row without a key.
     dropout: each weight is 0 with this probability and divided by 1 - dropout otherwise, by the
     words that a DropoutMask of shape (b, h, t, s) would be made of.
     """
 
     word: ClassVar[str] = "attention"
+    stored: str = ""
     statistics: bool = False
     dropout: float = 0.0
 
@@ -318,6 +319,7 @@ class AttentionGrad(Scored):
 
     word: ClassVar[str] = "attentiongrad"
     dmask: bool = False
+    stored: str = ""
 
     def tasks(self, words: Sequence[int]) -> int:
         at = self.layout
@@ -335,6 +337,7 @@ class AttentionQueryGrad(Scored):
 
     word: ClassVar[str] = "attentionquerygrad"
     dmask: bool = False
+    stored: str = ""
     dropout: float = 0.0
 
     def tasks(self, words: Sequence[int]) -> int:
@@ -350,6 +353,7 @@ class AttentionKeyGrad(Scored):
     """The gradients of Attention by k and v, after AttentionQueryGrad has written delta."""
 
     word: ClassVar[str] = "attentionkeygrad"
+    stored: str = ""
     dropout: float = 0.0
 
     def tasks(self, words: Sequence[int]) -> int:
@@ -359,6 +363,9 @@ class AttentionKeyGrad(Scored):
     @property
     def layout(self) -> AttentionKeyGradArgs[int]:
         return self._layout(AttentionKeyGradArgs, drops=self.dropout > 0)
+
+
+Weighted = Attention | AttentionGrad | AttentionQueryGrad | AttentionKeyGrad
 
 
 @dataclass(frozen=True)

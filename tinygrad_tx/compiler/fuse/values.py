@@ -42,6 +42,7 @@ class Values:
         self.holds: dict[Buffer, Node] = {}  # the newest value in a buffer that was written over
         self.constants: dict[Buffer, Any] = {}
         self.packed: dict[Any, View] = {}  # operands of products, which several may share
+        self.attentions: dict[Any, Any] = {}  # of each its output and statistics, for gradients
         self.refusals: list[Refusal] = []
         self.last_reader: dict[Node, int] = {}  # the newest group that reads a value
         self.columns: list[int] = []  # groups along rows that may take more

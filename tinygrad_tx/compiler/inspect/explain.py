@@ -14,9 +14,24 @@ from dataclasses import dataclass
 from math import prod
 
 from ...backends.kernels import kinds
-from ...backends.kernels.arguments import AttentionArgs, AttentionGradArgs, GemmArgs, MatmulArgs
+from ...backends.kernels.arguments import (
+    AttentionArgs,
+    AttentionGradArgs,
+    AttentionKeyGradArgs,
+    AttentionQueryGradArgs,
+    GemmArgs,
+    MatmulArgs,
+)
 from ...backends.kernels.describe import describe
-from ...backends.kernels.kinds import Attention, AttentionGrad, Gemm, Kernel, Matmul
+from ...backends.kernels.kinds import (
+    Attention,
+    AttentionGrad,
+    AttentionKeyGrad,
+    AttentionQueryGrad,
+    Gemm,
+    Kernel,
+    Matmul,
+)
 from ...dtypes import ALL
 from ..schedule.records import Call, Launch, Loop, Plan, Refusal, View, itemsize
 from .origin import named, origin
@@ -104,6 +119,14 @@ def flops(call: Call) -> int:
         case AttentionGrad(causal=causal), AttentionGradArgs(b=b, h=h, t=t, s=s, d_k=d_k, d_v=d_v):
             # The scores again, their gradient, dq, dk and dv.
             return 2 * b * h * t * s * (3 * d_k + 2 * d_v) // (1 + causal)
+        case AttentionQueryGrad(causal=causal), AttentionQueryGradArgs(
+            b=b, h=h, t=t, s=s, d_k=d_k, d_v=d_v
+        ):
+            return 2 * b * h * t * s * (2 * d_k + d_v) // (1 + causal)
+        case AttentionKeyGrad(causal=causal), AttentionKeyGradArgs(
+            b=b, h=h, t=t, s=s, d_k=d_k, d_v=d_v
+        ):
+            return 2 * b * h * t * s * (2 * d_k + 2 * d_v) // (1 + causal)
         case _:
             return 0
 

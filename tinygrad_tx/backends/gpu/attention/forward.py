@@ -27,7 +27,7 @@ from .tiles import Form, Part, Seen, tile_rows, tiles, wide_enough
 def choose(kernel: Attention, words: Sequence[int]) -> Choice:
     at = kernel.layout
     wide_enough(words[at.d_k])
-    form = Form(tile_rows(words[at.t], kernel.sums), (wide_enough(words[at.d_v]),))
+    form = Form(tile_rows(words[at.t], kernel.dtype), (wide_enough(words[at.d_v]),))
     down = -(-words[at.t] // form.rows)
     return Choice(form, THREADS, limited(words[at.b] * words[at.h] * down))
 
@@ -44,7 +44,7 @@ class _Writer:
         self.kernel, self.rows, self.t, self.b = kernel, form.rows, t, t.b
         (self.width,) = form.widths
         self.heads, at = Heads(kernel, t), kernel.layout
-        self.exact = Exact(t, kernel.sums, form.rows, form.widths)
+        self.exact = Exact(t, kernel.dtype, form.rows, form.widths)
         heads = self.heads
         self.q, self.out = heads.of_queries(at.q, heads.d_k), heads.of_queries(at.out, heads.d_v)
         self.k, self.v = heads.of_keys(at.k, heads.d_k), heads.of_keys(at.v, heads.d_v)

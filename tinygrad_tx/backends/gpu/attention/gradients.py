@@ -27,7 +27,7 @@ from .tiles import Form, Part, Seen, tile_rows, tiles, wide_enough
 def choose_queries(kernel: AttentionQueryGrad, words: Sequence[int]) -> Choice:
     at = kernel.layout
     wide_enough(words[at.d_v])
-    form = Form(tile_rows(words[at.t], kernel.sums), (wide_enough(words[at.d_k]),))
+    form = Form(tile_rows(words[at.t], kernel.dtype), (wide_enough(words[at.d_k]),))
     down = -(-words[at.t] // form.rows)
     return Choice(form, THREADS, limited(words[at.b] * words[at.h] * down))
 
@@ -35,7 +35,7 @@ def choose_queries(kernel: AttentionQueryGrad, words: Sequence[int]) -> Choice:
 def choose_keys(kernel: AttentionKeyGrad, words: Sequence[int]) -> Choice:
     at = kernel.layout
     widths = wide_enough(words[at.d_k]), wide_enough(words[at.d_v])
-    form = Form(tile_rows(words[at.s], kernel.sums), widths)
+    form = Form(tile_rows(words[at.s], kernel.dtype), widths)
     down = -(-words[at.s] // form.rows)
     return Choice(form, THREADS, limited(words[at.b] * words[at.h] // words[at.group] * down))
 
@@ -57,7 +57,7 @@ class _Queries:
         self.kernel, self.rows, self.t, self.b = kernel, form.rows, t, t.b
         (self.width,) = form.widths
         self.heads, at = Heads(kernel, t), kernel.layout
-        self.exact, heads = Exact(t, kernel.sums, form.rows, form.widths), self.heads
+        self.exact, heads = Exact(t, kernel.dtype, form.rows, form.widths), self.heads
         self.q, self.dq = (heads.of_queries(x, heads.d_k) for x in (at.q, at.dq))
         self.out, self.g = (heads.of_queries(x, heads.d_v) for x in (at.out, at.g))
         self.k, self.v = heads.of_keys(at.k, heads.d_k), heads.of_keys(at.v, heads.d_v)
@@ -85,7 +85,7 @@ class _Queries:
         mine = exact.row_numbers(first)
         deltas = [exact.row_dot(i, first, g, out) for i in range(exact.each)]
         self._keep(mine, deltas)
-        element = memory(self.kernel.sums)
+        element = memory(self.kernel.dtype)
         last = b.sub(heads.queries, i32(1))
         levels = [
             b.load(element, heads.kept(self.statistics, b.smin(query, last))) for query in mine
@@ -148,7 +148,7 @@ class _Keys:
         self.kernel, self.rows, self.t, self.b = kernel, form.rows, t, t.b
         self.widths = form.widths
         self.heads, at = Heads(kernel, t), kernel.layout
-        self.exact, heads = Exact(t, kernel.sums, form.rows, form.widths), self.heads
+        self.exact, heads = Exact(t, kernel.dtype, form.rows, form.widths), self.heads
         self.q, self.g = heads.of_queries(at.q, heads.d_k), heads.of_queries(at.g, heads.d_v)
         self.k, self.dk = (heads.of_keys(x, heads.d_k) for x in (at.k, at.dk))
         self.v, self.dv = (heads.of_keys(x, heads.d_v) for x in (at.v, at.dv))
@@ -204,7 +204,7 @@ class _Keys:
         b, heads = self.b, self.heads
         last = b.sub(heads.queries, i32(1))
         places = [b.smin(query, last) for query in lanes(b, queries)]
-        element = memory(self.kernel.sums)
+        element = memory(self.kernel.dtype)
         statistics, deltas = (
             gathered(b, [b.load(element, heads.kept(base, place)) for place in places])
             for base in (self.statistics, self.delta)

@@ -77,10 +77,10 @@ class Heads:
             self._found = t.shared(4 * WARP)
 
     def of_queries(self, at: Matrix[int], width: Value) -> Operand:
-        return Operand(self.t, at, self.queries, width, self.kernel.dtype)
+        return Operand(self.t, at, self.queries, width, self.kernel.stored)
 
     def of_keys(self, at: Matrix[int], width: Value) -> Operand:
-        return Operand(self.t, at, self.keys, width, self.kernel.dtype)
+        return Operand(self.t, at, self.keys, width, self.kernel.stored)
 
     def begin(self, batch: Value, head: Value) -> None:
         """Begin a head of queries."""
@@ -95,12 +95,12 @@ class Heads:
         """The address of a query's number among those of all heads, (b, h, t)."""
         b = self.b
         at = b.add(b.mul(self._number, wide(b, self.queries)), wide(b, query))
-        return b.at(base, at, memory(self.kernel.sums))
+        return b.at(base, at, memory(self.kernel.dtype))
 
     # Masks ---------------------------------------------------------------------------------------
     @property
     def _stored(self) -> str:
-        return {"bool": "i8", "bounds": "i64"}.get(self.kernel.mask, memory(self.kernel.dtype))
+        return {"bool": "i8", "bounds": "i64"}.get(self.kernel.mask, memory(self.kernel.stored))
 
     def _read(self, query: Value, key: Value) -> list[Value]:
         """The mask at each lane; of what lies outside, at the last query or key."""
@@ -126,7 +126,7 @@ class Heads:
     def added(self, query: Value, key: Value) -> Value:
         """The mask that is added to scores."""
         b, kernel = self.b, self.kernel
-        return cast(b, gathered(b, self._read(query, key)), kernel.sums, kernel.dtype)
+        return cast(b, gathered(b, self._read(query, key)), kernel.dtype, kernel.stored)
 
     def flags(self, query: Value, key: Value) -> Value:
         """A boolean mask: an i32 whose bit n is lane n's."""

@@ -5,14 +5,28 @@ In: Values and a node. Out: calls added to the Values. Called by fuse.py through
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from math import prod
+from typing import NamedTuple
 
 from .... import ops
-from ....backends.kernels.arguments import AttentionArgs, AttentionGradArgs, Matrix
-from ....backends.kernels.kinds import Attention, AttentionGrad
+from ....backends.kernels.arguments import (
+    AttentionArgs,
+    AttentionGradArgs,
+    AttentionKeyGradArgs,
+    AttentionQueryGradArgs,
+    Matrix,
+    Place,
+)
+from ....backends.kernels.kinds import (
+    Attention,
+    AttentionGrad,
+    AttentionKeyGrad,
+    AttentionQueryGrad,
+)
 from ....dtypes import bool_, int64
 from ....node import Node
-from ...schedule.records import Buffer, Call, View
+from ...schedule.records import Buffer, Call, View, whole
 from ..build import add, copy_dense, materialise, note_made
 from ..order import VIEWS
 from ..values import Values
@@ -107,42 +121,132 @@ def _store_mask(
     return kind, [_heads(materialise(values, masks[0]).broadcast(shape), batch)]
 
 
-def emit(values: Values, node: Node) -> None:
-    q, k, v, *masks = node.srcs
-    batch, group = node.shape[:-2], node.attrs.get("group", 1)
-    views = _store_operands(values, (q,), batch)
-    views += _store_operands(values, (k, v), _shared(batch, group))
+class Operands(NamedTuple):
+    """What attention reads: q, k, v and perhaps a mask, as kernels have them. sizes: the numbers
+    that calls begin with. how: the fields that kernels begin with."""
+
+    views: tuple[View, View, View]
+    mask: tuple[View, ...]
+    sizes: tuple[int, int, int, int, int, int, int]
+    how: tuple[str, float, str, bool]
+
+    @property
+    def masked(self) -> Matrix[Place[Buffer]] | None:
+        return _matrix(self.mask[0]) if self.mask else None
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        return *self.views, *self.mask
+
+
+class Kept(NamedTuple):
+    """What attention has made, for its gradients: the output as (b, h, t, d_v), and statistics."""
+
+    out: View
+    statistics: View
+
+
+def _matrix(x: View) -> Matrix[Place[Buffer]]:
+    return Matrix(x.place, *x.strides)
+
+
+def _operands(values: Values, node: Node, srcs: tuple[Node, ...]) -> Operands:
+    """Those of an attention, or of its gradient. srcs: q, k, v and perhaps a mask."""
+    q, k, v, *masks = srcs
+    batch, group = node.specs[0].shape[:-2], node.attrs.get("group", 1)
+    (queries,) = _store_operands(values, (q,), batch)
+    keys, vectors = _store_operands(values, (k, v), _shared(batch, group))
     kind, mask = _store_mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
-    out, four = _side_by_side(node, node.shape, node.dtype.name)
-    b, h, t, d = views[0].shape
-    q4, k4, v4, out4, *mask4 = (Matrix(x.place, *x.strides) for x in (*views, four, *mask))
+    b, h, t, d = queries.shape
     sizes = b, h, t, k.shape[-2], d, v.shape[-1], group
-    args = AttentionArgs(*sizes, q4, k4, v4, out4, *mask4)
-    kernel = Attention(node.dtype.name, node.attrs["scale"], kind, node.attrs["causal"])
-    add(values, Call(kernel, args, (*views, *mask), (out,), (node,)))
+    how = q.dtype.name, node.attrs["scale"], kind, node.attrs["causal"]
+    return Operands((queries, keys, vectors), tuple(mask), sizes, how)
+
+
+def emit(values: Values, node: Node) -> None:
+    key = _key(node, node.srcs)
+    keeps = values.target.keeps_statistics and any(
+        user.op is ops.ATTENTION_GRAD and _key(user, user.srcs[1:]) == key
+        for user in values.users[node.srcs[0]]
+    )
+    out = _forward(values, node, _operands(values, node, node.srcs), key if keeps else None)
     note_made(values, node, out)
 
 
+def _key(node: Node, srcs: Sequence[Node]) -> Hashable:
+    """The same for an attention and its gradients."""
+    return tuple(srcs), tuple(sorted(node.attrs.items()))
+
+
+def _forward(values: Values, node: Node, of: Operands, key: Hashable) -> View:
+    """A call of attention, and its output. key: under which what gradients read is kept; None: no
+    gradient does."""
+    shape = (*node.specs[0].shape[:-1], of.views[2].shape[-1])
+    out, four = _side_by_side(node, shape, of.how[0])
+    q, k, v = map(_matrix, of.views)
+    args, writes = AttentionArgs(*of.sizes, q, k, v, _matrix(four), of.masked), [out]
+    if key is not None:
+        statistics = _rows(node, of)
+        args, writes = args._replace(statistics=statistics.place), [out, statistics]
+        values.attentions[key] = Kept(four, statistics)
+    kernel = Attention(*of.how, statistics=key is not None)
+    add(values, Call(kernel, args, of.reads, tuple(writes), (node,)))
+    return out
+
+
+def _rows(node: Node, of: Operands) -> View:
+    """Memory for a number of each query of each head."""
+    b, h, t, *_ = of.sizes
+    return whole(Buffer("value", of.how[0], b * h * t, node), (b, h, t))
+
+
 def emit_grad(values: Values, node: Node) -> None:
-    g, q, k, v, *masks = node.srcs
-    batch, group = g.shape[:-2], node.attrs.get("group", 1)
-    shared = _shared(batch, group)
-    views = [
-        *_store_operands(values, (q,), batch),
-        *_store_operands(values, (k, v), shared),
-        *_store_operands(values, (g,), batch),
-    ]
-    kind, mask = _store_mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
+    of = _operands(values, node, node.srcs[1:])
+    (g,) = _store_operands(values, node.srcs[:1], node.specs[0].shape[:-2])
     places = _gradients(values, node)
-    b, h, t, d = views[0].shape
     wanted = any(int(item.attrs["i"]) == 3 for item in values.users[node])
-    added = [_scores(node)] if wanted else []
-    operands = [
-        Matrix(x.place, *x.strides)
-        for x in (*views, *(x for _, x in places), *mask, *(x for _, x in added))
-    ]
-    args = AttentionGradArgs(b, h, t, k.shape[-2], d, v.shape[-1], group, *operands)
-    kernel = AttentionGrad(g.dtype.name, node.attrs["scale"], kind, node.attrs["causal"], wanted)
-    outs = [out for out, _ in (*places, *added)]
-    add(values, Call(kernel, args, (*views, *mask), tuple(outs), (node,)))
-    note_made(values, node, *outs)
+    added = _scores(node) if wanted else None
+    if values.target.keeps_statistics:
+        _from_statistics(values, node, of, g, [four for _, four in places], added)
+    else:
+        q, k, v = map(_matrix, of.views)
+        dq, dk, dv = (_matrix(four) for _, four in places)
+        args = AttentionGradArgs(*of.sizes, q, k, v, _matrix(g), dq, dk, dv, of.masked)
+        if added:
+            args = args._replace(dmask=_matrix(added[1]))
+        outs = [out for out, _ in (*places, *([added] if added else ()))]
+        kernel = AttentionGrad(*of.how, wanted)
+        add(values, Call(kernel, args, (*of.views, g, *of.mask), tuple(outs), (node,)))
+    note_made(values, node, *(out for out, _ in places), *([added[0]] if added else ()))
+
+
+def _from_statistics(
+    values: Values,
+    node: Node,
+    of: Operands,
+    g: View,
+    places: Sequence[View],
+    added: tuple[View, View] | None,
+) -> None:
+    """The gradients in two calls, which read what attention has kept; where none has, it is called
+    for that alone."""
+    key = _key(node, node.srcs[1:])
+    if key not in values.attentions:
+        _forward(values, node, of, key)
+    kept: Kept = values.attentions[key]
+    q, k, v, dq, dk, dv = map(_matrix, (*of.views, *places))
+    delta = _rows(node, of)
+    rows = kept.statistics.place, delta.place
+    args = AttentionQueryGradArgs(
+        *of.sizes, q, k, v, _matrix(kept.out), _matrix(g), dq, *rows, of.masked
+    )
+    writes = [places[0], delta]
+    if added:
+        args = args._replace(dmask=_matrix(added[1]))
+        writes.append(added[1])
+    reads = (*of.views, kept.out, g, kept.statistics, *of.mask)
+    kernel = AttentionQueryGrad(*of.how, added is not None)
+    add(values, Call(kernel, args, reads, tuple(writes), (node,)))
+    last = AttentionKeyGradArgs(*of.sizes, q, k, v, _matrix(g), dk, dv, *rows, of.masked)
+    reads = (*of.views, g, kept.statistics, delta, *of.mask)
+    add(values, Call(AttentionKeyGrad(*of.how), last, reads, tuple(places[1:]), (node,)))
