@@ -80,6 +80,7 @@ class Gpu(target.Target):
     block = KC
     native = True
     packs = False
+    keeps_statistics = True
 
     def __init__(
         self,
