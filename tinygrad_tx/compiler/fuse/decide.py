@@ -13,6 +13,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from ... import backends, ops
 from ...node import CONST, INPUT, ITEM, REBOUND, Node, Spec, execute
 from ..schedule.records import Refusal
@@ -80,7 +82,8 @@ def _folded(values: Values, node: Node) -> Any:
     """The array of a value that depends on nothing, if it is not too large; else None. Whatever the
     device, it is the host that computes it."""
     if node.array is not None:
-        return node.array if node.device == _HOST else backends.get(node.device).to_host(node.array)
+        there = isinstance(node.array, (np.ndarray, np.generic))
+        return node.array if there else backends.get(node.device).to_host(node.array)
     if node.op is CONST:
         return backends.get(_HOST).scalar(node.attrs["value"], node.dtype)
     if (

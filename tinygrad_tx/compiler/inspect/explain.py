@@ -20,6 +20,7 @@ from ...backends.kernels.arguments import (
     AttentionKeyGradArgs,
     AttentionQueryGradArgs,
     GemmArgs,
+    GemmEpilogueArgs,
     MatmulArgs,
 )
 from ...backends.kernels.describe import describe
@@ -29,6 +30,7 @@ from ...backends.kernels.kinds import (
     AttentionKeyGrad,
     AttentionQueryGrad,
     Gemm,
+    GemmEpilogue,
     Kernel,
     Matmul,
 )
@@ -109,11 +111,10 @@ def flops(call: Call) -> int:
     if call.loop:
         return call.loop.rounds * sum(map(flops, _inside(call.loop)))
     match call.kernel, call.args:
-        case (Matmul(), MatmulArgs(b0=b0, b1=b1, m=m, n=n, k=k)) | (
-            Gemm(),
-            GemmArgs(b0=b0, b1=b1, m=m, n=n, k=k),
-        ):
-            return 2 * b0 * b1 * m * n * k
+        case Matmul() | Gemm(), MatmulArgs(m=m, n=n, k=k) | GemmArgs(m=m, n=n, k=k) as args:
+            return 2 * args.b0 * args.b1 * m * n * k
+        case GemmEpilogue(), GemmEpilogueArgs(product=args):
+            return 2 * args.b0 * args.b1 * args.m * args.n * args.k
         case Attention(causal=causal), AttentionArgs(b=b, h=h, t=t, s=s, d_k=d_k, d_v=d_v):
             return 2 * b * h * t * s * (d_k + d_v) // (1 + causal)
         case AttentionGrad(causal=causal), AttentionGradArgs(b=b, h=h, t=t, s=s, d_k=d_k, d_v=d_v):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
-from ...backends.kernels.arguments import MatmulArgs
+from ...backends.kernels.arguments import GemmArgs, MatmulArgs
 from ...backends.target import Target
 from ..fuse.body import Body
+from .gemm_epilogue import fused, is_elementwise
 from .records import Buffer, Call, Fusion, Launch, Schedule, View
 
 
@@ -21,16 +23,23 @@ def fuse_epilogues(fusion: Fusion, target: Target) -> Schedule:
     readers = _readers(units)
     epilogues: dict[int, list[int]] = {}
     for i, unit in enumerate(units):
-        if isinstance(unit, Call) and isinstance(unit.args, MatmulArgs):
+        if _is_product(unit):
             first = min(readers.get(unit.writes[0].buffer, [-1]))
             if first > i and _is_epilogue(unit, units[first], target):
                 epilogues.setdefault(first, []).append(i)
+    kept = {view.buffer for view in fusion.places.values()}
     moved = {i for group in epilogues.values() for i in group}
     launches = []
     for i, unit in enumerate(units):
         if i in moved:
             continue
         products = [p for j in epilogues.get(i, []) if isinstance(p := units[j], Call)]
+        if products and isinstance(unit, Body) and isinstance(products[-1].args, GemmArgs):
+            launches += [Launch((product,)) for product in products[:-1]]
+            out = products[-1].writes[0].buffer
+            keeps = len(readers[out]) > 1 or out in kept
+            launches.append(Launch((fused(products[-1], unit, keeps),)))
+            continue
         calls = [_by_rows(product, target) for product in products]
         cuts = [c.args.rows_per_task for c in calls if isinstance(c.args, MatmulArgs)]
         if len(set(cuts)) > 1:  # they cut their rows differently: only the last one is ridden on
@@ -51,7 +60,7 @@ def _hoisted(units: list[Body | Call], target: Target) -> list[Body | Call]:
             writers.setdefault(view.buffer, []).append(i)
     place = {i: (i, 1) for i in range(len(units))}
     for i, unit in enumerate(units):
-        if not (isinstance(unit, Call) and isinstance(unit.args, MatmulArgs)):
+        if not _is_product(unit):
             continue
         found = readers.get(unit.writes[0].buffer, [])
         epilogue = next((r for r in found if r > i and _is_epilogue(unit, units[r], target)), -1)
@@ -63,6 +72,10 @@ def _hoisted(units: list[Body | Call], target: Target) -> list[Body | Call]:
         if max(made, default=-1) < found[0]:
             place[epilogue] = (found[0], 0)
     return [units[i] for i in sorted(place, key=lambda i: place[i])]
+
+
+def _is_product(unit: Body | Call) -> TypeGuard[Call]:
+    return isinstance(unit, Call) and isinstance(unit.args, (MatmulArgs, GemmArgs))
 
 
 def _readers(units: list[Body | Call]) -> dict[Buffer, list[int]]:
@@ -91,6 +104,8 @@ def _is_epilogue(product: Call, group: Body | Call, target: Target) -> bool:
     """True if a row program can take the product's rows task by task: each of its rows reads of
     the product the same row alone."""
     args, out = product.args, product.writes[0]
+    if isinstance(args, GemmArgs):
+        return isinstance(group, Body) and is_elementwise(product, group)
     if not isinstance(group, Body) or group.kind != "rows" or not isinstance(args, MatmulArgs):
         return False
     fits = (args.b0, args.b1) == (1, 1) and group.rows == args.m
