@@ -70,7 +70,7 @@ def test_a_work_as_json(capsys: Capture) -> None:
     memory = found["memory"]
     assert memory.pop("peak") == sum(memory.values())
     assert memory["weights"] == 4 * found["parameters"]
-    assert {"matmul + rows", "attention"} <= {w["kernel"] for w in launches}
+    assert {"gemm+", "attention"} <= {w["kernel"] for w in launches}
 
 
 def test_a_work_is_the_step_that_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..kernels import kinds as k
 from . import columns, products, rows, small
-from .attention import forward, gradients
+from .attention import forms, forward, gradients
 from .choice import Choice
 from .thread import Thread
 
@@ -23,9 +23,9 @@ _WRITERS: dict[type[k.Kernel], _Writer] = {
     k.ColumnReduce: _Writer(columns.choose, columns.column_reduce),
     k.Gemm: _Writer(products.choose, products.product),
     k.GemmEpilogue: _Writer(products.choose, products.product),
-    k.Attention: _Writer(forward.choose, forward.attention),
-    k.AttentionQueryGrad: _Writer(gradients.choose_queries, gradients.query_grad),
-    k.AttentionKeyGrad: _Writer(gradients.choose_keys, gradients.key_grad),
+    k.Attention: _Writer(forms.choose, forward.attention),
+    k.AttentionQueryGrad: _Writer(forms.choose_queries, gradients.query_grad),
+    k.AttentionKeyGrad: _Writer(forms.choose_keys, gradients.key_grad),
     k.DropoutMask: _Writer(small.choose_mask, small.dropout_mask),
     k.CheckIndex: _Writer(small.choose_index, small.check_index),
     k.ScatterAdd: _Writer(small.choose_scatter, small.scatter_add),

@@ -1,7 +1,7 @@
-"""Tiles of scores and of sums, multiplied without tensor cores: exact, each sum in one fixed order.
+"""Products without tensor cores: exact, each sum in one fixed order.
 
-In: matrices of a head. Out: what one thread of a block has of their products. Called by forward.py
-and gradients.py.
+In: matrices of a head. Out: what one thread of a block has of their products (products.py). Called
+by forward.py and gradients.py.
 
 A block has THREADS threads, _SIDE along either side of a tile of scores: a thread has `each` rows
 and _ACROSS columns of it. Operands go through shared memory by chunks; while one is multiplied, the
@@ -13,46 +13,47 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ...llvm import ir
-from ...llvm.elementary import like
+from ...llvm.elementary import exp, like
 from ...llvm.ir import Value
 from ...llvm.scalars import cast, memory, register
 from ..indexing import i32, wide
 from ..thread import Thread
-from .heads import Rows, gathered, lanes, spread
+from .heads import Rows, gathered, lanes
+from .products import Products, Sums, flat
 
 THREADS = 256
 _SIDE = 16
 _ACROSS = 4
-COLUMNS = _SIDE * _ACROSS  # of a tile of scores
+_COLUMNS = _SIDE * _ACROSS  # of a tile of scores
 _DEPTH = 16  # of a chunk of the products that scores are
 _CHUNK = 9 << 10  # bytes of a chunk of what weights are multiplied with
 _PAD = 4  # elements behind each row in shared memory, so that its columns lie in other banks
 _AT_ONCE = 4  # multiply-adds of vectors in a round of a loop
 
-Sums = list[list[Value]]  # of a thread's rows, each some vectors of columns
 
-
-class Exact:
+class Exact(Products):
     """rows: of a tile. widths: of the matrices that weights are multiplied with, powers of 2."""
 
-    def __init__(self, t: Thread, sums: str, rows: int, widths: Sequence[int]) -> None:
-        self.t, self.b, self.dtype = t, t.b, sums
+    columns, unit = _COLUMNS, 1.0
+
+    def __init__(self, t: Thread, dtype: str, rows: int, widths: Sequence[int]) -> None:
+        super().__init__(t, dtype)
         self.rows, self.each = rows, rows // _SIDE
-        self.element = register(sums)
+        self.element = register(dtype)
         self._size = ir.width(self.element)
-        self._left, self._right = rows + _PAD, COLUMNS + _PAD
+        self._left, self._right = rows + _PAD, _COLUMNS + _PAD
         chunks = [_DEPTH * (self._left + self._right)]
         chunks += [self._depth(width) * (width + _PAD) for width in widths]
         self._area = max(chunks)
-        self._weights = t.shared(COLUMNS * self._left * self._size)
-        self._chunks = t.shared(2 * self._area * self._size)
+        self._weights = t.shared(_COLUMNS * self._left * self._size)
+        self.scratch = self._chunks = t.shared(2 * self._area * self._size)
         b = t.b
         self._x = b.binary("and", t.thread, i32(_SIDE - 1))
         y = b.binary("lshr", t.thread, i32(_SIDE.bit_length() - 1))
         self._down, self._along = b.mul(y, i32(self.each)), b.mul(self._x, i32(_ACROSS))
         self.first_of_row = b.compare("eq", self._x, i32(0))
 
-    # The thread's part of a tile ------------------------------------------------------------------
+    # A thread's part -----------------------------------------------------------------------------
     def row_numbers(self, first: Value) -> list[Value]:
         b, mine = self.b, self.b.add(first, self._down)
         return [b.add(mine, i32(i)) for i in range(self.each)]
@@ -61,39 +62,42 @@ class Exact:
         b = self.b
         return b.add(b.splat(b.add(first, self._along), _ACROSS), b.iota(_ACROSS, "i32"))
 
-    def along_row(self, x: Value, combine: Callable[[Value, Value], Value]) -> Value:
-        """All lanes of all threads that share a row, combined."""
-        parts = lanes(self.b, x)
-        while len(parts) > 1:
-            half = len(parts) // 2
-            parts = [combine(p, q) for p, q in zip(parts[:half], parts[half:], strict=True)]
-        (found,), mask = parts, _SIDE // 2
-        while mask:
-            found = combine(found, self.t.exchange(found, mask))
-            mask //= 2
-        return found
+    @property
+    def sharing(self) -> tuple[Sequence[int], Value, int]:
+        return (8, 4, 2, 1), self._x, _SIDE
 
-    def row_dot(self, row: int, first: Value, left: Rows, right: Rows) -> Value:
-        """The sum of products of a row of two matrices of one shape, for all threads that share
-        it: of the thread's row with that number in a tile from `first` on."""
-        b = self.b
-        number = b.add(b.add(first, self._down), i32(row))
-        number = b.smin(number, b.sub(left.count, i32(1)))
-        rows = [(m, m.row(b, number)) for m in (left, right)]
-        nothing = like(Value(self.element, ""), 0.0)
-        with b.loop(self._x, left.width, i32(_SIDE), [nothing]) as loop:
-            x, y = (self._load(m, b.at(place, loop.i, m.element)) for m, place in rows)
-            loop.next = [b.fma(x, y, loop.carried[0])]
-        return self.along_row(loop.carried[0], b.add)
+    def exp(self, x: Value) -> Value:
+        return exp(self.b, x)
 
-    def _load(self, of: Rows, place: Value) -> Value:
-        return cast(self.b, self.b.load(of.element, place), self.dtype, of.dtype)
+    # Operands, which come when they are used -----------------------------------------------------
+    def begin(self, staying: Sequence[Rows], first: Value) -> None:
+        self._staying, self._first = staying, first
+
+    def move(self, moving: Sequence[Rows], start: Value, jumps: bool) -> None:
+        self._moving = moving
+
+    def turn(self, start: Value) -> None:
+        self._start = start
+
+    def second(self, last: bool) -> None:
+        pass
+
+    def over(self) -> None:
+        pass
+
+    def done(self) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
 
     # Scores --------------------------------------------------------------------------------------
-    def scores(self, left: Rows, row: Value, right: Rows, column: Value) -> list[Value]:
-        """The products of rows of `left` from `row` on with those of `right` from `column` on."""
-        b = self.b
-        sides = _Side(self, left, self.rows, row), _Side(self, right, COLUMNS, column)
+    def scores(self, staying: int, moving: int) -> list[Value]:
+        b, left = self.b, self._staying[staying]
+        sides = (
+            _Side(self, left, self.rows, self._first),
+            _Side(self, self._moving[moving], _COLUMNS, self._start),
+        )
         nothing = like(Value(ir.vector(_ACROSS, self.element), ""), 0.0)
 
         def bring(k: Value) -> list[Value]:
@@ -174,12 +178,7 @@ class Exact:
         nothing = like(Value(ir.vector(across, self.element), ""), 0.0)
         return [[nothing] * parts for _ in range(self.each)]
 
-    def shaped(self, flat: Sequence[Value]) -> Sums:
-        """Sums that were laid end to end."""
-        parts = len(flat) // self.each
-        return [list(flat[i : i + parts]) for i in range(0, len(flat), parts)]
-
-    def put_weights(self, weights: Sequence[Value]) -> None:
+    def _put_weights(self, weights: Sequence[Value]) -> None:
         """The weights, for all threads of the block."""
         b = self.b
         rows = [lanes(b, x) for x in weights]
@@ -190,19 +189,20 @@ class Exact:
             b.store(column, place, min(16, self._size * self.each))
         self.t.barrier()
 
-    def weigh(self, of: Rows, first: Value, width: int, sums: Sums) -> Sums:
-        """With the weights that were put times the rows of a matrix from `first` on. width: at
-        least that of the matrix."""
-        b, depth = self.b, self._depth(width)
-        parts, across = self._parts(width)
+    def weigh(self, weights: Sequence[Value], moving: int, sums: Sums) -> Sums:
+        b, of, first = self.b, self._moving[moving], self._start
+        parts, across = len(sums[0]), sums[0][0].lanes
+        width = parts * across * _SIDE
+        depth = self._depth(width)
+        self._put_weights(weights)
         side = _Side(self, of, depth, first, width)
-        stop = b.smin(i32(COLUMNS), b.sub(of.count, first))
+        stop = b.smin(i32(_COLUMNS), b.sub(of.count, first))
         mine = b.mul(self._x, i32(across))
 
-        def multiply(area: Value, start: Value, flat: list[Value]) -> list[Value]:
+        def multiply(area: Value, start: Value, sums: list[Value]) -> list[Value]:
             step = max(1, min(depth, _AT_ONCE // (self.each * parts)))
-            with b.loop(i32(0), i32(depth), i32(step), flat, rolled=True) as loop:
-                flat = list(loop.carried)
+            with b.loop(i32(0), i32(depth), i32(step), sums, rolled=True) as loop:
+                sums = list(loop.carried)
                 for k in range(step):
                     row = b.add(loop.i, i32(k))
                     at = b.add(start, row)
@@ -210,16 +210,14 @@ class Exact:
                     for part in range(parts):
                         column = b.add(mine, i32(part * _SIDE * across))
                         along = self._read(area, row, width + _PAD, column, across)
-                        flat[part::parts] = self._add(flat[part::parts], down, along)
-                loop.next = flat
+                        sums[part::parts] = self._add(sums[part::parts], down, along)
+                loop.next = sums
             return loop.carried
 
-        flat = [x for row in sums for x in row]
-        flat = self._by_chunks(stop, depth, side.bring, side.put, multiply, flat)
-        return self.shaped(flat)
+        found = self._by_chunks(stop, depth, side.bring, side.put, multiply, flat(sums))
+        return self.shaped(found)
 
     def store(self, to: Rows, first: Value, sums: Sums) -> None:
-        """Write the sums to rows from `first` on, as far as there are such rows and columns."""
         b = self.b
         for number, row in zip(self.row_numbers(first), sums, strict=True):
             across = row[0].lanes
@@ -232,14 +230,6 @@ class Exact:
                         with b.when(b.compare("slt", column, to.width)):
                             place = b.at(start, column, memory(to.dtype))
                             b.store(cast(b, x, to.dtype), place)
-
-    def times(self, sums: Sums, factors: Sequence[Value]) -> Sums:
-        """Each row times its factor."""
-        b = self.b
-        return [
-            [b.mul(x, spread(b, factor, x.lanes)) for x in row]
-            for row, factor in zip(sums, factors, strict=True)
-        ]
 
 
 class _Side:
@@ -290,7 +280,7 @@ class _Side:
         for start, there in places:
             there = b.binary("and", inside, there)
             place = b.at(start, wide(b, b.select(there, column, i32(0))), self._of.element)
-            x = self._exact._load(self._of, place)
+            x = self._exact.load(self._of, place)
             found.append(b.select(there, x, like(x, 0)))
         return found
 

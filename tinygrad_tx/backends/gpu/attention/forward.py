@@ -1,4 +1,4 @@
-"""Attention for a GPU without tensor cores.
+"""Attention for a GPU.
 
 In: an Attention kernel. Out: its code for one thread. Called by writers.py.
 
@@ -14,22 +14,14 @@ from collections.abc import Sequence
 from math import inf, nan
 
 from ...kernels.kinds import Attention
-from ...llvm.elementary import exp, like, log
+from ...llvm.elementary import like, log
 from ...llvm.ir import Value
-from ..choice import Choice, limited
 from ..indexing import i32
 from ..thread import Thread
-from .exact import COLUMNS, THREADS, Exact, Sums
+from .forms import Form
 from .heads import Heads, Rows, lanes, spread
-from .tiles import Form, Part, Seen, tile_rows, tiles, wide_enough
-
-
-def choose(kernel: Attention, words: Sequence[int]) -> Choice:
-    at = kernel.layout
-    wide_enough(words[at.d_k])
-    form = Form(tile_rows(words[at.t], kernel.dtype), (wide_enough(words[at.d_v]),))
-    down = -(-words[at.t] // form.rows)
-    return Choice(form, THREADS, limited(words[at.b] * words[at.h] * down))
+from .products import Sums, flat
+from .tiles import Part, Seen, tiles
 
 
 def attention(kernel: Attention, form: Form, t: Thread) -> None:
@@ -41,101 +33,91 @@ class _Writer:
     """Writes the code of one kernel."""
 
     def __init__(self, kernel: Attention, form: Form, t: Thread) -> None:
-        self.kernel, self.rows, self.t, self.b = kernel, form.rows, t, t.b
+        self.kernel, self.t, self.b = kernel, t, t.b
         (self.width,) = form.widths
         self.heads, at = Heads(kernel, t), kernel.layout
-        self.exact = Exact(t, kernel.dtype, form.rows, form.widths)
-        heads = self.heads
+        self.products, heads = form.products(t, kernel.dtype), self.heads
         self.q, self.out = heads.of_queries(at.q, heads.d_k), heads.of_queries(at.out, heads.d_v)
         self.k, self.v = heads.of_keys(at.k, heads.d_k), heads.of_keys(at.v, heads.d_v)
         self.statistics = None if at.statistics is None else t.words.place(at.statistics)
 
     def write(self) -> None:
-        heads = self.heads
-        self.t.resident = 2 if self.width <= 64 else 1
-        with tiles(heads, self.rows, heads.queries, heads.heads, last_first=self.kernel.causal) as (
-            batch,
-            head,
-            first,
-        ):
-            self._tile(batch, head, first)
+        heads, rows = self.heads, self.products.rows
+        with tiles(heads, rows, heads.queries, heads.heads, last_first=self.kernel.causal) as tile:
+            self._tile(*tile)
         self.t.end()
 
     def _tile(self, batch: Value, head: Value, first: Value) -> None:
         """The queries from `first` on."""
-        b, heads, exact = self.b, self.heads, self.exact
+        b, heads, products = self.b, self.heads, self.products
         heads.begin(batch, head)
         shared = b.binary("udiv", head, heads.group)
         q, k, v = self.q.of(batch, head), self.k.of(batch, shared), self.v.of(batch, shared)
-        seen = Seen(heads, first, self.rows, exact.row_numbers(first), across=True)
-        start, stop = heads.span(first, self.rows)
-        start = b.binary("and", start, i32(-COLUMNS))
-        with b.loop(start, stop, i32(COLUMNS), self._nothing(), rolled=True) as loop:
+        seen = Seen(heads, products, first, across=True)
+        start, stop = heads.span(first, products.rows)
+        start = b.binary("and", start, i32(-products.columns))
+        products.begin([q], first)
+        products.move([k, v], start, seen.jumps)
 
-            def fold(part: Part, state: list[Value]) -> list[Value]:
-                products = exact.scores(q, first, k, loop.i)
-                scores = [part.masked(i, x)[0] for i, x in enumerate(products)]
-                return self._fold(state, scores, v, loop.i)
+        def fold(part: Part, state: list[Value]) -> list[Value]:
+            products.turn(loop.i)
+            return self._fold(state, part.masked(products.scores(0, 0)))
 
-            columns = exact.column_numbers(loop.i)
-            loop.next = seen.where_any(loop.i, COLUMNS, columns, fold, loop.carried)
+        nothing = self._nothing()
+        with b.loop(start, stop, i32(products.columns), nothing, rolled=True) as loop:
+            loop.next = seen.where_any(loop.i, fold, loop.carried)
+        products.end()
         self._finish(loop.carried, self.out.of(batch, head), first)
 
     # The state: of each row the largest score, the thread's part of the sum of exponentials, and
     # sums of values.
     def _nothing(self) -> list[Value]:
-        zero = like(Value(self.exact.element, ""), 0.0)
-        sums = self.exact.zero(self.width)
-        return _flat([like(zero, -inf)] * len(sums), [zero] * len(sums), sums)
+        zero = like(Value(self.products.element, ""), 0.0)
+        sums = self.products.zero(self.width)
+        return [*[like(zero, -inf)] * len(sums), *[zero] * len(sums), *flat(sums)]
 
-    def _fold(
-        self, state: Sequence[Value], scores: Sequence[Value], v: Rows, first: Value
-    ) -> list[Value]:
+    def _shaped(self, state: Sequence[Value]) -> tuple[list[Value], list[Value], Sums]:
+        rows = self.products.each
+        tops, totals = list(state[:rows]), list(state[rows : 2 * rows])
+        return tops, totals, self.products.shaped(state[2 * rows :])
+
+    def _fold(self, state: Sequence[Value], scores: Sequence[Value]) -> list[Value]:
         """The state with the scores of one more tile of keys."""
-        b, exact = self.b, self.exact
-        tops, totals, sums = _shaped(state, exact.each)
+        b, products = self.b, self.products
+        tops, totals, sums = self._shaped(state)
         weights, factors = [], []
         for i, x in enumerate(scores):
-            here = exact.along_row(x, lambda p, q: b.intrinsic("maxnum", p.type, p, q))
+            here = products.along_row(x, lambda p, q: b.intrinsic("maxnum", p.type, p, q))
             top = b.intrinsic("maxnum", here.type, tops[i], here)
             # A row without a key so far keeps 0, from which -inf is still infinitely far.
             level = b.select(b.compare("oeq", top, like(top, -inf)), like(top, 0), top)
-            factors.append(exp(b, b.sub(tops[i], level)))
-            weights.append(exp(b, b.sub(x, spread(b, level, x.lanes))))
+            factors.append(products.exp(b.sub(tops[i], level)))
+            weights.append(products.exp(b.sub(x, spread(b, level, x.lanes))))
             tops[i] = top
             totals[i] = b.mul(totals[i], factors[i])
             for e in lanes(b, weights[i]):
                 totals[i] = b.add(totals[i], e)
-        exact.put_weights(weights)
-        sums = exact.weigh(v, first, self.width, exact.times(sums, factors))
-        return _flat(tops, totals, sums)
+        products.second(last=True)
+        sums = products.weigh(weights, 1, products.times(sums, factors))
+        products.done()
+        return [*tops, *totals, *flat(sums)]
 
     def _finish(self, state: Sequence[Value], out: Rows, first: Value) -> None:
-        b, exact = self.b, self.exact
-        tops, totals, sums = _shaped(state, exact.each)
-        totals = [exact.along_row(x, b.add) for x in totals]
+        b, products = self.b, self.products
+        tops, totals, sums = self._shaped(state)
+        totals = [products.along_row(x, b.add) for x in totals]
         shares = [b.binary("fdiv", like(x, 1), x) for x in totals]
         zeroed = self.kernel.mask in ("bool", "bounds")
         empty = [b.compare("oeq", x, like(x, 0)) for x in totals]
         if zeroed:
             shares = [b.select(e, like(x, 0), x) for e, x in zip(empty, shares, strict=True)]
-        exact.store(out, first, exact.times(sums, shares))
+        products.store(out, first, products.times(sums, shares))
         if self.statistics is None:
             return
-        for i, query in enumerate(exact.row_numbers(first)):
+        for i, query in enumerate(products.row_numbers(first)):
             there = b.compare("slt", query, out.count)
-            found = b.add(tops[i], log(b, totals[i]))
+            top = b.mul(tops[i], like(tops[i], 1 / products.unit))
+            found = b.add(top, log(b, totals[i]))
             found = b.select(empty[i], like(found, inf if zeroed else nan), found)
-            with b.when(b.binary("and", exact.first_of_row, there)):
+            with b.when(b.binary("and", products.first_of_row, there)):
                 b.store(found, self.heads.kept(self.statistics, query))
-
-
-def _flat(tops: Sequence[Value], totals: Sequence[Value], sums: Sums) -> list[Value]:
-    return [*tops, *totals, *(x for row in sums for x in row)]
-
-
-def _shaped(state: Sequence[Value], rows: int) -> tuple[list[Value], list[Value], Sums]:
-    flat = list(state[2 * rows :])
-    parts = len(flat) // rows
-    sums = [flat[i : i + parts] for i in range(0, len(flat), parts)]
-    return list(state[:rows]), list(state[rows : 2 * rows]), sums

@@ -1,4 +1,4 @@
-"""The gradients of attention for a GPU without tensor cores.
+"""The gradients of attention for a GPU.
 
 In: an AttentionQueryGrad or AttentionKeyGrad kernel. Out: its code for one thread. Called by
 writers.py.
@@ -11,33 +11,18 @@ pass has kept. Nothing is added by two blocks, so that nothing depends on their 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from ...kernels.kinds import AttentionKeyGrad, AttentionQueryGrad
-from ...llvm.elementary import exp, like
+from ...llvm.elementary import like
 from ...llvm.ir import Value
 from ...llvm.scalars import cast, memory
-from ..choice import Choice, limited
 from ..indexing import i32
 from ..thread import Thread
-from .exact import COLUMNS, THREADS, Exact, Sums
+from .forms import Form
 from .heads import Heads, Rows, gathered, lanes, spread
-from .tiles import Form, Part, Seen, tile_rows, tiles, wide_enough
-
-
-def choose_queries(kernel: AttentionQueryGrad, words: Sequence[int]) -> Choice:
-    at = kernel.layout
-    wide_enough(words[at.d_v])
-    form = Form(tile_rows(words[at.t], kernel.dtype), (wide_enough(words[at.d_k]),))
-    down = -(-words[at.t] // form.rows)
-    return Choice(form, THREADS, limited(words[at.b] * words[at.h] * down))
-
-
-def choose_keys(kernel: AttentionKeyGrad, words: Sequence[int]) -> Choice:
-    at = kernel.layout
-    widths = wide_enough(words[at.d_k]), wide_enough(words[at.d_v])
-    form = Form(tile_rows(words[at.s], kernel.dtype), widths)
-    down = -(-words[at.s] // form.rows)
-    return Choice(form, THREADS, limited(words[at.b] * words[at.h] // words[at.group] * down))
+from .products import Products, Sums, flat
+from .tiles import Part, Seen, tiles
 
 
 def query_grad(kernel: AttentionQueryGrad, form: Form, t: Thread) -> None:
@@ -50,14 +35,19 @@ def key_grad(kernel: AttentionKeyGrad, form: Form, t: Thread) -> None:
     _Keys(kernel, form, t).write()
 
 
+def _scaled(products: Products, sums: Sums, scale: float) -> Sums:
+    factor = like(Value(products.element, ""), scale)
+    return products.times(sums, [factor] * len(sums))
+
+
 class _Queries:
     """Writes the code of one kernel, by queries."""
 
     def __init__(self, kernel: AttentionQueryGrad, form: Form, t: Thread) -> None:
-        self.kernel, self.rows, self.t, self.b = kernel, form.rows, t, t.b
+        self.kernel, self.t, self.b = kernel, t, t.b
         (self.width,) = form.widths
         self.heads, at = Heads(kernel, t), kernel.layout
-        self.exact, heads = Exact(t, kernel.dtype, form.rows, form.widths), self.heads
+        self.products, heads = form.products(t, kernel.dtype), self.heads
         self.q, self.dq = (heads.of_queries(x, heads.d_k) for x in (at.q, at.dq))
         self.out, self.g = (heads.of_queries(x, heads.d_v) for x in (at.out, at.g))
         self.k, self.v = heads.of_keys(at.k, heads.d_k), heads.of_keys(at.v, heads.d_v)
@@ -65,67 +55,65 @@ class _Queries:
         self.dmask = None if at.dmask is None else heads.of_queries(at.dmask, heads.keys)
 
     def write(self) -> None:
-        heads = self.heads
-        with tiles(heads, self.rows, heads.queries, heads.heads, last_first=self.kernel.causal) as (
-            batch,
-            head,
-            first,
-        ):
-            self._tile(batch, head, first)
+        heads, rows = self.heads, self.products.rows
+        with tiles(heads, rows, heads.queries, heads.heads, last_first=self.kernel.causal) as tile:
+            self._tile(*tile)
         self.t.end()
 
     def _tile(self, batch: Value, head: Value, first: Value) -> None:
         """The queries from `first` on."""
-        b, heads, exact = self.b, self.heads, self.exact
+        b, heads, products = self.b, self.heads, self.products
         heads.begin(batch, head)
         shared = b.binary("udiv", head, heads.group)
         q, g, out = (x.of(batch, head) for x in (self.q, self.g, self.out))
         k, v = (x.of(batch, shared) for x in (self.k, self.v))
-        scores = None if self.dmask is None else self.dmask.of(batch, head)
-        mine = exact.row_numbers(first)
-        deltas = [exact.row_dot(i, first, g, out) for i in range(exact.each)]
+        slopes = None if self.dmask is None else self.dmask.of(batch, head)
+        mine = products.row_numbers(first)
+        deltas = [products.row_dot(query, g, out) for query in mine]
         self._keep(mine, deltas)
-        element = memory(self.kernel.dtype)
-        last = b.sub(heads.queries, i32(1))
-        levels = [
-            b.load(element, heads.kept(self.statistics, b.smin(query, last))) for query in mine
-        ]
-        seen = Seen(heads, first, self.rows, mine, across=True)
-        start, stop = heads.span(first, self.rows)
-        start = b.binary("and", start, i32(-COLUMNS))
-        nothing = [x for row in exact.zero(self.width) for x in row]
-        with b.loop(start, stop, i32(COLUMNS), nothing, rolled=True) as loop:
-            columns = exact.column_numbers(loop.i)
+        levels = [self._level(query) for query in mine]
+        seen = Seen(heads, products, first, across=True)
+        start, stop = heads.span(first, products.rows)
+        start = b.binary("and", start, i32(-products.columns))
+        products.begin([q, g], first)
+        products.move([v, k], start, seen.jumps)
 
-            def fold(part: Part, state: list[Value]) -> list[Value]:
-                products = exact.scores(q, first, k, loop.i)
-                slopes = exact.scores(g, first, v, loop.i)
-                found = []
-                for i, (x, slope) in enumerate(zip(products, slopes, strict=True)):
-                    x, allowed = part.masked(i, x)
-                    level, delta = (spread(b, n, x.lanes) for n in (levels[i], deltas[i]))
-                    slope = b.mul(exp(b, b.sub(x, level)), b.sub(slope, delta))
-                    found.append(b.select(allowed, slope, like(slope, 0)))
-                if scores is not None:
-                    self._put(scores, mine, columns, found)
-                exact.put_weights([b.mul(x, like(x, self.kernel.scale)) for x in found])
-                sums = exact.weigh(k, loop.i, self.width, exact.shaped(state))
-                return [x for row in sums for x in row]
+        def fold(part: Part, state: list[Value]) -> list[Value]:
+            products.turn(loop.i)
+            found = products.scores(1, 0)
+            products.second(last=True)
+            scores = part.masked(products.scores(0, 1))
+            for i, x in enumerate(scores):
+                level, delta = (spread(b, n, x.lanes) for n in (levels[i], deltas[i]))
+                found[i] = b.mul(products.exp(b.sub(x, level)), b.sub(found[i], delta))
+            if slopes is not None:
+                self._put(slopes, mine, products.column_numbers(loop.i), found)
+            sums = products.weigh(found, 1, products.shaped(state))
+            products.done()
+            return flat(sums)
 
-            loop.next = seen.where_any(loop.i, COLUMNS, columns, fold, loop.carried)
-        exact.store(self.dq.of(batch, head), first, exact.shaped(loop.carried))
-        if scores is not None:
-            zero = like(Value(columns.type.replace("i32", exact.element), ""), 0.0)
-            with b.loop(loop.i, heads.keys, i32(COLUMNS)) as rest:
-                unseen = exact.column_numbers(rest.i)
-                self._put(scores, mine, unseen, [zero] * exact.each)
+        nothing = flat(products.zero(self.width))
+        with b.loop(start, stop, i32(products.columns), nothing, rolled=True) as loop:
+            loop.next = seen.where_any(loop.i, fold, loop.carried)
+        products.end()
+        sums = _scaled(products, products.shaped(loop.carried), self.kernel.scale)
+        products.store(self.dq.of(batch, head), first, sums)
+        if slopes is not None:
+            self._put_zeros(slopes, mine, loop.i)
+
+    def _level(self, query: Value) -> Value:
+        """The statistic of a query, in the unit of scores; of one outside, that of the last."""
+        b, heads = self.b, self.heads
+        query = b.smin(query, b.sub(heads.queries, i32(1)))
+        found = b.load(memory(self.kernel.dtype), heads.kept(self.statistics, query))
+        return b.mul(found, like(found, self.products.unit))
 
     def _keep(self, mine: Sequence[Value], deltas: Sequence[Value]) -> None:
         """Write delta, for the gradients by keys."""
         b, heads = self.b, self.heads
         for query, delta in zip(mine, deltas, strict=True):
             there = b.compare("slt", query, heads.queries)
-            with b.when(b.binary("and", self.exact.first_of_row, there)):
+            with b.when(b.binary("and", self.products.first_of_row, there)):
                 b.store(delta, heads.kept(self.delta, query))
 
     def _put(
@@ -140,15 +128,23 @@ class _Queries:
                     with b.when(b.compare("slt", column, to.width)):
                         b.store(cast(b, x, to.dtype), b.at(start, column, to.element))
 
+    def _put_zeros(self, to: Rows, mine: Sequence[Value], start: Value) -> None:
+        """The same for keys that no query of the tile sees."""
+        b, products = self.b, self.products
+        with b.loop(start, self.heads.keys, i32(products.columns)) as rest:
+            columns = products.column_numbers(rest.i)
+            zero = like(Value(columns.type.replace("i32", products.element), ""), 0.0)
+            self._put(to, mine, columns, [zero] * products.each)
+
 
 class _Keys:
     """Writes the code of one kernel, by keys."""
 
     def __init__(self, kernel: AttentionKeyGrad, form: Form, t: Thread) -> None:
-        self.kernel, self.rows, self.t, self.b = kernel, form.rows, t, t.b
+        self.kernel, self.t, self.b = kernel, t, t.b
         self.widths = form.widths
         self.heads, at = Heads(kernel, t), kernel.layout
-        self.exact, heads = Exact(t, kernel.dtype, form.rows, form.widths), self.heads
+        self.products, heads = form.products(t, kernel.dtype), self.heads
         self.q, self.g = heads.of_queries(at.q, heads.d_k), heads.of_queries(at.g, heads.d_v)
         self.k, self.dk = (heads.of_keys(x, heads.d_k) for x in (at.k, at.dk))
         self.v, self.dv = (heads.of_keys(x, heads.d_v) for x in (at.v, at.dv))
@@ -157,68 +153,68 @@ class _Keys:
     def write(self) -> None:
         b, heads = self.b, self.heads
         shared = b.binary("udiv", heads.heads, heads.group)
-        with tiles(heads, self.rows, heads.keys, shared) as (batch, head, first):
-            self._tile(batch, head, first)
+        with tiles(heads, self.products.rows, heads.keys, shared) as tile:
+            self._tile(*tile)
         self.t.end()
 
     def _tile(self, batch: Value, shared: Value, first: Value) -> None:
         """The keys from `first` on, for all heads of queries that they serve."""
-        b, heads, exact = self.b, self.heads, self.exact
-        k, v = (x.of(batch, shared) for x in (self.k, self.v))
-        start = b.binary("and", first, i32(-COLUMNS)) if self.kernel.causal else i32(0)
-        with b.loop(i32(0), heads.group, i32(1), self._flat(*self._nothing())) as member:
+        b, heads, products = self.b, self.heads, self.products
+        products.begin([x.of(batch, shared) for x in (self.k, self.v)], first)
+        start = i32(0)
+        if self.kernel.causal:
+            start = b.binary("and", first, i32(-products.columns))
+
+        def fold(part: Part, state: list[Value]) -> list[Value]:
+            dk, dv = self._shaped(state)
+            products.turn(loop.i)
+            scores = part.masked(products.scores(0, 0))
+            products.second(last=False)
+            slopes = products.scores(1, 1)
+            levels, deltas = self._kept(products.column_numbers(loop.i))
+            weights = [products.exp(b.sub(x, levels)) for x in scores]
+            found = [b.mul(p, b.sub(x, deltas)) for p, x in zip(weights, slopes, strict=True)]
+            dk = products.weigh(found, 0, dk)
+            products.over()
+            dv = products.weigh(weights, 1, dv)
+            products.done()
+            return flat(dk, dv)
+
+        nothing = [x for width in self.widths for x in flat(products.zero(width))]
+        with b.loop(i32(0), heads.group, i32(1), nothing) as member:
             head = b.add(b.mul(shared, heads.group), member.i)
             heads.begin(batch, head)
-            q, g = (x.of(batch, head) for x in (self.q, self.g))
-            seen = Seen(heads, first, self.rows, exact.row_numbers(first), across=False)
-            with b.loop(start, heads.queries, i32(COLUMNS), member.carried, rolled=True) as loop:
-                columns = exact.column_numbers(loop.i)
-
-                def fold(part: Part, state: list[Value]) -> list[Value]:
-                    dk, dv = self._shaped(state)
-                    levels, deltas = self._kept(columns)
-                    weights, seen = [], []
-                    for i, x in enumerate(exact.scores(k, first, q, loop.i)):
-                        x, allowed = part.masked(i, x)
-                        x = exp(b, b.sub(x, levels))
-                        weights.append(b.select(allowed, x, like(x, 0)))
-                        seen.append(allowed)
-                    exact.put_weights(weights)
-                    dv = exact.weigh(g, loop.i, self.widths[1], dv)
-                    found = []
-                    slopes = exact.scores(v, first, g, loop.i)
-                    for p, slope, allowed in zip(weights, slopes, seen, strict=True):
-                        slope = b.mul(b.mul(p, b.sub(slope, deltas)), like(p, self.kernel.scale))
-                        found.append(b.select(allowed, slope, like(slope, 0)))
-                    exact.put_weights(found)
-                    return self._flat(exact.weigh(q, loop.i, self.widths[0], dk), dv)
-
-                loop.next = seen.where_any(loop.i, COLUMNS, columns, fold, loop.carried)
+            seen = Seen(heads, products, first, across=False)
+            products.move([x.of(batch, head) for x in (self.q, self.g)], start, seen.jumps)
+            with b.loop(
+                start, heads.queries, i32(products.columns), member.carried, rolled=True
+            ) as loop:
+                loop.next = seen.where_any(loop.i, fold, loop.carried)
+            products.end()
             member.next = loop.carried
         dk, dv = self._shaped(member.carried)
-        exact.store(self.dk.of(batch, shared), first, dk)
-        exact.store(self.dv.of(batch, shared), first, dv)
+        dk = _scaled(products, dk, self.kernel.scale)
+        products.store(self.dk.of(batch, shared), first, dk)
+        products.store(self.dv.of(batch, shared), first, dv)
 
     def _kept(self, queries: Value) -> tuple[Value, Value]:
-        """Statistics and delta of some queries; of what lies outside, those of the last one."""
-        b, heads = self.b, self.heads
+        """Statistics, in the unit of scores, and delta of some queries; of what lies outside, those
+        that make weights zero."""
+        b, heads, element = self.b, self.heads, memory(self.kernel.dtype)
         last = b.sub(heads.queries, i32(1))
-        places = [b.smin(query, last) for query in lanes(b, queries)]
-        element = memory(self.kernel.dtype)
-        statistics, deltas = (
-            gathered(b, [b.load(element, heads.kept(base, place)) for place in places])
-            for base in (self.statistics, self.delta)
-        )
-        return statistics, deltas
-
-    # The state: sums of the gradients of keys, and of values.
-    def _nothing(self) -> tuple[Sums, Sums]:
-        dk, dv = (self.exact.zero(width) for width in self.widths)
-        return dk, dv
-
-    def _flat(self, dk: Sums, dv: Sums) -> list[Value]:
-        return [x for sums in (dk, dv) for row in sums for x in row]
+        levels, deltas = [], []
+        for query in lanes(b, queries):
+            place = b.smin(query, last)
+            level, delta = (
+                b.load(element, heads.kept(base, place)) for base in (self.statistics, self.delta)
+            )
+            there = b.compare("sle", query, last)
+            level = b.mul(level, like(level, self.products.unit))
+            levels.append(b.select(there, level, like(level, inf)))
+            deltas.append(b.select(there, delta, like(delta, 0)))
+        return gathered(b, levels), gathered(b, deltas)
 
     def _shaped(self, state: Sequence[Value]) -> tuple[Sums, Sums]:
-        count = sum(len(row) for row in self._nothing()[0])
-        return self.exact.shaped(state[:count]), self.exact.shaped(state[count:])
+        """The state: sums of the gradients of keys, and of values."""
+        count = len(flat(self.products.zero(self.widths[0])))
+        return self.products.shaped(state[:count]), self.products.shaped(state[count:])

@@ -73,8 +73,6 @@ class Heads:
                 t.words.numbers(at.mask.b0, at.mask.b1),
                 t.words.numbers(at.mask.row, at.mask.column),
             )
-        if kernel.mask == "bool":
-            self._found = t.shared(4 * WARP)
 
     def of_queries(self, at: Matrix[int], width: Value) -> Operand:
         return Operand(self.t, at, self.queries, width, self.kernel.stored)
@@ -136,14 +134,14 @@ class Heads:
             word = b.binary("or", word, bit)
         return word
 
-    def any_of_block(self, flag: Value) -> Value:
-        """True if the flag (i1) is, for any thread of the block."""
+    def any_of_block(self, flag: Value, scratch: Value) -> Value:
+        """True if the flag (i1) is, for any thread of the block. scratch: shared memory."""
         t, b = self.t, self.b
-        b.store(t.vote(flag), b.at(self._found, t.warp, "i32"))
+        b.store(t.vote(flag), b.at(scratch, t.warp, "i32"))
         t.barrier()
         warps = b.binary("lshr", t.size, i32(WARP.bit_length() - 1))
         with b.loop(i32(0), warps, i32(1), [i32(0)]) as each:
-            word = b.load("i32", b.at(self._found, each.i, "i32"))
+            word = b.load("i32", b.at(scratch, each.i, "i32"))
             each.next = [b.binary("or", each.carried[0], word)]
         t.barrier()
         return b.compare("ne", each.carried[0], i32(0))

@@ -9,38 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
-from typing import NamedTuple
 
 from ...llvm import ir
 from ...llvm.elementary import like
 from ...llvm.ir import Value
 from ..indexing import i32
 from .heads import Bounds, Heads, spread
-
-_FEW = 16  # rows of the smallest tile
-
-
-class Form(NamedTuple):
-    """rows: of a tile. widths: of the sums of a row, powers of 2 that are wide enough."""
-
-    rows: int
-    widths: tuple[int, ...]
-
-
-def tile_rows(count: int, sums: str) -> int:
-    """The rows of a tile, where there are so many in all."""
-    rows = 32 if sums == "float64" else 64
-    while rows > _FEW and rows >= 2 * count:
-        rows //= 2
-    return rows
-
-
-def wide_enough(columns: int) -> int:
-    """The width of a row of sums for a matrix of so many columns. ValueError beyond 256."""
-    for width in (32, 64, 128, 256):
-        if columns <= width:
-            return width
-    raise ValueError(f"attention on a GPU takes heads of up to 256 columns, not {columns}")
+from .products import Products
 
 
 @contextmanager
@@ -63,77 +38,115 @@ def tiles(
 
 
 class Part:
-    """A thread's elements of a tile of scores that some query sees some key of. columns: their
-    numbers, a vector. For each row the flags of a boolean mask, and bounds."""
+    """A thread's elements of a tile of scores that some query sees some key of. first: the number
+    of the tile's first column. columns: those of the thread's, a vector. For each row the flags of
+    a boolean mask, and bounds."""
 
     def __init__(
         self,
         seen: Seen,
+        first: Value,
         columns: Value,
         flags: Sequence[Value | None],
         bounds: Sequence[Bounds | None],
     ) -> None:
-        self._seen, self._columns, self._flags, self._bounds = seen, columns, flags, bounds
+        self._seen, self._first, self._columns = seen, first, columns
+        self._flags, self._bounds = flags, bounds
 
-    def masked(self, i: int, products: Value) -> tuple[Value, Value]:
-        """The scores of row i, -inf where a key is not seen; and where it is."""
+    def masked(self, products: Sequence[Value]) -> list[Value]:
+        """The scores, in the unit of products, -inf where a key is not seen."""
         seen, heads, b = self._seen, self._seen.heads, self._seen.heads.b
-        query, key = seen.pair(i, self._columns)
-        scores = b.mul(products, like(products, heads.kernel.scale))
-        if heads.kernel.mask == "float":
-            scores = b.add(scores, heads.added(query, key))
+        unit, kernel = seen.products.unit, heads.kernel
+        scores = [b.mul(x, like(x, kernel.scale * unit)) for x in products]
+        if kernel.mask == "float":
+            pairs = [seen.pair(i, self._columns) for i in range(len(scores))]
+            added = [heads.added(query, key) for query, key in pairs]
+            if unit != 1:
+                added = [b.mul(x, like(x, unit)) for x in added]
+            scores = [b.add(x, y) for x, y in zip(scores, added, strict=True)]
+        if kernel.mask in ("bool", "bounds"):
+            return self._where_seen(scores)
+        # Most tiles are seen as a whole.
+        edge = b.convert("zext", self._edge(), "i32")
+        with b.loop(i32(0), edge, i32(1), scores) as once:
+            once.next = self._where_seen(once.carried)
+        return once.carried
+
+    def _where_seen(self, scores: Sequence[Value]) -> list[Value]:
+        seen, heads, b = self._seen, self._seen.heads, self._seen.heads.b
         extent = heads.keys if seen.across else heads.queries
         there = b.compare("slt", self._columns, spread(b, extent, self._columns.lanes))
-        allowed = heads.allowed(query, key, there, self._bounds[i], self._flags[i])
-        return b.select(allowed, scores, like(scores, -inf)), allowed
+        found = []
+        for i, x in enumerate(scores):
+            pair = seen.pair(i, self._columns)
+            allowed = heads.allowed(*pair, there, self._bounds[i], self._flags[i])
+            found.append(b.select(allowed, x, like(x, -inf)))
+        return found
+
+    def _edge(self) -> Value:
+        """True if not every query of the block's tile sees every key of it, without a mask."""
+        seen, heads, b = self._seen, self._seen.heads, self._seen.heads.b
+        extent = heads.keys if seen.across else heads.queries
+        end = b.add(self._first, i32(seen.products.columns))
+        edge = b.compare("sgt", end, extent)
+        if heads.kernel.causal:
+            last, first = (
+                (end, seen.first)
+                if seen.across
+                else (b.add(seen.first, i32(seen.products.rows)), self._first)
+            )
+            edge = b.binary("or", edge, b.compare("sgt", last, b.add(first, i32(1))))
+        return edge
 
 
 Work = Callable[[Part, list[Value]], list[Value]]
 
 
 class Seen:
-    """Which keys are seen by which queries of a row of tiles. first: the number of its first row,
-    of `count`; mine: the numbers of the thread's. across: True if rows are queries and columns
-    keys, else the other way round."""
+    """Which keys are seen by which queries of a row of tiles. first: the number of its first row.
+    across: True if rows are queries and columns keys, else the other way round."""
 
-    def __init__(
-        self, heads: Heads, first: Value, count: int, mine: Sequence[Value], across: bool
-    ) -> None:
-        self.heads, self.across = heads, across
-        self._first, self._count, self._mine = first, count, mine
-        self._bounds: Sequence[Bounds | None] = [None] * len(mine)
+    def __init__(self, heads: Heads, products: Products, first: Value, across: bool) -> None:
+        self.heads, self.products, self.first, self.across = heads, products, first, across
+        self._mine = products.row_numbers(first)
+        self._bounds: Sequence[Bounds | None] = [None] * products.each
         if across and heads.kernel.mask == "bounds":
-            self._bounds = [heads.bounds(query) for query in mine]
+            self._bounds = [heads.bounds(query) for query in self._mine]
+
+    @property
+    def jumps(self) -> bool:
+        """True if tiles may be left out."""
+        kind = self.heads.kernel.mask
+        return kind == "bool" or (kind == "bounds" and not self.across)
 
     def pair(self, i: int, columns: Value) -> tuple[Value, Value]:
         """Queries and keys of row i."""
         row = self._mine[i]
         return (row, columns) if self.across else (columns, row)
 
-    def where_any(
-        self, first: Value, count: int, columns: Value, work: Work, state: list[Value]
-    ) -> list[Value]:
-        """What `work` makes of a state, for the tile whose `count` columns begin with number
-        `first`; the state itself where no query of that tile sees a key of it. All threads of the
-        block must ask. columns: the numbers of the thread's."""
-        heads, b, kind = self.heads, self.heads.b, self.heads.kernel.mask
-        flags: list[Value | None] = [None] * len(self._mine)
-        if kind == "bool":
-            words = [heads.flags(*self.pair(i, columns)) for i in range(len(flags))]
+    def where_any(self, first: Value, work: Work, state: list[Value]) -> list[Value]:
+        """What `work` makes of a state, for the tile whose columns begin with number `first`; the
+        state itself where no query of that tile sees a key of it. All threads of the block must
+        ask."""
+        heads, b, count = self.heads, self.heads.b, self.products.each
+        columns = self.products.column_numbers(first)
+        flags: list[Value | None] = [None] * count
+        if not self.jumps:
+            return work(Part(self, first, columns, flags, self._bounds), state)
+        if heads.kernel.mask == "bool":
+            words = [heads.flags(*self.pair(i, columns)) for i in range(count)]
             together = words[0]
             for word in words[1:]:
                 together = b.binary("or", together, word)
-            some = heads.any_of_block(b.compare("ne", together, i32(0)))
-            flags = [*words]
-        elif kind == "bounds" and not self.across:
-            begin, end = heads.span(first, count)
-            before = b.compare("slt", begin, b.add(self._first, i32(self._count)))
-            some = b.binary("and", before, b.compare("sgt", end, self._first))
+            some = b.compare("ne", together, i32(0))
+            some, flags = heads.any_of_block(some, self.products.scratch), [*words]
         else:
-            return work(Part(self, columns, flags, self._bounds), state)
+            begin, end = heads.span(first, self.products.columns)
+            before = b.compare("slt", begin, b.add(self.first, i32(self.products.rows)))
+            some = b.binary("and", before, b.compare("sgt", end, self.first))
         with b.loop(i32(0), b.convert("zext", some, "i32"), i32(1), state) as once:
             bounds = self._bounds
-            if kind == "bounds":
-                bounds = [heads.bounds(columns)] * len(flags)
-            once.next = work(Part(self, columns, flags, bounds), once.carried)
+            if heads.kernel.mask == "bounds":
+                bounds = [heads.bounds(columns)] * count
+            once.next = work(Part(self, first, columns, flags, bounds), once.carried)
         return once.carried
