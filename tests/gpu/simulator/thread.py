@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinygrad_tx.backends.gpu.thread import PIECE, SHARED, WARP, Thread
-from tinygrad_tx.backends.llvm import ir
+from tinygrad_tx.backends.llvm import half, ir
 from tinygrad_tx.backends.llvm.ir import Value
 from tinygrad_tx.backends.llvm.operands import Words
 
@@ -145,6 +145,15 @@ class Simulated(Thread):
     def wait(self, pending: int) -> None:
         function = tensor_core.end_copies(self._module)
         function(self.b, queue=self._copies, pending=ir.integer(pending))
+
+    # Numbers ---------------------------------------------------------------------------------------
+    def exp2(self, x: Value) -> Value:
+        return self.b.intrinsic("exp2", x.type, x)
+
+    def pack(self, kind: str, low: Value, high: Value) -> Value:
+        b = self.b
+        words = [b.convert("zext", half.narrowed(b, x, kind), "i32") for x in (low, high)]
+        return b.binary("or", words[0], b.binary("shl", words[1], ir.integer(16, "i32")))
 
     # Slots -----------------------------------------------------------------------------------------
     def _slot(self, thread: Value) -> Value:

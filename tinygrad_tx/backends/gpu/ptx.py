@@ -119,6 +119,20 @@ class Ptx(Thread):
     def wait(self, pending: int) -> None:
         self.b.call("llvm.nvvm.cp.async.wait.group", "void", ir.integer(pending, "i32"))
 
+    # Numbers -------------------------------------------------------------------------------------
+    def exp2(self, x: Value) -> Value:
+        return self.b.call("llvm.nvvm.ex2.approx.ftz.f", "float", x)
+
+    def pack(self, kind: str, low: Value, high: Value) -> Value:
+        b, type = self.b, ir.vector(2, "half" if kind == "float16" else "bfloat")
+        both = Value("<2 x float>", "poison")
+        for i, x in enumerate((low, high)):
+            both = b.emit(
+                both.type, f"insertelement {both.type} {both.name}, float {x.name}, i64 {i}"
+            )
+        near = b.emit(type, f"fptrunc {both.type} {both.name} to {type}")
+        return b.emit("i32", f"bitcast {type} {near.name} to i32")
+
     def end(self) -> None:
         self.b.end()
         # Also where it is 1: ptxas would spill registers, so that more blocks find room.

@@ -131,6 +131,17 @@ class Thread(ABC):
     def wait(self, pending: int) -> None:
         """Wait for this thread's groups of copies, but for so many of the last ones."""
 
+    # Numbers -------------------------------------------------------------------------------------
+    @abstractmethod
+    def exp2(self, x: Value) -> Value:
+        """2 to the power of a float, as quickly as it is made: within 2 units in the last place,
+        and subnormal results may be 0."""
+
+    @abstractmethod
+    def pack(self, kind: str, low: Value, high: Value) -> Value:
+        """Two floats as numbers of 16 bits, side by side in an i32, each the nearest one. kind:
+        "float16" or "bfloat16"."""
+
     # Parts of numbers ----------------------------------------------------------------------------
     @property
     def lane(self) -> Value:

@@ -293,13 +293,15 @@ class Attention(Scored):
     statistics: also written, for gradients: for each query the logarithm of the sum of the
     exponentials of its scores, of `dtype`; infinite for a row without a key.
     dropout: each weight is 0 with this probability and divided by 1 - dropout otherwise, by the
-    words that a DropoutMask of shape (b, h, t, s) would be made of.
+    words that a DropoutMask of shape (b, h, t, s) would be made of. tf32: what is multiplied, of
+    float32, may be rounded to 10 bits of mantissa first, as tensor cores take it.
     """
 
     word: ClassVar[str] = "attention"
     stored: str = ""
     statistics: bool = False
     dropout: float = 0.0
+    tf32: bool = False
 
     def tasks(self, words: Sequence[int]) -> int:
         return words[self.layout.b] * words[self.layout.h]
@@ -339,6 +341,7 @@ class AttentionQueryGrad(Scored):
     dmask: bool = False
     stored: str = ""
     dropout: float = 0.0
+    tf32: bool = False
 
     def tasks(self, words: Sequence[int]) -> int:
         return words[self.layout.b] * words[self.layout.h]
@@ -355,6 +358,7 @@ class AttentionKeyGrad(Scored):
     word: ClassVar[str] = "attentionkeygrad"
     stored: str = ""
     dropout: float = 0.0
+    tf32: bool = False
 
     def tasks(self, words: Sequence[int]) -> int:
         at = self.layout

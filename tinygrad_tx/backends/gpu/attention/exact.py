@@ -73,7 +73,7 @@ class Exact(Products):
     def begin(self, staying: Sequence[Rows], first: Value) -> None:
         self._staying, self._first = staying, first
 
-    def move(self, moving: Sequence[Rows], start: Value, jumps: bool) -> None:
+    def move(self, moving: Sequence[Rows], start: Value, stop: Value, jumps: bool) -> None:
         self._moving = moving
 
     def turn(self, start: Value) -> None:

@@ -1,7 +1,10 @@
-"""Forms: how calls of attention are cut and multiplied.
+"""Forms: how calls of attention are cut, and with what they are multiplied.
 
-In: a kernel and the words of a call. Out: a Choice, whose form says what the code is made for; for a
-thread of it, its Products. Called by writers.py, and by forward.py and gradients.py.
+In: a kernel and the words of a call. Out: a Choice, whose form says what the code is made for; for
+a thread of it, its Products. Called by writers.py, and by forward.py and gradients.py.
+
+What is rounded before it is multiplied (16 bits, tf32) goes to tensor cores where registers and
+shared memory hold its tiles; all else is multiplied without them.
 """
 
 from __future__ import annotations
@@ -9,70 +12,136 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ....dtypes import ALL
+from ...kernels.arguments import Matrix
 from ...kernels.kinds import Attention, AttentionKeyGrad, AttentionQueryGrad
 from ..choice import Choice, limited
-from ..thread import Thread
+from ..thread import PIECE, Thread
 from . import exact
 from .exact import Exact
 from .products import Products
+from .tensor import Layout, Tensor
 
+_Kernel = Attention | AttentionQueryGrad | AttentionKeyGrad
 _FEW = 16  # rows of the smallest tile
-_AT_MOST = 1 << 14  # registers' worth of sums that a block keeps
+_MOST = 1 << 14  # registers of sums that all threads of a block have room for
+_WIDTHS = 32, 64, 128, 256  # of heads
 
 
 class Form(NamedTuple):
-    """Without tensor cores. rows: of a tile. widths: of the sums of a row, powers of 2 that are wide
-    enough."""
+    """rows: of a tile. widths: of the sums of a row, powers of 2 that are wide enough. layout: on
+    tensor cores."""
 
     rows: int
     widths: tuple[int, ...]
+    layout: Layout | None = None
 
     @property
     def threads(self) -> int:
-        return exact.THREADS
+        return self.layout.threads if self.layout else exact.THREADS
 
     def products(self, t: Thread, dtype: str) -> Products:
-        return Exact(t, dtype, self.rows, self.widths)
+        return Tensor(t, self.layout) if self.layout else Exact(t, dtype, self.rows, self.widths)
 
 
 def choose(kernel: Attention, words: Sequence[int]) -> Choice:
-    at = kernel.layout
-    form = _form(kernel.dtype, words[at.t], words[at.d_k], words[at.d_v], (words[at.d_v],))
-    return _choice(form, words[at.b] * words[at.h], words[at.t])
+    at, few = kernel.layout, words[kernel.layout.t] <= 64
+    k, v = _widths(kernel, words)
+    blocks, columns = (2, 64) if max(k, v) <= 64 else (1, 64)
+    if kernel.tf32:
+        blocks, columns = (1, 64) if max(k, v) <= 64 else (1, 32)
+    operands = (at.q, at.k, at.v), (at.out,)
+    form = _form(
+        *(kernel, words, words[at.t], (v,), operands),
+        *(1 if few else blocks, columns, (k,), (k, v)),
+    )
+    return Choice(form, form.threads, _blocks(form, words[at.b] * words[at.h], words[at.t]))
 
 
 def choose_queries(kernel: AttentionQueryGrad, words: Sequence[int]) -> Choice:
     at = kernel.layout
-    form = _form(kernel.dtype, words[at.t], words[at.d_k], words[at.d_v], (words[at.d_k],))
-    return _choice(form, words[at.b] * words[at.h], words[at.t])
+    k, v = _widths(kernel, words)
+    operands = (at.q, at.k, at.v, at.g), (at.dq,)
+    columns = 64 if max(k, v) <= 64 else 32
+    form = _form(
+        *(kernel, words, words[at.t], (k,), operands), *(1, columns, (k, v), (v, k)),
+        fits=max(k, v) <= 64 or not kernel.tf32,
+    )  # fmt: skip
+    return Choice(form, form.threads, _blocks(form, words[at.b] * words[at.h], words[at.t]))
 
 
 def choose_keys(kernel: AttentionKeyGrad, words: Sequence[int]) -> Choice:
     at = kernel.layout
-    widths = words[at.d_k], words[at.d_v]
-    form = _form(kernel.dtype, words[at.s], *widths, widths)
-    return _choice(form, words[at.b] * (words[at.h] // words[at.group]), words[at.s])
+    k, v = _widths(kernel, words)
+    operands = (at.q, at.k, at.v, at.g), (at.dk, at.dv)
+    small = max(k, v) <= 64
+    form = _form(
+        *(kernel, words, words[at.s], (k, v), operands),
+        *(1, 64 if small and not kernel.tf32 else 32, (k, v), (k, v)),
+        kept=small, fits=small or not kernel.tf32,
+    )  # fmt: skip
+    heads = words[at.b] * (words[at.h] // words[at.group])
+    return Choice(form, form.threads, _blocks(form, heads, words[at.s]))
 
 
-def _choice(form: Form, heads: int, rows: int) -> Choice:
-    return Choice(form, form.threads, limited(heads * -(-rows // form.rows)))
+def _widths(kernel: _Kernel, words: Sequence[int]) -> tuple[int, int]:
+    """Of queries and keys, and of values: powers of 2 that are wide enough. ValueError beyond the
+    widest."""
+    at = kernel.layout
+    found = []
+    for columns in (words[at.d_k], words[at.d_v]):
+        if columns > _WIDTHS[-1]:
+            raise ValueError(
+                f"attention on a GPU takes heads of up to {_WIDTHS[-1]} columns, not {columns}"
+            )
+        found.append(next(width for width in _WIDTHS if columns <= width))
+    return found[0], found[1]
 
 
-def _form(dtype: str, count: int, d_k: int, d_v: int, sums: Sequence[int]) -> Form:
-    """count: of rows. sums: how many columns a row has sums of."""
-    wide = max(map(_wide_enough, (d_k, d_v)))
-    assert wide, "heads have columns"
-    widths = tuple(map(_wide_enough, sums))
-    size = 2 if dtype == "float64" else 1
+def _blocks(form: Form, heads: int, rows: int) -> int:
+    return limited(heads * -(-rows // form.rows))
+
+
+def _form(
+    kernel: _Kernel,
+    words: Sequence[int],
+    count: int,
+    sums: tuple[int, ...],
+    operands: tuple[Sequence[Matrix[int]], Sequence[Matrix[int]]],
+    blocks: int,
+    columns: int,
+    staying: tuple[int, ...],
+    moving: tuple[int, int],
+    kept: bool = True,
+    fits: bool = True,
+) -> Form:
+    """count: of rows. operands: those that are multiplied, and results. fits: False where tensor
+    cores would take too many registers. The others are as of Layout."""
+    half = ALL[kernel.stored].is_half
+    if (half or kernel.tf32) and fits and max(*staying, *moving) <= 128:
+        kind = kernel.stored if half else "tf32"
+        read, written = operands
+        copy = _aligned(kernel, words, read, (PIECE, 8, 4))
+        pairs = _aligned(kernel, words, written, (2 * ALL[kernel.stored].itemsize,)) > 0
+        pairs &= all(words[n] % 2 == 0 for n in (kernel.layout.d_k, kernel.layout.d_v))
+        layout = Layout(kind, blocks, columns, staying, moving, kept, copy, pairs)
+        return Form(layout.rows, sums, layout)
+    size = 2 if kernel.dtype == "float64" else 1
     rows = 64 // size
-    while rows > _FEW and (rows >= 2 * count or rows * sum(widths) * size > _AT_MOST):
+    while rows > _FEW and (rows >= 2 * count or rows * sum(sums) * size > _MOST):
         rows //= 2
-    return Form(rows, widths)
+    return Form(rows, sums)
 
 
-def _wide_enough(columns: int) -> int:
-    """The width of a row of sums for a matrix of so many columns. ValueError beyond 256."""
-    for width in (32, 64, 128, 256):
-        if columns <= width:
-            return width
-    raise ValueError(f"attention on a GPU takes heads of up to 256 columns, not {columns}")
+def _aligned(
+    kernel: _Kernel, words: Sequence[int], matrices: Sequence[Matrix[int]], sizes: Sequence[int]
+) -> int:
+    """The first of some sizes in bytes to which all rows of some matrices are aligned; 0 where it
+    is none. Addresses are offsets of what is aligned."""
+    at, bytes = kernel.layout, ALL[kernel.stored].itemsize
+    steps = []
+    for matrix in matrices:
+        steps.append(words[matrix.place])
+        strides = (at.b, matrix.b0), (at.h, matrix.b1), (at.t, matrix.row), (at.s, matrix.row)
+        steps += [words[stride] * bytes for extent, stride in strides if words[extent] > 1]
+    return next((size for size in sizes if all(n % size == 0 for n in steps)), 0)

@@ -57,7 +57,7 @@ class _Writer:
         start, stop = heads.span(first, products.rows)
         start = b.binary("and", start, i32(-products.columns))
         products.begin([q], first)
-        products.move([k, v], start, seen.jumps)
+        products.move([k, v], start, stop, seen.jumps)
 
         def fold(part: Part, state: list[Value]) -> list[Value]:
             products.turn(loop.i)

@@ -76,7 +76,7 @@ class _Queries:
         start, stop = heads.span(first, products.rows)
         start = b.binary("and", start, i32(-products.columns))
         products.begin([q, g], first)
-        products.move([v, k], start, seen.jumps)
+        products.move([v, k], start, stop, seen.jumps)
 
         def fold(part: Part, state: list[Value]) -> list[Value]:
             products.turn(loop.i)
@@ -185,7 +185,8 @@ class _Keys:
             head = b.add(b.mul(shared, heads.group), member.i)
             heads.begin(batch, head)
             seen = Seen(heads, products, first, across=False)
-            products.move([x.of(batch, head) for x in (self.q, self.g)], start, seen.jumps)
+            moving = [x.of(batch, head) for x in (self.q, self.g)]
+            products.move(moving, start, heads.queries, seen.jumps)
             with b.loop(
                 start, heads.queries, i32(products.columns), member.carried, rolled=True
             ) as loop:

@@ -90,9 +90,9 @@ class Products(ABC):
         """Begin a tile of rows of some matrices, from `first` on."""
 
     @abstractmethod
-    def move(self, moving: Sequence[Rows], start: Value, jumps: bool) -> None:
-        """Two other matrices, of which the first tile begins at row `start`. jumps: tiles may be
-        left out."""
+    def move(self, moving: Sequence[Rows], start: Value, stop: Value, jumps: bool) -> None:
+        """Two other matrices, of which tiles begin at row `start` and later ones, before `stop`.
+        jumps: tiles may be left out."""
 
     @abstractmethod
     def turn(self, start: Value) -> None:
