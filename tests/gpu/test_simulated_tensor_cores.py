@@ -134,10 +134,9 @@ def on_tiles(kind: str, transposed: bool, waits: bool = True) -> Callable[[Simul
         row = b.add(b.mul(rows, i32(8)), low)
         at = b.add(b.mul(row, i32(2)), pieces)
         a = t.load_matrices(b.at(tiles[0], b.mul(at, i32(PIECE)), "i8"), transposed)
-        if transposed:  # of b: rows 0-7 and 8-15 of its only piece, twice
-            at = b.add(b.mul(odd, i32(8)), low)
-        else:  # the pieces of rows 0-7, twice
-            at = b.add(b.mul(low, i32(2)), odd)
+        # Of b: rows 0-7 and 8-15 of its only piece, or the pieces of rows 0-7; either twice.
+        one, other, size = (odd, low, 8) if transposed else (low, odd, 2)
+        at = b.add(b.mul(one, i32(size)), other)
         found = t.load_matrices(b.at(tiles[1], b.mul(at, i32(PIECE)), "i8"), transposed)
         sums = t.mma(kind, a, found[:2], [ir.floating(0.0)] * 4)
         put(t, 2, sums)

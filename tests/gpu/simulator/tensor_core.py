@@ -67,8 +67,8 @@ def product(module: Module, each: int) -> Function:
 
 
 def matrices(module: Module, transposed: bool) -> Function:
-    """`void @load_matrices(slots, lane, out)`: the four i32 of a thread; the address of a row begins
-    each slot of the warp."""
+    """`void @load_matrices(slots, lane, out)`: the four i32 of a thread; the address of a row
+    begins each slot of the warp."""
     name = "load_matrices" + ".trans" * transposed
     if found := module.find(name):
         return found
@@ -93,8 +93,8 @@ def matrices(module: Module, transposed: bool) -> Function:
 
 
 def begin_copy(module: Module) -> Function:
-    """`void @begin_copy(queue, to, from, valid, size, fault)`: what lies at `to` is NaN from now on.
-    fault: an i32 that is set where an address has not the alignment of the size, or where too many
+    """`void @begin_copy(queue, to, from, valid, size, fault)`: what lies at `to` is NaN from now
+    on. fault: an i32 that is set where an address has not the alignment of the size, or where too many
     copies are under way."""
     name = "begin_copy"
     if found := module.find(name):

@@ -104,7 +104,7 @@ class Simulated(Thread):
         self._next()
         return each.carried[0]
 
-    # Tensor cores ----------------------------------------------------------------------------------
+    # Tensor cores --------------------------------------------------------------------------------
     def mma(
         self, kind: str, a: Sequence[Value], b: Sequence[Value], c: Sequence[Value]
     ) -> list[Value]:
@@ -146,7 +146,7 @@ class Simulated(Thread):
         function = tensor_core.end_copies(self._module)
         function(self.b, queue=self._copies, pending=ir.integer(pending))
 
-    # Numbers ---------------------------------------------------------------------------------------
+    # Numbers -------------------------------------------------------------------------------------
     def exp2(self, x: Value) -> Value:
         return self.b.intrinsic("exp2", x.type, x)
 
@@ -155,7 +155,7 @@ class Simulated(Thread):
         words = [b.convert("zext", half.narrowed(b, x, kind), "i32") for x in (low, high)]
         return b.binary("or", words[0], b.binary("shl", words[1], ir.integer(16, "i32")))
 
-    # Slots -----------------------------------------------------------------------------------------
+    # Slots ---------------------------------------------------------------------------------------
     def _slot(self, thread: Value) -> Value:
         b = self.b
         turn = b.mul(b.load("i32", self._turn), self.size)
