@@ -10,7 +10,7 @@ is what lies below:
 - Thrust's sorts, which the wheel holds as machine code of a GPU only: NumPy's stable ones.
 CUB is switched off (CUPY_ACCELERATORS=""): its kernels in the wheel are GPU code, too.
 
-Linux on x86-64, with the extra `gpu-test` and g++ or, three times as fast, clang++ ($CXX chooses).
+Linux on x86-64, with the extra `gpu-test` and g++ or clang++ ($CXX chooses).
 docs/gpu.md says what this proves. Environment: CPU_CUDA_CACHE, where compiled kernels are kept;
 CPU_CUDA_NVRTC=1, NVRTC must accept each kernel for a GPU as well; CPU_CUDA_GUARD=1, a page without
 access and a canary behind every array; CPU_CUDA_ORDER=n, the threads of a block in another order.
@@ -118,7 +118,7 @@ def _cuda() -> Path:
 
 
 def _compiler() -> str:
-    """A C++ compiler; "" where there is none. clang++ is by far faster on these sources."""
+    """A C++ compiler; "" where there is none."""
     wished = os.environ.get("CXX")
     for name in (wished,) if wished else ("clang++", "g++"):
         if shutil.which(name):
@@ -248,7 +248,9 @@ def _kernels(source: str, options: tuple[str, ...], names: dict[str, str]) -> Pa
         text += f"\nCUDASIM_EXPORT({name}, {plain}, {expression})"
     includes = [o for o in options if o.startswith("-I")]
     defines = [o for o in options if o.startswith("-D")]
-    flags = ["-std=c++17", "-O0", "-g0", "-fPIC", "-w", "-fno-strict-aliasing"]
+    # Without optimization g++ makes code of each function of the headers, which takes longest.
+    least = "-O0" if "clang" in _compiler() else "-Og"
+    flags = ["-std=c++17", least, "-g0", "-fPIC", "-w", "-fno-strict-aliasing"]
     flags += ["-ffp-contract=off", *includes]
     header = _prelude(flags) if includes else HERE / "simulator.h"
     simulator = (HERE / "simulator.h").read_bytes()
