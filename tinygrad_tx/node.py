@@ -231,6 +231,10 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
                 )
         line = LINE.get() or user_line()
         return Node(op, srcs, attrs, spec, lands, requires_grad=needs_grad, trace=trace, line=line)
+    for value in attrs.values():
+        if isinstance(value, Handle) or (not op.ours and type(value) in (tuple, list)):
+            attrs = {name: _number(value) for name, value in attrs.items()}
+            break
     arrays = []
     for src in srcs:
         if src.array is None:
@@ -245,6 +249,16 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
     if lost and GRAD.get():
         return data(spec, lands, array, lost=True)
     return Node(LEAF, (), {}, spec, lands, array=array)
+
+
+def _number(value: Any) -> Any:
+    """An attribute as forwards and vjps take it: a 0-d Tensor is the number that it holds, which no
+    array of a GPU could be multiplied by."""
+    if isinstance(value, Handle) and not value.node.shape and value.node.array is not None:
+        return backends.get(value.node.device).to_host(value.node.array).item()
+    if type(value) in (tuple, list):
+        return type(value)(map(_number, value))
+    return value
 
 
 def execute(

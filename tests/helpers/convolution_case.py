@@ -110,6 +110,25 @@ def by_torch(name: str) -> list[Array]:
     return [t.detach().numpy() for t in (y, *first, *second)]
 
 
+def by_us(name: str, *, compiled: bool = False, device: str = "cpu") -> list[Array]:
+    """The same by this library."""
+    import tinygrad_tx as tx
+    from tinygrad_tx.nn import functional as F  # noqa: N812
+
+    f, shapes = CASES[name]
+    every = tuple(range(len(shapes)))
+    first = tx.grad(lambda *xs: (f(F, *xs) ** 3).sum(), argnums=every)
+    second = tx.grad(lambda *xs: sum((g**2).sum() for g in first(*xs)), argnums=every)
+
+    def run(*xs: Any) -> Any:
+        return f(F, *xs), *first(*xs), *second(*xs)
+
+    run = tx.compile(run) if compiled else run
+    found = run(*(tx.tensor(a, device=device) for a in inputs(name)))
+    assert {t.device for t in found} == {device}
+    return [t.numpy() for t in found]
+
+
 if __name__ == "__main__":
     found = {name: [projections(r) for r in by_torch(name)] for name in CASES}
     lines = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in found.items())

@@ -6,7 +6,8 @@ may make Tensors: with no device they lie on the default one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ class Layer(NamedTuple):
 
     make: Callable[[], Any]
     inputs: tuple[Any, ...]
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def _weights() -> tx.Tensor:
@@ -163,7 +164,9 @@ LAYERS: dict[str, list[Layer]] = {
     "CosineEmbeddingLoss": [Layer(lambda: nn.CosineEmbeddingLoss(0.2), (X, Y, SIGNS[:, 0]))],
     "CosineSimilarity": [Layer(nn.CosineSimilarity, (X, Y))],
     "CrossEntropyLoss": [
-        Layer(lambda: nn.CrossEntropyLoss(_weights(), ignore_index=2, label_smoothing=0.1), (X, IDS))
+        Layer(
+            lambda: nn.CrossEntropyLoss(_weights(), ignore_index=2, label_smoothing=0.1), (X, IDS)
+        )
     ],
     "GaussianNLLLoss": [Layer(lambda: nn.GaussianNLLLoss(full=True), (X, Y, SHARES))],
     "HingeEmbeddingLoss": [Layer(nn.HingeEmbeddingLoss, (SHARES, SIGNS))],

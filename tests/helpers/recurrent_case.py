@@ -90,6 +90,40 @@ def by_torch(name: str) -> list[np.ndarray]:
     return [t.detach().numpy() for t in (*ys, *first, *second)]
 
 
+def by_us(
+    name: str, *, compiled: bool = False, order: int = 2, device: str = "cpu"
+) -> list[np.ndarray]:
+    """The same by this library; order: 1 without the gradients of gradients."""
+    import tinygrad_tx as tx
+
+    case = CASES[name]
+    layer = getattr(tx.nn, case.kind)(I, H, **case.settings, dtype=tx.float64).to(device)
+    with tx.no_grad():
+        for i, p in enumerate(layer.parameters()):
+            p.assign(tx.tensor(numbers(*p.shape, seed=20 + i), device=device) / 2)
+    arrays = (numbers(*case.x), *state(case))
+    given = [tx.tensor(a, device=device, requires_grad=True) for a in arrays]
+    leaves = [*given, *layer.parameters()]
+
+    def gradients(loss: Any) -> list[Any]:
+        loss.backward(create_graph=True)
+        found = [t.grad for t in leaves]
+        for t in leaves:
+            t.grad = None
+        return found
+
+    def run() -> list[Any]:
+        lengths = () if case.lengths is None else (tx.tensor(case.lengths, device=device),)
+        ys = flat(layer(given[0], as_hx(case, given[1:]), *lengths))
+        first = gradients(sum((y**3).sum() for y in ys))
+        second = gradients(sum((g**2).sum() for g in first)) if order > 1 else []
+        return [*ys, *first, *second]
+
+    found = (tx.compile(run) if compiled else run)()
+    assert {t.device for t in found} == {device}
+    return [t.numpy() for t in found]
+
+
 if __name__ == "__main__":
     found = {name: [projections(r) for r in by_torch(name)] for name in CASES}
     lines = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in found.items())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,12 +30,12 @@ class Library(NamedTuple):
     tensor: Callable[[Any], Any]
 
 
-def ours(compiled: bool = False) -> Library:
+def ours(compiled: bool = False, device: str = "cpu") -> Library:
     import tinygrad_tx as tx
 
-    return Library(
-        tx, tx.nn, tx.nn.functional, tx.optim, tx.compile if compiled else lambda f: f, tx.tensor
-    )
+    compile = tx.compile if compiled else lambda f: f
+    tensor = partial(tx.tensor, device=device)
+    return Library(tx, tx.nn, tx.nn.functional, tx.optim, compile, tensor)
 
 
 def theirs() -> Library:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convolution_case import CASES, FILE, by_torch, inputs, projections
+from convolution_case import CASES, FILE, by_torch, by_us, projections
 from op_case import double
 from plan_case import kinds, plan, sizes
 
@@ -21,23 +21,9 @@ from tinygrad_tx.nn import functional as F  # noqa: N812
 VALUES = json.loads(FILE.read_text(encoding="utf-8"))
 
 
-def results(name: str, *, compiled: bool = False) -> list[np.ndarray]:
-    """What by_torch() gives, by this library."""
-    f, shapes = CASES[name]
-    every = tuple(range(len(shapes)))
-    first = tx.grad(lambda *xs: (f(F, *xs) ** 3).sum(), argnums=every)
-    second = tx.grad(lambda *xs: sum((g**2).sum() for g in first(*xs)), argnums=every)
-
-    def run(*xs: tx.Tensor) -> Any:
-        return f(F, *xs), *first(*xs), *second(*xs)
-
-    run = tx.compile(run) if compiled else run
-    return [t.numpy() for t in run(*map(tx.tensor, inputs(name)))]
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_are_pytorchs(name: str) -> None:
-    for got, (shape, *numbers) in zip(results(name), VALUES[name], strict=True):
+    for got, (shape, *numbers) in zip(by_us(name), VALUES[name], strict=True):
         found = projections(got)
         assert found[0] == shape
         np.testing.assert_allclose(found[1:], numbers, rtol=1e-9, atol=1e-9 * np.abs(got).sum())
@@ -45,7 +31,7 @@ def test_values_and_gradients_are_pytorchs(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_equals_eager(name: str) -> None:
-    for got, want in zip(results(name, compiled=True), results(name), strict=True):
+    for got, want in zip(by_us(name, compiled=True), by_us(name), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10 * np.abs(want).max(initial=1))
 
 
@@ -54,7 +40,7 @@ def test_compiled_equals_eager(name: str) -> None:
 def test_whole_results_are_pytorchs() -> None:
     pytest.importorskip("torch")
     for name in CASES:
-        for got, want in zip(results(name), by_torch(name), strict=True):
+        for got, want in zip(by_us(name), by_torch(name), strict=True):
             np.testing.assert_allclose(
                 got, want, rtol=1e-9, atol=1e-9 * np.abs(want).max(initial=1), err_msg=name
             )

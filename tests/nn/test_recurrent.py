@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from convolution_case import projections
-from recurrent_case import CASES, FILE, B, H, I, T, as_hx, by_torch, flat, numbers, state
+from recurrent_case import CASES, FILE, B, H, I, T, by_torch, by_us, flat, numbers
 
 import tinygrad_tx as tx
 from tinygrad_tx import nn
@@ -19,36 +19,9 @@ VALUES = json.loads(FILE.read_text(encoding="utf-8"))
 LAYERS = ("RNN", "LSTM", "GRU")
 
 
-def results(name: str, *, compiled: bool = False, order: int = 2) -> list[np.ndarray]:
-    """What by_torch() gives, by this library."""
-    case = CASES[name]
-    layer = getattr(nn, case.kind)(I, H, **case.settings, dtype=tx.float64)
-    with tx.no_grad():
-        for i, p in enumerate(layer.parameters()):
-            p.assign(tx.tensor(numbers(*p.shape, seed=20 + i)) / 2)
-    given = [tx.tensor(a).requires_grad_() for a in (numbers(*case.x), *state(case))]
-    leaves = [*given, *layer.parameters()]
-
-    def gradients(loss: tx.Tensor) -> list[tx.Tensor]:
-        loss.backward(create_graph=True)
-        found = [t.grad for t in leaves]
-        for t in leaves:
-            t.grad = None
-        return found
-
-    def run() -> list[tx.Tensor]:
-        lengths = () if case.lengths is None else (tx.tensor(case.lengths),)
-        ys = flat(layer(given[0], as_hx(case, given[1:]), *lengths))
-        first = gradients(sum((y**3).sum() for y in ys))
-        second = gradients(sum((g**2).sum() for g in first)) if order > 1 else []
-        return [*ys, *first, *second]
-
-    return [t.numpy() for t in (tx.compile(run) if compiled else run)()]
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_are_pytorchs(name: str) -> None:
-    for got, (shape, *wanted) in zip(results(name), VALUES[name], strict=True):
+    for got, (shape, *wanted) in zip(by_us(name), VALUES[name], strict=True):
         found = projections(got)
         assert found[0] == shape
         np.testing.assert_allclose(found[1:], wanted, rtol=1e-9, atol=1e-9 * np.abs(got).sum())
@@ -56,13 +29,13 @@ def test_values_and_gradients_are_pytorchs(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["RNN", "GRU, all", "LSTMCell"])
 def test_compiled_equals_eager(name: str) -> None:
-    pairs = zip(results(name, compiled=True, order=1), results(name, order=1), strict=True)
+    pairs = zip(by_us(name, compiled=True, order=1), by_us(name, order=1), strict=True)
     for got, want in pairs:
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10 * np.abs(want).max())
 
 
 def test_second_order_is_compiled_too() -> None:
-    for got, want in zip(results("GRU", compiled=True), results("GRU"), strict=True):
+    for got, want in zip(by_us("GRU", compiled=True), by_us("GRU"), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10 * np.abs(want).max())
 
 
@@ -70,7 +43,7 @@ def test_second_order_is_compiled_too() -> None:
 def test_whole_results_are_pytorchs() -> None:
     pytest.importorskip("torch")
     for name in CASES:
-        for got, want in zip(results(name), by_torch(name), strict=True):
+        for got, want in zip(by_us(name), by_torch(name), strict=True):
             np.testing.assert_allclose(
                 got, want, rtol=1e-9, atol=1e-9 * np.abs(want).max(), err_msg=name
             )
