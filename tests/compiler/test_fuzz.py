@@ -14,10 +14,10 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_cells import Loop
-from random_graphs import PROGRAMS, SMALL, Machine, Program, kept, sizes
+from random_graphs import PROGRAMS, SMALL, Machine, Program, kept, require_same, sizes
 
 import tinygrad_tx as tx
 
@@ -59,41 +59,7 @@ def check(program: Program, small: bool, modes: tuple[str, ...]) -> None:
     for mode in modes:
         with mock.patch.dict(os.environ, TX_COMPILE=mode), sizes(SMALL if small else {}):
             found = Machine(program).run(compiled=True)
-        assert [(a.shape, a.dtype) for a in found] == [(a.shape, a.dtype) for a in wanted]
-        off = np.array([distance(a, b) for a, b in zip(found, wanted, strict=True)])
-        bad = np.flatnonzero(off > allowed(program))
-        assume(not bad.size or not doubtful(program, wanted))
-        assert not bad.size, (mode, [(i, off[i], found[i], wanted[i]) for i in bad], program)
-
-
-def exact(program: Program) -> bool:
-    return program.dtype == "float64" and not any(s.name == "halves" for s in program.steps)
-
-
-def allowed(program: Program) -> float:
-    return 1e-9 if exact(program) else 2e-4
-
-
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest difference, relative to the largest number where that is above 1."""
-    if a.dtype.kind != "f" or not a.size:
-        return float((a != b).any())
-    if (np.isnan(a) != np.isnan(b)).any():
-        return np.inf
-    a, b = np.nan_to_num(a.astype("d")), np.nan_to_num(b.astype("d"))
-    return float(np.abs(a - b).max() / max(1.0, np.abs(b).max()))
-
-
-def doubtful(program: Program, wanted: list[np.ndarray]) -> bool:
-    """Whether eager code gives something else where its inputs are off by a rounding error: a
-    comparison of values that are equal but for rounding decides."""
-    moved = 1e-12 if exact(program) else 1e-6
-    for _ in range(5):
-        other = Machine(program, moved).run(compiled=False)
-        off = max(distance(a, b) for a, b in zip(other, wanted, strict=True))
-        if off > allowed(program) / 3:
-            return True
-    return False
+        require_same(found, wanted, program, mode)
 
 
 @pytest.mark.parametrize("seed", range(MANY or 12))

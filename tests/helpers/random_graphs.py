@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 from random_steps import STEPS
 
@@ -189,6 +190,47 @@ def kept(program: Program) -> Program:
         machine.values.append(made)
         steps.append(step)
     return program._replace(steps=tuple(steps))
+
+
+def require_same(
+    found: list[np.ndarray], wanted: list[np.ndarray], program: Program, mode: str
+) -> None:
+    """What two runs of a program gave is equal but for roundings."""
+    assert [(a.shape, a.dtype) for a in found] == [(a.shape, a.dtype) for a in wanted]
+    off = np.array([distance(a, b) for a, b in zip(found, wanted, strict=True)])
+    bad = np.flatnonzero(off > allowed(program))
+    assume(not bad.size or not doubtful(program, wanted))
+    assert not bad.size, (mode, [(i, off[i], found[i], wanted[i]) for i in bad], program)
+
+
+def exact(program: Program) -> bool:
+    return program.dtype == "float64" and not any(s.name == "halves" for s in program.steps)
+
+
+def allowed(program: Program) -> float:
+    return 1e-9 if exact(program) else 2e-4
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference, relative to the largest number where that is above 1."""
+    if a.dtype.kind != "f" or not a.size:
+        return float((a != b).any())
+    if (np.isnan(a) != np.isnan(b)).any():
+        return np.inf
+    a, b = np.nan_to_num(a.astype("d")), np.nan_to_num(b.astype("d"))
+    return float(np.abs(a - b).max() / max(1.0, np.abs(b).max()))
+
+
+def doubtful(program: Program, wanted: list[np.ndarray]) -> bool:
+    """Whether eager code gives something else where its inputs are off by a rounding error: a
+    comparison of values that are equal but for rounding decides."""
+    moved = 1e-12 if exact(program) else 1e-6
+    for _ in range(5):
+        other = Machine(program, moved).run(compiled=False)
+        off = max(distance(a, b) for a, b in zip(other, wanted, strict=True))
+        if off > allowed(program) / 3:
+            return True
+    return False
 
 
 # Sizes at which the compiler decides otherwise, made so small that small graphs meet them.

@@ -7,6 +7,7 @@ loss() makes a loss and gradients() the gradients by LEAVES.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -205,3 +206,24 @@ def fresh() -> None:
     tx.manual_seed(3)
     for tensor in STATE:
         tensor.assign(tx.zeros_like(tensor))
+
+
+@contextmanager
+def on(device: str) -> Iterator[None]:
+    """Inside, all of these Tensors lie on a device, and there new ones are made."""
+    before = tx.get_default_device()
+    _move(device)
+    tx.set_default_device(device)
+    try:
+        yield
+    finally:
+        tx.set_default_device(before)
+        _move(before)
+
+
+def _move(device: str) -> None:
+    named = [x for x in globals().values() if isinstance(x, tx.Tensor)]
+    for x in (*named, *tensors([cell[1:] for cell in CELLS.values()])):
+        asks = x.requires_grad
+        x._point(x.detach().to(device).node)
+        x.requires_grad_(asks)
