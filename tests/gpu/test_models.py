@@ -1,24 +1,23 @@
-"""What is built on the ops, on device "cuda" against the CPU: random bits, training, decoding,
-compiled steps, files and shared memory."""
+"""Every model on device "cuda": training, evaluation and what it writes are the CPU's; files,
+copies and shared memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import inspect
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from training_runs import SMALL
+from device_case import DEVICES, same_on_both
+from device_models import COLUMNS, MODELS, V, pairs, train
 
 import tinygrad_tx as tx
-from tinygrad_tx import backends
-from tinygrad_tx.cli.program import main
-from tinygrad_tx.models import registry
-from tinygrad_tx.nn import functional as F  # noqa: N812
+from tinygrad_tx import backends, models, nn
 
 pytestmark = pytest.mark.gpu
-DEVICES = ("cpu", "cuda")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,227 +25,115 @@ def gpu() -> None:
     backends.get("cuda")  # conftest.py has chosen what must work, or skipped
 
 
-@pytest.fixture(autouse=True)
-def default_device() -> Iterator[None]:
-    """The command line sets it."""
-    yield
-    tx.set_default_device("cpu")
+def test_none_is_missing() -> None:
+    kinds = {n for n in models.__all__ if inspect.isclass(t := getattr(models, n))
+             and issubclass(t, nn.Module)}  # fmt: skip
+    assert kinds == {name.partition(",")[0] for name in MODELS}
 
 
-def transformer(device: str, dropout: float = 0.1) -> tx.models.Transformer:
-    tx.manual_seed(3)
-    config = tx.models.TransformerConfig(
-        vocab_size=23,
-        d_model=16,
-        n_heads=2,
-        d_ff=32,
-        n_encoder_layers=1,
-        n_decoder_layers=1,
-        dropout=dropout,
-        max_len=32,
-    )
-    return tx.models.Transformer(config).to(device)
+def written(model: Any, name: str, device: str) -> list[Any]:
+    """What a model says in evaluation: logits and texts, or codes and images."""
+    model.eval()
+    case = MODELS[name]
+    batch = [tx.tensor(a, device=device) for a in case.batch(np.random.default_rng(1))]
+    with tx.no_grad():
+        if name.startswith("BERT"):
+            return [model(batch[0]), model.logits(batch[0], batch[2]), model.pooled(batch[0])]
+        if "utoencoder" in name:
+            code = tx.tensor(np.stack([COLUMNS, COLUMNS[::-1]]), device=device)
+            more = [model.sample(2)] if name.startswith("Variational") else []
+            return [model(batch[0]), model.encode(batch[0]), model.decode(code), *more]
+        logits = model(*batch[: 2 if case.batch is pairs else 1])
+    found = [logits]
+    for options in ({}, {"beam_size": 2, "length_penalty": 0.6}):
+        rows = tx.decoding.generate(model, batch[0], max_new_tokens=5, **options)
+        found += [(h.tokens, h.score) for row in rows for h in row]
+    return found
 
 
-def batch(rng: np.random.Generator, device: str) -> list[tx.Tensor]:
-    """Source (4, 7), two pads at its ends; target moved by one (4, 6); target (4, 6)."""
-    source = rng.integers(3, 23, (4, 7))
-    source[:, 5:] = 0
-    target = rng.integers(3, 23, (4, 6))
-    moved = np.concatenate([np.ones((4, 1), int), target[:, :-1]], 1)
-    return [tx.tensor(a, device=device) for a in (source, moved, target)]
+# 20 steps of the two kinds that are trained most, 2 of the others.
+@pytest.mark.parametrize("name", MODELS)
+def test_trained_and_used(name: str) -> None:
+    steps = 20 if name in ("Transformer", "GPT") else 2
+    losses = []
+
+    def run(device: str) -> list[Any]:
+        model, found = train(name, device, steps)
+        losses.append(found)
+        return [*model.parameters(), *model.buffers(), *written(model, name, device)]
+
+    same_on_both(run, close=1e-4)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    assert steps == 2 or losses[1][-2] < losses[1][0]
 
 
-def train(
-    device: str, steps: int, compiled: bool = False
-) -> tuple[list[float], dict[str, np.ndarray[Any, Any]]]:
-    """The losses of some steps of AdamW with dropout and clipping, and the parameters after."""
-    model = transformer(device)
-    optimizer = tx.optim.AdamW(model.parameters(), lr=1e-2)
-    rng = np.random.default_rng(0)
-
-    def step(source: tx.Tensor, moved: tx.Tensor, target: tx.Tensor) -> tx.Tensor:
-        loss = model.loss(source, moved, target, label_smoothing=0.1)
-        loss.backward()
-        tx.optim.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss
-
-    run = tx.compile(step) if compiled else step
-    losses = [run(*batch(rng, device)).item() for _ in range(steps)]
-    return losses, {name: p.numpy() for name, p in model.state_dict().items()}
-
-
-def test_twenty_steps_are_those_of_the_cpu() -> None:
-    (want, parameters), (got, moved) = (train(d, 20) for d in DEVICES)
-    np.testing.assert_allclose(got, want, rtol=1e-5)
-    assert got[-1] < got[0]
-    for name, value in parameters.items():
-        np.testing.assert_allclose(moved[name], value, rtol=0, atol=2e-4, err_msg=name)
-
-
-def test_compiled_steps_are_the_eager_ones() -> None:
-    assert train("cuda", 4, compiled=True)[0] == train("cuda", 4)[0]
-
-
-def test_gpt_trains_and_writes_as_on_the_cpu() -> None:
+@pytest.mark.parametrize("name", ["Transformer", "ConvS2S", "Llama"])
+def test_compiled_steps_are_the_eager_ones(name: str) -> None:
     found = []
-    for device in DEVICES:
-        tx.manual_seed(5)
-        config = tx.models.GPTConfig(
-            vocab_size=19, n_layer=1, n_head=2, n_embd=16, block_size=12, dropout=0.1
-        )
-        model = tx.models.GPT(config).to(device)
-        optimizer = tx.optim.Adam(model.parameters(), lr=1e-2)
-        rng = np.random.default_rng(0)
-        losses = []
-        for _ in range(4):
-            ids = tx.tensor(rng.integers(0, 19, (3, 9)), device=device)
-            loss = model.loss(ids[:, :-1], ids[:, 1:])
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.append(loss.item())
-        model.eval()
-        prompt = tx.tensor([[1, 2, 3], [4, 5, 6]], device=device)
-        rows = tx.decoding.generate(model, prompt, max_new_tokens=5)
-        found.append((losses, [[h.tokens for h in row] for row in rows]))
-    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
-    assert found[0][1] == found[1][1]
-
-
-@pytest.mark.parametrize("kind", ["seq2seq", pytest.param("convs2s", marks=pytest.mark.slow)])
-def test_other_kinds_train_and_translate_as_on_the_cpu(kind: str) -> None:
-    found = []
-    for device in DEVICES:
-        tx.manual_seed(5)
-        section = {"kind": kind, "d_model": 16, "dropout": 0.1}
-        model = registry.build(section, registry.Tokens(23)).to(device)
-        optimizer = tx.optim.Adam(model.parameters(), lr=1e-2)
-        rng = np.random.default_rng(0)
-        losses = []
-        for _ in range(3):
-            loss = model.loss(*batch(rng, device))
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.append(loss.item())
-        rows = tx.decoding.generate(model, batch(rng, device)[0], beam_size=2, max_new_tokens=5)
-        found.append((losses, [[h.tokens for h in row] for row in rows]))
-    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
-    assert found[0][1] == found[1][1]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"beam_size": 3, "length_penalty": 0.6, "num_return_sequences": 2},
-        {"do_sample": True, "top_k": 5, "top_p": 0.9},
-    ],
-    ids=["greedy", "beam", "sampling"],
-)
-def test_decoding_is_that_of_the_cpu(options: dict[str, Any]) -> None:
-    found = []
-    for device in DEVICES:
-        model = transformer(device, dropout=0.0)
-        model.eval()
-        source = tx.tensor(np.random.default_rng(1).integers(3, 23, (3, 6)), device=device)
-        tx.manual_seed(4)
-        rows = tx.decoding.generate(model, source, max_new_tokens=8, **options)
-        found.append([[(h.tokens, round(float(h.score), 3)) for h in row] for row in rows])
-    assert found[0] == found[1]
-
-
-def test_the_command_line_trains_resumes_and_translates(tmp_path: Path, capsys: Any) -> None:
-    (tmp_path / "src").write_text("".join(f"the dog sees {n} cats .\n" for n in range(40)))
-    (tmp_path / "tgt").write_text("".join(f"el perro ve {n} gatos .\n" for n in range(40)))
-    files = ["--src", str(tmp_path / "src"), "--tgt", str(tmp_path / "tgt"), "--seed", "3"]
-    small = ["--set", *(o for o in SMALL if "max_steps" not in o), "train.compile=true"]
-    for name, *stops in (("whole", 4), ("parts", 2, 4)):
-        out = ["--device", "cuda", "--out", str(tmp_path / name)]
-        for i, stop in enumerate(map(str, stops)):
-            given = ["--resume"] if i else [*files, *small]
-            assert main(["train", *out, "--max-steps", stop, *given]) == 0
-    whole, parts = (tx.load(tmp_path / n / "model.safetensors") for n in ("whole", "parts"))
-    for name, tensor in whole.items():  # resumed to the bit
-        np.testing.assert_array_equal(parts[name].numpy(), tensor.numpy(), err_msg=name)
-    (tmp_path / "text").write_text("the dog sees 7 cats .\n")
-    capsys.readouterr()
-    for device in DEVICES:
-        given = ["--model", str(tmp_path / "whole"), "--device", device, str(tmp_path / "text")]
-        assert main(["translate", *given]) == 0
-    here, there = capsys.readouterr().out.splitlines()
-    assert here == there
+    for compiled in (False, True):
+        tx.manual_seed(3)
+        found.append(train(name, "cuda", 3, compiled=compiled)[1])
+    np.testing.assert_allclose(*found, rtol=1e-6)
 
 
 def test_files(tmp_path: Path) -> None:
-    model, other = transformer("cuda"), transformer("cuda")
-    for p in other.parameters():
-        with tx.no_grad():
-            p.assign(p * 0)
+    """Saved there and loaded there, and on the CPU."""
+    model, _ = train("Transformer", "cuda", 1)
     tx.save(model.state_dict(), tmp_path / "model.safetensors")
-    other.load_state_dict(tx.load(tmp_path / "model.safetensors"))
-    for name, p in model.state_dict().items():
-        assert other.state_dict()[name].device == "cuda"
-        assert (other.state_dict()[name].numpy() == p.numpy()).all()
-
-
-def test_shared_memory() -> None:
-    there = tx.from_dlpack(tx.tensor([1.0, 2.0], device="cuda"))
-    assert there.device == "cuda" and there.tolist() == [1, 2]
-
-
-def test_random_bits_are_those_of_the_cpu() -> None:
-    found = []
+    state = tx.load(tmp_path / "model.safetensors")
     for device in DEVICES:
-        tx.manual_seed(11)
-        found.append(
-            [
-                *(F.dropout(tx.ones(7, 33, device=device), p).numpy() for p in (0.1, 0.5)),
-                tx.rand(5, 13, device=device).numpy(),
-                tx.randint(0, 1000, (97,), device=device).numpy(),
-            ]
-        )
-        normal = tx.randn(50, device=device).numpy()
-        found[-1].append(np.round(normal.astype(np.float64), 5))
-    for here, there in zip(*found, strict=True):
-        np.testing.assert_array_equal(here, there)
+        other = MODELS["Transformer"].make().to(device)
+        other.load_state_dict(state)
+        for name, p in model.state_dict().items():
+            assert other.state_dict()[name].device == device
+            np.testing.assert_array_equal(other.state_dict()[name].numpy(), p.numpy())
 
 
-def test_empty_arrays() -> None:
-    x = tx.zeros(0, 3, device="cuda")
-    assert x.sum().item() == 0 and x.sum(1).shape == (0,) and F.softmax(x, -1).shape == (0, 3)
-    assert x.T.reshape(3, 0).sum(1).tolist() == [0, 0, 0]
-    assert (x @ tx.zeros(3, 2, device="cuda")).shape == (0, 2)
-    assert (tx.zeros(2, 0, device="cuda") @ tx.zeros(0, 2, device="cuda")).tolist() == [[0, 0]] * 2
+def test_copies() -> None:
+    """Pickled, and copied with copy.deepcopy: values, device, and what asks for gradients."""
+    for name in MODELS:
+        model = MODELS[name].make().to("cuda")
+        for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+            for a, b in zip(again.parameters(), model.parameters(), strict=True):
+                assert (a.device, a.requires_grad) == ("cuda", b.requires_grad)
+                assert (a.numpy() == b.numpy()).all()
 
 
-def test_loops_are_those_of_the_cpu() -> None:
-    """A scan with dropout and a checkpoint, eager and compiled."""
-    found = []
-    for device in DEVICES:
-        tx.manual_seed(4)
-        w = tx.tensor(np.linspace(-1, 1, 16).reshape(4, 4), dtype=tx.float32, device=device)
-        w.requires_grad_()
-        xs = tx.tensor(np.arange(24).reshape(3, 2, 4) % 5, dtype=tx.float32, device=device)
+def test_an_optimizer_goes_on() -> None:
+    """After the state of optimizer, schedule and average was saved on one device and loaded on the
+    other, steps are those of one that was never interrupted."""
 
-        def cell(h: tx.Tensor, x: tx.Tensor) -> Any:
-            h = F.dropout((x + h @ w).tanh(), 0.25)  # noqa: B023
-            return h, h
+    def parts(device: str) -> Any:
+        tx.manual_seed(3)
+        model = nn.Linear(4, 3).to(device)
+        optimizer = tx.optim.AdamW(model.parameters(), lr=0.1)
+        schedule = tx.optim.lr_scheduler.CosineAnnealingLR(optimizer, 6)
+        return model, optimizer, schedule, tx.optim.EMA(model.parameters(), 0.9)
 
-        def run() -> list[tx.Tensor]:
-            last, ys = tx.scan(cell, tx.zeros(2, 4, device=device), xs)  # noqa: B023
-            y = tx.checkpoint(lambda h: (h @ w).sigmoid())(last)  # noqa: B023
-            ((ys**2).sum() + y.sum()).backward()
-            grad, w.grad = w.grad, None  # noqa: B023
-            return [last.detach(), ys.detach(), grad]
+    def steps(made: Any, device: str, count: int) -> None:
+        model, optimizer, schedule, ema = made
+        for _ in range(count):
+            (model(tx.ones(2, 4, device=device)) ** 2).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            ema.update()
 
-        for f in (run, tx.compile(run)):
-            found.append([x.numpy() for x in f()])
-    for other in found[1::2]:
-        for a, b in zip(other, found[1], strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    for a, b in zip(found[2], found[0], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    whole = parts("cpu")
+    steps(whole, "cpu", 5)
+    for first, then in (DEVICES, DEVICES[::-1]):
+        before, after = parts(first), parts(then)
+        steps(before, first, 2)
+        for old, new in zip(before, after, strict=True):
+            new.load_state_dict(old.state_dict())
+        steps(after, then, 3)
+        for old, new in zip(whole, after, strict=True):
+            for name, value in new.state_dict().items():
+                assert value.device == then
+                want = old.state_dict()[name].numpy()
+                np.testing.assert_allclose(value.numpy(), want, rtol=1e-5, atol=1e-6)
+
+
+def test_the_vocabulary_is_no_smaller_than_its_tokens() -> None:
+    rng = np.random.default_rng(0)
+    assert max(a.max() for case in MODELS.values() for a in case.batch(rng)) < V

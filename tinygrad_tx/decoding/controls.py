@@ -103,8 +103,8 @@ class Controls:
             found = np.zeros((len(rows), self.size), np.bool_)
             for line, row in zip(found, said, strict=True):
                 line[list(row)] = True
-            seen, penalty = tensor(found, device=device), tensor(self.repetition_penalty)
-            penalty = penalty.to(device)
+            seen = tensor(found, device=device)
+            penalty = tensor(self.repetition_penalty, device=device)
         if several:
             recent = tensor(_ends(said, longest), device=device)
             heads = tensor(_ends([word[:-1] for word in several], longest), device=device)

@@ -58,7 +58,7 @@ class Embedder:
         longest = min(config.max_len, own or config.max_len)
         rows = [self._fitted(ids, longest) for ids in self.tokenizer.encode_batch(list(lines))]
         found = np.zeros((len(rows), config.d_model), np.float32)
-        run = _Pooled.of(self.model).run
+        run, device = _Pooled.of(self.model).run, next(self.model.parameters()).device
         with evaluating(self.model.modules()), no_grad():
             lengths = [round_up(len(row), longest) for row in rows]
             for group in by_length(lengths, self.max_tokens):
@@ -70,7 +70,8 @@ class Embedder:
                 for at, i in enumerate(group):
                     ids[at, : len(rows[i])] = rows[i]
                     mask[at, : len(rows[i])] = True
-                found[group] = run(tensor(ids), tensor(mask)).numpy()[: len(group)]
+                given = (tensor(array, device=device) for array in (ids, mask))
+                found[group] = run(*given).numpy()[: len(group)]
         return found
 
     def _fitted(self, ids: list[int], longest: int) -> list[int]:

@@ -88,11 +88,12 @@ def record(
     """scan() as a SCAN node: the last carry and the stacked ys."""
     firsts = [x.node for x in tree.leaves(init) if x is not None]
     rows = [x.node for x in tree.leaves(xs) if x is not None]
-    y_tree: Any = None
+    y_tree, device = None, device_of((init, xs))
 
     def call(carry: list[Tensor], entries: list[Tensor]) -> tuple[list[Node], list[Node]]:
         nonlocal y_tree
-        out, y_tree = checked(f(_filled_in(init, carry), _filled_in(xs, entries)), init)
+        made = f(_filled_in(init, carry), _filled_in(xs, entries))
+        out, y_tree = checked(made, init, device)
         ys = [x.node for x in tree.leaves(y_tree) if x is not None]
         return [x.node for x in tree.leaves(out) if x is not None], ys
 
@@ -213,8 +214,13 @@ def _settle(carry: Nodes, asks: list[bool], last: Nodes, ys: Nodes, rec: Recorde
         node.requires_grad = requires_grad
 
 
-def checked(given: Any, init: Any) -> tuple[Any, Any]:
-    """What f has given: a carry like `init`, and y, whose numbers become Tensors."""
+def device_of(nest: Any) -> str | None:
+    """Where numbers beside the Tensors of a nest belong; None, the default, where it has none."""
+    return next((x.device for x in tree.leaves(nest) if isinstance(x, Tensor)), None)
+
+
+def checked(given: Any, init: Any, device: str | None) -> tuple[Any, Any]:
+    """What f has given: a carry like `init`, and y, whose numbers become Tensors on the device."""
     if not isinstance(given, tuple) or len(given) != 2:
         raise TypeError(f"scan: f must give (carry, y), not {shown(given)}")
     carry, y = given
@@ -229,11 +235,11 @@ def checked(given: Any, init: Any) -> tuple[Any, Any]:
                 f"scan: the carry was {old.dtype.name} {old.shape} and becomes {new.dtype.name} "
                 f"{new.shape}: it must keep its shape and dtype"
             )
-    return carry, tree.map_leaves(_as_tensor, y)
+    return carry, tree.map_leaves(lambda value: _as_tensor(value, device), y)
 
 
-def _as_tensor(value: Any) -> Any:
-    return value if value is None or isinstance(value, Tensor) else tensor(value)
+def _as_tensor(value: Any, device: str | None) -> Any:
+    return value if value is None or isinstance(value, Tensor) else tensor(value, device=device)
 
 
 def structure(nest: Any) -> str:

@@ -19,7 +19,7 @@ from ..errors import ShapeError
 from ..rules import whole
 from ..tensor import Tensor
 from .checkpoint import check_function, computed_again
-from .record import checked, record, structure
+from .record import checked, device_of, record, structure
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -51,7 +51,8 @@ def scan(
     Raises ShapeError for lengths that differ and for a carry that changes shape or dtype.
     """
     check_function("scan", f)
-    init = tree.map_leaves(_as_carry, init)
+    device = device_of((init, xs))
+    init = tree.map_leaves(lambda value: _as_carry(value, device), init)
     rounds = _rounds(xs, length)
     if current_trace() is not None or not rounds:
         return record(f, init, xs, rounds, reverse=bool(reverse), again=bool(checkpoint))
@@ -59,7 +60,7 @@ def scan(
     carry = tree.map_leaves(lambda x: None if x is None else Tensor(x.node), init)
     ys = [None] * rounds
     for i in range(rounds)[:: -1 if reverse else 1]:
-        carry, ys[i] = checked(step(carry, _entry(xs, i)), init)
+        carry, ys[i] = checked(step(carry, _entry(xs, i)), init, device)
     nests = list(dict.fromkeys(map(structure, ys)))
     if len(nests) > 1:
         raise ShapeError(f"scan: y was {nests[0]} in one round, {nests[1]} in another")
@@ -71,12 +72,12 @@ def _entry(xs: Any, i: int) -> Any:
     return tree.map_leaves(lambda x: None if x is None else x[i], xs)
 
 
-def _as_carry(value: Any) -> Any:
+def _as_carry(value: Any, device: str | None) -> Any:
     """A leaf of a carry: Python and NumPy numbers become Tensors."""
     if value is None or isinstance(value, Tensor):
         return value
     if isinstance(value, (bool, int, float, np.ndarray, np.generic)):
-        return tensor(value)
+        return tensor(value, device=device)
     raise TypeError(f"scan: init holds {shown(value)}; a carry is made of Tensors and numbers")
 
 

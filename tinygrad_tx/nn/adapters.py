@@ -32,6 +32,9 @@ class LoRALinear(Linear):
     like a Linear's weight, and B (out, rank), zeros at first, so nothing changes at first."""
 
     _merged = False
+    # While it is merged: the weight without the adapter, and with it.
+    _plain: Tensor | None
+    _whole: Tensor | None
 
     def __init__(self, linear: Linear, rank: int, alpha: float, dropout: float) -> None:
         self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -43,9 +46,8 @@ class LoRALinear(Linear):
         init.uniform_(self.lora_a, -bound, bound)
         self.scale = alpha / rank
         self.dropout = Dropout(dropout)
-        # While it is merged: the weight without the adapter, and with it.
-        self._plain: Tensor | None = None
-        self._whole: Tensor | None = None
+        for name in ("_plain", "_whole"):  # they go where the weight goes
+            self.register_buffer(name, None, persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
         y = F.linear(input, self.weight, self.bias)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from ..dtypes import float32
+from ..errors import DeviceError
 from ..state import State, load_state
 from ..tensor import Tensor, no_grad
 from .optimizer import require, require_numbers, require_tensors, tensors
@@ -31,6 +32,12 @@ class EMA:
     @no_grad()
     def update(self) -> None:
         """Take the parameters' values of now into the average: call it after optimizer.step()."""
+        for average, p in zip(self.averages[:1], self.parameters, strict=False):
+            if average.device != p.device:
+                raise DeviceError(
+                    f"EMA: the parameters are on {p.device}, their averages on {average.device}: "
+                    "make the EMA after model.to(...)"
+                )
         for average, p in zip(self.averages, self.parameters, strict=True):
             average.assign(average + (1 - self.decay) * (p.to(average.dtype) - average))
 

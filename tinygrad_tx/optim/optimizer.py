@@ -164,6 +164,11 @@ class Optimizer:
         grads = [p.grad for p in self.parameters if p.grad is not None]
         if not grads:
             return
+        if grads[0].device != self.step_count.device:
+            raise DeviceError(
+                f"{type(self).__name__}: the parameters are on {grads[0].device}, its moments on "
+                f"{self.step_count.device}: make the optimizer after model.to(...)"
+            )
         finite = _squared_norm(grads).isfinite()
         taken, one = finite.to(float64), finite.to(int64)
         remembered = iter(self.moments)
@@ -454,7 +459,7 @@ def clip_grad_norm_(
     require_numbers(max_norm=max_norm, norm_type=norm_type)
     having = [p for p in members if p.grad is not None]
     if not having:
-        return tensor(0.0)
+        return tensor(0.0, device=members[0].device if members else None)
     grads = [p.grad for p in having if p.grad is not None]
     if norm_type == 2:
         norm = _squared_norm(grads).sqrt()
