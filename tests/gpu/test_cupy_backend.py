@@ -344,27 +344,3 @@ def test_floats_as_integers() -> None:
     for dtype in (tx.int32, tx.int64, tx.bool_):
         there = tx.tensor(given, device="cuda").to(dtype).tolist()
         assert there == tx.tensor(given).to(dtype).tolist()
-
-
-# Two devices ----------------------------------------------------------------------------------
-
-
-def test_an_index_from_the_host() -> None:
-    """Lists, arrays and masks choose and are written through on either device."""
-    for index in ([1, 0], np.array([1]), np.array([True, False]), tx.tensor([False, True])):
-        x, own = cuda([[1, 2], [3, 4]]), np.array([[1, 2], [3, 4]], np.float32)
-        plain = index.numpy() if isinstance(index, tx.Tensor) else index
-        np.testing.assert_array_equal(x[index].numpy(), own[plain])
-        for value in (7.0, [8.0, 9.0]):
-            x[index], own[plain] = value, value
-            assert x.device == "cuda"
-            np.testing.assert_array_equal(x.numpy(), own)
-
-
-def test_a_gradient_from_another_device_is_refused() -> None:
-    """Where nothing multiplies by it, it would arrive at the leaf."""
-    for own, other in (("cpu", "cuda"), ("cuda", "cpu")):
-        x = tx.ones(2, 2, device=own, requires_grad=True)
-        with pytest.raises(DeviceError, match=rf"gradient= is on {other}, the Tensor on {own}; mo"):
-            x.sum().backward(tx.tensor(1.0, device=other))
-        assert x.grad is None

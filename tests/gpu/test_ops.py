@@ -92,22 +92,3 @@ def test_a_constant_on_either_side(op: tx.Op) -> None:
                 values.append(x.grad.tolist())
         found.append(values)
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
-
-
-def test_moving_there_and_back() -> None:
-    x = tx.tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
-    there = x.to("cuda")
-    assert there.device == "cuda" and (there * 2).to("cpu").tolist() == (x * 2).tolist()
-    (there * there).sum().to("cpu").backward()
-    assert x.grad is not None and x.grad.device == "cpu"
-    assert x.grad.tolist() == (x * 2).tolist()
-
-
-def test_dlpack_with_cupy() -> None:
-    import cupy
-
-    array = cupy.arange(4, dtype=cupy.float32)
-    shared = tx.from_dlpack(array)
-    assert shared.device == "cuda" and shared.tolist() == [0, 1, 2, 3]
-    back = cupy.from_dlpack(tx.tensor([1.0, 2.0], device="cuda"))
-    assert back.tolist() == [1, 2]

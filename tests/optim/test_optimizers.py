@@ -136,6 +136,19 @@ def test_clipping_as_torch() -> None:
             np.testing.assert_allclose(p.grad.numpy(), t.grad.numpy(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [tx.float16, tx.bfloat16], ids=lambda d: d.name)
+def test_clipping_keeps_dtypes(dtype: tx.DType) -> None:
+    """Also of a number, which beside a norm in float32 would become that."""
+    ps = [nn.Parameter(tx.ones(shape, dtype=dtype)) for shape in ((), (2,))]
+    for p in ps:
+        p.grad = tx.full_like(p, 3.0)
+    norm = optim.clip_grad_norm_(ps, 1.0)
+    assert norm.dtype == tx.float32 and norm.item() == pytest.approx(27**0.5)
+    for p in ps:
+        assert p.grad is not None and p.grad.dtype == dtype
+        np.testing.assert_allclose(p.grad.float().numpy(), 3 / 27**0.5, rtol=1e-2)
+
+
 # What a step is -----------------------------------------------------------------------------------
 
 

@@ -471,7 +471,7 @@ def clip_grad_norm_(
     scale = where(norm.isfinite(), (max_norm / (norm + 1e-6)).clip(max=1.0), 1.0)
     for p in having:
         assert p.grad is not None
-        p.grad = p.grad * scale
+        p.grad = (p.grad * scale).to(p.dtype)  # a number of 16 bits would become float32
     return norm
 
 

@@ -73,7 +73,7 @@ class Backend(ABC):
         """Raise the error of a check that failed since the host last waited: see checked()."""
 
     def frozen(self, array: Array) -> Array:
-        """The array for a forward that is not trusted not to write into it."""
+        """The array for a forward that is not trusted not to write into it, read-only or a copy."""
         return array
 
     def asarray(self, value: Any) -> Array:

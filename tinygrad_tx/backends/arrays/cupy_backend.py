@@ -94,6 +94,10 @@ class CupyBackend(Backend):
     def from_host(self, array: np.ndarray[Any, Any]) -> Array:
         return cupy.array(array, order="C", copy=True)
 
+    def frozen(self, array: Array) -> Array:
+        """A copy: no memory of a GPU is read-only."""
+        return array.copy() if isinstance(array, cupy.ndarray) else array
+
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
         answer = self._ask()
         host: np.ndarray[Any, Any] = cupy.asnumpy(array)  # waits

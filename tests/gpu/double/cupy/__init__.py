@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as _np
 
+from tinygrad_tx.backends.arrays.dlpack import imported as _imported
+
 from . import _array, cuda
 from ._array import memory as _memory
 from ._array import ndarray
@@ -226,9 +228,9 @@ def from_dlpack(array: Any, *, device: Any = None, copy: Any = None) -> ndarray:
         """The same memory, said to be the host's."""
 
         def __dlpack__(self, **kwargs: Any) -> Any:
-            return array.__dlpack__()
+            return array.__dlpack__(max_version=kwargs.get("max_version"))
 
         def __dlpack_device__(self) -> tuple[int, int]:
             return 1, 0
 
-    return _new(_np.from_dlpack(Host()))
+    return _new(_imported(Host()))

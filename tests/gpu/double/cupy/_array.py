@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_tx.backends.arrays.dlpack import exported
+
 from .cuda import broken, counts
 
 _SCALARS = (bool, int, float, complex, np.generic)
@@ -153,7 +155,9 @@ class ndarray:  # noqa: N801 - CuPy's name
         dl_device: Any = None,
         copy: Any = None,
     ) -> Any:
-        return self._a.__dlpack__()
+        if self.dtype.name == "bfloat16":  # which NumPy does not hand out
+            return exported(self._a, max_version=max_version)
+        return self._a.__dlpack__(max_version=max_version)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, 0
