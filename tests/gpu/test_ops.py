@@ -5,6 +5,8 @@ Skipped, with the reason, where CuPy, the driver or a device is missing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from op_case import LAYOUTS, OpCase, arrays, assert_close, call, expected, laid_out, tensors
@@ -92,3 +94,29 @@ def test_a_constant_on_either_side(op: tx.Op) -> None:
                 values.append(x.grad.tolist())
         found.append(values)
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+
+
+MANY = 200_000
+PLACES = np.zeros(MANY, np.int64)
+LONG: dict[str, Callable[[tx.Tensor], tx.Tensor]] = {
+    "sum": lambda x: x.sum(),
+    "sum of squares": lambda x: (x * x).sum() * 10,
+    "first axis": lambda x: x.reshape(-1, 4).sum(0).sum(),
+    "outer axes": lambda x: x.reshape(-1, 2, 5).sum((0, 2)).sum(),
+    "cumsum": lambda x: x.cumsum(0)[-1],
+    "index_add": lambda x: (x[:2] * 0).index_add(0, tx.tensor(PLACES, device="cuda"), x)[0],
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_an_error_does_not_grow_with_the_number_of_summands(name: str) -> None:
+    """As ops/test_long_sums.py has it of the CPU."""
+    x = tx.tensor(np.full(MANY, 0.1, np.float32), device="cuda")
+    assert LONG[name](x).item() == pytest.approx(MANY * 0.1, rel=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [tx.float16, tx.bfloat16], ids=lambda d: d.name)
+def test_long_sums_of_halves_are_rounded_once(dtype: tx.DType) -> None:
+    x = tx.full((MANY,), 2.0**-10, device="cuda").to(dtype)
+    want = tx.tensor(MANY * 2.0**-10).to(dtype).item()
+    assert x.sum().item() == x.reshape(-1, 2).sum(0).sum().item() == want

@@ -13,7 +13,8 @@ CUB is switched off (CUPY_ACCELERATORS=""): its kernels in the wheel are GPU cod
 Linux on x86-64, with the extra `gpu-test` and g++ or clang++ ($CXX chooses).
 docs/gpu.md says what this proves. Environment: CPU_CUDA_CACHE, where compiled kernels are kept;
 CPU_CUDA_NVRTC=1, NVRTC must accept each kernel for a GPU as well; CPU_CUDA_GUARD=1, a page without
-access and a canary behind every array; CPU_CUDA_ORDER=n, the threads of a block in another order.
+access and a canary behind every array; CPU_CUDA_ORDER=n, blocks and the threads of each in another
+order.
 """
 
 from __future__ import annotations

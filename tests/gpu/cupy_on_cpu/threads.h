@@ -130,6 +130,18 @@ static bool run_block() {
   }
 }
 
+// 0, 1, ... in the order that a number chooses: 0 as they are, 1 backwards, others shuffle.
+static void arrange(std::vector<unsigned>& found, unsigned count, int order) {
+  found.resize(count);
+  for (unsigned i = 0; i < count; i++) found[i] = order == 1 ? count - 1 - i : i;
+  unsigned r = order * 2654435761u + 1;
+  if (order > 1)
+    for (unsigned i = count - 1; i && count; i--) {
+      r = r * 1664525u + 1013904223u;
+      std::swap(found[i], found[(r >> 8) % (i + 1)]);
+    }
+}
+
 // plain: no thread waits for another one, so that they may run one after another without fibers.
 static int run(void (*f)(void**), bool plain, const unsigned* cfg, unsigned shmem, void** args,
                int order) {
@@ -144,33 +156,26 @@ static int run(void (*f)(void**), bool plain, const unsigned* cfg, unsigned shme
     dyn = (unsigned char*)aligned_alloc(1024, (shmem + 1023) & ~1023u);
     dyn_bytes = shmem;
   }
-  places.resize(threads);
-  for (unsigned i = 0; i < threads; i++) places[i] = order == 1 ? threads - 1 - i : i;
-  unsigned r = order * 2654435761u + 1;
-  if (order > 1)
-    for (unsigned i = threads - 1; i; i--) {
-      r = r * 1664525u + 1013904223u;
-      std::swap(places[i], places[(r >> 8) % (i + 1)]);
-    }
-  for (unsigned z = 0; z < gdim.z; z++)
-    for (unsigned y = 0; y < gdim.y; y++)
-      for (unsigned x = 0; x < gdim.x; x++) {
-        bidx = {x, y, z};
-        if (shmem) memset(dyn, 0xFF, shmem);  // poison: NaN in fp32/bf16/fp16
-        if (!plain) {
-          if (!run_block()) {
-            fibers.clear();
-            return 1;
-          }
-          continue;
-        }
-        static Thread one;
-        cur = &one;
-        for (unsigned i : places) {
-          one.tid = {i % bdim.x, i / bdim.x % bdim.y, i / (bdim.x * bdim.y)}, one.lin = i;
-          f(args);
-        }
+  static std::vector<unsigned> blocks;
+  arrange(places, threads, order);
+  arrange(blocks, gdim.x * gdim.y * gdim.z, order);
+  for (unsigned b : blocks) {
+    bidx = {b % gdim.x, b / gdim.x % gdim.y, b / (gdim.x * gdim.y)};
+    if (shmem) memset(dyn, 0xFF, shmem);  // poison: NaN in fp32/bf16/fp16
+    if (!plain) {
+      if (!run_block()) {
+        fibers.clear();
+        return 1;
       }
+      continue;
+    }
+    static Thread one;
+    cur = &one;
+    for (unsigned i : places) {
+      one.tid = {i % bdim.x, i / bdim.x % bdim.y, i / (bdim.x * bdim.y)}, one.lin = i;
+      f(args);
+    }
+  }
   return 0;
 }
 }  // namespace cudasim

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ except ImportError as error:
 
 from . import cupy_kernels, cupy_random  # noqa: E402
 
+_LONG = 4096  # elements of a sum from which on it is made in float64
 _NEEDED = 14  # CuPy 13 has no put_along_axis, no bfloat16, and promotes by value
 
 
@@ -132,6 +134,14 @@ class CupyBackend(Backend):
                 reports.answer()
 
         return answer
+
+    def sum(self, x: Array, axis: tuple[int, ...]) -> Array:
+        """As in base.py. Each of CuPy's threads adds up a chain, which grows with the number of
+        elements, as would its error in float32."""
+        narrow = x.dtype.itemsize <= 4 and x.dtype.kind in "fV"
+        if narrow and prod(x.shape[i] for i in axis) > _LONG:
+            return x.sum(axis=axis, dtype=np.float64, keepdims=True).astype(x.dtype)
+        return super().sum(x, axis)
 
     def matmul(self, a: Array, b: Array) -> Array:
         if a.dtype.itemsize == 2:  # half precision: products in float32 on the tensor cores' terms

@@ -24,7 +24,7 @@ _MOST = 256  # checks of which the host has not heard: more would keep too many 
 _ENTRIES = 2**40  # more than an index has
 _CLEAN = 2**64 - 1  # a report without an error
 _C_TYPES = {  # element type, accumulator
-    "float32": ("float", "float"),
+    "float32": ("float", "double"),  # a chain may be as long as there are equal places
     "float64": ("double", "double"),
     "int32": ("int", "long long"),
     "int64": ("long long", "long long"),

@@ -165,7 +165,10 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> nd
 
 
 def cumsum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> ndarray:
-    return _new(_np.cumsum(_memory(a, "a"), axis=axis, dtype=dtype))
+    x = _memory(a, "a")
+    wanted = _np.dtype(dtype or x.dtype)
+    wide = _np.float64 if wanted == float32 else wanted  # CuPy's blocks make no long chains
+    return _new(_np.cumsum(x, axis=axis, dtype=wide).astype(wanted))
 
 
 def cumprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> ndarray:
