@@ -17,7 +17,7 @@ from processor_kernels import KERNELS
 from tinygrad_tx.backends.gpu import gemm, rows, tensor_core, writers
 from tinygrad_tx.backends.gpu.shared_tiles import How
 from tinygrad_tx.backends.gpu.thread import SHARED, WARP
-from tinygrad_tx.backends.kernels.kinds import Gemm, GemmEpilogue, Kernel, RowProgram
+from tinygrad_tx.backends.kernels.kinds import Gemm, GemmEpilogue, Kernel, RowProgram, Scored
 
 pytest.importorskip("llvmlite")
 from tinygrad_tx.backends.gpu.ptx import Ptx, compile_ptx
@@ -25,7 +25,6 @@ from tinygrad_tx.backends.llvm import ir
 
 ARCHITECTURES = ("sm_80", "sm_90")
 REGISTERS = 65536  # of a processor of a GPU
-LIBM = ("sin", "pow", "remainder")  # calls of the C library, which is not there
 Case = tuple[Kernel, Any, int]  # a kernel, a form, the threads of a block
 
 BF16, TF32 = Gemm("bfloat16"), Gemm("float32", tf32=True)
@@ -58,8 +57,9 @@ def tensor(kernel: Any, size: tuple[int, ...], a: How, b: How, together: bool) -
 
 def few() -> Iterator[Case]:
     """Every kind of kernel, in the forms that take most."""
-    for kernel in KERNELS:
-        if type(kernel) in writers._WRITERS and not isinstance(kernel, RowProgram):
+    for kernel in KERNELS:  # attention has a file of its own
+        apart = isinstance(kernel, (RowProgram, Scored))
+        if type(kernel) in writers._WRITERS and not apart:
             (form, threads) = {"columns": (8, 256), "scatteradd": (256, 256)}.get(
                 kernel.word, (None, 256)
             )
@@ -80,8 +80,7 @@ def few() -> Iterator[Case]:
 def all_forms() -> Iterator[Case]:
     """What choose() can give, of kernels with little and with much in them."""
     for kernel in KERNELS:
-        libm = isinstance(kernel, RowProgram) and any(i.op in LIBM for i in kernel.instrs)
-        if type(kernel) not in writers._WRITERS or libm:
+        if type(kernel) not in writers._WRITERS or isinstance(kernel, Scored):
             continue
         if kernel.word == "columns":
             yield from ((kernel, warps, warps * WARP) for warps in (1, 8))
@@ -111,7 +110,7 @@ def all_forms() -> Iterator[Case]:
 
 def require(cases: list[Case], architecture: str, folder: Path) -> dict[str, ptxas.Used]:
     """What all of these use."""
-    module, threads = ir.Module(), {}
+    module, threads = ir.Module(libm=False), {}
     for number, (kernel, form, count) in enumerate(cases):
         name = f"kernel{number}"
         threads[name] = count

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import random
 from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any, NamedTuple
@@ -98,7 +97,7 @@ class Machine:
     """seed: of the order in which threads run."""
 
     def __init__(self, seed: int = 0) -> None:
-        self._random = random.Random(seed)
+        self._random = np.random.default_rng(seed)
         self._shared = _Guarded(SHARED)
         self._slots = np.empty((2, MOST_THREADS, WIDTH), np.uint32)
         self._places = np.zeros(MOST_THREADS, np.int32)
@@ -111,14 +110,9 @@ class Machine:
             self._launch(code, blocks, words + 8 * code.words * call)
 
     def _launch(self, code: Code, blocks: int, words: int) -> None:
-        warps = list(range(code.threads // WARP))
-        self._random.shuffle(warps)
-        order = []
-        for warp in warps:
-            lanes = list(range(WARP))
-            self._random.shuffle(lanes)
-            order += [warp * WARP + lane for lane in lanes]
-        threads = np.array(order, np.int32)
+        warps = self._random.permutation(code.threads // WARP)[:, None]
+        lanes = self._random.permuted(np.tile(np.arange(WARP), (len(warps), 1)), axis=1)
+        threads = (warps * WARP + lanes).astype(np.int32).ravel()
         self._slots.fill(0xFFFFFFFF)
         shared = self._shared.end - -(-code.shared // 16) * 16
         status = _run()(

@@ -1,8 +1,8 @@
 """PTX of ours on the CPU: a kernel that a driver is given as PTX is run by the simulator.
 
-The PTX itself is not run: its function's name leads to the kernel and the form that it was made of,
-and the simulator's code is made of these by the same writer. ptxas looks at the PTX
-(tests/gpu/test_ptx.py). Called by the stand-ins for a driver: cupy_on_cpu and the double.
+No PTX is made: the name of its function leads to the kernel and the form, and the simulator's code
+is made of these by the same writer. ptxas looks at the PTX (tests/gpu/test_ptx.py). Called by the
+stand-ins for a driver: cupy_on_cpu and the double.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ _made: dict[str, tuple[Kernel, Hashable, int]] = {}  # by the name of the functi
 _modules: list[str] = []  # the name of each module's function
 _functions: list[Code] = []
 _machine = Machine(int(os.environ.get("CPU_CUDA_ORDER", "0")))
-_ptx = library.ptx
 
 
 def _noted(kernel: Kernel, form: Hashable, threads: int, architecture: str) -> str:
-    _made[library.name(kernel, form, threads)] = kernel, form, threads
-    return _ptx(kernel, form, threads, architecture)
+    """In place of PTX as much of it as is looked at."""
+    name = library.name(kernel, form, threads)
+    _made[name] = kernel, form, threads
+    return f".visible .entry {name}("
 
 
 library.ptx = _noted  # type: ignore[assignment]

@@ -93,9 +93,9 @@ def matrices(module: Module, transposed: bool) -> Function:
 
 
 def begin_copy(module: Module) -> Function:
-    """`void @begin_copy(queue, to, from, valid, size, fault)`: what lies at `to` is NaN from now
-    on. fault: an i32 that is set where an address has not the alignment of the size, or where too many
-    copies are under way."""
+    """`void @begin_copy(queue, to, from, valid, size, fault)`: what lies at `to` is NaN at
+    once. fault: an i32 that is set where an address has not the alignment of the size, or where
+    too many copies are under way."""
     name = "begin_copy"
     if found := module.find(name):
         return found
