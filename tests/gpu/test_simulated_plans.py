@@ -1,0 +1,223 @@
+"""Whole plans for a GPU on the simulator: what is compiled for it is what eager code computes, and
+what the processor's kernels compute, mostly to the bit.
+
+An ordinary run takes 200 random graphs; `TX_FUZZ=2000 pytest tests/gpu/test_simulated_plans.py -k
+fuzzer` takes that many new ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("llvmlite")
+from random_graphs import PROGRAMS, SMALL, Machine, Program, kept, require_same, sizes
+from simulator.device import NAME, Simulator, install
+
+import tinygrad_tx as tx
+from tinygrad_tx.compiler.compiled import Compiled
+from tinygrad_tx.compiler.run.execution import Execution
+from tinygrad_tx.nn import functional as F  # noqa: N812
+
+MANY = int(os.environ.get("TX_FUZZ", "0"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
+    with mock.patch.dict(os.environ, TX_CACHE_DIR=str(tmp_path_factory.mktemp("cache"))):
+        yield install()
+
+
+@pytest.fixture(autouse=True)
+def host() -> Iterator[None]:
+    yield
+    tx.set_default_device("cpu")
+
+
+# Random graphs ---------------------------------------------------------------------------------
+
+
+@given(PROGRAMS, st.booleans())
+@settings(
+    max_examples=MANY or 200,
+    derandomize=not MANY,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_fuzzer(program: Program, small: bool) -> None:
+    program = kept(program)
+    tx.set_default_device("cpu")
+    wanted = Machine(program).run(compiled=False)
+    tx.set_default_device(NAME)
+    try:
+        with sizes(SMALL if small else {}):
+            found = Machine(program).run(compiled=True)
+    finally:
+        tx.set_default_device("cpu")
+    require_same(found, wanted, program, "simulated")
+
+
+# Steps of training -------------------------------------------------------------------------------
+
+
+def steps(model: tx.nn.Module, loss: Callable[..., tx.Tensor], count: int, *given: Any) -> Any:
+    """The losses of some steps, the state after them, and the compiled step."""
+    device = next(iter(model.parameters())).device
+    optimizer = tx.optim.AdamW(model.parameters(), lr=1e-2)
+
+    @tx.compile
+    def step(*batch: tx.Tensor) -> tx.Tensor:
+        optimizer.zero_grad()
+        found = loss(model, *batch)
+        found.backward()
+        tx.optim.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return found
+
+    batch = [tx.tensor(x, device=device) for x in given]
+    losses = [step(*batch).item() for _ in range(count)]
+    return losses, {n: p.numpy() for n, p in model.state_dict().items()}, step
+
+
+def both(make: Callable[[], tx.nn.Module], loss: Any, count: int, *given: Any) -> list[Any]:
+    """The same on the processor and on the simulator."""
+    found = []
+    for device in ("cpu", NAME):
+        tx.manual_seed(5)
+        found.append(steps(make().to(device), loss, count, *given))
+    return found
+
+
+def runs_kernels(step: Compiled) -> bool:
+    return isinstance(step._plan(), Execution)
+
+
+def test_a_step_has_the_bits_of_the_processors() -> None:
+    """Maps, reductions of rows and columns, products with epilogues, dropout, checked indices,
+    updates of several parameters in one launch: all that is exact."""
+
+    def make() -> tx.nn.Module:
+        layers = tx.nn.Linear(20, 33), tx.nn.GELU(), tx.nn.LayerNorm(33), tx.nn.Dropout(0.1)
+        return tx.nn.Sequential(*layers, tx.nn.Linear(33, 7))
+
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((9, 20)).astype("f"), rng.integers(0, 7, 9)
+    ours = both(make, lambda model, x, y: F.cross_entropy(model(x), y), 4, x, y)
+    (losses, state, _), (found, other, step) = ours
+    assert losses == found and runs_kernels(step)
+    for name, value in state.items():
+        np.testing.assert_array_equal(other[name], value, name)
+
+
+def test_a_gpt_trains_as_on_the_processor(simulator: Simulator) -> None:
+    config = tx.models.GPTConfig(23, 2, 2, 24, 16, dropout=0.0)
+    ids = np.random.default_rng(0).integers(0, 23, (3, 11))
+
+    def loss(model: Any, ids: tx.Tensor) -> tx.Tensor:
+        return model.loss(ids[:, :-1], ids[:, 1:])
+
+    (losses, state, _), (found, other, step) = both(lambda: tx.models.GPT(config), loss, 3, ids)
+    assert runs_kernels(step)
+    np.testing.assert_allclose(found, losses, rtol=2e-6)
+    for name, value in state.items():
+        np.testing.assert_allclose(other[name], value, atol=3e-5, err_msg=name)
+    words = [call.kernel.word for call in step._plan().plan.calls()]
+    assert {"gemm", "gemm+", "attention", "attentionquerygrad", "attentionkeygrad"} <= set(words)
+    before = simulator.launches
+    step(tx.tensor(ids, device=NAME)).item()
+    assert simulator.launches - before < len(words)  # updates of parameters share launches
+
+
+def test_a_loop_has_the_bits_of_the_processors() -> None:
+    """A recurrent cell: launches of every round, with words of their own."""
+    found = []
+    for device in ("cpu", NAME):
+        tx.manual_seed(1)
+        cell = tx.nn.LSTM(6, 8).to(device)
+
+        @tx.compile
+        def step(x: tx.Tensor, cell: Any = cell) -> tx.Tensor:
+            out, _ = cell(x)
+            loss = (out * out).sum()
+            loss.backward()
+            return loss
+
+        x = np.random.default_rng(2).standard_normal((2, 9, 6)).astype("f")
+        loss = step(tx.tensor(x, device=device))
+        assert runs_kernels(step)
+        found.append([loss.numpy(), *(p.grad.numpy() for p in cell.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-6, atol=1e-6)
+
+
+def test_words_are_drawn_and_decoded_as_on_the_processor() -> None:
+    config = tx.models.GPTConfig(23, 2, 2, 24, 32)
+    tx.manual_seed(3)
+    model = tx.models.GPT(config).eval()
+    prompt = [[3, 4, 5], [7]]
+
+    def words() -> list[list[int]]:
+        found = tx.decoding.generate(model, prompt, max_new_tokens=6)
+        return [best.tokens for best, *_ in found]
+
+    wanted = words()
+    model.to(NAME)
+    assert words() == wanted
+
+
+# Indices that are outside ------------------------------------------------------------------------
+
+
+def test_state_is_as_it_was_after_an_index_outside() -> None:
+    """Nobody waits for a run: three are given after the one that fails."""
+    table, count = tx.ones(4, 2, device=NAME), tx.zeros(1, device=NAME)
+    kept = tx.zeros(3000, device=NAME)
+
+    @tx.compile
+    def step(ids: tx.Tensor) -> tx.Tensor:
+        count.assign(count + 1)
+        found = F.embedding(ids, table).sum()
+        table.assign(table * 2)
+        kept.assign(kept + found)
+        return found
+
+    def given(*ids: int) -> tx.Tensor:
+        return tx.tensor(list(ids), device=NAME)
+
+    def state() -> list[Any]:
+        return [x.numpy().tolist() for x in (count, table, kept[:1])]
+
+    assert step(given(1, 2)).item() == 4
+    before = state()
+    with pytest.raises(IndexError, match=r"^take: index -5 is outside the 4 entries"):
+        for ids in ((1, -5), (1, 2), (0, 0), (3, 9)):
+            lost = step(given(*ids))
+        lost.item()
+    assert state() == before
+    assert step(given(1, 2)).item() == 8 and count.item() == 2
+
+
+def test_the_steps_before_it_stay() -> None:
+    state = tx.zeros(2000, device=NAME)
+    holder = [state.detach()]  # so that the first run makes it anew
+
+    @tx.compile
+    def step(i: tx.Tensor) -> tx.Tensor:
+        found = state[i]
+        state.assign(state + 1)
+        return found
+
+    good, bad = (tx.tensor([i], device=NAME) for i in (7, 2000))
+    with pytest.raises(IndexError, match="index 2000 is outside the 2000 entries"):
+        for i in (good, good, good, bad, good):
+            last = step(i)
+        last.item()
+    assert state[5].item() == 3 and holder[0].numpy().sum() == 0
