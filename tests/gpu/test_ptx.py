@@ -4,7 +4,6 @@ and none spills registers."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -143,11 +142,8 @@ def test_ptxas_takes_every_form(architecture: str, part: int, tmp_path: Path) ->
 def test_a_kernel_that_takes_too_many_registers_is_found(tmp_path: Path) -> None:
     if ptxas.find() is None:
         pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
+    kernel, form, threads = tensor(BF16, tensor_core._SIZES[0], How(True, 0), How(True, 0), True)
     module = ir.Module()
-    t = Ptx(module, "kernel", 256)
-    t.resident = 8
-    kernel, form, _ = tensor(replace(BF16), tensor_core._SIZES[1], How(True, 0), How(True, 0), True)
-    writers.write(kernel, form, t)
-    module.functions[0].head = t.b.head.replace('"nvvm.minctasm"="4"', '"nvvm.minctasm"="8"')
-    found = ptxas.measure(compile_ptx(module.text(), "sm_80"), "sm_80", tmp_path)
-    assert found["kernel"].spilled > 0
+    writers.write(kernel, form, Ptx(module, "kernel", threads))
+    text = module.text().replace('"nvvm.minctasm"="1"', '"nvvm.minctasm"="3"')
+    assert ptxas.measure(compile_ptx(text, "sm_80"), "sm_80", tmp_path)["kernel"].spilled > 0

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..kernels.kinds import GemmEpilogue
 from ..llvm import ir
 from ..llvm.ir import Value
 from .choice import Choice, limited
@@ -25,6 +26,7 @@ from .tile import Product, Slabs, Tile, Tiles, gemm_of, side_by_side
 _BUSY = 128  # tiles: with fewer, smaller ones keep more of a GPU busy
 _STAGES = 4  # at most
 _THREADS = 512  # at work on a multiprocessor at once, each with 128 registers
+_OPERANDS = 6  # of an epilogue: more of them take more registers
 _DOWN, _ACROSS = 16, 8  # rows and columns of c that a tensor core makes at once
 
 
@@ -66,6 +68,15 @@ def choose(kernel: Product, words: Sequence[int]) -> Choice:
     return Choice(form, form.threads, limited(tiles))
 
 
+def _resident(kernel: Product, form: Form) -> int:
+    """Blocks that share a multiprocessor, where what is beside the sums of a thread takes few of
+    its registers."""
+    program = kernel.program if isinstance(kernel, GemmEpilogue) else None
+    operands = len((*program.inputs, *program.outputs)) if program else 0
+    few = form.a.size and form.b.size and form.together and operands <= _OPERANDS
+    return _THREADS // form.threads if few else 1
+
+
 def gemm(kernel: Product, form: Form, t: Thread) -> None:
     """Write the kernel's code."""
     _Writer(kernel, form, t).write()
@@ -99,8 +110,7 @@ class _Writer:
         self.a.of_warp(b.mul(self.warp_down, i32(rows)), self.blocks)
         self.right.of_warp(b.mul(self.warp_across, i32(columns)), self.turns // 2)
         self.stage = self.a.size + self.right.size
-        if form.a.size and form.b.size:
-            t.resident = _THREADS // form.threads
+        t.resident = _resident(kernel, form)
         self.shared = t.shared(max(form.stages * self.stage, self.tile.size))
 
     def write(self) -> None:
