@@ -22,7 +22,8 @@ from simulator.thread import Simulated
 
 from tinygrad_tx.backends.cpu import jit
 from tinygrad_tx.backends.gpu import gemm, tensor_core, writers
-from tinygrad_tx.backends.gpu.shared_tiles import How
+from tinygrad_tx.backends.gpu.shared_tiles import How, Side
+from tinygrad_tx.backends.llvm import ir
 
 HALVES = (Gemm("bfloat16"), Gemm("float16"), Gemm("float32", tf32=True))
 SIZES = tensor_core._SIZES
@@ -213,6 +214,45 @@ def test_tiles_are_as_large_as_keeps_a_gpu_busy(
     a, b, c = ([0, b1 * x * y, x * y, y, 1] for x, y in ((m, k), (k, n), (m, n)))
     form = writers.choose(kernel, [*sizes, *a, *b, *c[:-1]]).form
     assert (form.rows, form.columns) == tile and form.a.size == form.b.size == 16
+
+
+def offsets(kernel: Gemm, how: How, along: int, first: bool) -> tuple[Array, Array]:
+    """Of a warp's threads the bytes before what they read of a tile at once, (reads, threads); and
+    before the pieces that they bring."""
+    made_of: list[Side] = []
+
+    def write(t: Simulated) -> None:
+        b, at = t.b, kernel.layout
+        side = Side(t, kernel, at.a if first else at.b, how, along, first)
+        side.of_warp(ir.integer(0, "i32"), along // 16)
+        made_of.append(side)
+        found = [*side.reads, *(offset for *_, offset in side.mine)]
+        for i, x in enumerate(found):
+            place = b.add(b.mul(ir.integer(i, "i32"), t.size), t.thread)
+            b.store(x, b.at(t.words.place(0), place, "i32"))
+        t.end()
+
+    kernel_code = made(write, 32)
+    reads = len(made_of[0].reads)
+    out = np.zeros((reads + len(made_of[0].mine), 32), np.int32)
+    Machine().launch(kernel_code, 1, np.array([out.ctypes.data], np.int64).ctypes.data)
+    return out[:reads], out[reads:]
+
+
+@pytest.mark.parametrize("kernel", [Gemm("bfloat16"), Gemm("float32", tf32=True)])
+@pytest.mark.parametrize("along_k", [True, False])
+@pytest.mark.parametrize("along", [16, 64, 128])
+def test_what_is_moved_at_once_lies_in_different_banks(
+    kernel: Gemm, along_k: bool, along: int
+) -> None:
+    """Of 32 banks of 4 bytes each: eight threads move 16 bytes each at once, or 32 threads 4."""
+    for first in (True, False):
+        reads, brought = offsets(kernel, How(along_k, 16), along, first)
+        size, threads = (4, 32) if kernel.tf32 and not along_k else (16, 8)
+        for moved, bytes, many in ((reads, size, threads), (brought, 16, 8)):
+            banks = (moved % 128 // bytes).reshape(-1, many)
+            assert all(len(set(row)) == many for row in banks.tolist())
+        assert sorted(brought.ravel().tolist()) == list(range(0, along * 64, 16))
 
 
 # Faults ------------------------------------------------------------------------------------------

@@ -24,10 +24,7 @@ from .program import EACH, Program, aligned, some, together
 from .thread import Thread
 
 _PAD = 8  # elements behind each row of a slab, so that neighbouring rows lie in other banks
-_HEIGHT = (
-    8  # tiles that are done down c before the next column of tiles: their b stays in the cache
-)
-
+_HEIGHT = 8  # tiles down c that come before others: what all of them read of b stays in a cache
 
 Product = Gemm | GemmEpilogue
 
