@@ -4,6 +4,7 @@ float64 and the interpreter, with every mask; what is not read, and what changes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,13 +24,15 @@ from tinygrad_tx.backends.kernels.kinds import (
 )
 from tinygrad_tx.dtypes import ALL
 
-TOLERANCE = {"float32": 2e-5, "float64": 1e-13, "float16": 2e-3, "bfloat16": 2e-2}
+TOLERANCE = {"float32": 2e-5, "float64": 1e-13, "float16": 2e-3, "bfloat16": 2e-2, "tf32": 2e-3}
 
 
 class Case(AttentionCase):
-    """On the simulator. seed: of the order of threads; None: by the interpreter."""
+    """On the simulator. seed: of the order of threads; None: by the interpreter. tf32: as of the
+    kernels."""
 
     seed: int | None = 0
+    tf32 = False
 
     def _run(self, kernel: Kernel, args: Sequence[int]) -> None:
         if self.seed is None:
@@ -57,7 +60,7 @@ class Case(AttentionCase):
         b, h, t, _, _, d_v, _ = self.sizes
         (out,) = outputs(self.dtype, (b, h, t, d_v))
         form = self._computed, self.scale, self.kind, self.causal
-        kernel = Attention(*form, stored=self.dtype, statistics=True)
+        kernel = Attention(*form, self.dtype, statistics=True, tf32=self.tf32)
         statistics = self._rows()
         operands = place(self.q, self.k, self.v, out, *self._masks)
         self._run(kernel, [*self.sizes, *operands, statistics.ctypes.data])
@@ -76,10 +79,10 @@ class Case(AttentionCase):
         rows = statistics.ctypes.data, delta.ctypes.data
         operands = place(self.q, self.k, self.v, out, self.g, dq)
         args = [*self.sizes, *operands, *rows, *place(*self._masks, *added)]
-        self._run(AttentionQueryGrad(*form, self.added, self.dtype), args)
+        self._run(AttentionQueryGrad(*form, self.added, self.dtype, tf32=self.tf32), args)
         operands = place(self.q, self.k, self.v, self.g, dk, dv)
         args = [*self.sizes, *operands, *rows, *place(*self._masks)]
-        self._run(AttentionKeyGrad(*form, self.dtype), args)
+        self._run(AttentionKeyGrad(*form, self.dtype, tf32=self.tf32), args)
         return [dq, dk, dv, *added]
 
     def every(self) -> list[Array]:
@@ -98,7 +101,7 @@ class Case(AttentionCase):
         found = self.every()
         for x, y in zip((self.q, self.k, self.v, self.g, *self._masks), before, strict=True):
             np.testing.assert_array_equal(x, y)
-        tolerance = TOLERANCE[self.dtype]
+        tolerance = TOLERANCE["tf32" if self.tf32 else self.dtype]
         for got, want in zip(found, self.by_interpreter(), strict=True):
             close(got, want, tolerance)
         wanted = [self.reference(), *self.reference_grads()]
@@ -203,15 +206,96 @@ def test_bounds(t: int, group: int, causal: bool, dtype: str) -> None:
     assert (out[empty] == 0).all() and np.isposinf(statistics[empty]).all()
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_numbers_of_16_bits(dtype: str) -> None:
-    """They are computed with in float32, and so are statistics."""
-    for mask in (None, masks("t s", 20, 70, "float32")[1].astype(ALL[dtype].np)):
-        case = Case(2, 2, 20, 70, 12, 9, dtype, mask, causal=mask is None)
-        found = case.every()
-        for got, want in zip(found, case.by_interpreter(), strict=True):
-            close(got, want, TOLERANCE[dtype])
-        assert found[1].dtype == np.float32
+# Tensor cores ------------------------------------------------------------------------------------
+
+
+def on_tensor_cores(dtype: str, *sizes: int, **how: Any) -> Case:
+    """dtype: "tf32" as well."""
+    case = Case(*sizes, "float32" if dtype == "tf32" else dtype, **how)  # type: ignore[arg-type]
+    case.tf32 = dtype == "tf32"
+    return case
+
+
+def uses_tensor_cores(case: Case) -> bool:
+    args = [*case.sizes, *place(case.q, case.k, case.v, case.q)]
+    kernel = Attention(case._computed, case.scale, "none", False, case.dtype, tf32=case.tf32)
+    return writers.choose(kernel, args).form.layout is not None
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "tf32"])
+def test_on_tensor_cores(dtype: str) -> None:
+    """Against the interpreter and float64; statistics are of float32."""
+    case = on_tensor_cores(dtype, 1, 2, 70, 130, 32, 32, causal=dtype != "tf32")
+    assert uses_tensor_cores(case)
+    case.check()
+    assert case.run()[1].dtype == np.float32
+    found = case.every()
+    case.seed = 7
+    for got, want in zip(case.every(), found, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+WIDE = [(32, 64), (64, 32), (64, 64), (40, 56), (128, 128), (128, 64), (100, 70), (130, 20)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "tf32"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("widths", WIDE)
+def test_widths_on_tensor_cores(widths: tuple[int, int], causal: bool, dtype: str) -> None:
+    case = on_tensor_cores(dtype, 1, 2, 150, 130, *widths, causal=causal, group=2)
+    case.scale = 0.125
+    assert uses_tensor_cores(case) == (max(widths) <= 128)
+    case.check()
+
+
+@pytest.mark.parametrize("width", [24, 20, 18, 17])
+def test_rows_on_tensor_cores_of_any_alignment(width: int) -> None:
+    """Copied by 16, 8 and 4 bytes, and element by element."""
+    case = on_tensor_cores("bfloat16", 1, 3, 20, 40, width, width)
+    out, statistics = case.run()
+    for got, want in zip((out, statistics), case.by_interpreter(), strict=False):
+        close(got, want, TOLERANCE["bfloat16"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [24, 20, 18, 17])
+@pytest.mark.parametrize("dtype", ["float16", "tf32"])
+def test_gradients_of_rows_of_any_alignment(width: int, dtype: str) -> None:
+    on_tensor_cores(dtype, 2, 3, 70, 40, width, width, causal=True).check()
+    on_tensor_cores(dtype, 2, 3, 70, 40, width, width + 1).check()
+
+
+def test_masks_on_tensor_cores() -> None:
+    added = masks("t s", 70, 130, "float32")[1].astype(ALL["bfloat16"].np)
+    on_tensor_cores("bfloat16", 2, 2, 70, 130, 32, 32, mask=added, causal=True).check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["bfloat16", "tf32"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("width", [32, 64, 128])
+def test_more_masks_on_tensor_cores(width: int, causal: bool, dtype: str) -> None:
+    stored = ALL["float32" if dtype == "tf32" else dtype].np
+    sizes = 2, 2, 150, 130, width, width
+    some_keys, added, turned = masks("t s", 150, 130, "float32")
+    rng = np.random.default_rng(1)
+    for mask in (
+        some_keys,
+        masks("2 1 1 s", 150, 130, "float32")[0],
+        added.astype(stored),
+        turned.astype(stored),
+        rng.integers(-3, 160, (2, 1, 150, 2)),
+    ):
+        case = on_tensor_cores(dtype, *sizes, mask=mask, causal=causal, group=2)
+        case.scale = 0.125
+        case.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bool", "float", "bounds"])
+def test_padding_on_tensor_cores_changes_no_bit(kind: str) -> None:
+    padded(kind, "bfloat16")
 
 
 def test_rows_without_a_key() -> None:
@@ -268,18 +352,18 @@ def test_how_many_queries_there_are_changes_no_bit_of_theirs() -> None:
         np.testing.assert_array_equal(got, want[:, :, :9])
 
 
-@pytest.mark.parametrize("kind", ["bool", "float", "bounds"])
-def test_padding_changes_no_bit(kind: str) -> None:
-    """Masked keys behind the others, and queries without a gradient behind many others."""
+def padded(kind: str, dtype: str) -> None:
+    """Masked keys behind the others, and queries without a gradient behind many others, change no
+    bit of these."""
     t, s, more = 20, 30, 60
 
     def mask(keys: int) -> Array:
         inside = np.arange(keys) < s
         if kind == "bounds":
             return np.array([0, s])
-        return inside if kind == "bool" else np.where(inside, 0, -np.inf).astype("float32")
+        return inside if kind == "bool" else np.where(inside, 0, -np.inf).astype(ALL[dtype].np)
 
-    short, long = (Case(2, 2, t + n, s + n, 16, 24, "float32", mask(s + n)) for n in (0, more))
+    short, long = (Case(2, 2, t + n, s + n, 16, 24, dtype, mask(s + n)) for n in (0, more))
     for name, n in (("q", t), ("k", s), ("v", s), ("g", t)):
         getattr(long, name)[:, :, :n] = getattr(short, name)
     long.g[:, :, t:] = 0
@@ -288,6 +372,11 @@ def test_padding_changes_no_bit(kind: str) -> None:
     for got, want in zip(long.run_grads()[:3], short.run_grads()[:3], strict=True):
         np.testing.assert_array_equal(got[:, :, : want.shape[2]], want)
         assert (got[:, :, want.shape[2] :] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["bool", "float", "bounds"])
+def test_padding_changes_no_bit(kind: str) -> None:
+    padded(kind, "float32")
 
 
 def test_causal_is_the_mask_of_its_triangle() -> None:

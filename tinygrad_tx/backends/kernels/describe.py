@@ -122,7 +122,9 @@ def _store(number: int, output: Output) -> str:
 
 
 def _stored(kernel: Weighted) -> str:
-    """The dtype in memory, where it is not the one that is computed in."""
+    """The dtype in memory, where it is not the one that is computed in; what is multiplied."""
+    if not isinstance(kernel, AttentionGrad) and kernel.tf32:
+        return " as tf32"
     return "" if kernel.stored == kernel.dtype else f" (in {kernel.stored})"
 
 

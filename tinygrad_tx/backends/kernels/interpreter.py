@@ -299,7 +299,7 @@ def _attention(kernel: Attention, words: Sequence[int]) -> None:
     if args.statistics is not None:
         found = np.where(empty, np.inf, top + np.log(total))
         _statistics(kernel, args.statistics, queries)[...] = found[..., 0]
-    _matrix(args.out, kernel.stored, *queries, args.d_v)[...] = weights @ v
+    _matrix(args.out, kernel.stored, *queries, args.d_v)[...] = _times(kernel, weights, v)
 
 
 def _attention_grad(kernel: AttentionGrad, words: Sequence[int]) -> None:
@@ -333,7 +333,8 @@ def _attention_query_grad(kernel: AttentionQueryGrad, words: Sequence[int]) -> N
     _statistics(kernel, args.delta, queries)[...] = delta
     if args.dmask is not None:
         _matrix(args.dmask, kernel.stored, *queries, args.s)[...] = ds
-    _matrix(args.dq, kernel.stored, *queries, args.d_k)[...] = ds @ k * kernel.scale
+    dq = _times(kernel, ds, k) * kernel.scale
+    _matrix(args.dq, kernel.stored, *queries, args.d_k)[...] = dq
 
 
 def _attention_key_grad(kernel: AttentionKeyGrad, words: Sequence[int]) -> None:
@@ -342,8 +343,9 @@ def _attention_key_grad(kernel: AttentionKeyGrad, words: Sequence[int]) -> None:
     q = _operands(kernel, args)[0]
     g = _matrix(args.g, kernel.stored, *queries, args.d_v).astype(kernel.dtype)
     weights, ds = _slopes(kernel, args, _statistics(kernel, args.delta, queries))
-    _add_heads(kernel, args, args.dk, ds.swapaxes(-1, -2) @ (q * kernel.scale))
-    _add_heads(kernel, args, args.dv, weights.swapaxes(-1, -2) @ g)
+    dk = _times(kernel, ds.swapaxes(-1, -2), q) * q.dtype.type(kernel.scale)
+    _add_heads(kernel, args, args.dk, dk)
+    _add_heads(kernel, args, args.dv, _times(kernel, weights.swapaxes(-1, -2), g))
 
 
 def _slopes(
@@ -358,7 +360,8 @@ def _slopes(
     scores, _ = _scores(kernel, q, k, _mask(kernel, args.mask, *queries, args.s))
     p = np.exp(scores - _statistics(kernel, args.statistics, queries)[..., None])
     kept = _kept(kernel, args, p)
-    return p * kept, p * (g @ v.swapaxes(-1, -2) * kept - delta[..., None])
+    slopes = _times(kernel, g, v.swapaxes(-1, -2)) * kept
+    return p * kept, p * (slopes - delta[..., None])
 
 
 def _operands(kernel: Weighted, args: Any) -> tuple[Array, Array, Array]:
@@ -368,6 +371,13 @@ def _operands(kernel: Weighted, args: Any) -> tuple[Array, Array, Array]:
     k = _matrix(args.k, kernel.stored, *keys, args.d_k).astype(kernel.dtype)
     v = _matrix(args.v, kernel.stored, *keys, args.d_v).astype(kernel.dtype)
     return q, k.repeat(args.group, 1), v.repeat(args.group, 1)
+
+
+def _times(kernel: Weighted, a: Array, b: Array) -> Array:
+    """The product of two matrices, rounded as the kernel says."""
+    if not isinstance(kernel, AttentionGrad) and kernel.tf32:
+        a, b = interpreter_math.tf32(a), interpreter_math.tf32(b)
+    return np.asarray(a @ b)
 
 
 def _add_heads(kernel: Weighted, args: Any, place: Matrix[int], grads: Array) -> None:
@@ -395,7 +405,7 @@ def _scores(kernel: Weighted, q: Array, k: Array, mask: Array | None) -> tuple[A
     """scale q k^T + mask, -inf where a key takes no part, and each row's largest. A row that a
     boolean mask leaves no key has the largest 0, so that its exponentials are zero; those of other
     rows of -inf are NaN, as softmax says."""
-    scores = (q * kernel.scale) @ k.swapaxes(-1, -2)
+    scores = _times(kernel, q, k.swapaxes(-1, -2)) * q.dtype.type(kernel.scale)
     if mask is not None:
         added = kernel.mask == "float"
         scores = scores + mask.astype(q.dtype) if added else np.where(mask, scores, -np.inf)

@@ -47,7 +47,7 @@ class Form(NamedTuple):
 def choose(kernel: Attention, words: Sequence[int]) -> Choice:
     at, few = kernel.layout, words[kernel.layout.t] <= 64
     k, v = _widths(kernel, words)
-    blocks, columns = (2, 64) if max(k, v) <= 64 else (1, 64)
+    blocks, columns = (2 if max(k, v) <= 64 and kernel.mask in ("none", "bounds") else 1), 64
     if kernel.tf32:
         blocks, columns = (1, 64) if max(k, v) <= 64 else (1, 32)
     operands = (at.q, at.k, at.v), (at.out,)
@@ -75,10 +75,10 @@ def choose_keys(kernel: AttentionKeyGrad, words: Sequence[int]) -> Choice:
     k, v = _widths(kernel, words)
     operands = (at.q, at.k, at.v, at.g), (at.dk, at.dv)
     small = max(k, v) <= 64
+    columns = 64 if max(k, v) <= 32 and kernel.mask == "none" and not kernel.tf32 else 32
     form = _form(
-        *(kernel, words, words[at.s], (k, v), operands),
-        *(1, 64 if small and not kernel.tf32 else 32, (k, v), (k, v)),
-        kept=small, fits=small or not kernel.tf32,
+        *(kernel, words, words[at.s], (k, v), operands), *(1, columns, (k, v), (k, v)),
+        kept=small and not kernel.tf32, fits=small or not kernel.tf32,
     )  # fmt: skip
     heads = words[at.b] * (words[at.h] // words[at.group])
     return Choice(form, form.threads, _blocks(form, heads, words[at.s]))

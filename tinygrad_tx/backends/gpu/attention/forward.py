@@ -39,7 +39,6 @@ class _Writer:
         self.products, heads = form.products(t, kernel.dtype), self.heads
         self.q, self.out = heads.of_queries(at.q, heads.d_k), heads.of_queries(at.out, heads.d_v)
         self.k, self.v = heads.of_keys(at.k, heads.d_k), heads.of_keys(at.v, heads.d_v)
-        self.statistics = None if at.statistics is None else t.words.place(at.statistics)
 
     def write(self) -> None:
         heads, rows = self.heads, self.products.rows
@@ -112,12 +111,14 @@ class _Writer:
         if zeroed:
             shares = [b.select(e, like(x, 0), x) for e, x in zip(empty, shares, strict=True)]
         products.store(out, first, products.times(sums, shares))
-        if self.statistics is None:
+        at = self.kernel.layout.statistics
+        if at is None:
             return
+        start = self.heads.kept(at)
         for i, query in enumerate(products.row_numbers(first)):
             there = b.compare("slt", query, out.count)
             top = b.mul(tops[i], like(tops[i], 1 / products.unit))
             found = b.add(top, log(b, totals[i]))
             found = b.select(empty[i], like(found, inf if zeroed else nan), found)
             with b.when(b.binary("and", products.first_of_row, there)):
-                b.store(found, self.heads.kept(self.statistics, query))
+                b.store(found, b.at(start, query, products.element))

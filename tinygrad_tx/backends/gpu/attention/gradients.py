@@ -16,7 +16,7 @@ from math import inf
 from ...kernels.kinds import AttentionKeyGrad, AttentionQueryGrad
 from ...llvm.elementary import like
 from ...llvm.ir import Value
-from ...llvm.scalars import cast, memory
+from ...llvm.scalars import cast
 from ..indexing import i32
 from ..thread import Thread
 from .forms import Form
@@ -51,7 +51,6 @@ class _Queries:
         self.q, self.dq = (heads.of_queries(x, heads.d_k) for x in (at.q, at.dq))
         self.out, self.g = (heads.of_queries(x, heads.d_v) for x in (at.out, at.g))
         self.k, self.v = heads.of_keys(at.k, heads.d_k), heads.of_keys(at.v, heads.d_v)
-        self.statistics, self.delta = t.words.place(at.statistics), t.words.place(at.delta)
         self.dmask = None if at.dmask is None else heads.of_queries(at.dmask, heads.keys)
 
     def write(self) -> None:
@@ -71,7 +70,7 @@ class _Queries:
         mine = products.row_numbers(first)
         deltas = [products.row_dot(query, g, out) for query in mine]
         self._keep(mine, deltas)
-        levels = [self._level(query) for query in mine]
+        levels = self._levels(mine)
         seen = Seen(heads, products, first, across=True)
         start, stop = heads.span(first, products.rows)
         start = b.binary("and", start, i32(-products.columns))
@@ -101,20 +100,21 @@ class _Queries:
         if slopes is not None:
             self._put_zeros(slopes, mine, loop.i)
 
-    def _level(self, query: Value) -> Value:
-        """The statistic of a query, in the unit of scores; of one outside, that of the last."""
-        b, heads = self.b, self.heads
-        query = b.smin(query, b.sub(heads.queries, i32(1)))
-        found = b.load(memory(self.kernel.dtype), heads.kept(self.statistics, query))
-        return b.mul(found, like(found, self.products.unit))
+    def _levels(self, mine: Sequence[Value]) -> list[Value]:
+        """The statistics of queries, in the unit of scores; of those outside, that of the last."""
+        b, heads, element = self.b, self.heads, self.products.element
+        start, last = heads.kept(self.kernel.layout.statistics), b.sub(heads.queries, i32(1))
+        found = [b.load(element, b.at(start, b.smin(query, last), element)) for query in mine]
+        return [b.mul(x, like(x, self.products.unit)) for x in found]
 
     def _keep(self, mine: Sequence[Value], deltas: Sequence[Value]) -> None:
         """Write delta, for the gradients by keys."""
         b, heads = self.b, self.heads
+        start = heads.kept(self.kernel.layout.delta)
         for query, delta in zip(mine, deltas, strict=True):
             there = b.compare("slt", query, heads.queries)
             with b.when(b.binary("and", self.products.first_of_row, there)):
-                b.store(delta, heads.kept(self.delta, query))
+                b.store(delta, b.at(start, query, delta.type))
 
     def _put(
         self, to: Rows, mine: Sequence[Value], columns: Value, slopes: Sequence[Value]
@@ -148,7 +148,6 @@ class _Keys:
         self.q, self.g = heads.of_queries(at.q, heads.d_k), heads.of_queries(at.g, heads.d_v)
         self.k, self.dk = (heads.of_keys(x, heads.d_k) for x in (at.k, at.dk))
         self.v, self.dv = (heads.of_keys(x, heads.d_v) for x in (at.v, at.dv))
-        self.statistics, self.delta = t.words.place(at.statistics), t.words.place(at.delta)
 
     def write(self) -> None:
         b, heads = self.b, self.heads
@@ -171,7 +170,7 @@ class _Keys:
             scores = part.masked(products.scores(0, 0))
             products.second(last=False)
             slopes = products.scores(1, 1)
-            levels, deltas = self._kept(products.column_numbers(loop.i))
+            levels, deltas = self._kept(kept, products.column_numbers(loop.i))
             weights = [products.exp(b.sub(x, levels)) for x in scores]
             found = [b.mul(p, b.sub(x, deltas)) for p, x in zip(weights, slopes, strict=True)]
             dk = products.weigh(found, 0, dk)
@@ -184,6 +183,8 @@ class _Keys:
         with b.loop(i32(0), heads.group, i32(1), nothing) as member:
             head = b.add(b.mul(shared, heads.group), member.i)
             heads.begin(batch, head)
+            at = self.kernel.layout
+            kept = heads.kept(at.statistics), heads.kept(at.delta)
             seen = Seen(heads, products, first, across=False)
             moving = [x.of(batch, head) for x in (self.q, self.g)]
             products.move(moving, start, heads.queries, seen.jumps)
@@ -198,17 +199,15 @@ class _Keys:
         products.store(self.dk.of(batch, shared), first, dk)
         products.store(self.dv.of(batch, shared), first, dv)
 
-    def _kept(self, queries: Value) -> tuple[Value, Value]:
+    def _kept(self, starts: tuple[Value, Value], queries: Value) -> tuple[Value, Value]:
         """Statistics, in the unit of scores, and delta of some queries; of what lies outside, those
-        that make weights zero."""
-        b, heads, element = self.b, self.heads, memory(self.kernel.dtype)
-        last = b.sub(heads.queries, i32(1))
+        that make weights zero. starts: of those of the head."""
+        b, element = self.b, self.products.element
+        last = b.sub(self.heads.queries, i32(1))
         levels, deltas = [], []
         for query in lanes(b, queries):
             place = b.smin(query, last)
-            level, delta = (
-                b.load(element, heads.kept(base, place)) for base in (self.statistics, self.delta)
-            )
+            level, delta = (b.load(element, b.at(start, place, element)) for start in starts)
             there = b.compare("sle", query, last)
             level = b.mul(level, like(level, self.products.unit))
             levels.append(b.select(there, level, like(level, inf)))

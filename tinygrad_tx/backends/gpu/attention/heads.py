@@ -43,20 +43,23 @@ class Rows:
         return b.at(self.start, b.mul(wide(b, number), self.stride), self.element)
 
 
+@dataclass(frozen=True)
 class Operand:
-    """A matrix of every batch and head, (b, h, count, width)."""
+    """A matrix of every batch and head, (b, h, count, width). Its address and strides are read when
+    a head is begun: registers that held them meanwhile would be missed elsewhere."""
 
-    def __init__(self, t: Thread, at: Matrix[int], count: Value, width: Value, dtype: str) -> None:
-        self._b, self._count, self._width, self._dtype = t.b, count, width, dtype
-        self._base = t.words.place(at.place)
-        *self._outer, self._stride = t.words.numbers(at.b0, at.b1, at.row)
+    t: Thread
+    at: Matrix[int]
+    count: Value
+    width: Value
+    dtype: str
 
     def of(self, batch: Value, head: Value) -> Rows:
-        b = self._b
-        index = wide(b, batch), wide(b, head)
-        offset = b.index(ir.integer(0), *zip(index, self._outer, strict=True))
-        start = b.at(self._base, offset, memory(self._dtype))
-        return Rows(start, self._stride, self._count, self._width, self._dtype)
+        b, words, at = self.t.b, self.t.words, self.at
+        index, outer = (wide(b, batch), wide(b, head)), words.numbers(at.b0, at.b1)
+        offset = b.index(ir.integer(0), *zip(index, outer, strict=True))
+        start = b.at(words.place(at.place), offset, memory(self.dtype))
+        return Rows(start, words.number(at.row), self.count, self.width, self.dtype)
 
 
 class Heads:
@@ -67,12 +70,6 @@ class Heads:
         self.batches, self.heads, self.group = (number(t, w) for w in (at.b, at.h, at.group))
         self.queries, self.keys = number(t, at.t), number(t, at.s)
         self.d_k, self.d_v = number(t, at.d_k), number(t, at.d_v)
-        if at.mask is not None:
-            self._mask = t.words.place(at.mask.place)
-            self._outer, self._strides = (
-                t.words.numbers(at.mask.b0, at.mask.b1),
-                t.words.numbers(at.mask.row, at.mask.column),
-            )
 
     def of_queries(self, at: Matrix[int], width: Value) -> Operand:
         return Operand(self.t, at, self.queries, width, self.kernel.stored)
@@ -84,16 +81,19 @@ class Heads:
         """Begin a head of queries."""
         b = self.b
         self._number = wide(b, b.add(b.mul(batch, self.heads), head))
-        if self.kernel.mask != "none":
-            index = wide(b, batch), wide(b, head)
-            offset = b.index(ir.integer(0), *zip(index, self._outer, strict=True))
-            self._start = b.at(self._mask, offset, self._stored)
+        at, words = self.kernel.layout.mask, self.t.words
+        if at is not None:
+            index, outer = (wide(b, batch), wide(b, head)), words.numbers(at.b0, at.b1)
+            offset = b.index(ir.integer(0), *zip(index, outer, strict=True))
+            self._start = b.at(words.place(at.place), offset, self._stored)
+            self._strides = words.numbers(at.row, at.column)
 
-    def kept(self, base: Value, query: Value) -> Value:
-        """The address of a query's number among those of all heads, (b, h, t)."""
+    def kept(self, word: int) -> Value:
+        """Where the numbers of the head's queries begin, of those of all heads, (b, h, t). word: of
+        the arguments."""
         b = self.b
-        at = b.add(b.mul(self._number, wide(b, self.queries)), wide(b, query))
-        return b.at(base, at, memory(self.kernel.dtype))
+        at = b.mul(self._number, wide(b, self.queries))
+        return b.at(self.t.words.place(word), at, memory(self.kernel.dtype))
 
     # Masks ---------------------------------------------------------------------------------------
     @property

@@ -22,13 +22,15 @@ Fragment = list[Value]  # four registers
 
 
 class Panel:
-    """kind: of the numbers, as Thread.mma has it. copy: bytes that are copied at a time, to which
-    all rows are aligned; 0 where elements are read one by one."""
+    """kind: of the numbers, as Thread.mma has it. start: where all panels begin, of which this one
+    lies `offset` bytes behind. copy: bytes that are copied at a time, to which all rows are
+    aligned; 0 where elements are read one by one."""
 
     def __init__(
-        self, t: Thread, kind: str, start: Value, rows: int, width: int, copy: int
+        self, t: Thread, kind: str, start: Value, offset: int, rows: int, width: int, copy: int
     ) -> None:
-        self.t, self.b, self.kind, self.start, self.copy = t, t.b, kind, start, copy
+        self.t, self.b, self.kind, self.copy = t, t.b, kind, copy
+        self.start, self.offset = start, offset
         self.bytes = 4 if kind == "tf32" else 2  # of an element
         self.each = PIECE // self.bytes  # elements of a piece
         self.rows, self.pieces = rows, width * self.bytes // PIECE
@@ -74,7 +76,7 @@ class Panel:
             source = b.at(source, column, of.element)
             bytes = b.select(there, valid, i32(0))
             inside = b.mul(b.binary("xor", piece, self._swizzle(row)), i32(PIECE))
-            target = b.at(self.start, b.add(b.mul(row, i32(self.line)), inside), "i8")
+            target = self._at(b.add(b.mul(row, i32(self.line)), inside), 0)
             for part in range(0, PIECE, self.copy):
                 rest = b.intrinsic("smax", "i32", b.sub(bytes, i32(part)), i32(0))
                 to, place = (b.at(x, i32(part), "i8") for x in (target, source))
@@ -97,16 +99,28 @@ class Panel:
             x = b.select(inside, x, like(x, 0))
             made = b.emit(type, f"insertelement {type} {made.name}, {x.type} {x.name}, i64 {i}")
         inside = b.mul(b.binary("xor", piece, self._swizzle(row)), i32(PIECE))
-        b.store(made, b.at(self.start, b.add(b.mul(row, i32(self.line)), inside), "i8"), PIECE)
+        b.store(made, self._at(b.add(b.mul(row, i32(self.line)), inside), 0), PIECE)
+
+    def _at(self, mine: Value, more: int) -> Value:
+        """The address of a byte. more: what is the same for all threads, which is added last, so
+        that panels share what is not."""
+        return self.b.at(self.b.at(self.start, mine, "i8"), i32(self.offset + more), "i8")
 
     # From shared memory --------------------------------------------------------------------------
-    def rows_down(self, row: Value, step: int) -> Fragment:
-        """16 rows from `row` on (a multiple of 16), of a step along the columns: a left operand."""
-        return self._numbers(self._matrices(self._down, row, 2 * step, False))
+    def rows_down(self, mine: Value, row: int, step: Value) -> Fragment:
+        """16 rows from row `mine` + `row` on (multiples of 16), of a step along the columns: a left
+        operand."""
+        before, inside = self._down
+        before = self.b.add(before, self.b.mul(mine, i32(self.line)))
+        return self._numbers(self._matrices((before, inside), row, self._piece(step), False))
 
-    def rows_across(self, row: int, step: int) -> Fragment:
+    def rows_across(self, row: int, step: Value) -> Fragment:
         """The same as a right operand whose columns these rows are: two times 8 of them."""
-        return self._numbers(self._matrices(self._along, i32(row), 2 * step, False))
+        return self._numbers(self._matrices(self._along, row, self._piece(step), False))
+
+    def _piece(self, step: Value) -> Value:
+        """Bytes before the pieces of a step along the columns."""
+        return self.b.mul(step, i32(2 * PIECE))
 
     def columns_across(self, column: int, step: int) -> Fragment:
         """A right operand with 16 of the columns, from `column` on, and the rows of a step: in the
@@ -114,15 +128,14 @@ class Panel:
         if self.kind == "tf32":
             return self._numbers([self._element(8 * step, column, i) for i in range(4)])
         rows = PIECE * step  # a step has as many rows as a piece has bytes
-        return self._matrices(self._down, i32(rows), column // self.each, True)
+        return self._matrices(self._down, rows, i32(column * self.bytes), True)
 
     def _matrices(
-        self, lane: tuple[Value, Value], row: Value, piece: int, transposed: bool
+        self, lane: tuple[Value, Value], row: int, piece: Value, transposed: bool
     ) -> list[Value]:
         b, (before, inside) = self.b, lane
-        inside = b.binary("xor", inside, i32(piece * PIECE))
-        offset = b.add(b.add(before, inside), b.mul(row, i32(self.line)))
-        return self.t.load_matrices(b.at(self.start, offset, "i8"), transposed)
+        mine = b.add(before, b.binary("xor", inside, piece))
+        return self.t.load_matrices(self._at(mine, row * self.line), transposed)
 
     def _element(self, row: int, column: int, i: int) -> Value:
         """Of the 8 rows from `row` on and two times 8 columns: in thread 4 g + p that of column g
@@ -133,8 +146,8 @@ class Panel:
         piece = b.add(b.binary("lshr", group, i32(2)), i32((column + 8 * (i // 2)) // self.each))
         piece = b.binary("xor", piece, self._swizzle(mine))
         inside = b.add(b.mul(piece, i32(PIECE)), b.mul(b.binary("and", group, i32(3)), i32(4)))
-        offset = b.add(b.mul(b.add(mine, i32(row)), i32(self.line)), inside)
-        return b.load("i32", b.at(self.start, offset, "i8"))
+        offset = b.add(b.mul(mine, i32(self.line)), inside)
+        return b.load("i32", self._at(offset, row * self.line))
 
     def _numbers(self, words: list[Value]) -> Fragment:
         """As tensor cores take them."""

@@ -28,6 +28,7 @@ from .products import Products, Sums
 
 _WARPS = 4
 _DOWN, _ACROSS = 16, 8  # rows and columns that a tensor core makes at once
+_AT_ONCE = 4  # steps in a round of a loop
 
 
 class Layout(NamedTuple):
@@ -75,25 +76,25 @@ class Tensor(Products):
         super().__init__(t, "float32")
         self.layout, b = layout, t.b
         self.rows, self.columns, self.each = layout.rows, layout.columns, 2 * layout.blocks
-        start = self.scratch = t.shared(layout.shared)
-        self._second = b.at(start, i32(layout.columns * layout.moving[0] * layout.bytes), "i8")
-        self._panels = [
-            self._panel(place, layout.columns, width)
-            for place, width in zip((start, self._second), layout.moving, strict=True)
-        ]
+        self.scratch = t.shared(layout.shared)
+        self._panels: list[Panel] = []
         self._stays: list[Panel] = []
-        offset = 0 if layout.kept else layout.columns * sum(layout.moving) * layout.bytes
+        offset = 0
+        for width in layout.moving:
+            self._panels.append(self._panel(offset, layout.columns, width))
+            offset += self._panels[-1].size
         for width in layout.staying:
-            place = b.at(start, i32(offset), "i8")
+            place = 0 if layout.kept else offset
             self._stays.append(self._panel(place, layout.rows, width))
-            offset += 0 if layout.kept else self._stays[-1].size
+            offset += self._stays[-1].size
         self._group = b.binary("lshr", t.lane, i32(2))
         self._pair = b.binary("and", t.lane, i32(3))
         self._mine = b.mul(t.warp, i32(_DOWN * layout.blocks))  # the first row of the warp
         self.first_of_row = b.compare("eq", self._pair, i32(0))
 
-    def _panel(self, start: Value, rows: int, width: int) -> Panel:
-        return Panel(self.t, self.layout.kind, start, rows, width, self.layout.copy)
+    def _panel(self, offset: int, rows: int, width: int) -> Panel:
+        layout = self.layout
+        return Panel(self.t, layout.kind, self.scratch, offset, rows, width, layout.copy)
 
     # A thread's part -----------------------------------------------------------------------------
     def row_numbers(self, first: Value) -> list[Value]:
@@ -129,7 +130,7 @@ class Tensor(Products):
                 t.barrier()
                 self._kept.append(
                     [
-                        [self._left(panel, block, step) for step in range(panel.pieces // 2)]
+                        [self._left(panel, block, i32(step)) for step in range(panel.pieces // 2)]
                         for block in range(self.layout.blocks)
                     ]
                 )
@@ -138,8 +139,8 @@ class Tensor(Products):
             t.wait(0)
             t.barrier()
 
-    def _left(self, panel: Panel, block: int, step: int) -> Fragment:
-        return panel.rows_down(self.b.add(self._mine, i32(_DOWN * block)), step)
+    def _left(self, panel: Panel, block: int, step: Value) -> Fragment:
+        return panel.rows_down(self._mine, _DOWN * block, step)
 
     def move(self, moving: Sequence[Rows], start: Value, stop: Value, jumps: bool) -> None:
         self._moving, self._stop, self._jumps = moving, stop, jumps
@@ -180,27 +181,46 @@ class Tensor(Products):
 
     # Products ------------------------------------------------------------------------------------
     def scores(self, staying: int, moving: int) -> list[Value]:
-        t, b, blocks = self.t, self.b, range(self.layout.blocks)
-        panel, turns = self._panels[moving], self.columns // _ACROSS
-        sums = [[[ir.floating(0.0)] * 4 for _ in range(turns)] for _ in blocks]
-        for step in range(panel.pieces // 2):
-            if self.layout.kept:
-                left = [self._kept[staying][block][step] for block in blocks]
-            else:
-                left = [self._left(self._stays[staying], block, step) for block in blocks]
-            for j in range(0, turns, 2):
-                right = panel.rows_across(_ACROSS * j, step)
-                for block in blocks:
-                    for half in range(2):
-                        sums[block][j + half] = t.mma(
-                            *(self.layout.kind, left[block], right[2 * half :][:2]),
-                            sums[block][j + half],
-                        )
+        b, layout, panel = self.b, self.layout, self._panels[moving]
+        turns, steps = self.columns // _ACROSS, panel.pieces // 2
+        sums = [ir.floating(0.0)] * (4 * turns * layout.blocks)
+        if layout.kept:
+            for step in range(steps):
+                left = [fragments[step] for fragments in self._kept[staying]]
+                sums = self._add(sums, left, panel, i32(step))
+        else:
+            stays = self._stays[staying]
+            # A loop, for else as much is read ahead as there are registers, and a little more.
+            each = min(_AT_ONCE, steps)
+            with b.loop(i32(0), i32(steps), i32(each), sums, rolled=True) as loop:
+                sums = loop.carried
+                for more in range(each):
+                    at = b.add(loop.i, i32(more))
+                    left = [self._left(stays, block, at) for block in range(layout.blocks)]
+                    sums = self._add(sums, left, panel, at)
+                loop.next = sums
+            sums = loop.carried
+        places = [4 * j + i for j in range(turns) for i in range(2)]
         return [
-            gathered(b, [sums[block][j][2 * half + i] for j in range(turns) for i in range(2)])
-            for block in blocks
+            gathered(b, [sums[4 * turns * block + 2 * half + place] for place in places])
+            for block in range(layout.blocks)
             for half in range(2)
         ]
+
+    def _add(
+        self, sums: Sequence[Value], left: Sequence[Fragment], panel: Panel, step: Value
+    ) -> list[Value]:
+        """With the products of a step: sums of 8 columns after another of each block of rows."""
+        found, turns = list(sums), self.columns // _ACROSS
+        for j in range(0, turns, 2):
+            right = panel.rows_across(_ACROSS * j, step)
+            for block, a in enumerate(left):
+                for half in range(2):
+                    at = 4 * (turns * block + j + half)
+                    found[at : at + 4] = self.t.mma(
+                        self.layout.kind, a, right[2 * half :][:2], found[at : at + 4]
+                    )
+        return found
 
     def zero(self, width: int) -> Sums:
         return [[ir.floating(0.0)] * (width // 4) for _ in range(self.each)]
