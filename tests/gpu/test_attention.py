@@ -26,13 +26,16 @@ from tinygrad_tx.dtypes import ALL
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-13, "float16": 2e-3, "bfloat16": 2e-2, "tf32": 2e-3}
 
+KEY, STREAM = np.array(-3), np.array(1 << 40)
+
 
 class Case(AttentionCase):
     """On the simulator. seed: of the order of threads; None: by the interpreter. tf32: as of the
-    kernels."""
+    kernels, and dropout, whose numbers are drawn by `drawn`."""
 
     seed: int | None = 0
     tf32 = False
+    dropout = 0.0
 
     def _run(self, kernel: Kernel, args: Sequence[int]) -> None:
         if self.seed is None:
@@ -55,15 +58,20 @@ class Case(AttentionCase):
     def _masks(self) -> list[Array]:
         return [] if self.mask is None else [self.mask]
 
+    @property
+    def _drawn(self) -> list[int]:
+        """The places of the key and of the stream's number."""
+        return [KEY.ctypes.data, STREAM.ctypes.data] if self.dropout else []
+
     def run(self) -> tuple[Array, Array]:
         """The output, and the statistics."""
         b, h, t, _, _, d_v, _ = self.sizes
         (out,) = outputs(self.dtype, (b, h, t, d_v))
         form = self._computed, self.scale, self.kind, self.causal
-        kernel = Attention(*form, self.dtype, statistics=True, tf32=self.tf32)
+        kernel = Attention(*form, self.dtype, True, self.dropout, self.tf32)
         statistics = self._rows()
         operands = place(self.q, self.k, self.v, out, *self._masks)
-        self._run(kernel, [*self.sizes, *operands, statistics.ctypes.data])
+        self._run(kernel, [*self.sizes, *operands, statistics.ctypes.data, *self._drawn])
         return out, statistics
 
     def run_grads(self) -> list[Array]:
@@ -79,10 +87,11 @@ class Case(AttentionCase):
         rows = statistics.ctypes.data, delta.ctypes.data
         operands = place(self.q, self.k, self.v, out, self.g, dq)
         args = [*self.sizes, *operands, *rows, *place(*self._masks, *added)]
-        self._run(AttentionQueryGrad(*form, self.added, self.dtype, tf32=self.tf32), args)
+        more = self.dtype, self.dropout, self.tf32
+        self._run(AttentionQueryGrad(*form, self.added, *more), [*args, *self._drawn])
         operands = place(self.q, self.k, self.v, self.g, dk, dv)
         args = [*self.sizes, *operands, *rows, *place(*self._masks)]
-        self._run(AttentionKeyGrad(*form, self.dtype, tf32=self.tf32), args)
+        self._run(AttentionKeyGrad(*form, *more), [*args, *self._drawn])
         return [dq, dk, dv, *added]
 
     def every(self) -> list[Array]:
@@ -104,6 +113,8 @@ class Case(AttentionCase):
         tolerance = TOLERANCE["tf32" if self.tf32 else self.dtype]
         for got, want in zip(found, self.by_interpreter(), strict=True):
             close(got, want, tolerance)
+        if self.dropout:
+            return  # the interpreter's test holds it to differences
         wanted = [self.reference(), *self.reference_grads()]
         for got, want in zip([found[0], *found[2:]], wanted, strict=True):
             close(got, want, tolerance)
@@ -204,6 +215,26 @@ def test_bounds(t: int, group: int, causal: bool, dtype: str) -> None:
     out, statistics = case.run()
     empty = np.broadcast_to(empty, (2, 3, t))
     assert (out[empty] == 0).all() and np.isposinf(statistics[empty]).all()
+
+
+@pytest.mark.parametrize("keys", [70, 72])
+@pytest.mark.parametrize("queries", [20, 70])
+def test_dropout(queries: int, keys: int) -> None:
+    """Of the same words as a DropoutMask's, wherever counters begin."""
+    case = Case(2, 2, queries, keys, 12, 9, "float32")
+    case.dropout = 0.3
+    case.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dropout", [0.1, 1.0])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "tf32"])
+@pytest.mark.parametrize("keys", [129, 132])
+def test_dropout_everywhere(keys: int, dtype: str, dropout: float) -> None:
+    for mask, width in ((None, 32), (some((150, keys)), 64), (documents(2, 150), 12)):
+        case = on_tensor_cores(dtype, 2, 2, 150, keys, width, width, mask=mask, group=2)
+        case.dropout, case.scale = dropout, 0.125
+        case.check()
 
 
 # Tensor cores ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from ..kernels.kinds import CheckIndex, DropoutMask, ScatterAdd
 from ..llvm import ir
 from ..llvm.elementary import like
 from ..llvm.ir import Builder, Value
-from ..llvm.philox import LOW, halves, philox, round_keys
+from ..llvm.philox import LOW, philox32, words32
 from ..llvm.scalars import cast, memory, register
 from ..reports import SHIFT
 from .choice import Choice, limited
@@ -48,11 +48,11 @@ def dropout_mask(kernel: DropoutMask, form: Hashable, t: Thread) -> None:
     """A thread has the four bytes of a counter."""
     b, words, at = t.b, t.words, kernel.layout
     count = words.number(at.elements)
-    keys = round_keys(b, b.load("i64", words.place(at.key)), 1)
-    stream, mask = halves(b, b.load("i64", words.place(at.stream))), words.place(at.mask)
+    key, stream = (words32(b, b.load("i64", words.place(n))) for n in (at.key, at.stream))
+    mask = words.place(at.mask)
     counters = ir.ceil_div(b, count, ir.integer(_WORDS))
     with b.loop(_mine(t), counters, _threads(t)) as loop:
-        kept = [_kept(b, x, kernel.threshold) for x in philox(b, loop.i, stream, keys, 1)]
+        kept = [_kept(b, x, kernel.threshold) for x in philox32(b, loop.i, stream, key)]
         first = b.mul(loop.i, ir.integer(_WORDS))
         whole = b.compare("sle", b.add(first, ir.integer(_WORDS)), count)
         with b.when(whole):
@@ -73,12 +73,11 @@ def dropout_mask(kernel: DropoutMask, form: Hashable, t: Thread) -> None:
 
 
 def _kept(b: Builder, word: Value, threshold: int) -> Value:
-    """1 where a word >> 8 reaches the threshold, else 0, as an i8. word: the low half of an i64."""
+    """1 where a word >> 8 reaches the threshold, else 0, as an i8."""
     least = threshold << 8
     if least > LOW:
         return ir.integer(0, "i8")
-    low = b.convert("trunc", word, "i32")
-    return b.convert("zext", b.compare("uge", low, like(low, least)), "i8")
+    return b.convert("zext", b.compare("uge", word, like(word, least)), "i8")
 
 
 # Indices -----------------------------------------------------------------------------------------

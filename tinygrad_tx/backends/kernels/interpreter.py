@@ -48,6 +48,7 @@ from .kinds import (
     RowProgram,
     ScatterAdd,
     Weighted,
+    dropout_factor,
 )
 from .summation import KC
 
@@ -295,7 +296,7 @@ def _attention(kernel: Attention, words: Sequence[int]) -> None:
     e = np.exp(scores - top)
     total = np.sum(e, axis=-1, keepdims=True)
     empty = (total == 0) & (kernel.mask in ("bool", "bounds"))
-    weights = e / np.where(empty, 1, total) * _kept(kernel, args, e)
+    weights = _dropped(kernel, args, e / np.where(empty, 1, total))
     if args.statistics is not None:
         found = np.where(empty, np.inf, top + np.log(total))
         _statistics(kernel, args.statistics, queries)[...] = found[..., 0]
@@ -359,9 +360,8 @@ def _slopes(
     g = _matrix(args.g, kernel.stored, *queries, args.d_v).astype(kernel.dtype)
     scores, _ = _scores(kernel, q, k, _mask(kernel, args.mask, *queries, args.s))
     p = np.exp(scores - _statistics(kernel, args.statistics, queries)[..., None])
-    kept = _kept(kernel, args, p)
-    slopes = _times(kernel, g, v.swapaxes(-1, -2)) * kept
-    return p * kept, p * (slopes - delta[..., None])
+    slopes = _dropped(kernel, args, _times(kernel, g, v.swapaxes(-1, -2)))
+    return _dropped(kernel, args, p), p * (slopes - delta[..., None])
 
 
 def _operands(kernel: Weighted, args: Any) -> tuple[Array, Array, Array]:
@@ -416,13 +416,14 @@ def _scores(kernel: Weighted, q: Array, k: Array, mask: Array | None) -> tuple[A
     return scores, np.where(empty, 0, top).astype(q.dtype)
 
 
-def _kept(kernel: Any, args: Any, like: Array) -> Any:
-    """What dropout multiplies each weight with."""
+def _dropped(kernel: Any, args: Any, x: Array) -> Array:
+    """x, of each weight, as dropout leaves it."""
     if not kernel.dropout:
-        return 1
+        return x
     seed, number = (int(view(place, "int64", (), ())) for place in (args.key, args.stream))
-    kept = numpy_random.bernoulli_keep(seed, number, kernel.dropout, like.shape)
-    return kept.astype(like.dtype) * like.dtype.type(1 / (1 - kernel.dropout))
+    kept = numpy_random.bernoulli_keep(seed, number, kernel.dropout, x.shape)
+    factor = x.dtype.type(dropout_factor(kernel.dropout))
+    return np.asarray(np.where(kept, x * factor, x.dtype.type(0)))
 
 
 # Moves -------------------------------------------------------------------------------------------

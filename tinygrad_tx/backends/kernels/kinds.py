@@ -369,6 +369,11 @@ class AttentionKeyGrad(Scored):
         return self._layout(AttentionKeyGradArgs, drops=self.dropout > 0)
 
 
+def dropout_factor(dropout: float) -> float:
+    """What dropout multiplies the weights with that it keeps."""
+    return 1 / (1 - dropout) if dropout < 1 else 0.0
+
+
 Weighted = Attention | AttentionGrad | AttentionQueryGrad | AttentionKeyGrad
 
 

@@ -1,7 +1,8 @@
 """Philox 4x32-10 as LLVM IR: the random words of kernels, those of numpy_random.py.
 
 In: a key, a stream's number, the number of a counter. Out: Values of its four words. Called by the
-writers of dropout masks.
+writers of dropout masks: those of a processor draw many counters at once, in 64-bit lanes, a thread
+of a GPU one, in 32 bits.
 """
 
 from __future__ import annotations
@@ -62,3 +63,34 @@ def philox(
             products[0],
         ]
     return counter
+
+
+def philox32(
+    b: Builder, counter: Value, stream: tuple[Value, Value], key: tuple[Value, Value]
+) -> list[Value]:
+    """The four words of one counter (i64), each an i32. stream, key: the low and the high 32 bits
+    of their numbers, i32."""
+    low, high = words32(b, counter)
+    state = [low, high, *stream]
+    for turn in range(_ROUNDS):
+        first, second = (
+            b.add(word, like(word, turn * growth & LOW))
+            for word, growth in zip(key, _GROWTH, strict=True)
+        )
+        (low0, high0), (low1, high1) = (
+            words32(b, b.mul(b.convert("zext", word, "i64"), ir.integer(factor)))
+            for word, factor in zip(state[::2], _FACTORS, strict=True)
+        )
+        state = [
+            b.binary("xor", b.binary("xor", high1, state[1]), first),
+            low1,
+            b.binary("xor", b.binary("xor", high0, state[3]), second),
+            low0,
+        ]
+    return state
+
+
+def words32(b: Builder, number: Value) -> tuple[Value, Value]:
+    """The low and the high 32 bits of an i64, each an i32."""
+    high = b.binary("lshr", number, ir.integer(32))
+    return b.convert("trunc", number, "i32"), b.convert("trunc", high, "i32")

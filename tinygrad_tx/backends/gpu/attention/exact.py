@@ -19,7 +19,7 @@ from ...llvm.scalars import cast, memory, register
 from ..indexing import i32, wide
 from ..thread import Thread
 from .heads import Rows, gathered, lanes
-from .products import Products, Sums, flat
+from .products import Flags, Four, Products, Sums, flat
 
 THREADS = 256
 _SIDE = 16
@@ -61,6 +61,22 @@ class Exact(Products):
     def column_numbers(self, first: Value) -> Value:
         b = self.b
         return b.add(b.splat(b.add(first, self._along), _ACROSS), b.iota(_ACROSS, "i32"))
+
+    def column_number(self, first: Value, n: Value) -> Value:
+        b = self.b
+        return b.add(b.add(first, self._along), n)
+
+    def keys_by_fours(self, four: Four, rows: Sequence[Value], first: Value) -> list[Flags]:
+        column = self.column_number(first, i32(0))
+        return [Flags(four(row, column), range(_ACROSS)) for row in rows]
+
+    def rows_by_fours(self, four: Four, rows: Sequence[Value], first: Value) -> list[Flags]:
+        b, key, word = self.b, self.b.binary("and", rows[0], i32(-4)), i32(0)
+        for n in range(_ACROSS):
+            bits = four(self.column_number(first, i32(n)), key)
+            word = b.binary("or", word, b.binary("shl", bits, i32(4 * n)))
+        places = [b.binary("and", row, i32(3)) for row in rows]
+        return [Flags(b.binary("lshr", word, n), range(0, 4 * _ACROSS, 4)) for n in places]
 
     @property
     def sharing(self) -> tuple[Sequence[int], Value, int]:

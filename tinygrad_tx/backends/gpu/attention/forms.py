@@ -30,17 +30,21 @@ _WIDTHS = 32, 64, 128, 256  # of heads
 
 class Form(NamedTuple):
     """rows: of a tile. widths: of the sums of a row, powers of 2 that are wide enough. layout: on
-    tensor cores."""
+    tensor cores. resident: as of Thread. fours: True if the number of keys is a multiple of 4, and
+    dropout asks."""
 
     rows: int
     widths: tuple[int, ...]
     layout: Layout | None = None
+    resident: int = 1
+    fours: bool = False
 
     @property
     def threads(self) -> int:
         return self.layout.threads if self.layout else exact.THREADS
 
     def products(self, t: Thread, dtype: str) -> Products:
+        t.resident = self.resident
         return Tensor(t, self.layout) if self.layout else Exact(t, dtype, self.rows, self.widths)
 
 
@@ -55,6 +59,8 @@ def choose(kernel: Attention, words: Sequence[int]) -> Choice:
         *(kernel, words, words[at.t], (v,), operands),
         *(1 if few else blocks, columns, (k,), (k, v)),
     )
+    if not form.layout and v <= 64:
+        form = form._replace(resident=2)
     return Choice(form, form.threads, _blocks(form, words[at.b] * words[at.h], words[at.t]))
 
 
@@ -76,6 +82,7 @@ def choose_keys(kernel: AttentionKeyGrad, words: Sequence[int]) -> Choice:
     operands = (at.q, at.k, at.v, at.g), (at.dk, at.dv)
     small = max(k, v) <= 64
     columns = 64 if max(k, v) <= 32 and kernel.mask == "none" and not kernel.tf32 else 32
+    columns = 32 if kernel.dropout else columns
     form = _form(
         *(kernel, words, words[at.s], (k, v), operands), *(1, columns, (k, v), (k, v)),
         kept=small and not kernel.tf32, fits=small or not kernel.tf32,
@@ -117,7 +124,7 @@ def _form(
 ) -> Form:
     """count: of rows. operands: those that are multiplied, and results. fits: False where tensor
     cores would take too many registers. The others are as of Layout."""
-    half = ALL[kernel.stored].is_half
+    half, fours = ALL[kernel.stored].is_half, kernel.dropout > 0 and words[kernel.layout.s] % 4 == 0
     if (half or kernel.tf32) and fits and max(*staying, *moving) <= 128:
         kind = kernel.stored if half else "tf32"
         read, written = operands
@@ -125,12 +132,12 @@ def _form(
         pairs = _aligned(kernel, words, written, (2 * ALL[kernel.stored].itemsize,)) > 0
         pairs &= all(words[n] % 2 == 0 for n in (kernel.layout.d_k, kernel.layout.d_v))
         layout = Layout(kind, blocks, columns, staying, moving, kept, copy, pairs)
-        return Form(layout.rows, sums, layout)
+        return Form(layout.rows, sums, layout, fours=fours)
     size = 2 if kernel.dtype == "float64" else 1
     rows = 64 // size
     while rows > _FEW and (rows >= 2 * count or rows * sum(sums) * size > _MOST):
         rows //= 2
-    return Form(rows, sums)
+    return Form(rows, sums, fours=fours)
 
 
 def _aligned(

@@ -18,6 +18,7 @@ from ...llvm.elementary import like, log
 from ...llvm.ir import Value
 from ..indexing import i32
 from ..thread import Thread
+from .dropout import Dropout
 from .forms import Form
 from .heads import Heads, Rows, lanes, spread
 from .products import Sums, flat
@@ -39,6 +40,7 @@ class _Writer:
         self.products, heads = form.products(t, kernel.dtype), self.heads
         self.q, self.out = heads.of_queries(at.q, heads.d_k), heads.of_queries(at.out, heads.d_v)
         self.k, self.v = heads.of_keys(at.k, heads.d_k), heads.of_keys(at.v, heads.d_v)
+        self.dropout = Dropout(heads, self.products, form.fours) if kernel.dropout else None
 
     def write(self) -> None:
         heads, rows = self.heads, self.products.rows
@@ -50,6 +52,8 @@ class _Writer:
         """The queries from `first` on."""
         b, heads, products = self.b, self.heads, self.products
         heads.begin(batch, head)
+        if self.dropout:
+            self.dropout.begin()
         shared = b.binary("udiv", head, heads.group)
         q, k, v = self.q.of(batch, head), self.k.of(batch, shared), self.v.of(batch, shared)
         seen = Seen(heads, products, first, across=True)
@@ -60,7 +64,10 @@ class _Writer:
 
         def fold(part: Part, state: list[Value]) -> list[Value]:
             products.turn(loop.i)
-            return self._fold(state, part.masked(products.scores(0, 0)))
+            scores = part.masked(products.scores(0, 0))
+            rows = products.row_numbers(first)
+            kept = self.dropout.kept(rows, loop.i, across=True) if self.dropout else None
+            return self._fold(state, scores, kept)
 
         nothing = self._nothing()
         with b.loop(start, stop, i32(products.columns), nothing, rolled=True) as loop:
@@ -80,8 +87,10 @@ class _Writer:
         tops, totals = list(state[:rows]), list(state[rows : 2 * rows])
         return tops, totals, self.products.shaped(state[2 * rows :])
 
-    def _fold(self, state: Sequence[Value], scores: Sequence[Value]) -> list[Value]:
-        """The state with the scores of one more tile of keys."""
+    def _fold(
+        self, state: Sequence[Value], scores: Sequence[Value], kept: Sequence[Value] | None
+    ) -> list[Value]:
+        """The state with the scores of one more tile of keys. kept: by dropout."""
         b, products = self.b, self.products
         tops, totals, sums = self._shaped(state)
         weights, factors = [], []
@@ -96,6 +105,8 @@ class _Writer:
             totals[i] = b.mul(totals[i], factors[i])
             for e in lanes(b, weights[i]):
                 totals[i] = b.add(totals[i], e)
+        if kept is not None:
+            weights = [b.select(k, x, like(x, 0)) for k, x in zip(kept, weights, strict=True)]
         products.second(last=True)
         sums = products.weigh(weights, 1, products.times(sums, factors))
         products.done()
@@ -110,6 +121,8 @@ class _Writer:
         empty = [b.compare("oeq", x, like(x, 0)) for x in totals]
         if zeroed:
             shares = [b.select(e, like(x, 0), x) for e, x in zip(empty, shares, strict=True)]
+        if self.dropout:
+            shares = [b.mul(x, like(x, self.dropout.factor)) for x in shares]
         products.store(out, first, products.times(sums, shares))
         at = self.kernel.layout.statistics
         if at is None:

@@ -19,6 +19,7 @@ from ...llvm.ir import Value
 from ...llvm.scalars import cast
 from ..indexing import i32
 from ..thread import Thread
+from .dropout import Dropout
 from .forms import Form
 from .heads import Heads, Rows, gathered, lanes, spread
 from .products import Products, Sums, flat
@@ -52,6 +53,7 @@ class _Queries:
         self.out, self.g = (heads.of_queries(x, heads.d_v) for x in (at.out, at.g))
         self.k, self.v = heads.of_keys(at.k, heads.d_k), heads.of_keys(at.v, heads.d_v)
         self.dmask = None if at.dmask is None else heads.of_queries(at.dmask, heads.keys)
+        self.dropout = Dropout(heads, self.products, form.fours) if kernel.dropout else None
 
     def write(self) -> None:
         heads, rows = self.heads, self.products.rows
@@ -63,6 +65,8 @@ class _Queries:
         """The queries from `first` on."""
         b, heads, products = self.b, self.heads, self.products
         heads.begin(batch, head)
+        if self.dropout:
+            self.dropout.begin()
         shared = b.binary("udiv", head, heads.group)
         q, g, out = (x.of(batch, head) for x in (self.q, self.g, self.out))
         k, v = (x.of(batch, shared) for x in (self.k, self.v))
@@ -82,6 +86,9 @@ class _Queries:
             found = products.scores(1, 0)
             products.second(last=True)
             scores = part.masked(products.scores(0, 1))
+            if self.dropout:
+                kept = self.dropout.kept(mine, loop.i, across=True)
+                found = self.dropout.scaled(found, kept)
             for i, x in enumerate(scores):
                 level, delta = (spread(b, n, x.lanes) for n in (levels[i], deltas[i]))
                 found[i] = b.mul(products.exp(b.sub(x, level)), b.sub(found[i], delta))
@@ -148,6 +155,7 @@ class _Keys:
         self.q, self.g = heads.of_queries(at.q, heads.d_k), heads.of_queries(at.g, heads.d_v)
         self.k, self.dk = (heads.of_keys(x, heads.d_k) for x in (at.k, at.dk))
         self.v, self.dv = (heads.of_keys(x, heads.d_v) for x in (at.v, at.dv))
+        self.dropout = Dropout(heads, self.products, form.fours) if kernel.dropout else None
 
     def write(self) -> None:
         b, heads = self.b, self.heads
@@ -170,9 +178,13 @@ class _Keys:
             scores = part.masked(products.scores(0, 0))
             products.second(last=False)
             slopes = products.scores(1, 1)
-            levels, deltas = self._kept(kept, products.column_numbers(loop.i))
+            levels, deltas = self._kept(starts, products.column_numbers(loop.i))
             weights = [products.exp(b.sub(x, levels)) for x in scores]
-            found = [b.mul(p, b.sub(x, deltas)) for p, x in zip(weights, slopes, strict=True)]
+            whole = weights
+            if self.dropout:
+                kept = self.dropout.kept(products.row_numbers(first), loop.i, across=False)
+                slopes, weights = (self.dropout.scaled(x, kept) for x in (slopes, weights))
+            found = [b.mul(p, b.sub(x, deltas)) for p, x in zip(whole, slopes, strict=True)]
             dk = products.weigh(found, 0, dk)
             products.over()
             dv = products.weigh(weights, 1, dv)
@@ -183,8 +195,10 @@ class _Keys:
         with b.loop(i32(0), heads.group, i32(1), nothing) as member:
             head = b.add(b.mul(shared, heads.group), member.i)
             heads.begin(batch, head)
+            if self.dropout:
+                self.dropout.begin()
             at = self.kernel.layout
-            kept = heads.kept(at.statistics), heads.kept(at.delta)
+            starts = heads.kept(at.statistics), heads.kept(at.delta)
             seen = Seen(heads, products, first, across=False)
             moving = [x.of(batch, head) for x in (self.q, self.g)]
             products.move(moving, start, heads.queries, seen.jumps)

@@ -80,7 +80,7 @@ class Heads:
     def begin(self, batch: Value, head: Value) -> None:
         """Begin a head of queries."""
         b = self.b
-        self._number = wide(b, b.add(b.mul(batch, self.heads), head))
+        self.number = wide(b, b.add(b.mul(batch, self.heads), head))
         at, words = self.kernel.layout.mask, self.t.words
         if at is not None:
             index, outer = (wide(b, batch), wide(b, head)), words.numbers(at.b0, at.b1)
@@ -92,7 +92,7 @@ class Heads:
         """Where the numbers of the head's queries begin, of those of all heads, (b, h, t). word: of
         the arguments."""
         b = self.b
-        at = b.mul(self._number, wide(b, self.queries))
+        at = b.mul(self.number, wide(b, self.queries))
         return b.at(self.t.words.place(word), at, memory(self.kernel.dtype))
 
     # Masks ---------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from ...llvm.elementary import like
 from ...llvm.ir import Value
@@ -21,6 +22,15 @@ from ..thread import Thread
 from .heads import Rows, lanes, spread
 
 Sums = list[list[Value]]  # of a thread's rows, each its columns: some vectors
+Four = Callable[[Value, Value], Value]
+"""Four bits of a query and the keys from one on, a multiple of 4."""
+
+
+class Flags(NamedTuple):
+    """Of a row: an i32, and for each lane the number of its bit."""
+
+    word: Value
+    places: Sequence[int]
 
 
 class Products(ABC):
@@ -47,6 +57,18 @@ class Products(ABC):
     @abstractmethod
     def column_numbers(self, first: Value) -> Value:
         """A vector of the numbers of its columns."""
+
+    @abstractmethod
+    def column_number(self, first: Value, n: Value) -> Value:
+        """That of lane n (i32)."""
+
+    @abstractmethod
+    def keys_by_fours(self, four: Four, rows: Sequence[Value], first: Value) -> list[Flags]:
+        """The bits of all elements, where rows are queries and columns, from `first` on, keys."""
+
+    @abstractmethod
+    def rows_by_fours(self, four: Four, rows: Sequence[Value], first: Value) -> list[Flags]:
+        """The same where rows are keys and columns queries."""
 
     @property
     @abstractmethod

@@ -24,7 +24,7 @@ from ..indexing import i32
 from ..thread import WARP, Thread
 from .heads import Rows, gathered, lanes
 from .panels import Fragment, Panel
-from .products import Products, Sums
+from .products import Flags, Four, Products, Sums
 
 _WARPS = 4
 _DOWN, _ACROSS = 16, 8  # rows and columns that a tensor core makes at once
@@ -109,6 +109,47 @@ class Tensor(Products):
         several = b.splat(mine, len(places))
         named = ", ".join(f"i32 {n}" for n in places)
         return b.add(several, Value(several.type, f"<{named}>"))
+
+    def column_number(self, first: Value, n: Value) -> Value:
+        b = self.b
+        low = b.binary("and", n, i32(1))
+        mine = b.add(b.add(first, b.mul(self._pair, i32(2))), low)
+        return b.add(mine, b.mul(b.sub(n, low), i32(4)))
+
+    def keys_by_fours(self, four: Four, rows: Sequence[Value], first: Value) -> list[Flags]:
+        """Two threads share four columns: one makes the bits of even eights, the other those of odd
+        ones."""
+        b, turns = self.b, self.columns // _ACROSS
+        odd = b.binary("and", self._pair, i32(1))
+        column = b.add(first, b.mul(b.binary("lshr", self._pair, i32(1)), i32(4)))
+        found = []
+        for row in rows:
+            with b.loop(odd, i32(turns), i32(2), [i32(0)], rolled=True) as loop:
+                bits = four(row, b.add(column, b.mul(loop.i, i32(_ACROSS))))
+                bits = b.binary("shl", bits, b.mul(loop.i, i32(4)))
+                loop.next = [b.binary("or", loop.carried[0], bits)]
+            word = b.binary("or", loop.carried[0], self.t.exchange(loop.carried[0], 1))
+            word = b.binary("lshr", word, b.mul(odd, i32(2)))
+            found.append(Flags(word, [4 * j + i for j in range(turns) for i in range(2)]))
+        return found
+
+    def rows_by_fours(self, four: Four, rows: Sequence[Value], first: Value) -> list[Flags]:
+        """Four threads share four rows: each makes the bits of every fourth column."""
+        b, count = self.b, self.columns // 4  # columns of a thread
+        assert 4 * count <= 32, "four bits for each column fit into a word"
+        mine = b.binary("and", self._group, i32(3))
+        found = []
+        for row in rows:
+            key = b.binary("and", row, i32(-4))
+            with b.loop(mine, i32(count), i32(4), [i32(0)], rolled=True) as loop:
+                bits = four(self.column_number(first, loop.i), key)
+                bits = b.binary("shl", bits, b.mul(loop.i, i32(4)))
+                loop.next = [b.binary("or", loop.carried[0], bits)]
+            (word,) = loop.carried
+            for bit in (4, 8):  # of the number of a thread, those of its group
+                word = b.binary("or", word, self.t.exchange(word, bit))
+            found.append(Flags(b.binary("lshr", word, mine), range(0, 4 * count, 4)))
+        return found
 
     @property
     def sharing(self) -> tuple[Sequence[int], Value, int]:
