@@ -232,6 +232,13 @@ def test_a_forward_cannot_change_its_inputs(compiled: bool) -> None:
         assert call(x).tolist() == [2, 4] and x.tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("made", [None, "text", [1, None]], ids=repr)
+def test_a_forward_is_held_to_its_rule(made: Any) -> None:
+    junk = tx.Op("two_devices_junk", kind="map", forward=lambda xp, x: made)
+    with pytest.raises(tx.errors.ShapeError, match=r"^two_devices_junk: the forward made object"):
+        junk(cuda([1.0]))
+
+
 def test_empty_arrays() -> None:
     x = tx.zeros(0, 3, device="cuda")
     assert x.sum().item() == 0 and x.sum(1).shape == (0,) and F.softmax(x, -1).shape == (0, 3)

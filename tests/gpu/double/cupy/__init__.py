@@ -54,9 +54,11 @@ def array(
 ) -> ndarray:
     if not isinstance(obj, ndarray):
         counts["to_device"] += 1
+    if isinstance(obj, (list, tuple)) and any(isinstance(x, ndarray) for x in obj):
+        obj = [_memory(x, "obj") for x in obj]
     found = _np.asarray(obj._a if isinstance(obj, ndarray) else obj)
-    if found.dtype == object:
-        raise TypeError("Unsupported dtype object")
+    if found.dtype.kind not in "biufcV":
+        raise ValueError(f"Unsupported dtype {found.dtype}")
     cuda.need_memory(found.nbytes)
     return _new(_np.array(found, dtype=dtype, copy=True, order=order))
 
@@ -101,7 +103,7 @@ def ones(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> ndarray:
-    return _new(_np.full(shape, _operand(fill_value), dtype))
+    return _new(_quiet(_np.full, shape, _operand(fill_value), dtype))
 
 
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> ndarray:

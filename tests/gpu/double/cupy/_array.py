@@ -289,10 +289,11 @@ def _wrapped(index: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _power(x: Any, p: Any) -> Any:
-    """Integers to negative powers: 0, but for 1 and -1."""
+    """Floats: as pow in C. Integers to negative powers: 0, but for 1 and -1."""
     common = np.result_type(x, p)
     if common.kind not in "iu":
-        return np.power(x, p)
+        rooted = (p == 0.5) & ((x == 0) | (x == -np.inf))  # NumPy takes the square root
+        return np.where(rooted, np.abs(x), np.power(x, p)).astype(common)
     x, p = np.asarray(x), np.asarray(p)
     inverse = np.where(x == 1, 1, np.where(x == -1, 1 - 2 * (p % 2), 0))
     return np.where(p < 0, inverse, np.power(x, np.where(p < 0, 0, p))).astype(common)
