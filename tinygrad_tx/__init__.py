@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import errors
+from .autocast import autocast
 from .context import grad_enabled as is_grad_enabled
 from .creation import (
     arange,
@@ -74,13 +75,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DType", "Op", "Spec", "Tensor", "__version__", "abs", "add", "all", "allclose", "amax", "amin",
-    "any", "arange", "argmax", "argmin", "argsort", "atan2", "autograd", "bernoulli", "bfloat16",
-    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bool_", "broadcast_to", "bucketize",
-    "cat", "ceil", "checkpoint", "chunk", "clamp", "clip", "clone", "compile", "compiler", "cos",
-    "cosh", "cumprod", "cumsum", "data", "decoding", "diagonal", "div", "einsum", "empty",
-    "empty_like", "eq", "erf", "errors", "exp", "expm1", "eye", "flatten", "flip", "float16",
-    "float32", "float64", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather",
-    "ge", "get_default_device", "get_num_threads", "grad", "gradcheck", "gt", "index_add",
+    "any", "arange", "argmax", "argmin", "argsort", "atan2", "autocast", "autograd", "bernoulli",
+    "bfloat16", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bool_", "broadcast_to",
+    "bucketize", "cat", "ceil", "checkpoint", "chunk", "clamp", "clip", "clone", "compile",
+    "compiler", "cos", "cosh", "cumprod", "cumsum", "data", "decoding", "diagonal", "div", "einsum",
+    "empty", "empty_like", "eq", "erf", "errors", "exp", "expm1", "eye", "flatten", "flip",
+    "float16", "float32", "float64", "floor", "floor_divide", "from_dlpack", "full", "full_like",
+    "gather", "ge", "get_default_device", "get_num_threads", "grad", "gradcheck", "gt", "index_add",
     "index_select", "int32", "int64", "is_grad_enabled", "isclose", "isfinite", "isinf", "isnan",
     "le", "linspace", "load", "log", "log1p", "log2", "log10", "log_softmax", "logical_and",
     "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "manual_seed", "masked_fill",

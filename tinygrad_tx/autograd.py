@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import hooks
 from .arguments import shown
-from .context import current_trace, grad_enabled, scope, set_grad_enabled
+from .context import current_trace, grad_enabled, scope, set_grad_enabled, set_precision
 from .dtypes import float32
 from .errors import DeviceError, GradError, UserError
 from .half import WIDENED
@@ -60,7 +60,7 @@ def gradients(
             _accumulate(slots, node, 0, cotangent)
     found: dict[Node, Tensor] = {}
     hooked = hooks.used()
-    with set_grad_enabled(create_graph):
+    with set_grad_enabled(create_graph), set_precision("fp32"):
         while order:  # popped, so that each node's memory goes as soon as it is passed
             node = order.pop()
             got = slots.pop(node, None)
@@ -280,7 +280,8 @@ def _vjp(node: Node, got: Slots, reaches: set[Node]) -> list[Tensor | None]:
         )
         y = tuple(wrap(apply(ITEM, (node,), {"i": i})) for i in range(len(node.spec)))
     with scope(node.scope):
-        if op.kind in WIDENED and any(src.dtype.itemsize == 2 for src in node.srcs):
+        half = any(src.dtype.itemsize == 2 for src in node.srcs)
+        if half and op.kind in WIDENED and op.autocast != "half":  # products take 16 bits
             g, y = _widened(g), _widened(y)
             with set_grad_enabled(True):  # a decomposition is differentiated by its inputs
                 xs = [_widened(x) for x in xs]

@@ -48,6 +48,7 @@ class Trace(Protocol):
 
 TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
 GRAD: ContextVar[bool] = ContextVar("grad", default=True)
+PRECISION: ContextVar[str] = ContextVar("precision", default="fp32")  # autocast.py lists them
 SCOPE: ContextVar[str] = ContextVar("scope", default="")
 LINE: ContextVar[str] = ContextVar("line", default="")  # of what traced nodes stand for
 # By id, each Tensor that is pointed at another node while eager code runs, and its node before.
@@ -80,6 +81,16 @@ def set_grad_enabled(enabled: bool) -> Iterator[None]:
         yield
     finally:
         GRAD.reset(token)
+
+
+@contextmanager
+def set_precision(precision: str) -> Iterator[None]:
+    """Ops called inside take their operands as autocast(precision) says; "fp32": as they are."""
+    token = PRECISION.set(precision)
+    try:
+        yield
+    finally:
+        PRECISION.reset(token)
 
 
 @contextmanager

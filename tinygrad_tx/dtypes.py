@@ -73,6 +73,7 @@ int64 = DType("int64", "i", 8, "i64", 0, "i64", "i64")
 int32 = DType("int32", "i", 4, "i32", 0, "i32", "i32")
 bool_ = DType("bool", "b", 1, "bool", 0, "i1", "i8")
 
+AUTOCAST = {"bf16": bfloat16, "fp16": float16}  # the precisions of 16 bits, by tx.autocast's names
 ALL = {d.name: d for d in (float64, float32, float16, bfloat16, int64, int32, bool_)}
 _CATEGORY = {"b": 0, "i": 1, "f": 2}
 _PYTHON = {bool: bool_, int: int64, float: float32}

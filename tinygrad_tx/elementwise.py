@@ -11,6 +11,7 @@ import numpy as np
 
 from . import indexing, ops
 from .arguments import shown
+from .autocast import computed_in
 from .dtypes import bool_
 from .errors import DTypeError, UserError
 from .node import Handle
@@ -133,6 +134,7 @@ class Elementwise(Operators):
     def square(self) -> Tensor:
         return _t(self**2)
 
+    @computed_in("float32")
     def reciprocal(self) -> Tensor:
         return 1 / self
 

@@ -15,6 +15,7 @@ from typing import Any
 from .errors import DeferredIndexError, OpError, ShapeError
 
 KINDS = ("map", "reduce", "move", "matmul", "gather", "random", "create", "fused", "opaque")
+AUTOCASTS = ("half", "float32", "given")
 _INNER = ("leaf", "loop", "released", "scan", "transfer")  # the engine's own
 
 
@@ -31,6 +32,12 @@ def check_record(name: Any, kind: Any, promote: Any, ours: bool, **functions: An
     for role, function in functions.items():
         if not callable(function) and (role == "forward" or function is not None):
             raise TypeError(f'Op "{name}": {role}= must be a function, not {function!r}')
+
+
+def check_autocast(name: str, autocast: Any) -> None:
+    """Raise ValueError where a record says what no operands are under autocast."""
+    if autocast not in AUTOCASTS:
+        raise ValueError(f'Op "{name}": no autocast={autocast!r}{near(autocast, AUTOCASTS)}')
 
 
 def near(name: Any, known: Collection[str]) -> str:

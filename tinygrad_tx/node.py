@@ -20,9 +20,9 @@ import numpy as np
 from . import backends
 from .arguments import shown
 from .backends import Array, Backend
-from .context import GRAD, LINE, SCOPE, TRACE, Trace, user_line
-from .dtypes import DType, as_dtype, require_fit, result_type, weak_dtype
-from .errors import DeviceError, DTypeError, OpError, TraceError
+from .context import GRAD, LINE, PRECISION, SCOPE, TRACE, Trace, user_line
+from .dtypes import AUTOCAST, DType, as_dtype, float32, require_fit, result_type, weak_dtype
+from .errors import DeviceError, DTypeError, OpError, TraceError, UserError
 from .half import computing
 from .mistakes import explain
 from .op import OPS, Attrs
@@ -342,6 +342,22 @@ def cast(node: Node, dtype: DType) -> Node:
     return apply(CAST, (node,), {"dtype": dtype})
 
 
+def autocast(name: str, wanted: str, node: Node) -> Node:
+    """An operand of an op called `name` as tx.autocast has it: wanted is the op's `autocast`.
+
+    UserError where products are to be in tf32 on a device that has none."""
+    precision = PRECISION.get()
+    if precision == "tf32" and wanted == "half" and not backends.has_tf32(node.device):
+        raise UserError(
+            f"{name}: products on {node.device} are not computed in tf32; choose fp32, bf16 or fp16"
+        )
+    half = AUTOCAST.get(precision)
+    dtype = node.dtype
+    if half is None or wanted == "given" or not (dtype is float32 or dtype.is_half):
+        return node
+    return cast(node, half if wanted == "half" else float32)
+
+
 # Calling an op: what it is given becomes nodes, and its node a Tensor --------------------------
 
 
@@ -387,7 +403,8 @@ def _squeezed(node: Node, axis: tuple[int, ...]) -> Node:
 
 def _as_operands(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
     """Tensors, arrays and scalars as nodes on one device; a map op's brought to one dtype."""
-    ready = _alike(op, inputs)
+    casts = op.autocast != "given" and PRECISION.get() != "fp32"
+    ready = None if casts else _alike(op, inputs)
     if ready is not None:
         return ready
     nodes: list[Node | None] = [i.node if isinstance(i, Handle) else None for i in inputs]
@@ -400,6 +417,8 @@ def _as_operands(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:
         if isinstance(value, np.ndarray):
             dtype = as_dtype(value.dtype)
             nodes[i] = leaf(backends.get(device).from_host(value), dtype, device)
+    if casts:
+        nodes = [n if n is None else autocast(op.name, op.autocast, n) for n in nodes]
     at = range(len(inputs))
     if op.kind == "map":
         at = range(len(inputs)) if op.promote is None else op.promote  # type: ignore[assignment]

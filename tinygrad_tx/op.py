@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from .mistakes import check_record
+from .mistakes import check_autocast, check_record
 from .rules import DEFAULT_RULES
 
 Attrs = Mapping[str, Any]
@@ -34,6 +34,9 @@ class Op:
     kernel_form: the same as decompose, in a form that makes better kernels; the compiler takes it
         in the place of decompose.
     promote: which inputs of a map op are brought to a common dtype (all by default).
+    autocast: the floating dtype of its operands under tx.autocast: "half" (the 16 bits asked for,
+        as products take them), "float32" (the default of users' ops) or "given" (as they are, the
+        default of ours). Other widths than 16 and 32 bits are let alone.
 
     ours: True if it belongs to this package, False if a user made it.
     """
@@ -51,9 +54,12 @@ class Op:
         decompose: Callable[..., Any] | None = None,
         kernel_form: Callable[..., Any] | None = None,
         promote: tuple[int, ...] | None = None,
+        autocast: str | None = None,
     ) -> None:
         self.ours = (getattr(forward, "__module__", "") or "").startswith(f"{__package__}.")
+        self.autocast = autocast or ("given" if self.ours else "float32")
         functions = {"forward": forward, "rule": rule, "vjp": vjp, "decompose": decompose}
+        check_autocast(name, self.autocast)
         check_record(name, kind, promote, self.ours, kernel_form=kernel_form, **functions)
         if not self.ours and name in OPS and OPS[name].ours:
             raise ValueError(f'Op "{name}": a built-in op has this name; choose another')

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import ops
 from .arguments import shown
+from .autocast import computed_in
 from .dtypes import DType, bool_, float32, result_type, weak_dtype
 from .node import Handle
 
@@ -91,6 +92,7 @@ class Operators(Handle):
     def __truediv__(self, other: Any) -> Tensor:
         return _t(ops.DIV(*_floats(self, other)))
 
+    @computed_in("float32")
     def __rtruediv__(self, other: Any) -> Tensor:
         return _t(ops.DIV(*_floats(other, self)))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import ops
+from .autocast import computed_in
 from .dtypes import as_dtype, float32
 from .elementwise import Elementwise, _truth
 from .errors import DTypeError, ShapeError, UserError
@@ -95,6 +96,7 @@ class Reductions(Elementwise):
         return _root(self.var(over, keepdim=keepdim, correction=less))
 
     @spelled
+    @computed_in("float32")
     def norm(
         self, p: Any = "fro", dim: Dims = None, keepdim: bool = False, dtype: Any = None
     ) -> Tensor:

@@ -111,6 +111,26 @@ def test_train(run: Path, capsys: Capture, tmp_path: Path) -> None:
     assert 'corpus = "files"' in config
 
 
+def test_precision(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    """A run's is in its configuration; other commands are told."""
+    assert train("--out", tmp_path / "run", "--precision", "bf16", "--max-steps", "1") == 0
+    assert 'precision = "bf16"' in (tmp_path / "run" / "config.toml").read_text()
+    (tmp_path / "text").write_text("the dog sees 3 cats .\n")
+    capsys.readouterr()
+    found = []
+    for precision in ("fp32", "bf16", "fp16"):
+        command = ["translate", "--model", str(run), "--n-best", "2", "--precision", precision]
+        assert main([*command, str(tmp_path / "text")]) == 0
+        found.append([float(line.split("\t")[1]) for line in capsys.readouterr().out.splitlines()])
+    assert found[0] != found[1] != found[2] and found[0] == pytest.approx(found[1], rel=0.05)
+    for command in ("train", "translate", "evaluate", "embed"):
+        model = [] if command == "train" else ["--model", str(run)]
+        said = fails(capsys, command, *model, "--precision", "tf32")
+        assert said.startswith(
+            "precision tf32: products on cpu are not computed in it; choose fp32"
+        )
+
+
 def test_where_a_run_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pairs.tsv").write_text("".join(f"a {n}\tb {n}\n" for n in range(30)))

@@ -53,13 +53,20 @@ def test_native(program: Program, small: bool) -> None:
     check(program, small, ("interp", "native"))
 
 
-def check(program: Program, small: bool, modes: tuple[str, ...]) -> None:
+@given(PROGRAMS, st.booleans(), st.sampled_from(["bf16", "fp16"]))
+@configured(30)
+def test_under_autocast(program: Program, small: bool, precision: str) -> None:
+    with tx.autocast(precision):
+        check(program._replace(dtype="float32"), small, ("interp",), precision)
+
+
+def check(program: Program, small: bool, modes: tuple[str, ...], precision: str = "fp32") -> None:
     program = kept(program)
     wanted = Machine(program).run(compiled=False)
     for mode in modes:
         with mock.patch.dict(os.environ, TX_COMPILE=mode), sizes(SMALL if small else {}):
             found = Machine(program).run(compiled=True)
-        require_same(found, wanted, program, mode)
+        require_same(found, wanted, program, mode, precision)
 
 
 @pytest.mark.parametrize("seed", range(MANY or 12))

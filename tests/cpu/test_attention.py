@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import pytest
 
@@ -10,35 +12,50 @@ pytest.importorskip("llvmlite")
 from attention_case import Array, AttentionCase, documents, outputs, place, some
 from native_case import run, targets
 
+import tinygrad_tx as tx
 from tinygrad_tx.backends.cpu import jit
 from tinygrad_tx.backends.cpu.attention import attention
 from tinygrad_tx.backends.cpu.processor import Processor
 from tinygrad_tx.backends.kernels.kinds import Attention, AttentionGrad
 from tinygrad_tx.backends.llvm import ir
+from tinygrad_tx.dtypes import ALL
 
 each_target = pytest.mark.parametrize("target", targets(), ids=lambda t: t.name)
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 class Case(AttentionCase):
-    """On this processor."""
+    """On this processor. stored: the dtype of operands in memory."""
+
+    stored = ""
+
+    def stored_in(self, half: tx.DType) -> Case:
+        """The same numbers, in 16 bits; here they are rounded to those."""
+        other = copy(self)
+        names = ("q", "k", "v", "g", *(("mask",) if self.added else ()))
+        for name in names:
+            setattr(other, name, getattr(self, name).astype(half.np))
+            setattr(self, name, getattr(other, name).astype(self.dtype))
+        other.stored = half.name
+        return other
 
     def run(self, target: Processor) -> Array:
         b, h, t, _, _, d_v, _ = self.sizes
-        (out,) = outputs(self.dtype, (b, h, t, d_v))
-        kernel = Attention(self.dtype, self.scale, self.kind, self.causal)
+        (out,) = outputs(self.stored or self.dtype, (b, h, t, d_v))
+        kernel = Attention(self.dtype, self.scale, self.kind, self.causal, self.stored)
         masks = [] if self.mask is None else [self.mask]
         run(kernel, [*self.sizes, *place(self.q, self.k, self.v, out, *masks)], target)
         return out
 
     def run_grads(self, target: Processor) -> list[Array]:
         """By q, k, v and, where a mask is added, by that of each head."""
-        grads = outputs(self.dtype, *(x.shape for x in (self.q, self.k, self.v)))
-        kernel = AttentionGrad(self.dtype, self.scale, self.kind, self.causal, self.added)
+        grads = outputs(self.stored or self.dtype, *(x.shape for x in (self.q, self.k, self.v)))
+        how = (self.scale, self.kind, self.causal, self.added)
+        kernel = AttentionGrad(self.dtype, *how, self.stored)
         masks = [] if self.mask is None else [self.mask]
         if self.added:
             b, h, t, s = self.sizes[:4]
-            masks.append(np.full((b, h, t, s), np.nan, self.dtype))
+            masks.append(np.full((b, h, t, s), np.nan, ALL[self.stored or self.dtype].np))
         operands = place(self.q, self.k, self.v, self.g, *grads, *masks)
         run(kernel, [*self.sizes, *operands], target)
         return [*grads, *masks[1:]]
@@ -103,6 +120,43 @@ def test_heads_that_share_keys(
     if mask is not None:
         mask = np.random.default_rng(1).standard_normal(mask.shape).astype(dtype)
         Case(2, 6, t, 37, 12, 9, dtype, mask, causal, group=2).check(target)
+
+
+@each_target
+@pytest.mark.parametrize(
+    ("half", "kind", "causal"),
+    [
+        (tx.bfloat16, "none", True),
+        (tx.bfloat16, "bool", False),
+        (tx.bfloat16, "bounds", False),
+        (tx.bfloat16, "float", True),
+        (tx.float16, "float", False),
+    ],
+)
+def test_operands_in_16_bits(target: Processor, half: tx.DType, kind: str, causal: bool) -> None:
+    """The bits of float32's results, rounded once."""
+    for *sizes, group in [
+        (1, 1, 1, 1, 1, 1, 1),
+        (2, 6, 1, 37, 12, 9, 3),
+        (2, 6, 2, 70, 33, 40, 1),
+        (2, 6, 75, 75, 20, 33, 2),
+        (1, 2, 20, 130, 64, 64, 1),
+    ]:
+        b, _, t, s, *_ = sizes
+        mask: Array | None = None
+        if kind == "bool":
+            mask = some((b, 1, t, s))
+        elif kind == "float":
+            mask = np.random.default_rng(1).standard_normal((1, 1, t, s)).astype("float32")
+        elif kind == "bounds":
+            mask = np.random.default_rng(2).integers(-3, s + 9, (b, 1, t, 2))
+        case = Case(*sizes, "float32", mask, causal, group)  # type: ignore[arg-type]
+        stored = case.stored_in(half)
+        found = [stored.run(target), *stored.run_grads(target)]
+        wanted = [case.run(target), *case.run_grads(target)]
+        for got, want in zip(found, wanted, strict=True):
+            assert got.dtype == half.np
+            np.testing.assert_array_equal(got.astype("d"), want.astype(half.np).astype("d"))
 
 
 @each_target

@@ -11,9 +11,11 @@ pytest.importorskip("llvmlite")
 
 from native_case import run, targets
 
+import tinygrad_tx as tx
 from tinygrad_tx.backends.cpu import jit
 from tinygrad_tx.backends.cpu.matmul import gemm, tile
 from tinygrad_tx.backends.cpu.processor import Processor
+from tinygrad_tx.backends.kernels import interpreter
 from tinygrad_tx.backends.kernels.kinds import Matmul, Pack
 from tinygrad_tx.backends.kernels.summation import KC
 from tinygrad_tx.backends.llvm import ir
@@ -158,6 +160,97 @@ def test_packed_layout(target: Processor, dtype: str) -> None:
         ]
         got = packed(b, target, panels_per_task=2)[0, 0, : k * 3 * nr]
         np.testing.assert_array_equal(got, np.concatenate(want))
+
+
+# 16 bits -----------------------------------------------------------------------------------------
+
+HALVES = [tx.float16, tx.bfloat16]
+each_half = pytest.mark.parametrize("half", HALVES, ids=lambda d: d.name)
+
+
+def half_product(
+    a: np.ndarray,
+    b: np.ndarray,
+    target: Processor,
+    cut: tuple[int, int] = (10**6, 10**6),
+    rounded: str = "",
+) -> np.ndarray:
+    """The product of halves, with sums in float32: rounded, of a b in float32 that is rounded."""
+    (b0, b1, m, k), n = a.shape, b.shape[-1]
+    mr, nr = target.tile("float32")
+    size = k * -(-n // nr) * nr
+    right = np.full((*b.shape[:2], size + 5), np.nan, np.float32)
+    head = [*b.shape[:2], k, n, 3]
+    args = [*head, b.ctypes.data, *strides(b), right.ctypes.data, *strides(right)[:2]]
+    run(Pack("float32", nr, b.dtype.name, rounded), args, target)
+    assert np.isnan(right[..., size:]).all()
+    c = np.full((b0, b1, m, n + 3), np.nan, a.dtype)
+    args = [b0, b1, m, n, k, cut[0] * mr, cut[1] * nr, a.ctypes.data, *strides(a)]
+    args += [right.ctypes.data, *strides(right)[:2], c.ctypes.data, *strides(c)[:3]]
+    run(Matmul("float32", left=a.dtype.name, out=a.dtype.name), args, target)
+    assert np.isnan(c[..., n:].astype(np.float32)).all()
+    return c[..., :n]
+
+
+def bits(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x).view(np.uint16)
+
+
+@each_target
+@each_half
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (2, 3, 4), (1, 77, 200), (33, 77, 70), (61, 2 * KC + 5, 33), (300, 9, 600)]
+)
+def test_products_of_halves_are_those_of_float32_rounded_once(
+    target: Processor, half: tx.DType, shape: tuple[int, int, int]
+) -> None:
+    """To the bit, for every layout of both operands."""
+    m, k, n = shape
+    for turned in (False, True):
+        a = normal((1, 1, m, k), "float32", turned).astype(half.np, order="K")
+        b = normal((1, 1, k, n), "float32", not turned).astype(half.np, order="K")
+        want = product(a.astype("float32"), b.astype("float32"), target).astype(half.np)
+        np.testing.assert_array_equal(bits(half_product(a, b, target)), bits(want))
+        for cut in ((1, 1), (2, 10**3), (10**3, 2)):
+            np.testing.assert_array_equal(bits(half_product(a, b, target, cut)), bits(want))
+
+
+@each_target
+@each_half
+def test_halves_with_strides_and_batches(target: Processor, half: tx.DType) -> None:
+    a = normal((3, 2, 40, 99), "float32").astype(half.np)[:, :, ::2, ::3]
+    b = np.broadcast_to(normal((1, 2, 33, 90), "float32").astype(half.np)[..., ::2], (3, 2, 33, 45))
+    want = product(a.astype("float32"), b.astype("float32"), target).astype(half.np)
+    np.testing.assert_array_equal(bits(half_product(a, b, target)), bits(want))
+
+
+@each_target
+@each_half
+def test_a_right_operand_is_rounded_while_it_is_packed(target: Processor, half: tx.DType) -> None:
+    a = normal((1, 1, 20, 90), "float32").astype(half.np)
+    for turned in (False, True):
+        b = normal((1, 1, 90, 37), "float32", turned)
+        want = half_product(a, b.astype(half.np, order="K"), target)
+        got = half_product(a, b, target, rounded=half.name)
+        np.testing.assert_array_equal(bits(got), bits(want))
+
+
+@each_target
+@each_half
+def test_halves_agree_with_the_interpreter(target: Processor, half: tx.DType) -> None:
+    """And so do infinity, NaN, what overflows when it is rounded, and nothing to add up."""
+    a, b = normal((1, 1, 9, 30), "float32"), normal((1, 1, 30, 21), "float32")
+    a[..., 0, 3], a[..., 1, 4], a[..., 2, :] = np.nan, np.inf, 60000.0
+    a, b = a.astype(half.np), b.astype(half.np)
+    found = []
+    for runs in (run, lambda kernel, args, target: interpreter.run(kernel, args, target)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(globals(), "run", runs)
+            found.append(half_product(a, b, target).astype(np.float32))
+            empty = half_product(a[..., :0], b[:, :, :0], target).astype(np.float32)
+            np.testing.assert_array_equal(empty, np.zeros((1, 1, 9, 21)))
+    scale = np.abs(np.nan_to_num(found[1], posinf=0, neginf=0)).max()
+    np.testing.assert_allclose(*found, rtol=2 * half.eps, atol=2e-6 * scale)
 
 
 @each_target

@@ -31,6 +31,12 @@ DIFFERENCES = [
         ),
     ),
     Difference(
+        "tx.autocast",
+        'autocast(precision, enabled), precision "bf16", "fp16", "fp32", or a dtype of 16 bits',
+        "a Tensor says where it is; a weight is cast once in a compiled step",
+        ("device_type", "dtype", "cache_enabled", "precision", "enabled"),
+    ),
+    Difference(
         "tx.save",
         "save(state, path, metadata): named Tensors in a safetensors file",
         "a pickle can run code when it is loaded",

@@ -21,6 +21,7 @@ _MODULES = {
     "meta": "arrays.meta_backend",
 }
 _TARGETS = {"cpu": "cpu.target", "cuda": "gpu.target"}
+_TF32: frozenset[str] = frozenset()  # devices whose products of float32 can be in 19 bits
 _LOADED: dict[str, Backend] = {}
 _REGISTERED: dict[str, Target | None] = {}
 
@@ -67,6 +68,11 @@ def planned_for(device: str) -> Target | None:
     return found
 
 
+def has_tf32(device: str) -> bool:
+    """True if a device can compute products of float32 with operands of 19 bits."""
+    return device in _TF32
+
+
 def devices() -> tuple[str, ...]:
     """The names of all known devices, present or not."""
     return tuple(dict.fromkeys((*_MODULES, *_REGISTERED)))
@@ -79,6 +85,7 @@ __all__ = [
     "canonical",
     "devices",
     "get",
+    "has_tf32",
     "planned_for",
     "register",
     "target_of",

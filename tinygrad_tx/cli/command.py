@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+
+from ..autocast import PRECISIONS, autocast, require_precision
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,28 @@ def number(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise ArgumentTypeError(f"{text!r} is no number of 0 or more")
     return value
+
+
+def add_precision(parser: ArgumentParser | _ArgumentGroup, default: str) -> None:
+    """--precision. default: of it, in words."""
+    parser.add_argument(
+        "--precision", choices=PRECISIONS,
+        help="of products: bf16 and fp16 are stored in half the memory, tf32 is for some GPUs; "
+        f"default: {default}",
+    )  # fmt: skip
+
+
+def in_precision(run: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
+    """A command whose model computes as --precision says."""
+
+    @wraps(run)
+    def call(args: Namespace) -> None:
+        precision = args.precision or "fp32"
+        require_precision(precision, args.device)
+        with autocast(precision):
+            run(args)
+
+    return call
 
 
 def add_model(parser: ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from itertools import islice
 
-from .command import Command, add_model, path
+from .command import Command, add_model, add_precision, in_precision, path
 
 _TOGETHER = 2048  # lines are read and sorted by length before they are cut into batches
 
@@ -15,8 +15,10 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "file", type=path, nargs="?", default="-", metavar="FILE|-", help="default: standard input"
     )
+    add_precision(parser, "fp32")
 
 
+@in_precision
 def _run(args: Namespace) -> None:
     from .. import models
     from ..data import read_lines

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .command import Command, add_model, count, number, path
+from .command import Command, add_model, add_precision, count, in_precision, number, path
 from .translate import translator_of
 
 
@@ -29,9 +29,11 @@ def _arguments(parser: ArgumentParser) -> None:
         "--length-penalty", type=number, metavar="A", help="0 is none, 0.6 is usual with a beam"
     )
     parser.add_argument("--lowercase", action="store_true", help="upper and lower case are equal")
+    add_precision(parser, "fp32")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+@in_precision
 def _run(args: Namespace) -> None:
     if args.text and (args.src or args.ref):
         raise UserError("--text and --src, --ref exclude each other: give one kind")

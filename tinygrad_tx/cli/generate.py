@@ -5,7 +5,16 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from ..errors import UserError
-from .command import Command, add_model, count, count_or_none, path, positive
+from .command import (
+    Command,
+    add_model,
+    add_precision,
+    count,
+    count_or_none,
+    in_precision,
+    path,
+    positive,
+)
 
 _MOST = 200  # new tokens, unless told otherwise
 
@@ -29,6 +38,7 @@ def _arguments(parser: ArgumentParser) -> None:
         help="above 1: tokens that were there already become less likely",
     )  # fmt: skip
     parser.add_argument("--stream", action="store_true", help="print it while it is made")
+    add_precision(parser, "fp32")
     search = parser.add_argument_group("search", "by default the most probable token each time")
     search.add_argument("--sample", action="store_true", help="draw at random instead (--seed)")
     search.add_argument(
@@ -46,6 +56,7 @@ def _arguments(parser: ArgumentParser) -> None:
     )
 
 
+@in_precision
 def _run(args: Namespace) -> None:
     from .. import models
     from ..data.files import read_text

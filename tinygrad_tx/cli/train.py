@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from .command import Command, count, path, positive
+from .command import Command, add_precision, count, path, positive
 from .streams import OutputError
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def _arguments(parser: ArgumentParser) -> None:
     run.add_argument(
         "--max-minutes", type=positive, metavar="M", help="time to train; instead of steps"
     )
+    add_precision(run, "fp32; weights are float32 in any")
     run.add_argument("--resume", action="store_true", help="go on with the run in --out")
     run.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE",
@@ -178,6 +179,8 @@ def _with_flags(base: Config, args: Namespace) -> Config:
         changes += [f"train.max_minutes={args.max_minutes}", "train.max_steps=none"]
     if args.max_steps is not None:
         changes.append(f"train.max_steps={args.max_steps}")
+    if args.precision is not None:
+        changes.append(f"train.precision={args.precision}")
     if args.seed is not None:
         changes.append(f"train.seed={args.seed}")
     config = apply_overrides(base, changes + args.set)
@@ -218,6 +221,7 @@ COMMAND = Command(
         ("train --init gpt2/ --text input.txt", "go on from the weights of a pretrained model"),
         ("train --preset multi30k --src train.de --tgt train.en --out runs/de-en", "your files"),
         ("train --resume --out runs/de-en --max-steps 9000", "go on with a run, for longer"),
+        ("train --precision bf16", "activations in half the memory"),
         ("train --set model.d_model=64 train.seed=7", "change anything in config.toml"),
     ),
     _arguments,

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .command import Command, add_model, count, count_or_none, number, path, positive
+from .command import (
+    Command,
+    add_model,
+    add_precision,
+    count,
+    count_or_none,
+    in_precision,
+    number,
+    path,
+    positive,
+)
 
 if TYPE_CHECKING:
     from ..decoding import Translator
@@ -22,6 +32,7 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "file", type=path, nargs="?", default="-", metavar="FILE|-", help="default: standard input"
     )
+    add_precision(parser, "fp32")
     search = parser.add_argument_group("search", "by default as the run's config.toml says")
     search.add_argument("--beam", type=count, metavar="N", help="hypotheses pursued; 1 is greedy")
     search.add_argument(
@@ -44,6 +55,7 @@ def _arguments(parser: ArgumentParser) -> None:
     )
 
 
+@in_precision
 def _run(args: Namespace) -> None:
     from ..data import read_lines
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from .. import backends, settings
 from ..arguments import shown
-from ..context import current_trace, grad_enabled
+from ..context import PRECISION, current_trace, grad_enabled, set_precision
 from ..creation import get_default_device
 from ..errors import NativeUnavailable, TraceError, UserError
 from ..node import Graph, Node
@@ -52,9 +52,9 @@ class Compiled:
     """A traced function. Made by tx.compile.
 
     Guards: the argument tree, shapes, dtypes, devices and requires_grad of argument and captured
-    Tensors, whether their grad is None, static (Python) arguments, train/eval, no_grad, the default
-    device. Other Python values that the function reads are constants of its trace. Calls from
-    several threads are serialised.
+    Tensors, whether their grad is None, static (Python) arguments, train/eval, no_grad, autocast,
+    the default device. Other Python values that the function reads are constants of its trace.
+    Calls from several threads are serialised.
     """
 
     def __init__(self, f: Callable[..., Any]) -> None:
@@ -189,7 +189,8 @@ class Compiled:
         with REST:
             traced = trace(self._f, args, kwargs)
             middle = time.perf_counter()
-            plan = _plan(traced)
+            with set_precision("fp32"):  # every cast has been recorded
+                plan = _plan(traced)
         self._stats["trace_s"] += middle - start
         self._stats["rewrite_s"] += plan.rewrite_seconds
         self._stats["compile_s"] += time.perf_counter() - middle - plan.rewrite_seconds
@@ -354,7 +355,7 @@ def _key(args: Any, kwargs: Any, flat: list[Any]) -> Any:
                     f"argument {i} of a compiled function is a {type(arg).__name__}: arguments are "
                     "Tensors, hashable Python values, and lists, tuples and dicts of them"
                 ) from None
-    return tuple(nesting), tuple(parts), records, get_default_device()
+    return tuple(nesting), tuple(parts), records, get_default_device(), PRECISION.get()
 
 
 def _flatten(value: Any, flat: list[Any], nesting: list[Any]) -> None:
@@ -394,4 +395,6 @@ def _difference(old: Any, new: Any) -> str:
             for x, part in zip(tensors, (a, b), strict=True)
         ]
         return "argument {} was {}, is {}".format(i, *shown)
+    if old[4] != new[4]:
+        return f"autocast was {old[4]}, is {new[4]}"
     return "no_grad or the default device changed"

@@ -15,7 +15,14 @@ from typing import Any
 from .. import tree
 from ..arguments import shown
 from ..autograd import gradients
-from ..context import WRITTEN, current_trace, grad_enabled, set_grad_enabled
+from ..context import (
+    PRECISION,
+    WRITTEN,
+    current_trace,
+    grad_enabled,
+    set_grad_enabled,
+    set_precision,
+)
 from ..errors import GradError
 from ..node import ITEM, Graph, Node, Op, apply, now
 from ..rules import Spec
@@ -82,6 +89,7 @@ CHECKPOINT = Op(
 def _kept_by_its_ends(f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """f(*args, **kwargs), recorded as one node on what it has read."""
     given = [x.node if isinstance(x, Tensor) else None for x in tree.leaves((args, kwargs))]
+    precision = PRECISION.get()
     with _watching() as before:
         results, outs, srcs = _recorded(f, args, kwargs)
     if not outs:
@@ -93,7 +101,7 @@ def _kept_by_its_ends(f: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             for x, node in zip(tree.leaves((args, kwargs)), given, strict=True)
         )
         inner_args, inner_kwargs = tree.replace_leaves((args, kwargs), fresh)
-        with _as_it_was(before):
+        with _as_it_was(before), set_precision(precision):
             _, outs, srcs = _recorded(f, inner_args, inner_kwargs)
         return outs, srcs
 

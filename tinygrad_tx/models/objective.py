@@ -4,11 +4,13 @@ loss. Called by language_model.py, encoder_decoder.py and bert.py.
 
 from __future__ import annotations
 
+from ..autocast import computed_in
 from ..dtypes import float32
 from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
 
 
+@computed_in("float32")
 def mean_loss(logits: Tensor, targets: Tensor, ignored: int, label_smoothing: float) -> Tensor:
     """logits (B, T, V), targets (B, T) -> the mean cross-entropy, in nats, of those that are not
     `ignored`; 0 where all are. Added up in float32 at least."""

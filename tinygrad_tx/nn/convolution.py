@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import ops
 from ..arguments import explain_functions, shown
+from ..autocast import computed_in
 from ..errors import DTypeError, ShapeError, UserError
 from ..ops.convolution import transposed
 from ..rules import whole
@@ -21,6 +22,7 @@ from ..tensor import Tensor
 Ints = int | Sequence[int]
 
 
+@computed_in("half")
 def conv1d(
     input: Tensor,
     weight: Tensor,
@@ -39,6 +41,7 @@ def conv1d(
     return _convolved("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
+@computed_in("half")
 def conv2d(
     input: Tensor,
     weight: Tensor,
@@ -53,6 +56,7 @@ def conv2d(
     return _convolved("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
 
+@computed_in("half")
 def conv_transpose1d(
     input: Tensor,
     weight: Tensor,
@@ -69,6 +73,7 @@ def conv_transpose1d(
     return _transposed("conv_transpose1d", 1, input, weight, bias, *args)
 
 
+@computed_in("half")
 def conv_transpose2d(
     input: Tensor,
     weight: Tensor,

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ops
 from ..arguments import explain_functions
+from ..autocast import computed_in, product_dtype
+from ..context import PRECISION
 from ..creation import arange, tensor
 from ..drawing import bernoulli_keep
-from ..dtypes import bool_, float32, int64
+from ..dtypes import AUTOCAST, bool_, float32, int64
 from ..errors import DTypeError, ShapeError, UserError
 from ..lazy import lazily
 from ..rules import whole
@@ -206,6 +208,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"{weight.shape[:1]}"
         )
     y = input @ weight.T
+    if bias is not None and PRECISION.get() in AUTOCAST:
+        bias = bias.to(product_dtype(bias.dtype))
     return y if bias is None else y + bias
 
 
@@ -323,9 +327,9 @@ _BORDERS = {"reflect": _reflected, "replicate": _replicated, "circular": _circul
 
 
 def write_at(x: Tensor, value: Tensor, position: Tensor, dim: int) -> Tensor:
-    """x with value, of x's shape but along dim, written from a 0-d integer position on along dim.
-    IndexError where it leaves x."""
-    y: Tensor = ops.UPDATE(x, value, position, axis=dim % x.ndim)
+    """x with value, of x's shape but along dim, written from a 0-d integer position on along dim,
+    in x's dtype. IndexError where it leaves x."""
+    y: Tensor = ops.UPDATE(x, value.to(x.dtype), position, axis=dim % x.ndim)
     return y
 
 
@@ -350,6 +354,7 @@ def layer_norm(
     return y if weight is not None or bias is None else y + bias
 
 
+@computed_in("float32")
 def rms_norm(
     input: Tensor,
     normalized_shape: int | Sequence[int],
@@ -405,6 +410,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 # Attention -------------------------------------------------------------------------------------
 
 
+@computed_in("half")
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ..autocast import product_dtype
 from ..creation import arange, ones, zeros
 from ..drawing import randn
 from ..errors import ShapeError
@@ -168,8 +169,9 @@ class KVCache(NamedTuple):
 
     @staticmethod
     def empty(shape: tuple[int, int, int, int], like: Tensor) -> KVCache:
-        """Zeros (N, H, S, d_k) of the dtype and on the device of `like`."""
-        k, v = (zeros(shape, dtype=like.dtype, device=like.device) for _ in range(2))
+        """Zeros (N, H, S, d_k) on the device of `like`, in the dtype that products take it in."""
+        dtype = product_dtype(like.dtype)
+        k, v = (zeros(shape, dtype=dtype, device=like.device) for _ in range(2))
         return KVCache(k, v)
 
     def write(self, k: Tensor, v: Tensor, position: Tensor) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from .. import ops
 from ..arguments import explain_functions
+from ..autocast import computed_in
 from ..creation import full_like
 from ..dtypes import float32, promote
 from ..errors import DTypeError, ShapeError, UserError
@@ -18,6 +19,7 @@ from ..spelling import refuse
 from ..tensor import Tensor
 
 
+@computed_in("float32")
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -76,6 +78,7 @@ def cross_entropy(
     return _over_classes("cross_entropy", losses, target, shares, ignore_index, reduction)
 
 
+@computed_in("float32")
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -195,6 +198,7 @@ def _against_probabilities(
     return reduced("cross_entropy", -terms.sum(axis), reduction)
 
 
+@computed_in("float32")
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -209,6 +213,7 @@ def mse_loss(
     return _of_differences("mse_loss", lambda d: d.square(), input, target, weight, reduction)
 
 
+@computed_in("float32")
 def l1_loss(
     input: Tensor,
     target: Tensor,
@@ -222,6 +227,7 @@ def l1_loss(
     return _of_differences("l1_loss", lambda d: d.abs(), input, target, weight, reduction)
 
 
+@computed_in("float32")
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -245,6 +251,7 @@ def smooth_l1_loss(
     return _of_differences("smooth_l1_loss", each, input, target, None, reduction)
 
 
+@computed_in("float32")
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -295,6 +302,7 @@ def _of_differences(
 # Of probabilities ------------------------------------------------------------------------------
 
 
+@computed_in("float32")
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -314,6 +322,7 @@ def binary_cross_entropy(
     return _binary("binary_cross_entropy", _cross_entropies, input, target, weight, reduction)
 
 
+@computed_in("float32")
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -367,6 +376,7 @@ def _binary(
     return reduced(name, losses if weight is None else losses * weight, reduction)
 
 
+@computed_in("float32")
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -393,6 +403,7 @@ def kl_div(
     return losses.sum() / (input.shape[0] if input.ndim else 1)
 
 
+@computed_in("float32")
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -415,6 +426,7 @@ def poisson_nll_loss(
     return reduced("poisson_nll_loss", losses, reduction)
 
 
+@computed_in("float32")
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,

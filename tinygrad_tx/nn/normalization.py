@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import ops
 from ..arguments import explain_functions
+from ..autocast import computed_in
 from ..dtypes import float32
 from ..errors import DTypeError, ShapeError, UserError
 from ..rules import whole
@@ -76,6 +77,7 @@ def _by_batch(
     return centred, (var + eps).rsqrt()
 
 
+@computed_in("float32")
 def group_norm(
     input: Tensor,
     num_groups: int,

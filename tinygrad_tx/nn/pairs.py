@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .. import ops
 from ..arguments import explain_functions
+from ..autocast import computed_in
 from ..errors import ShapeError
 from ..rules import broadcast_shape
 from ..spelling import refuse, spelled
@@ -17,6 +18,7 @@ from .losses import reduced, require_floating
 
 
 @spelled
+@computed_in("float32")
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 . x2 / (|x1| |x2|) along dim, each norm at least eps; they broadcast."""
     for x in (x1, x2):
@@ -33,6 +35,7 @@ def _unit(x: Tensor, dim: int, eps: float) -> Tensor:
 
 
 @spelled
+@computed_in("float32")
 def normalize(
     input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None
 ) -> Tensor:
@@ -43,6 +46,7 @@ def normalize(
 
 
 @spelled
+@computed_in("float32")
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
@@ -50,6 +54,7 @@ def pairwise_distance(
     return (x1 - x2 + eps).norm(p, -1, keepdim)
 
 
+@computed_in("float32")
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -73,6 +78,7 @@ def cosine_embedding_loss(
     return reduced("cosine_embedding_loss", (1 - cos).where(target == 1, 0) + apart, reduction)
 
 
+@computed_in("float32")
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -89,6 +95,7 @@ def margin_ranking_loss(
     return reduced("margin_ranking_loss", losses, reduction)
 
 
+@computed_in("float32")
 def hinge_embedding_loss(
     input: Tensor,
     target: Tensor,
@@ -103,6 +110,7 @@ def hinge_embedding_loss(
     return reduced("hinge_embedding_loss", apart + input.where(target != -1, 0), reduction)
 
 
+@computed_in("float32")
 def soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -116,6 +124,7 @@ def soft_margin_loss(
     return reduced("soft_margin_loss", losses, reduction)
 
 
+@computed_in("float32")
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,

@@ -267,6 +267,7 @@ class _Layers(_Weighted):
             new: list[State] = []
             for w, old, (gates, counts) in zip(weights, states, xs, strict=True):
                 made = cell.step(gates, old, w)
+                made = tuple(a.to(b.dtype) for a, b in zip(made, old, strict=True))  # as autocast
                 if counts is not None:
                     made = tuple(where(counts, a, b) for a, b in zip(made, old, strict=True))
                 new.append(made)

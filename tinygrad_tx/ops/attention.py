@@ -246,6 +246,7 @@ ATTENTION = Op(  # inputs q, k, v and perhaps a mask
     forward=_attention,
     decompose=_attention_plain,
     vjp=_attention_vjp,
+    autocast="half",
 )
 ATTENTION_GRAD = Op(
     "attention_grad",

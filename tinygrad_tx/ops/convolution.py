@@ -254,4 +254,5 @@ CONVOLUTION = Op(
     decompose=_plain,
     kernel_form=_kernel_form,
     vjp=_vjp,
+    autocast="half",
 )

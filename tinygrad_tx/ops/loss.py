@@ -122,6 +122,7 @@ CROSS_ENTROPY = Op(  # one loss for each row; F.cross_entropy takes the mean or 
     decompose=_cross_entropy_plain,
     kernel_form=_cross_entropy_kernels,
     vjp=lambda g, y, x, t, **attrs: (CROSS_ENTROPY_GRAD(g, x, t, **attrs), None),
+    autocast="float32",
 )
 CROSS_ENTROPY_GRAD: Op = Op(
     "cross_entropy_grad",
@@ -148,4 +149,5 @@ BINARY_CROSS_ENTROPY = Op(
         (t - 1) * xp.maximum(xp.log1p(-x), -100) - t * xp.maximum(xp.log(x), -100)
     ),
     vjp=_binary_vjp,
+    autocast="float32",
 )

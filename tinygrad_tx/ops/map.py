@@ -81,6 +81,7 @@ POW: Op = Op(
         lambda: g * WHERE(p == 0, 0, p * POW(x, p - 1)),
         lambda: g * WHERE(_at_zero(x, p), 0, y * LOG(WHERE(_at_zero(x, p), 1, x))),
     ),
+    autocast="float32",
 )
 FLOOR_DIV = Op("floor_divide", kind="map", rule=_arithmetic,
                forward=lambda xp, a, b: xp.floor_divide(a, b),
@@ -93,28 +94,40 @@ COPY = Op("copy", kind="map", rule=numeric, forward=lambda xp, x: x,
 
 # Exponentials and roots ------------------------------------------------------------------------
 
-EXP = Op("exp", kind="map", forward=lambda xp, x: xp.exp(x), vjp=lambda g, y, x: (g * y,))
-LOG: Op = Op("log", kind="map", forward=lambda xp, x: xp.log(x), vjp=lambda g, y, x: (g / x,))
+EXP = Op(
+    "exp",
+    kind="map",
+    forward=lambda xp, x: xp.exp(x),
+    vjp=lambda g, y, x: (g * y,),
+    autocast="float32",
+)
+LOG: Op = Op(
+    "log",
+    kind="map",
+    forward=lambda xp, x: xp.log(x),
+    vjp=lambda g, y, x: (g / x,),
+    autocast="float32",
+)
 LOG2 = Op("log2", kind="map", forward=lambda xp, x: xp.log2(x),
-          vjp=lambda g, y, x: (g / (x * math.log(2)),))  # fmt: skip
+          vjp=lambda g, y, x: (g / (x * math.log(2)),), autocast="float32")  # fmt: skip
 LOG10 = Op("log10", kind="map", forward=lambda xp, x: xp.log10(x),
-           vjp=lambda g, y, x: (g / (x * math.log(10)),))  # fmt: skip
+           vjp=lambda g, y, x: (g / (x * math.log(10)),), autocast="float32")  # fmt: skip
 LOG1P = Op("log1p", kind="map", forward=lambda xp, x: xp.log1p(x),
-           vjp=lambda g, y, x: (g / (1 + x),))  # fmt: skip
+           vjp=lambda g, y, x: (g / (1 + x),), autocast="float32")  # fmt: skip
 EXPM1 = Op("expm1", kind="map", forward=lambda xp, x: xp.expm1(x),
-           vjp=lambda g, y, x: (g * (y + 1),))  # fmt: skip
+           vjp=lambda g, y, x: (g * (y + 1),), autocast="float32")  # fmt: skip
 SQRT = Op("sqrt", kind="map", forward=lambda xp, x: xp.sqrt(x),
           vjp=lambda g, y, x: (g * 0.5 / y,))  # fmt: skip
 RSQRT = Op("rsqrt", kind="map", forward=lambda xp, x: 1 / xp.sqrt(x),
-           vjp=lambda g, y, x: (g * -0.5 * y / x,))  # fmt: skip
+           vjp=lambda g, y, x: (g * -0.5 * y / x,), autocast="float32")  # fmt: skip
 SIN = Op("sin", kind="map", forward=lambda xp, x: xp.sin(x), vjp=lambda g, y, x: (g * COS(x),))
 COS: Op = Op("cos", kind="map", forward=lambda xp, x: xp.cos(x), vjp=lambda g, y, x: (-g * SIN(x),))
 TAN = Op("tan", kind="map", forward=lambda xp, x: xp.tan(x),
-         vjp=lambda g, y, x: (g * (1 + y * y),))  # fmt: skip
+         vjp=lambda g, y, x: (g * (1 + y * y),), autocast="float32")  # fmt: skip
 SINH = Op("sinh", kind="map", forward=lambda xp, x: xp.sinh(x),
-          vjp=lambda g, y, x: (g * COSH(x),))  # fmt: skip
+          vjp=lambda g, y, x: (g * COSH(x),), autocast="float32")  # fmt: skip
 COSH: Op = Op("cosh", kind="map", forward=lambda xp, x: xp.cosh(x),
-              vjp=lambda g, y, x: (g * SINH(x),))  # fmt: skip
+              vjp=lambda g, y, x: (g * SINH(x),), autocast="float32")  # fmt: skip
 TANH = Op("tanh", kind="map", forward=lambda xp, x: xp.tanh(x),
           vjp=lambda g, y, x: (g * (1 - y * y),))  # fmt: skip
 ERF = Op("erf", kind="map", forward=lambda xp, x: xp.erf(x),
@@ -210,7 +223,7 @@ def _softplus_vjp(g: Any, y: Any, x: Any, beta: float, threshold: float) -> tupl
     return (WHERE(z > threshold, g, g * SIGMOID(z)),)
 
 
-SOFTPLUS = Op("softplus", kind="map", forward=_softplus, vjp=_softplus_vjp)
+SOFTPLUS = Op("softplus", kind="map", forward=_softplus, vjp=_softplus_vjp, autocast="float32")
 
 # Choice and order ------------------------------------------------------------------------------
 

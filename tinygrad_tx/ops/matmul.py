@@ -49,4 +49,11 @@ def _vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, ...]:
     return (lambda: MATMUL(g, b.mT), lambda: MATMUL(a.mT, g))
 
 
-MATMUL = Op("matmul", kind="matmul", rule=_rule, forward=lambda xp, a, b: xp.matmul(a, b), vjp=_vjp)
+MATMUL = Op(
+    "matmul",
+    kind="matmul",
+    rule=_rule,
+    forward=lambda xp, a, b: xp.matmul(a, b),
+    vjp=_vjp,
+    autocast="half",
+)

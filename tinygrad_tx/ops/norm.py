@@ -94,6 +94,7 @@ LAYER_NORM = Op(
         _normalised_plain(x, eps)[0], weight, bias
     ),
     vjp=_layer_norm_vjp,
+    autocast="float32",
 )
 LAYER_NORM_GRAD = Op(
     "layer_norm_grad",

@@ -46,7 +46,7 @@ def _extreme_vjp(g: Any, y: Any, x: Any, axis: Any) -> tuple[Any, ...]:
 
 
 SUM = Op("sum", kind="reduce", rule=_sums, forward=lambda xp, x, axis: xp.sum(x, axis),
-         vjp=lambda g, y, x, axis: (BROADCAST(g, shape=x.shape),))  # fmt: skip
+         vjp=lambda g, y, x, axis: (BROADCAST(g, shape=x.shape),), autocast="float32")  # fmt: skip
 MAX = Op("max", kind="reduce", rule=_picks, forward=lambda xp, x, axis: xp.max(x, axis),
          vjp=_extreme_vjp)  # fmt: skip
 MIN = Op("min", kind="reduce", rule=_picks, forward=lambda xp, x, axis: xp.min(x, axis),
@@ -69,6 +69,7 @@ CUMSUM = Op(
     rule=lambda op, x, axis: Spec(x.shape, x.dtype if x.dtype.kind == "f" else int64),
     forward=lambda xp, x, axis: xp.cumsum(x, axis),
     vjp=_cumsum_vjp,
+    autocast="float32",
 )
 
 
@@ -101,7 +102,7 @@ def _part(x: Any, start: int, stop: int) -> Any:
 
 
 PROD = Op("prod", kind="reduce", rule=_sums, forward=lambda xp, x, axis: xp.prod(x, axis),
-          decompose=_prod_plain)  # fmt: skip
+          decompose=_prod_plain, autocast="float32")  # fmt: skip
 
 
 def _cumprod_plain(x: Any, axis: int) -> Any:
@@ -122,4 +123,5 @@ CUMPROD = Op(
     rule=lambda op, x, axis: Spec(x.shape, x.dtype if x.dtype.kind == "f" else int64),
     forward=lambda xp, x, axis: xp.cumprod(x, axis),
     decompose=_cumprod_plain,
+    autocast="float32",
 )

@@ -59,6 +59,7 @@ SOFTMAX = Op(
     decompose=_softmax_plain,
     kernel_form=_softmax_kernels,
     vjp=lambda g, y, x, axis: (SOFTMAX_GRAD(g, y, axis=axis),),
+    autocast="float32",
 )
 SOFTMAX_GRAD: Op = Op(
     "softmax_grad",
@@ -90,6 +91,7 @@ LOG_SOFTMAX = Op(
     forward=_log_softmax,
     decompose=_log_softmax_plain,
     vjp=lambda g, y, x, axis: (LOG_SOFTMAX_GRAD(g, y, axis=axis),),
+    autocast="float32",
 )
 LOG_SOFTMAX_GRAD: Op = Op(
     "log_softmax_grad",
@@ -127,4 +129,5 @@ LOGSUMEXP = Op(
     decompose=_logsumexp_plain,
     # A row of -inf has the gradient 0, one with inf or NaN what exp(x - y) says.
     vjp=lambda g, y, x, axis: (g * EXP(x - WHERE(y == -float("inf"), 0, y)),),
+    autocast="float32",
 )

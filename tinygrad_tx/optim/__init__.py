@@ -1,4 +1,4 @@
-"""Optimizers and what goes with them: clipping, schedules, moving averages."""
+"""Optimizers and what goes with them: clipping, schedules, moving averages, loss scaling."""
 
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from . import lr_scheduler
     from .adafactor import Adafactor
     from .ema import EMA
+    from .grad_scaler import GradScaler
     from .groups import parameter_groups
     from .lion import Lion
     from .rmsprop import Adagrad, RMSprop
@@ -20,6 +21,7 @@ else:
         {
             "adafactor": "Adafactor",
             "ema": "EMA",
+            "grad_scaler": "GradScaler",
             "groups": "parameter_groups",
             "lion": "Lion",
             "lr_scheduler": "",
@@ -34,6 +36,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "GradScaler",
     "Lion",
     "Optimizer",
     "RMSprop",

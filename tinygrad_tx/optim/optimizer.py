@@ -169,7 +169,7 @@ class Optimizer:
                 f"{type(self).__name__}: the parameters are on {grads[0].device}, its moments on "
                 f"{self.step_count.device}: make the optimizer after model.to(...)"
             )
-        finite = _squared_norm(grads).isfinite()
+        finite = squared_norm(grads).isfinite()
         taken, one = finite.to(float64), finite.to(int64)
         remembered = iter(self.moments)
         groups = [
@@ -462,7 +462,7 @@ def clip_grad_norm_(
         return tensor(0.0, device=members[0].device if members else None)
     grads = [p.grad for p in having if p.grad is not None]
     if norm_type == 2:
-        norm = _squared_norm(grads).sqrt()
+        norm = squared_norm(grads).sqrt()
     else:
         wide = [g.to(float32) if g.dtype.itemsize < 4 else g for g in grads]
         norm = stack([g.norm(norm_type).to(wide[0].dtype) for g in wide]).norm(norm_type)
@@ -489,7 +489,7 @@ def clip_grad_value_(
             p.grad = p.grad.clip(-float(clip_value), float(clip_value))
 
 
-def _squared_norm(grads: list[Tensor]) -> Tensor:
+def squared_norm(grads: list[Tensor]) -> Tensor:
     """The sum of all squares, in float32 or better."""
     total: Tensor | None = None
     for grad in grads:

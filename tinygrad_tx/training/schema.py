@@ -16,6 +16,7 @@ from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from ..autocast import Precision
 from ..data.batches import round_up
 from ..errors import UserError, brief
 from ..models import registry
@@ -312,6 +313,7 @@ class TrainConfig(Section):
     patience: CountOrOff = 0  # validations without a better score before it stops
     average_last: CountOrOff = 0  # checkpoints averaged into the final model
     compile: bool = True
+    precision: Precision = "fp32"  # of products; weights, sums and norms are float32 in any
     valid_bleu: bool = True
     valid_sentences: Count = 200  # that are translated for BLEU
     init: str | None = None  # the directory of a run, or of a pretrained model, to begin with

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .. import optim
+from ..autocast import autocast
 from ..compiler import compile
 from ..creation import tensor
 from ..data import Batch
@@ -30,7 +31,7 @@ class Outcome(NamedTuple):
 
 
 class Trainable:
-    """A model with all that changes in a step: optimizer, schedule, moving average.
+    """A model with all that changes in a step: optimizer, schedule, moving average, loss scale.
 
     Calling it takes a step on one or several batches, which together weigh as one batch of all
     their tokens would. train.compile decides whether a step runs from a plan.
@@ -43,6 +44,8 @@ class Trainable:
         self.schedule = _schedule(self.optimizer, config)
         decay = config.optim.ema_decay
         self.ema = optim.EMA(model.parameters(), decay) if decay else None
+        self.precision = config.train.precision
+        self.scaler = optim.GradScaler(enabled=self.precision == "fp16")
         self._smoothing = config.train.label_smoothing
         self._clip = config.optim.clip_norm or float("inf")
         planned: Callable[[Run], Run] = compile if config.train.compile else lambda run: run
@@ -67,20 +70,27 @@ class Trainable:
         return Outcome(loss, norm.item(), lr, skipped == self.optimizer.skipped.item())
 
     def _step(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        loss = self.model.loss(*inputs, label_smoothing=self._smoothing)
-        loss.backward()
+        loss = self._loss(*inputs)
+        self.scaler.scale(loss).backward()
         return loss, self._update()
 
     def _add(self, weight: Tensor, *inputs: Tensor) -> Tensor:
         """Add a batch's share to the gradient."""
-        loss: Tensor = self.model.loss(*inputs, label_smoothing=self._smoothing)
-        (loss * weight).backward()
+        loss = self._loss(*inputs)
+        self.scaler.scale(loss * weight).backward()
+        return loss
+
+    def _loss(self, *inputs: Tensor) -> Tensor:
+        with autocast(self.precision):
+            loss: Tensor = self.model.loss(*inputs, label_smoothing=self._smoothing)
         return loss
 
     def _update(self) -> Tensor:
         """Take the step that the gradient asks for; its norm."""
+        self.scaler.unscale_(self.optimizer)
         norm = optim.clip_grad_norm_(self.model.parameters(), self._clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad()
         self.schedule.step()
         if self.ema is not None:

@@ -18,9 +18,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from .. import random, serialize
 from ..atomic import write_bytes
+from ..autocast import autocast, require_precision
+from ..creation import get_default_device
 from ..errors import UserError
 from ..models.loading import PART, belongings, build, tokenizer_of, weights
 from . import checkpoint
@@ -72,6 +75,7 @@ class Trainer:
         self, config: Config, run: RunDirectory, resume: bool, show: Progress, asked: Interrupts
     ) -> None:
         self.config, self.run, self.show, self.asked = config, run, show, asked
+        require_precision(config.train.precision, get_default_device())
         random.manual_seed(config.train.seed)
         own = None
         if resume and run.has_tokenizer:
@@ -94,6 +98,8 @@ class Trainer:
         }
         if self.trainable.ema is not None:
             self.parts["ema"] = self.trainable.ema
+        if self.trainable.scaler.is_enabled():
+            self.parts["scaler"] = self.trainable.scaler
         self.measuring = task.measuring(self.model, self._pause)
         self.state = checkpoint.State()
         if resume:
@@ -230,7 +236,8 @@ class Trainer:
     def _validate(self) -> None:
         state = self.state
         with self._averages():
-            row = self.measuring.row()
+            with self._precision():
+                row = self.measuring.row()
             better = _score(row) > state.best
             if better:
                 self._save_model()
@@ -265,13 +272,18 @@ class Trainer:
         ema = self.trainable.ema
         return nullcontext() if ema is None else ema.swapped()
 
+    def _precision(self) -> AbstractContextManager[Any]:
+        """What is measured is measured as it is trained."""
+        return autocast(self.config.train.precision)
+
     # The end -------------------------------------------------------------------------------------
     def _finish(self) -> Report:
         """Choose the final weights, show what they do on held-out data, and report."""
         self._average()
         state = self.state
         self.model.load_state_dict(weights(self.run.model))
-        row, report = self.measuring.final(state.step, state.best_step)
+        with self._precision():
+            row, report = self.measuring.final(state.step, state.best_step)
         self._write({"step": state.step, **row})
         write_bytes(self.run.root / report.file, f"{report.text()}\n".encode())
         return report
@@ -283,7 +295,8 @@ class Trainer:
         if len(last) < 2:
             return
         self.model.load_state_dict(checkpoint.average(last))
-        row = self.measuring.row()
+        with self._precision():
+            row = self.measuring.row()
         self._write({"step": self.state.step, "of": f"average of {len(last)} checkpoints", **row})
         if _score(row) > self.state.best:
             self.state.best, self.state.best_step = _score(row), self.state.step

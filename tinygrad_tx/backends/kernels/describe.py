@@ -38,9 +38,11 @@ def describe(kernel: Kernel) -> str:
         case ColumnReduce():
             return "\n".join((_head("columns", kernel), *_column_reduce(kernel)))
         case Pack():
-            return f"pack {kernel.dtype}: b in panels of {kernel.width} columns"
+            return f"pack {kernel.dtype}{_packed(kernel)}: b in panels of {kernel.width} columns"
         case Matmul():
-            return f"matmul {kernel.dtype}: c {'+=' if kernel.accumulate else '='} a @ packed b"
+            c, a = (_in(d, kernel.dtype) for d in (kernel.out, kernel.left))
+            way = "+=" if kernel.accumulate else "="
+            return f"matmul {kernel.dtype}: c{c} {way} a{a} @ packed b"
         case Gemm():
             into = "" if kernel.out == kernel.dtype else f" in {kernel.out}"
             of = f"{kernel.dtype} as tf32" if kernel.tf32 else kernel.dtype
@@ -119,6 +121,16 @@ def _instruction(number: int, instr: Instr) -> str:
 def _store(number: int, output: Output) -> str:
     place = f" at input {output.at}" if output.at >= 0 else ""
     return f"store %{output.instr} -> output {number}{place}"
+
+
+def _in(stored: str, dtype: str) -> str:
+    """The dtype in memory, where it is not the one that is computed in."""
+    return "" if stored == dtype else f" (in {stored})"
+
+
+def _packed(kernel: Pack) -> str:
+    rounded = f", rounded to {kernel.rounded}" if kernel.rounded else ""
+    return f"{_in(kernel.source, kernel.dtype)}{rounded}"
 
 
 def _stored(kernel: Weighted) -> str:

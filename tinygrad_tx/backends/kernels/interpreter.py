@@ -218,7 +218,9 @@ def _gather(input: Input, operand: RowOperand[int], rows: Array, domain: Shape) 
 def _pack(kernel: Pack, words: Sequence[int]) -> None:
     args = read(kernel.layout, words)
     b0, b1, k, n = args.b0, args.b1, args.k, args.n
-    matrix = _matrix(args.b, kernel.dtype, b0, b1, k, n)
+    matrix = _matrix(args.b, kernel.source, b0, b1, k, n)
+    if kernel.rounded:
+        matrix = matrix.astype(ALL[kernel.rounded].np)
     padded = np.zeros((b0, b1, k, -(-n // kernel.width) * kernel.width), kernel.dtype)
     padded[..., :n] = matrix
     for start, block in _packed_blocks(args.packed, kernel.dtype, kernel.width, padded.shape):
@@ -243,13 +245,13 @@ def _packed_blocks(
 def _matmul(kernel: Matmul, words: Sequence[int], machine: Tiles) -> None:
     args = read(kernel.layout, words)
     b0, b1, m, n, k = args.b0, args.b1, args.m, args.n, args.k
-    a = _matrix(args.a, kernel.dtype, b0, b1, m, k)
-    c = _matrix(Matrix(*args.c, column=1), kernel.dtype, b0, b1, m, n)
+    a = _matrix(args.a, kernel.left, b0, b1, m, k).astype(kernel.dtype, copy=False)
+    c = _matrix(Matrix(*args.c, column=1), kernel.out, b0, b1, m, n)
     width = machine.tile(kernel.dtype)[1]
     # A matrix that a whole batch axis shares is unpacked once.
     batch = [b0 if args.b.b0 else 1, b1 if args.b.b1 else 1]
     packed = (*batch, k, -(-n // width) * width)
-    total = c.copy() if kernel.accumulate else np.zeros(c.shape, c.dtype)
+    total = c.copy() if kernel.accumulate else np.zeros(c.shape, kernel.dtype)
     for start, block in _packed_blocks(args.b, kernel.dtype, width, packed):
         stop = start + block.shape[2]
         total += a[..., start:stop] @ block.reshape(*batch, stop - start, packed[-1])[..., :n]

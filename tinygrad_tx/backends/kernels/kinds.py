@@ -154,11 +154,16 @@ class Pack(Kernel):
     Task t: with P = ceil(ceil(N / NR) / panels_per_task), batch t // P (row-major over B0, B1),
     panels from (t % P) * panels_per_task. width: NR, the columns of a panel, as the target has
     them.
+
+    dtype: of the packed numbers. source: of those in b, by default the same. rounded: what b's
+    numbers are rounded to on the way, by default nothing.
     """
 
     word: ClassVar[str] = "pack"
     dtype: str
     width: int
+    source: str = ""
+    rounded: str = ""
     layout: ClassVar[PackArgs[int]] = layout_of(PackArgs)
 
     def tasks(self, words: Sequence[int]) -> int:
@@ -166,13 +171,18 @@ class Pack(Kernel):
         panels = -(-words[at.n] // self.width)
         return words[at.b0] * words[at.b1] * -(-panels // words[at.panels_per_task])
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", self.source or self.dtype)
+
 
 @dataclass(frozen=True)
 class Matmul(Kernel):
     """c (..., M, N) = a (..., M, K) times a packed b. Each element's products are added in one
     upward chain for each block of KC, the blocks' sums in order: the same for every M, N and task.
 
-    accumulate: c is added to (its old value first) instead of written.
+    dtype: of the sums, and of the packed b. left, out: of a and c in memory, by default the same; c
+    is rounded once, from the finished sum. accumulate: c, which has the dtype of the sums, is added
+    to (its old value first) instead of written.
     Task t: with Nt = ceil(N / columns_per_task) and Mt = ceil(M / rows_per_task): column block
     t % Nt, row block r = (t // Nt) % Mt, batch t // (Nt * Mt). Row blocks are even, as those of
     RowProgram: r begins at r * M // Mt.
@@ -181,7 +191,14 @@ class Matmul(Kernel):
     word: ClassVar[str] = "matmul"
     dtype: str
     accumulate: bool = False
+    left: str = ""
+    out: str = ""
     layout: ClassVar[MatmulArgs[int]] = layout_of(MatmulArgs)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "left", self.left or self.dtype)
+        object.__setattr__(self, "out", self.out or self.dtype)
+        assert not self.accumulate or self.out == self.dtype, "sums are not rounded on the way"
 
     def tasks(self, words: Sequence[int]) -> int:
         at = self.layout
@@ -317,6 +334,7 @@ class AttentionGrad(Scored):
     and dv is written by one task, with those of dq that it serves.
 
     dmask: it also gives the gradient of an added mask, of each head: that of the scores.
+    stored: of all operands and gradients but bool masks and bounds, by default dtype.
     """
 
     word: ClassVar[str] = "attentiongrad"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from weakref import ref
 
 from ... import tree
-from ...context import Trace, tracing
+from ...context import Trace, set_precision, tracing
 from ...errors import TraceError
 from ...node import INPUT, Node
 from ...tensor import Tensor
@@ -213,7 +213,8 @@ class Tracer(Trace):
     def differentiate(self, roots: tuple[Node, ...]) -> tuple[Node, ...]:
         """Gradients are taken of the lifted graph. Tensors made before keep the old one: `cse`
         makes one of what both compute."""
-        return lift(roots, differentiable=True)
+        with set_precision("fp32"):
+            return lift(roots, differentiable=True)
 
     # Inputs
     def _gradient(self, source: GradOf, grad: Tensor) -> Tensor:

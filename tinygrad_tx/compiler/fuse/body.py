@@ -235,10 +235,12 @@ def _split(extents: Shape, strides: Sequence[Shape], task: int) -> tuple[Shape, 
 
 
 def copying(source: View, target: View, *nodes: Node) -> Call:
-    """A kernel that copies one view to another of the same shape. nodes: what it is done for."""
+    """A kernel that copies one view to another of the same shape, in its dtype. nodes: what it is
+    done for."""
     shape = source.shape or (1,)
     body = Body(Group("rows", shape[:-1], shape[-1]))
-    body.store(body.load(source, "element"), target, "element")
+    number = body.program.cast(body.load(source, "element"), target.dtype)
+    body.store(number, target, "element")
     body.nodes += nodes
     return body.call()
 

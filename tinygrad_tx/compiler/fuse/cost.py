@@ -23,6 +23,8 @@ COSTLY = frozenset(op for op, scalar in SCALARS.items() if scalar.stored)
 def is_cheap(values: Values, node: Node, assumed: Container[Node] = ()) -> bool:
     """True if a group rather computes a value again than has it stored. assumed: nodes that will
     lie somewhere, as other operands are read there."""
+    if node in values.deferred and values.lateness.is_late(node):
+        return True
     if node in values.folded:
         return _is_cheap_folded(node)
     return cost(values, node, assumed) <= limits.CHEAP

@@ -100,6 +100,8 @@ def _folded(values: Values, node: Node) -> Any:
 
 def _map(values: Values, node: Node) -> Decision:
     size = prod(node.shape)
+    if values.lateness.is_late(node):
+        return Deferred(cost(values, node))
     unit = max((values.ready(src) for src in node.srcs), default=-1)
     joins = _at_latest(values, unit, node)
     if isinstance(joins, Joins):

@@ -10,6 +10,8 @@ greedy decoding (benchmarks/).
 SMALL = 8192  # elements: such values are computed as soon as they can be, and stored at once
 CHEAP = 4  # map instructions: what takes no more is rather computed again than stored
 CHAIN = 16  # map instructions: the same for one reader, which computes them instead of storing
+LATE = 32  # map instructions: the most that are computed again in the place of a float32 value
+# that is made of numbers of 16 bits (late.py)
 FOLDED = 1 << 22  # elements: a larger value is not computed with the plan
 
 # Size of a kernel -------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ...node import INPUT, REBOUND, Graph, Node
 from ..schedule.records import Buffer, Call, Plan, Refusal, View
 from . import limits
 from .group import Group, fresh, moved
+from .late import Lateness
 
 
 class Values:
@@ -32,6 +33,7 @@ class Values:
         self.states, self.target, self.rounds = states, target, rounds
         self.graph, self.final = Graph(roots), set(roots)
         self.users = self.graph.users()
+        self.lateness = Lateness(self.graph, self.users, self.final)
         self.units: list[Group | Call] = []
         self.unit_of: dict[Node, int] = {}  # of values that a unit makes
         self.places: dict[Node, View] = {}  # of values that are stored

@@ -135,13 +135,15 @@ def _decomposes(node: Node) -> bool:
     return (composite or _widens(node)) and all(map(_plain, node.srcs))
 
 
-_ACCUMULATE = (ops.MATMUL, ops.INDEX_ADD, ops.ARGMAX, ops.ARGMIN, ops.ARGTOPK)
+_ACCUMULATE = (ops.INDEX_ADD, ops.ARGMAX, ops.ARGMIN, ops.ARGTOPK)
 
 
 def _widens(node: Node) -> bool:
     """True if a node is computed in float32 as a whole, because it does more with 16 bits than maps
-    do."""
+    do, and than products, whose kernels take them."""
     if node.op.kind not in ("fused", "reduce") and node.op not in _ACCUMULATE:
+        return False
+    if node.op is ops.CONVOLUTION or (node.op in _WHOLE and attention_fits(node)):
         return False
     return any(src.dtype.is_half for src in node.srcs)
 

@@ -9,11 +9,13 @@ multiple of the block of rows in which dW accumulates. A stage of pipeline.py.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 from ...backends.kernels.arguments import Args, MatmulArgs, Place, RowOperand, RowProgramArgs
 from ...backends.kernels.kinds import Matmul, RowProgram
 from ...backends.target import Target
-from .records import Buffer, Call, Launch, Schedule, View
+from ..fuse.body import copying
+from .records import Buffer, Call, Launch, Schedule, View, whole
 
 CHUNK_BYTES = 16 << 20
 
@@ -37,7 +39,7 @@ def chunk_losses(schedule: Schedule, target: Target) -> Schedule:
     while i < len(launches):
         found = _found(launches, i, target.block, schedule.results) if _large(launches[i]) else None
         if found is not None:
-            launches = _cut(launches, found) or launches
+            launches = _cut(*_unrounded(launches, found)) or launches
         i += 1
     same = tuple(launches) == schedule.launches
     return schedule if same else replace(schedule, launches=tuple(launches))
@@ -105,6 +107,24 @@ def _sliceable(call: Call) -> bool:
         return False
     plain = all(i.op not in ("row", "gather") for i in call.kernel.instrs)
     return plain and all(o.at < 0 for o in call.kernel.outputs)
+
+
+def _unrounded(launches: list[Launch], loss: _Loss) -> tuple[list[Launch], _Loss]:
+    """The same with the product over rows, which chunks add up, in the dtype of its sums; where it
+    was in another one, a launch of its own rounds it."""
+    i = loss.by_columns
+    head, *rest = launches[i].calls
+    assert isinstance(head.kernel, Matmul) and isinstance(head.args, MatmulArgs)
+    if head.kernel.out == head.kernel.dtype:
+        return launches, loss
+    (out,) = head.writes
+    sums = whole(Buffer("value", head.kernel.dtype, prod(out.shape), out.buffer.node), out.shape)
+    kernel = replace(head.kernel, out=head.kernel.dtype)
+    args = head.args._replace(c=head.args.c._replace(place=sums.place, row=sums.strides[-2]))
+    made = replace(head, kernel=kernel, args=args, writes=(sums,))
+    apart = [Launch((call,)) for call in (made, copying(sums, out, *head.nodes), *rest)]
+    more = len(apart) - 1 if loss.by_rows > i else 0
+    return [*launches[:i], *apart, *launches[i + 1 :]], replace(loss, by_rows=loss.by_rows + more)
 
 
 def _cut(launches: list[Launch], loss: _Loss) -> list[Launch] | None:
@@ -178,7 +198,8 @@ def _summed(call: Call, start: int, count: int, chunks: dict[Buffer, Buffer]) ->
     made = _with(call, args, count, chunks)
     if not start:
         return made
-    kernel = Matmul(call.writes[0].dtype, accumulate=True)
+    assert isinstance(call.kernel, Matmul)
+    kernel = replace(call.kernel, accumulate=True)
     return replace(made, kernel=kernel, reads=(*made.reads, *made.writes))
 
 

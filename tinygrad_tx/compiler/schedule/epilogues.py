@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TypeGuard
 
 from ...backends.kernels.arguments import GemmArgs, MatmulArgs
+from ...backends.kernels.kinds import Matmul
 from ...backends.target import Target
 from ..fuse.body import Body
 from .gemm_epilogue import fused, is_elementwise
@@ -94,8 +95,8 @@ def _reads(unit: Body | Call) -> Sequence[View]:
 def _by_rows(product: Call, target: Target) -> Call:
     """A product whose tasks have all columns of their rows, as an epilogue reads them."""
     args = product.args
-    assert isinstance(args, MatmulArgs)
-    cut = target.cut(args.m, args.n, args.k, 1, product.writes[0].dtype, full_rows=True)
+    assert isinstance(args, MatmulArgs) and isinstance(product.kernel, Matmul)
+    cut = target.cut(args.m, args.n, args.k, 1, product.kernel.dtype, full_rows=True)
     args = args._replace(rows_per_task=cut.rows, columns_per_task=cut.columns)
     return replace(product, args=args)
 
@@ -108,8 +109,9 @@ def _is_epilogue(product: Call, group: Body | Call, target: Target) -> bool:
         return isinstance(group, Body) and is_elementwise(product, group)
     if not isinstance(group, Body) or group.kind != "rows" or not isinstance(args, MatmulArgs):
         return False
+    assert isinstance(product.kernel, Matmul)
     fits = (args.b0, args.b1) == (1, 1) and group.rows == args.m
-    if not fits or not target.takes_epilogues(args.m, out.dtype):
+    if not fits or not target.takes_epilogues(args.m, product.kernel.dtype):
         return False
     for load in group.loads:
         if load.view.buffer is out.buffer:

@@ -14,6 +14,9 @@ Keys that are masked out, or beyond those of the call, get the weight 0, which a
 sum: so padding keys changes no bit. Keys that no query of a block sees, because they are later than
 its queries or than the last one that a boolean mask allows for all queries, are skipped. So are
 those outside of the bounds of all queries of a block.
+
+What is stored in another dtype than it is computed in is converted row by row, on its way to
+scratch memory or from it: keys and values a head at a time, queries a block.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from ....dtypes import ALL
 from ...kernels.arguments import AttentionArgs, Matrix
 from ...kernels.kinds import Attention, AttentionGrad
 from ...llvm import ir
-from ...llvm.ir import Module, Value, integer
+from ...llvm.ir import Builder, Module, Value, integer
 from ...llvm.operands import Words, address
 from ..matmul import tile
 from ..processor import Processor
@@ -72,6 +75,39 @@ class _Keys(NamedTuple):
     panels: Value
 
 
+class _Stored:
+    """Operands, which may be stored in another dtype than they are computed with."""
+
+    def __init__(self, kernel: Attention | AttentionGrad, b: Builder, target: Processor) -> None:
+        self.b, self.converts = b, kernel.stored != kernel.dtype
+        self.element, nr = ALL[kernel.stored].memory, target.tile(kernel.dtype)[1]
+        self.panel = tile.panel(b.module, target, kernel.dtype, nr, kernel.stored)
+        if self.converts:
+            self.widen = tile.converted(b.module, target, kernel.stored, kernel.dtype)
+            self.narrow = tile.converted(b.module, target, kernel.dtype, kernel.stored)
+
+    def at(self, start: Value, *terms: tuple[Value, Value]) -> Value:
+        return self.b.at(start, self.b.index(integer(0), *terms), self.element)
+
+    def rows(
+        self, start: Value, stride: Value, count: Value, d: Value, to: Value
+    ) -> tuple[Value, Value]:
+        """Rows as they are computed with: where they lie, or copied `to`; and their stride."""
+        if not self.converts:
+            return start, stride
+        self.widen(self.b, to=to, source=start, M=count, N=d, to_stride=d, stride=stride)
+        return to, d
+
+    def results(self, start: Value, stride: Value, d: Value, to: Value) -> tuple[Value, Value]:
+        """The place where rows of a result are computed, and their stride; `finish` brings them to
+        where they are wanted."""
+        return (to, d) if self.converts else (start, stride)
+
+    def finish(self, start: Value, stride: Value, count: Value, d: Value, made: Value) -> None:
+        if self.converts:
+            self.narrow(self.b, to=start, source=made, M=count, N=d, to_stride=stride, stride=d)
+
+
 class _Writer:
     """One function that is being written, for the kernel `of`, and what its parts share."""
 
@@ -85,19 +121,17 @@ class _Writer:
         internal: bool = False,
     ) -> None:
         self.kernel, self.target, self.element = kernel, target, ALL[kernel.dtype].memory
-        self.stored = {"bool": "i8", "bounds": "i64"}.get(kernel.mask, self.element)
+        self.mask_held = {"bool": "i8", "bounds": "i64"}.get(kernel.mask, ALL[kernel.stored].memory)
         self.mr, nr = target.tile(kernel.dtype)
         self.nr, self.zero, self.one = integer(nr), integer(0), integer(1)
         self.panel = tile.panel(module, target, kernel.dtype, nr)
         self.by_rows = tile.product(module, target, kernel.dtype, along_k=True)
         self.by_columns = tile.product(module, target, kernel.dtype, along_k=False)
         self.softmax = attention_rows.softmax(kernel, module, of, target)
-        self.mask_row = (
-            attention_rows.mask_row(kernel, module, target)
-            if kernel.mask in ("bool", "float")
-            else None
-        )
+        masked = kernel.mask in ("bool", "float")
+        self.mask_row = attention_rows.mask_row(kernel, module, target) if masked else None
         self.b = module.function(name, PARAMS, internal=internal)
+        self.stored = _Stored(kernel, self.b, target)
 
         b, (args, task, self.free), at = self.b, self.b.params, kernel.layout
         self.words = Words(b, args)
@@ -132,10 +166,14 @@ class _Writer:
         self.free = self.b.at(found, size, self.element)
         return found
 
+    def room(self, *extents: Value) -> Value:
+        """The next part of the scratch for what is converted, if something is."""
+        return self.reserve(*extents) if self.stored.converts else Value("ptr", "null")
+
     def operand(self, at: Matrix[int], head: Value) -> tuple[Value, Value]:
         """Of a matrix of the arguments: the start of a head's part; its row stride."""
         place, s_b, s_h, row = self.words.numbers(at.place, at.b0, at.b1, at.row)
-        return self.at(address(self.b, place), (self.batch, s_b), (head, s_h)), row
+        return self.stored.at(address(self.b, place), (self.batch, s_b), (head, s_h)), row
 
     # Matrices for products -----------------------------------------------------------------------
 
@@ -144,8 +182,8 @@ class _Writer:
         b, to = self.b, self.reserve(d, self.padded)
         with b.loop(self.zero, self.limit, self.nr) as j:
             w = b.smin(b.sub(self.limit, j.i), self.nr)
-            here, src = self.at(to, (j.i, d)), self.at(start, (j.i, stride))
-            self.panel(
+            here, src = self.at(to, (j.i, d)), self.stored.at(start, (j.i, stride))
+            self.stored.panel(
                 b, to=here, source=src, stride=stride, k_stride=self.one, w=w, fill=self.nr, K=d
             )
         return to
@@ -259,7 +297,7 @@ class _Writer:
         bounded = self.kernel.mask == "bounds"  # it needs no room
         place, s_b, s_h, s_t, s_s = self.words.numbers(*at)
         offset = b.index(self.zero, (self.batch, s_b), (self.head, s_h))
-        start = b.at(address(b, place), offset, self.stored)
+        start = b.at(address(b, place), offset, self.mask_held)
         row = Value("ptr", "null") if bounded else self.reserve(self.padded)
         return _Mask(start, s_t, s_s, row, s_h)
 
@@ -268,14 +306,14 @@ class _Writer:
         if mask is None:
             return None
         b = self.b
-        start = b.at(mask.start, b.mul(member, mask.h_stride), self.stored)
+        start = b.at(mask.start, b.mul(member, mask.h_stride), self.mask_held)
         return mask._replace(start=start)
 
     def read_mask(self, mask: _Mask, query: Value, count: Value) -> Value:
         """A query's row of the mask, its first `count` numbers; how many keys may take part."""
         b = self.b
         assert self.mask_row is not None
-        src = b.at(mask.start, b.mul(query, mask.t_stride), self.stored)
+        src = b.at(mask.start, b.mul(query, mask.t_stride), self.mask_held)
         return self.mask_row(b, to=mask.row, source=src, stride=mask.s_stride, N=count)
 
     def read_shared_mask(self, mask: _Mask) -> None:
@@ -339,8 +377,11 @@ def _one_by_one(w: _Writer, at: AttentionArgs[int]) -> None:
     mix = attention_rows.mix(b.module, w.target, dtype)
     (q, q_stride), (out, out_stride) = (w.operand(x, w.head) for x in (at.q, at.out))
     (k, k_stride), (v, v_stride) = (w.operand(x, w.shared) for x in (at.k, at.v))
-    row, first_key, first_value = w.reserve(w.padded), k, v
+    row = w.reserve(w.padded)
     mask = w.mask()
+    k, k_stride = w.stored.rows(k, k_stride, w.S, w.d_k, w.room(w.S, w.d_k))
+    v, v_stride = w.stored.rows(v, v_stride, w.S, w.d_v, w.room(w.S, w.d_v))
+    first_key, first_value, q_room, room = k, v, w.room(w.d_k), w.room(w.d_v)
     with b.loop(w.zero, w.T, w.one) as query:
         if mask is not None and w.kernel.mask == "bounds":
             begin, end = w.bounds(mask, query.i)
@@ -350,10 +391,13 @@ def _one_by_one(w: _Writer, at: AttentionArgs[int]) -> None:
             width = w.keys_seen(query.i, w.one)
             if mask is not None:
                 width = w.read_mask(mask, query.i, width)
-        mine, result = w.at(q, (query.i, q_stride)), w.at(out, (query.i, out_stride))
+        mine, _ = w.stored.rows(w.stored.at(q, (query.i, q_stride)), q_stride, w.one, w.d_k, q_room)
+        wanted = w.stored.at(out, (query.i, out_stride))
+        result, _ = w.stored.results(wanted, out_stride, w.d_v, room)
         dots(b, row=row, q=mine, keys=k, stride=k_stride, D=w.d_k, N=width)
         w.softmax_row(row, width, width, None if w.kernel.mask == "bounds" else mask)
         mix(b, out=result, row=row, values=v, stride=v_stride, D=w.d_v, N=width)
+        w.stored.finish(wanted, out_stride, w.one, w.d_v, result)
     b.end()
 
 
@@ -367,16 +411,21 @@ def _by_blocks(w: _Writer, at: AttentionArgs[int]) -> None:
         w.read_shared_mask(mask)
     keys = w.packed_transpose(k, k_stride, w.d_k)
     scores = w.reserve(block_rows, w.apart)
+    v, v_stride = w.stored.rows(v, v_stride, w.limit, w.d_v, w.room(w.S, w.d_v))
     values = w.with_edge(v, v_stride, w.d_v, w.limit, w.reserve(w.S, w.nr))
+    q_room, room = w.room(block_rows, w.d_k), w.room(block_rows, w.d_v)
     with b.loop(w.zero, w.T, block_rows) as block:
         m = b.smin(b.sub(w.T, block.i), block_rows)
         seen = w.keys_of(block.i, m, mask)
-        mine = w.at(q, (block.i, q_stride))
+        mine, own_stride = w.stored.at(q, (block.i, q_stride)), q_stride
+        mine, own_stride = w.stored.rows(mine, own_stride, m, w.d_k, q_room)
         part, below = w.at(keys, (seen.start, w.d_k)), w.below(values, seen.start)
-        w.times_packed(m, seen.panels, w.d_k, mine, q_stride, part, scores)
+        w.times_packed(m, seen.panels, w.d_k, mine, own_stride, part, scores)
         w.weights(scores, block.i, m, seen, mask)
-        result = w.at(out, (block.i, out_stride))
-        w.times(m, w.d_v, seen.width, scores, below, result, out_stride)
+        wanted = w.stored.at(out, (block.i, out_stride))
+        result, stride = w.stored.results(wanted, out_stride, w.d_v, room)
+        w.times(m, w.d_v, seen.width, scores, below, result, stride)
+        w.stored.finish(wanted, out_stride, m, w.d_v, result)
     b.end()
 
 
@@ -387,6 +436,9 @@ def attention_scratch(kernel: Attention, args: Sequence[int], target: Processor)
     mr, nr = target.tile(kernel.dtype)
     padded = -(-s // nr) * nr
     elements = 2 * padded if t <= _FEW else padded * (d_k + 1) + (padded + nr) * mr + s * nr
+    if kernel.stored != kernel.dtype:
+        d_v, few = args[at.d_v], t <= _FEW
+        elements += s * (d_k + d_v) + d_k + d_v if few else s * d_v + mr * (d_k + d_v)
     return elements * ir.width(ALL[kernel.dtype].memory)
 
 
@@ -399,6 +451,7 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
         unscaled = attention_rows.unscaled(kernel, module, name, target)
     (k, k_stride), (v, v_stride) = (w.operand(x, w.shared) for x in (at.k, at.v))
     (dk, dk_stride), (dv, dv_stride) = (w.operand(x, w.shared) for x in (at.dk, at.dv))
+    all_dk, all_dv = (dk, dk_stride, w.S, w.d_k), (dv, dv_stride, w.S, w.d_v)
     mask = w.mask()
     if mask is not None and w.kernel.mask != "bounds":
         w.read_shared_mask(mask)
@@ -406,7 +459,12 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
     values_packed = w.packed_transpose(v, v_stride, w.d_v)
     p, ds = w.reserve(block_rows, w.apart), w.reserve(block_rows, w.apart)
     q_edge, g_edge = w.reserve(block_rows, w.nr), w.reserve(block_rows, w.nr)
+    k, k_stride = w.stored.rows(k, k_stride, w.limit, w.d_k, w.room(w.S, w.d_k))
     keys = w.with_edge(k, k_stride, w.d_k, w.limit, w.reserve(w.S, w.nr))
+    dk, dk_stride = w.stored.results(dk, dk_stride, w.d_k, w.room(w.S, w.d_k))
+    dv, dv_stride = w.stored.results(dv, dv_stride, w.d_v, w.room(w.S, w.d_v))
+    q_room, dq_room = w.room(block_rows, w.d_k), w.room(block_rows, w.d_k)
+    g_room = w.room(block_rows, w.d_v)
 
     # The first block of the first head writes dk and dv of the keys that it sees; those of the
     # others begin as zero. Later ones add. One round even without a query.
@@ -429,28 +487,36 @@ def attention_grad(kernel: AttentionGrad, module: Module, name: str, target: Pro
             if bounded:
                 later = ir.boolean(True)
             near = w.keys_of(block.i, m, own)
-            q_block, g_block = w.at(q, (block.i, q_stride)), w.at(g, (block.i, g_stride))
+            q_block, g_block = (
+                w.stored.at(x, (block.i, stride)) for x, stride in ((q, q_stride), (g, g_stride))
+            )
+            q_block, q_apart = w.stored.rows(q_block, q_stride, m, w.d_k, q_room)
+            g_block, g_apart = w.stored.rows(g_block, g_stride, m, w.d_v, g_room)
             some_keys, some_values = (
                 w.at(packed, (near.start, d))
                 for packed, d in ((keys_packed, w.d_k), (values_packed, w.d_v))
             )
-            w.times_packed(m, near.panels, w.d_k, q_block, q_stride, some_keys, p)
+            w.times_packed(m, near.panels, w.d_k, q_block, q_apart, some_keys, p)
             w.weights(p, block.i, m, near, own)
-            w.times_packed(m, near.panels, w.d_v, g_block, g_stride, some_values, ds)
+            w.times_packed(m, near.panels, w.d_v, g_block, g_apart, some_values, ds)
             with b.loop(w.zero, m, w.one) as i:
                 row, own_p = (w.at(x, (i.i, w.apart)) for x in (ds, p))
                 slope(b, row=row, p=own_p, WIDTH=near.width)
                 if unscaled is not None:
-                    to = w.at(scores, (b.add(block.i, i.i), scores_stride))
+                    to = w.stored.at(scores, (b.add(block.i, i.i), scores_stride))
                     unscaled(b, to=to, row=row, WIDTH=near.width, N=w.S)
-            mine = w.at(dq, (block.i, dq_stride))
-            w.times(m, w.d_k, near.width, ds, w.below(keys, near.start), mine, dq_stride)
-            queries = w.with_edge(q_block, q_stride, w.d_k, m, q_edge)
+            wanted = w.stored.at(dq, (block.i, dq_stride))
+            mine, apart = w.stored.results(wanted, dq_stride, w.d_k, dq_room)
+            w.times(m, w.d_k, near.width, ds, w.below(keys, near.start), mine, apart)
+            w.stored.finish(wanted, dq_stride, m, w.d_k, mine)
+            queries = w.with_edge(q_block, q_apart, w.d_k, m, q_edge)
             to_k = w.at(dk, (near.start, dk_stride))
             w.transpose_times(near.width, w.d_k, m, ds, queries, to_k, dk_stride, later)
-            arriving = w.with_edge(g_block, g_stride, w.d_v, m, g_edge)
+            arriving = w.with_edge(g_block, g_apart, w.d_v, m, g_edge)
             to_v = w.at(dv, (near.start, dv_stride))
             w.transpose_times(near.width, w.d_v, m, p, arriving, to_v, dv_stride, later)
+    w.stored.finish(*all_dk, dk)
+    w.stored.finish(*all_dv, dv)
     b.end()
 
 
@@ -461,4 +527,6 @@ def attention_grad_scratch(kernel: AttentionGrad, args: Sequence[int], target: P
     nr, rows = target.tile(kernel.dtype)[1], _QUERIES
     padded = -(-s // nr) * nr
     elements = padded * (d_k + d_v + 1) + (padded + nr) * 2 * rows + (2 * rows + s) * nr
+    if kernel.stored != kernel.dtype:
+        elements += s * (2 * d_k + d_v) + rows * (2 * d_k + d_v)
     return elements * ir.width(ALL[kernel.dtype].memory)

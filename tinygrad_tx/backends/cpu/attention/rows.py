@@ -21,6 +21,7 @@ from ...kernels.kinds import Attention, AttentionGrad
 from ...llvm import ir
 from ...llvm.elementary import exp, like
 from ...llvm.ir import Builder, Function, Module, Value, integer, vector
+from ...llvm.scalars import cast
 from ..matmul import tile
 from ..processor import Processor
 
@@ -297,9 +298,9 @@ def unscaled(kernel: AttentionGrad, module: Module, of: str, target: Processor) 
     with b.loop(integer(0), N, integer(lanes)) as loop:
         inside = tile.prefix_mask(b, b.sub(width, loop.i), lanes)
         x = b.masked_load(type, b.at(row, loop.i, element), inside, tile.zero(type))
-        y = b.mul(x, like(x, 1 / kernel.scale))
+        y = cast(b, b.mul(x, like(x, 1 / kernel.scale)), kernel.stored, kernel.dtype)
         kept = tile.prefix_mask(b, b.sub(N, loop.i), lanes)
-        b.masked_store(y, b.at(to, loop.i, element), kept)
+        b.masked_store(y, b.at(to, loop.i, y.element), kept)
     b.end()
     return b.function
 
@@ -307,20 +308,20 @@ def unscaled(kernel: AttentionGrad, module: Module, of: str, target: Processor) 
 def mask_row(kernel: Attention | AttentionGrad, module: Module, target: Processor) -> Function:
     """Copies N numbers of a row of a mask: a float one's values, a boolean one's as 1.0 and 0.0.
     Returns (i64) how many keys may take part: behind them a boolean mask lets none through."""
-    name = f"mask_{kernel.mask}_{kernel.dtype}"
+    name = f"mask_{kernel.mask}_{kernel.dtype}_{kernel.stored}"
     if found := module.find(name):
         return found
     b = _function(module, name, ["to", "source", "stride", "N"], "i64")
     to, source, stride, N = b.params  # noqa: N806
     lanes, element = target.lanes(kernel.dtype), ALL[kernel.dtype].memory
     boolean = kernel.mask == "bool"
-    stored = "i8" if boolean else element
+    stored = "i8" if boolean else ALL[kernel.stored].memory
 
     def copy(i: Value, at: Value, count: int, last: Value) -> Value:
         """Copies `count` numbers from the i-th on. Where the last kept one ends; else `last`."""
         x = b.load(vector(count, stored), at)
         if not boolean:
-            b.store(x, b.at(to, i, element))
+            b.store(cast(b, x, kernel.dtype, kernel.stored), b.at(to, i, element))
             return b.add(i, integer(count))
         kept = b.compare("ne", x, like(x, 0))
         b.store(b.convert("uitofp", kept, element), b.at(to, i, element))

@@ -33,8 +33,9 @@ _FEW = 8  # panels at most for which rows of a are not packed
 
 def pack(kernel: Pack, module: ir.Module, name: str, target: Processor) -> None:
     """Add the function `name` that runs a task of a Pack."""
-    panel = tile.panel(module, target, kernel.dtype, kernel.width)
-    element, nr = ALL[kernel.dtype].memory, integer(kernel.width)
+    panel = tile.panel(module, target, kernel.dtype, kernel.width, kernel.source, kernel.rounded)
+    element, held = ALL[kernel.dtype].memory, ALL[kernel.source].memory
+    nr = integer(kernel.width)
     b = module.function(name, PARAMS)
     args, task, _ = b.params
     words, at = Words(b, args), kernel.layout
@@ -48,7 +49,7 @@ def pack(kernel: Pack, module: ir.Module, name: str, target: Processor) -> None:
     batch, first = b.binary("sdiv", task, cuts), b.mul(b.binary("srem", task, cuts), each)
     stop = b.smin(panels, b.add(first, each))
     i0, i1 = b.binary("sdiv", batch, b1), b.binary("srem", batch, b1)
-    source = b.at(source, b.index(integer(0), (i0, s0), (i1, s1)), element)
+    source = b.at(source, b.index(integer(0), (i0, s0), (i1, s1)), held)
     packed = b.at(packed, b.index(integer(0), (i0, p0), (i1, p1)), element)
     with b.loop(integer(0), K, integer(KC)) as block:
         kc = b.smin(b.sub(K, block.i), integer(KC))
@@ -58,7 +59,7 @@ def pack(kernel: Pack, module: ir.Module, name: str, target: Processor) -> None:
             column = b.mul(p.i, nr)
             to = b.at(packed, b.index(base, (column, kc), (k.i, nr)), element)
             row = b.add(block.i, k.i)
-            src = b.at(source, b.index(integer(0), (row, sk), (column, sn)), element)
+            src = b.at(source, b.index(integer(0), (row, sk), (column, sn)), held)
             w, count = b.smin(b.sub(n, column), nr), b.smin(b.sub(kc, k.i), few)
             panel(b, to=to, source=src, stride=sn, k_stride=sk, w=w, fill=nr, K=count)
     b.end()
@@ -68,9 +69,8 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Processor) -> N
     """Add the function `name` that runs a task of a Matmul."""
     dtype, element = kernel.dtype, ALL[kernel.dtype].memory
     mr, nr = (integer(n) for n in target.tile(dtype))
-    panel = tile.panel(module, target, dtype, target.tile(dtype)[0])
+    panel = tile.panel(module, target, dtype, target.tile(dtype)[0], kernel.left)
     micros = _micros(module, target, dtype)
-    product = tile.product(module, target, dtype, along_k=True)
     b = module.function(name, PARAMS)
     args, task, scratch = b.params
     words, layout = Words(b, args), kernel.layout
@@ -87,9 +87,10 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Processor) -> N
     row, row_stop = ir.share(b, M, down, b.binary("srem", rest, down))
     batch = b.binary("sdiv", rest, down)
     i0, i1 = b.binary("sdiv", batch, b1), b.binary("srem", batch, b1)
-    a = b.at(address(b, A), b.index(zero, (i0, a0), (i1, a1)), element)
+    held, made = ALL[kernel.left].memory, ALL[kernel.out].memory
+    a = b.at(address(b, A), b.index(zero, (i0, a0), (i1, a1)), held)
     packed = b.at(address(b, B), b.index(zero, (i0, p0), (i1, p1)), element)
-    c = b.at(address(b, C), b.index(zero, (i0, c0), (i1, c1)), element)
+    c = b.at(address(b, C), b.index(zero, (i0, c0), (i1, c1)), made)
     column_stop = b.smin(N, b.add(column, columns))
     padded = b.mul(ir.ceil_div(b, N, nr), nr)
 
@@ -98,45 +99,72 @@ def matmul(kernel: Matmul, module: ir.Module, name: str, target: Processor) -> N
     mc = ir.ceil_div(b, b.sub(row_stop, row), b.intrinsic("smax", "i64", blocks, one))
     mc = b.mul(ir.ceil_div(b, mc, mr), mr)  # blocks of about as many tiles each
     nc = integer(column_block(target, dtype))
-    with b.loop(row, row_stop, mc) as i_block, b.loop(zero, rounds, integer(KC)) as k_block:
-        m = b.smin(b.sub(row_stop, i_block.i), mc)
-        kc = b.smin(b.sub(K, k_block.i), integer(KC))
-        src = b.at(a, b.index(zero, (i_block.i, am), (k_block.i, ak)), element)
-        tile_stride = b.add(b.mul(kc, mr), integer(target.lanes(dtype)))  # room behind each tile
-        add = ir.boolean(True) if kernel.accumulate else b.compare("sgt", k_block.i, zero)
-        b_rows = b.at(packed, b.mul(k_block.i, padded), element)
-        single = b.compare("eq", m, one)
-        few = b.compare("sle", b.sub(column_stop, column), b.mul(nr, integer(_FEW)))
-        in_place = b.binary("and", few, b.compare("eq", ak, one))
-        in_place = b.binary("and", in_place, b.compare("ne", m, one))
-        with b.when(in_place):
-            b_panel, n = b.at(b_rows, b.mul(column, kc), element), b.sub(column_stop, column)
-            edge = b.at(b_panel, b.mul(b.sub(n, b.binary("srem", n, nr)), kc), element)
-            at = b.at(c, b.index(column, (i_block.i, cm)), element)
-            product(
-                b, M=m, N=n, K=kc, A=src, a_stride=am, B=b_panel, b_stride=nr,
-                b_panel_stride=b.mul(kc, nr), edge=edge, C=at, c_stride=cm, add=add,
-            )  # fmt: skip
-        with b.when(b.binary("xor", b.binary("or", in_place, single), ir.boolean(True))):
-            heights = tile.heights(target, dtype)
-            _pack_rows(b, panel, heights, scratch, src, am, ak, m, kc, tile_stride, element)
-        a_src, a_stride = b.select(single, src, scratch), b.select(single, ak, mr)
-        start = b.select(in_place, column_stop, column)
-        with b.loop(start, column_stop, nc) as j, b.loop(zero, m, mr) as i:
-            rows_left = b.smin(b.sub(m, i.i), mr)
-            a_tile = b.at(a_src, b.mul(b.binary("sdiv", i.i, mr), tile_stride), element)
-            c_row = b.at(c, b.mul(b.add(i_block.i, i.i), cm), element)
 
-            def call(micro: Function, column: Value) -> None:
-                b_panel, at = b.at(b_rows, b.mul(column, kc), element), b.at(c_row, column, element)
-                micro(
-                    b, K=kc, A=a_tile, a_stride=a_stride, B=b_panel, b_stride=nr,
-                    b_panel_stride=b.mul(kc, nr), C=at, c_stride=cm, m=rows_left,
-                    n=b.sub(N, column), add=add,
-                )  # fmt: skip
+    def block(i: Value, m: Value, column: Value, column_stop: Value, c: Value, cm: Value) -> None:
+        """The sums of m rows from i on, for some columns, to c, whose rows are cm apart."""
+        with b.loop(zero, rounds, integer(KC)) as k_block:
+            kc = b.smin(b.sub(K, k_block.i), integer(KC))
+            src = b.at(a, b.index(zero, (i, am), (k_block.i, ak)), held)
+            tile_stride = b.add(b.mul(kc, mr), integer(target.lanes(dtype)))  # room behind each
+            add = ir.boolean(True) if kernel.accumulate else b.compare("sgt", k_block.i, zero)
+            b_rows = b.at(packed, b.mul(k_block.i, padded), element)
+            a_src, a_stride, start = scratch, mr, column
+            unpacked = ir.boolean(False)
+            if kernel.left == dtype:
+                single = b.compare("eq", m, one)
+                few = b.compare("sle", b.sub(column_stop, column), b.mul(nr, integer(_FEW)))
+                in_place = b.binary("and", few, b.compare("eq", ak, one))
+                in_place = b.binary("and", in_place, b.compare("ne", m, one))
+                with b.when(in_place):
+                    b_panel, n = (
+                        b.at(b_rows, b.mul(column, kc), element),
+                        b.sub(column_stop, column),
+                    )
+                    edge = b.at(b_panel, b.mul(b.sub(n, b.binary("srem", n, nr)), kc), element)
+                    tile.product(module, target, dtype, along_k=True)(
+                        b, M=m, N=n, K=kc, A=src, a_stride=am, B=b_panel, b_stride=nr,
+                        b_panel_stride=b.mul(kc, nr), edge=edge, C=c, c_stride=cm, add=add,
+                    )  # fmt: skip
+                unpacked = b.binary("or", in_place, single)
+                a_src, a_stride = b.select(single, src, scratch), b.select(single, ak, mr)
+                start = b.select(in_place, column_stop, column)
+            with b.when(b.binary("xor", unpacked, ir.boolean(True))):
+                heights = tile.heights(target, dtype)
+                _pack_rows(
+                    b, panel, heights, scratch, src, am, ak, m, kc, tile_stride, element, held
+                )
+            with b.loop(start, column_stop, nc) as j, b.loop(zero, m, mr) as i_tile:
+                rows_left = b.smin(b.sub(m, i_tile.i), mr)
+                a_tile = b.at(a_src, b.mul(b.binary("sdiv", i_tile.i, mr), tile_stride), element)
+                c_row = b.at(c, b.mul(i_tile.i, cm), element)
 
-            stop = b.smin(column_stop, b.add(j.i, nc))
-            _across_panels(b, micros, rows_left, j.i, stop, target.tile(dtype)[1], call)
+                def call(micro: Function, at: Value) -> None:
+                    b_panel = b.at(b_rows, b.mul(at, kc), element)
+                    micro(
+                        b, K=kc, A=a_tile, a_stride=a_stride, B=b_panel, b_stride=nr,
+                        b_panel_stride=b.mul(kc, nr), C=b.at(c_row, b.sub(at, column), element),
+                        c_stride=cm, m=rows_left, n=b.sub(N, at), add=add,
+                    )  # fmt: skip
+
+                stop = b.smin(column_stop, b.add(j.i, nc))
+                _across_panels(b, micros, rows_left, j.i, stop, target.tile(dtype)[1], call)
+
+    if kernel.out == dtype:
+        with b.loop(row, row_stop, mc) as i:
+            m = b.smin(b.sub(row_stop, i.i), mc)
+            block(i.i, m, column, column_stop, b.at(c, b.index(column, (i.i, cm)), element), cm)
+    else:  # sums lie in scratch until they are finished
+        to, sums, stride = (
+            tile.converted(module, target, dtype, kernel.out),
+            scratch,
+            b.smin(columns, nc),
+        )
+        scratch = b.at(sums, b.mul(mc, stride), element)
+        with b.loop(column, column_stop, nc) as j, b.loop(row, row_stop, mc) as i:
+            m, stop = b.smin(b.sub(row_stop, i.i), mc), b.smin(column_stop, b.add(j.i, nc))
+            block(i.i, m, j.i, stop, sums, stride)
+            at = b.at(c, b.index(j.i, (i.i, cm)), made)
+            to(b, to=at, source=sums, M=m, N=b.sub(stop, j.i), to_stride=cm, stride=stride)
     b.end()
 
 
@@ -192,6 +220,7 @@ def _pack_rows(
     kc: Value,
     tile_stride: Value,
     element: str,
+    held: str,
 ) -> None:
     """Pack the rows of one block of a, tile by tile."""
     mr = heights[-1]
@@ -199,7 +228,7 @@ def _pack_rows(
     with b.loop(integer(0), kc, few) as k, b.loop(integer(0), m, integer(mr)) as i:
         tile_start = b.mul(b.binary("sdiv", i.i, integer(mr)), tile_stride)
         here = b.at(to, b.index(tile_start, (k.i, integer(mr))), element)
-        src = b.at(source, b.index(integer(0), (i.i, stride), (k.i, k_stride)), element)
+        src = b.at(source, b.index(integer(0), (i.i, stride), (k.i, k_stride)), held)
         w = fill = b.smin(b.sub(m, i.i), integer(mr))
         for lower, rows in pairwise(heights):  # the rows that the micro-kernel will read
             fill = b.select(b.compare("sgt", w, integer(lower)), integer(rows), fill)
@@ -214,12 +243,15 @@ def _few(b: Builder, stride: Value, kc: Value) -> Value:
 
 
 def matmul_scratch(kernel: Matmul, args: Sequence[int], target: Processor) -> int:
-    """Bytes of scratch that a thread needs for a call of a Matmul: one packed block of a."""
+    """Bytes of scratch that a thread needs for a call of a Matmul: one packed block of a, and where
+    c has another dtype than the sums, a block of these."""
     at = kernel.layout
-    m, k, rows = args[at.m], args[at.k], args[at.rows_per_task]
+    m, k, rows, columns = args[at.m], args[at.k], args[at.rows_per_task], args[at.columns_per_task]
     mc = min(m, rows, row_block(target, kernel.dtype))
     mr = target.tile(kernel.dtype)[0]
     elements = -(-mc // mr) * (mr * min(k, KC) + target.lanes(kernel.dtype))
+    if kernel.out != kernel.dtype:
+        elements += -(-mc // mr) * mr * min(columns, column_block(target, kernel.dtype))
     return elements * ir.width(ALL[kernel.dtype].memory)
 
 

@@ -9,16 +9,20 @@ and attention/ call:
   wide or high the block is, changes no bit.
 - `product`: all tiles of a product whose A is not packed.
 - `panel`: copies a strided matrix into the layout [k][width] that `micro` reads, zeros behind.
+- `converted`: copies rows in another dtype. `micro` computes in one; what is stored in 16 bits
+  changes its dtype on the way through scratch memory, here and in `panel`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ....dtypes import ALL
 from ...llvm import fma, ir
 from ...llvm.ir import Builder, Function, Module, Value, integer, vector
+from ...llvm.scalars import cast
 from ..processor import Processor
+from ..rows.operands import load_vector, store_vector, tail
 
 
 def heights(target: Processor, dtype: str) -> list[int]:
@@ -260,23 +264,35 @@ PANEL = [
 _FEW = 4  # rows at most for which element-by-element copying beats transposing
 
 
-def panel(module: Module, target: Processor, dtype: str, width: int) -> Function:
+def panel(
+    module: Module, target: Processor, dtype: str, width: int, stored: str = "", rounded: str = ""
+) -> Function:
     """A function: to[k * width + x] = source[x * stride + k * k_stride] for x < w and
     k < K, zero for w <= x < fill.
 
-    Its parameters are PANEL. Whole vectors are written where that is quick: up to one vector's
-    elements behind to[K * width] are then overwritten with anything, so panels are packed in order
-    and the last has that room behind it (none is needed where lanes divide the width).
+    stored: the dtype of the source, `dtype` by default. rounded: one that numbers are rounded to
+    on the way. Its parameters are PANEL. Whole vectors are written where that is quick: up to one
+    vector's elements behind to[K * width] are then overwritten with anything, so panels are packed
+    in order and the last has that room behind it (none is needed where lanes divide the width).
     """
-    name = f"panel_{dtype}_{width}"
+    stored = stored or dtype
+    name = "_".join(("panel", dtype, str(width), *(stored,) * (stored != dtype), rounded))
+    name = name.rstrip("_")
     if found := module.find(name):
         return found
     b = module.function(name, PANEL, internal=True, attributes="noinline nounwind")
     to, source, stride, k_stride, w, fill, K = b.params  # noqa: N806
-    lanes, element = target.lanes(dtype), ALL[dtype].memory
+    lanes, element, held = target.lanes(dtype), ALL[dtype].memory, ALL[stored].memory
     one = integer(1)
 
-    masks = target.name.startswith("avx")  # loads under a mask are as quick as others
+    def read(x: Value) -> Value:
+        """A number, or a vector of them, as it comes from the source."""
+        if rounded:
+            x = cast(b, cast(b, x, rounded, stored), dtype, rounded)
+        return cast(b, x, dtype, stored)
+
+    # Loads under a mask are as quick as others, where there are some.
+    masks = target.name == "avx512" or (target.name == "avx2" and ir.width(held) >= 4)
     rows = b.compare("eq", stride, one)
     if not masks:
         rows = b.binary("and", rows, b.compare("eq", w, integer(width)))
@@ -285,17 +301,17 @@ def panel(module: Module, target: Processor, dtype: str, width: int) -> Function
     blocks = b.mul(b.binary("sdiv", K, integer(lanes)), integer(lanes))
     with b.when(rows):
         count = w if masks else integer(width)
-        _copy_rows(b, to, source, k_stride, width, count, K, lanes, element)
+        _copy_rows(b, to, source, k_stride, width, count, K, lanes, element, held, read)
     with b.when(turned):
-        _turn_blocks(b, to, source, stride, w, width, blocks, lanes, element)
+        _turn_blocks(b, to, source, stride, w, width, blocks, lanes, element, held, read)
     # The remainder, element by element.
     done = b.select(rows, K, b.select(turned, blocks, integer(0)))
     with b.loop(done, K, one) as k:
         here = b.at(to, b.mul(k.i, integer(width)), element)
-        src = b.at(source, b.mul(k.i, k_stride), element)
+        src = b.at(source, b.mul(k.i, k_stride), held)
         with b.loop(integer(0), w, one) as x:
-            value = b.load(element, b.at(src, b.mul(x.i, stride), element))
-            b.store(value, b.at(here, x.i, element))
+            value = b.load(held, b.at(src, b.mul(x.i, stride), held))
+            b.store(read(value), b.at(here, x.i, element))
     with b.loop(integer(0), b.select(rows, integer(0), K), one) as k:
         here = b.at(to, b.mul(k.i, integer(width)), element)
         with b.loop(w, fill, one) as x:
@@ -314,17 +330,19 @@ def _copy_rows(
     K: Value,  # noqa: N803
     lanes: int,
     element: str,
+    held: str,
+    read: Callable[[Value], Value],
 ) -> None:
     """A source that is contiguous along its width: vector by vector, with overlapping stores, zeros
     from w on."""
-    type = vector(lanes, element)
+    type = vector(lanes, held)
     with b.loop(integer(0), K, integer(1), [to, source]) as loop:
         here, src = loop.carried
         for start in range(0, width, lanes):
             mask = prefix_mask(b, w, lanes, start)
-            value = b.masked_load(type, b.at(src, integer(start), element), mask, zero(type))
-            b.store(value, b.at(here, integer(start), element))
-        loop.next = [b.at(here, integer(width), element), b.at(src, k_stride, element)]
+            value = b.masked_load(type, b.at(src, integer(start), held), mask, zero(type))
+            b.store(read(value), b.at(here, integer(start), element))
+        loop.next = [b.at(here, integer(width), element), b.at(src, k_stride, held)]
 
 
 def _turn_blocks(
@@ -337,6 +355,8 @@ def _turn_blocks(
     stop: Value,
     lanes: int,
     element: str,
+    held: str,
+    read: Callable[[Value], Value],
 ) -> None:
     """A source that is contiguous along k: transposed in registers, lanes x lanes at a time. Rows
     from w on repeat the last one."""
@@ -344,15 +364,22 @@ def _turn_blocks(
     # Groups from the right: what a store writes beyond its group, the next one's overwrites.
     for start in reversed(range(0, width, lanes)):
         places = [b.smin(integer(start + r), last) for r in range(lanes)]
-        rows = [b.at(source, b.mul(p, stride), element) for p in places]
+        rows = [b.at(source, b.mul(p, stride), held) for p in places]
         with b.loop(integer(0), stop, integer(lanes)) as loop:
             here = b.at(to, b.mul(loop.i, integer(width)), element)
-            block = [b.at(row, loop.i, element) for row in rows]
-            for k, column in enumerate(_columns(b, block, lanes, element)):
+            block = [b.at(row, loop.i, held) for row in rows]
+            for k, column in enumerate(_columns(b, block, lanes, element, held, read)):
                 b.store(column, b.at(here, integer(k * width + start), element))
 
 
-def _columns(b: Builder, rows: Sequence[Value], lanes: int, element: str) -> Iterator[Value]:
+def _columns(
+    b: Builder,
+    rows: Sequence[Value],
+    lanes: int,
+    element: str,
+    held: str,
+    read: Callable[[Value], Value],
+) -> Iterator[Value]:
     """The columns of a square block, whose rows the pointers lead to.
 
     Loads of 16 bytes bring every group-th row's elements together in one vector; what is left is to
@@ -362,8 +389,8 @@ def _columns(b: Builder, rows: Sequence[Value], lanes: int, element: str) -> Ite
     for k in range(0, lanes, group):
         mixed = []
         for j in range(group):
-            parts = [b.at(rows[r], integer(k), element) for r in range(j, lanes, group)]
-            mixed.append(_join(b, [b.load(vector(group, element), at) for at in parts]))
+            parts = [b.at(rows[r], integer(k), held) for r in range(j, lanes, group)]
+            mixed.append(read(_join(b, [b.load(vector(group, held), at) for at in parts])))
         yield from _transpose_groups(b, mixed, group)
 
 
@@ -391,3 +418,38 @@ def _transpose_groups(b: Builder, rows: Sequence[Value], group: int) -> list[Val
     first = [pick(rows[i], rows[i + 1], half) for i in (0, 2) for half in (low, high)]
     front, back = [(0, 0), (0, 1), (1, 0), (1, 1)], [(0, 2), (0, 3), (1, 2), (1, 3)]
     return [pick(first[i], first[i + 2], half) for i in (0, 1) for half in (front, back)]
+
+
+# Rows in another dtype ---------------------------------------------------------------------------
+
+
+def converted(module: Module, target: Processor, source: str, goal: str) -> Function:
+    """A function: copies M rows of N numbers, contiguous ones `stride` apart, to others `to_stride`
+    apart, from one floating dtype to another."""
+    name = f"converted_{source}_{goal}"
+    if found := module.find(name):
+        return found
+    numbers = [("i64", n) for n in ("M", "N", "to_stride", "stride")]
+    params = [("ptr noalias", "to"), ("ptr noalias", "source"), *numbers]
+    b = module.function(name, params, internal=True, attributes="noinline nounwind")
+    to, start, M, N, to_stride, stride = b.params  # noqa: N806
+    wide = source if ALL[source].itemsize > ALL[goal].itemsize else goal
+    lanes = target.lanes(wide)
+    whole = b.sub(N, b.binary("srem", N, integer(lanes)))
+    with b.loop(integer(0), M, integer(1)) as row:
+        src = b.at(start, b.mul(row.i, stride), ALL[source].memory)
+        here = b.at(to, b.mul(row.i, to_stride), ALL[goal].memory)
+
+        def copy(first: Value, last: bool) -> None:
+            end = tail(b, N, first, lanes) if last else None
+            at = b.at(src, first, ALL[source].memory)
+            x = load_vector(b, target, ALL[source].memory, lanes, at, end)
+            x = cast(b, x, goal, source)
+            store_vector(b, target, x, b.at(here, first, ALL[goal].memory), end)
+
+        with b.loop(integer(0), whole, integer(lanes)) as column:
+            copy(column.i, False)
+        with b.when(b.compare("slt", whole, N)):
+            copy(whole, True)
+    b.end()
+    return b.function

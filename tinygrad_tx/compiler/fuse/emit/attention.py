@@ -123,12 +123,13 @@ def _store_mask(
 
 class Operands(NamedTuple):
     """What attention reads: q, k, v and perhaps a mask, as kernels have them. sizes: the numbers
-    that calls begin with. how: the fields that kernels begin with."""
+    that calls begin with. how: the fields that kernels begin with; stored: the dtype in memory."""
 
     views: tuple[View, View, View]
     mask: tuple[View, ...]
     sizes: tuple[int, int, int, int, int, int, int]
     how: tuple[str, float, str, bool]
+    stored: str
 
     @property
     def masked(self) -> Matrix[Place[Buffer]] | None:
@@ -159,8 +160,9 @@ def _operands(values: Values, node: Node, srcs: tuple[Node, ...]) -> Operands:
     kind, mask = _store_mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
     b, h, t, d = queries.shape
     sizes = b, h, t, k.shape[-2], d, v.shape[-1], group
-    how = q.dtype.name, node.attrs["scale"], kind, node.attrs["causal"]
-    return Operands((queries, keys, vectors), tuple(mask), sizes, how)
+    dtype = "float32" if q.dtype.is_half else q.dtype.name
+    how = dtype, node.attrs["scale"], kind, node.attrs["causal"]
+    return Operands((queries, keys, vectors), tuple(mask), sizes, how, q.dtype.name)
 
 
 def emit(values: Values, node: Node) -> None:
@@ -182,14 +184,14 @@ def _forward(values: Values, node: Node, of: Operands, key: Hashable) -> View:
     """A call of attention, and its output. key: under which what gradients read is kept; None: no
     gradient does."""
     shape = (*node.specs[0].shape[:-1], of.views[2].shape[-1])
-    out, four = _side_by_side(node, shape, of.how[0])
+    out, four = _side_by_side(node, shape, of.stored)
     q, k, v = map(_matrix, of.views)
     args, writes = AttentionArgs(*of.sizes, q, k, v, _matrix(four), of.masked), [out]
     if key is not None:
         statistics = _rows(node, of)
         args, writes = args._replace(statistics=statistics.place), [out, statistics]
         values.attentions[key] = Kept(four, statistics)
-    kernel = Attention(*of.how, statistics=key is not None)
+    kernel = Attention(*of.how, of.stored, statistics=key is not None)
     add(values, Call(kernel, args, of.reads, tuple(writes), (node,)))
     return out
 
@@ -215,7 +217,7 @@ def emit_grad(values: Values, node: Node) -> None:
         if added:
             args = args._replace(dmask=_matrix(added[1]))
         outs = [out for out, _ in (*places, *([added] if added else ()))]
-        kernel = AttentionGrad(*of.how, wanted)
+        kernel = AttentionGrad(*of.how, wanted, of.stored)
         add(values, Call(kernel, args, (*of.views, g, *of.mask), tuple(outs), (node,)))
     note_made(values, node, *(out for out, _ in places), *([added[0]] if added else ()))
 
@@ -245,8 +247,8 @@ def _from_statistics(
         args = args._replace(dmask=_matrix(added[1]))
         writes.append(added[1])
     reads = (*of.views, kept.out, g, kept.statistics, *of.mask)
-    kernel = AttentionQueryGrad(*of.how, added is not None)
+    kernel = AttentionQueryGrad(*of.how, added is not None, of.stored)
     add(values, Call(kernel, args, reads, tuple(writes), (node,)))
     last = AttentionKeyGradArgs(*of.sizes, q, k, v, _matrix(g), dk, dv, *rows, of.masked)
     reads = (*of.views, g, kept.statistics, delta, *of.mask)
-    add(values, Call(AttentionKeyGrad(*of.how), last, reads, tuple(places[1:]), (node,)))
+    add(values, Call(AttentionKeyGrad(*of.how, of.stored), last, reads, tuple(places[1:]), (node,)))

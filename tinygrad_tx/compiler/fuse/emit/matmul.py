@@ -18,11 +18,13 @@ from ....backends.kernels.arguments import (
     Product,
 )
 from ....backends.kernels.kinds import Gemm, Matmul, Pack
-from ....node import Node
+from ....dtypes import float32
+from ....node import CAST, INPUT, Node
 from ...schedule.layout import Shape, collapse
 from ...schedule.records import Buffer, Call, View, whole
+from ..body import copying
 from ..build import add, copy_dense, materialise, note_made
-from ..group import fresh
+from ..group import fresh, moved
 from ..values import Values
 
 _SHORTEST = 16  # columns: shorter runs are rather copied
@@ -39,7 +41,8 @@ def fits(values: Values, node: Node) -> bool:
 
 def emit(values: Values, node: Node) -> None:
     out = fresh(node.dtype.name, node.shape, node)
-    b = materialise(values, node.srcs[1])
+    rounded = _rounded_input(values, node.srcs[1])
+    b = materialise(values, node.srcs[1]) if rounded is None else rounded
     runs = _runs(values, node, b)
     if runs is None:
         a = materialise(values, node.srcs[0])
@@ -48,15 +51,20 @@ def emit(values: Values, node: Node) -> None:
             a = values.places[node.srcs[0]]
         _product(values, node, a, b, out)
     else:
+        sums = fresh("float32", node.shape, node) if node.dtype.is_half else out
         for i, (part, rest) in enumerate(runs):
-            _product(values, node, part, rest, out, accumulate=i > 0)
+            _product(values, node, part, rest, sums, accumulate=i > 0)
+        if sums is not out:
+            add(values, copying(sums, out, node))
     note_made(values, node, out)
 
 
 def _product(
     values: Values, node: Node, a: View, b: View, out: View, accumulate: bool = False
 ) -> None:
-    """A call that writes a b to out, or adds it to what is there."""
+    """A call that writes a b to out, or adds it to what is there. Its sums are float32 where
+    operands have 16 bits."""
+    sums = "float32" if node.dtype.is_half else node.dtype.name
     c, flat = out, _flat(a)
     if _is_tall(b):
         b = View(b.buffer, b.shape[-2:], b.strides[-2:], b.offset)
@@ -73,13 +81,13 @@ def _product(
     kernel: Matmul | Gemm
     args: MatmulArgs[Place[Buffer]] | GemmArgs[Place[Buffer]]
     if values.target.packs:
-        rows, columns, panels = values.target.cut(m, n, k, b0 * b1, node.dtype.name)
+        rows, columns, panels = values.target.cut(m, n, k, b0 * b1, sums)
         right, sp = _pack(values, node, b, (b0, b1), sb, panels)
         packed = Packed(right.place, *sp)
-        kernel = Matmul(node.dtype.name, accumulate)
+        kernel = Matmul(sums, accumulate, a.dtype, c.dtype)
         args = MatmulArgs(b0, b1, m, n, k, rows, columns, left, packed, product)
     else:
-        right, kernel = b, Gemm(node.dtype.name, accumulate)
+        right, kernel = b, Gemm(a.dtype, accumulate, c.dtype if c.dtype != a.dtype else "")
         args = GemmArgs(b0, b1, m, n, k, left, Matrix(b.place, *sb, *b.strides[-2:]), product)
     reads = (a, right, c) if accumulate else (a, right)
     add(values, Call(kernel, args, reads, (c,), (node,)))
@@ -141,6 +149,21 @@ def _run(x: View, axis: int, i: int) -> View:
 # Operands ----------------------------------------------------------------------------------------
 
 
+def _rounded_input(values: Values, node: Node) -> View | None:
+    """The view of an input whose rounding to 16 bits is the right operand, perhaps turned: so no
+    copy is made of weights, which are rounded while they are packed. None for other operands."""
+    *movements, below = values.below(node)
+    if below not in values.deferred or below.op is not CAST or not below.dtype.is_half:
+        return None
+    (source,) = below.srcs
+    view = values.places.get(source)
+    if view is None or source.op is not INPUT or source.dtype != float32:
+        return None
+    for step in reversed(movements):
+        view = view if view is None else moved(step, view)
+    return view
+
+
 def _is_tall(b: View) -> bool:
     """True if all rows share one right operand: one tall product."""
     return prod(b.shape[:-2]) == 1
@@ -163,15 +186,19 @@ def _pack(
 ) -> tuple[View, tuple[int, int]]:
     """b as the product reads it; packed once for all products that share it."""
     k, n = b.shape[-2:]
-    width = values.target.pack_width(node.dtype.name)
+    half = node.dtype.is_half
+    dtype = "float32" if half else node.dtype.name
+    rounded = node.dtype.name if half and b.dtype != node.dtype.name else ""
+    width = values.target.pack_width(dtype)
     b0, b1 = (e if s else 1 for e, s in zip(batch, strides, strict=True))  # repeats are not packed
     size = k * ceil(n / width) * width
     where = (size * b1 if b0 > 1 else 0, size if b1 > 1 else 0)
-    key = (b.buffer, b.offset, b0, b1, strides, k, n, b.strides[-2:])
+    key = (b.buffer, b.offset, b0, b1, strides, k, n, b.strides[-2:], rounded)
     if key not in values.packed:
-        packed = fresh(node.dtype.name, (b0 * b1 * size,))
+        packed = fresh(dtype, (b0 * b1 * size,))
         matrix = Matrix(b.place, *strides, *b.strides[-2:])
         args = PackArgs(b0, b1, k, n, panels, matrix, Packed(packed.place, *where))
-        add(values, Call(Pack(node.dtype.name, width), args, (b,), (packed,), (node,)))
+        kernel = Pack(dtype, width, b.dtype, rounded)
+        add(values, Call(kernel, args, (b,), (packed,), (node,)))
         values.packed[key] = packed
     return values.packed[key], where
