@@ -355,7 +355,10 @@ def autocast(name: str, wanted: str, node: Node) -> Node:
     dtype = node.dtype
     if half is None or wanted == "given" or not (dtype is float32 or dtype.is_half):
         return node
-    return cast(node, half if wanted == "half" else float32)
+    goal = half if wanted == "half" else float32
+    if dtype is not goal and node.op.name == "permute":  # `x @ weight.T`, as a product knows it
+        return apply(node.op, (cast(node.srcs[0], goal),), node.attrs)
+    return cast(node, goal)
 
 
 # Calling an op: what it is given becomes nodes, and its node a Tensor --------------------------

@@ -11,7 +11,7 @@ from math import prod
 
 from ... import ops
 from ...backends.kernels.instructions import SCALARS
-from ...node import CONST, INPUT, REBOUND, Node
+from ...node import CAST, CONST, INPUT, REBOUND, Node
 from . import limits
 from .group import Group
 from .order import VIEWS
@@ -23,6 +23,8 @@ COSTLY = frozenset(op for op, scalar in SCALARS.items() if scalar.stored)
 def is_cheap(values: Values, node: Node, assumed: Container[Node] = ()) -> bool:
     """True if a group rather computes a value again than has it stored. assumed: nodes that will
     lie somewhere, as other operands are read there."""
+    if node.op is CAST and node.srcs[0].dtype.is_half:  # the half of it is stored instead
+        return True
     if node in values.deferred and values.lateness.is_late(node):
         return True
     if node in values.folded:

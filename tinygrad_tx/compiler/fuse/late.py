@@ -12,7 +12,7 @@ from math import prod
 from ... import ops
 from ...dtypes import float32
 from ...loops.record import SCAN
-from ...node import CAST, CONST, Graph, Node, Spec
+from ...node import CONST, Graph, Node, Spec
 from . import limits
 from .order import VIEWS
 
@@ -62,7 +62,7 @@ class Lateness:
                 if src in seen or 2 * prod(src.shape) <= prod(node.shape):
                     continue
                 seen.add(src)
-                if src.op in (CONST, ops.FULL) or (src.op is CAST and src.srcs[0].dtype.is_half):
+                if src.op in (CONST, ops.FULL) or src.dtype.is_half:
                     continue
                 if len(seen) > limits.LATE or not (_computes(src) or src.op in VIEWS):
                     return False

@@ -155,11 +155,11 @@ def _rounded_input(values: Values, node: Node) -> View | None:
     *movements, below = values.below(node)
     if below not in values.deferred or below.op is not CAST or not below.dtype.is_half:
         return None
-    (source,) = below.srcs
+    *before, source = values.below(below.srcs[0])
     view = values.places.get(source)
     if view is None or source.op is not INPUT or source.dtype != float32:
         return None
-    for step in reversed(movements):
+    for step in reversed((*movements, *before)):
         view = view if view is None else moved(step, view)
     return view
 
