@@ -24,6 +24,7 @@ from tinygrad_tx.backends.kernels.kinds import (
     Pack,
     ScatterAdd,
 )
+from tinygrad_tx.dtypes import ALL
 
 pytest.importorskip("llvmlite")
 from tinygrad_tx.backends.cpu import jit, library, writers
@@ -167,28 +168,33 @@ def test_matrix_products(m: int, n: int, k: int, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("mask", ["none", "bool", "float"])
-@pytest.mark.parametrize("causal", [False, True])
-def test_attention(causal: bool, mask: str) -> None:
+@pytest.mark.parametrize(
+    ("causal", "stored"), [(False, "float32"), (True, "float32"), (True, "bfloat16")]
+)
+def test_attention(causal: bool, mask: str, stored: str) -> None:
     b, h, t, s, d_k, d_v = 2, 2, 19, 35, 24, 10
+    element = ALL[stored].np
     q, k, v, g = (
-        normal(i, "float32", b, length, h, width).swapaxes(1, 2)
+        normal(i, "float32", b, length, h, width).swapaxes(1, 2).astype(element, order="K")
         for i, (length, width) in enumerate([(t, d_k), (s, d_k), (s, d_v), (t, d_v)])
     )
-    given = normal(5, "float32", b, 1, 1, s)
+    given = normal(5, "float32", b, 1, 1, s).astype(element)
     shown = given > -1 if mask == "bool" else given
     if mask == "bool":
         shown[1] = False
     last = [] if mask == "none" else operand(np.broadcast_to(shown, (b, h, t, s)))
     args = [b, h, t, s, d_k, d_v, 1, *operand(q), *operand(k), *operand(v)]
     out = np.zeros_like(g)
-    forward = Attention("float32", 0.2, mask, causal)
+    forward = Attention("float32", 0.2, mask, causal, stored)
     grads = [np.zeros_like(x) for x in (q, k, v)]
-    backward = AttentionGrad("float32", 0.2, mask, causal)
+    backward = AttentionGrad("float32", 0.2, mask, causal, stored=stored)
     after = operand(g) + [word for grad in grads for word in operand(grad)]
     results = both(forward, [*args, *operand(out), *last], [out])
     results += both(backward, [*args, *after, *last], grads)
+    rtol = 1e-4 if stored == "float32" else ALL[stored].eps
     for found, wanted in results:
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+        found, wanted = found.astype("d"), wanted.astype("d")
+        np.testing.assert_allclose(found, wanted, rtol=rtol, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 63, 1000])

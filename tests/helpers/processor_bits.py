@@ -92,7 +92,7 @@ def products() -> Iterator[tuple[str, Any]]:
 
 
 def attention() -> Iterator[tuple[str, Any]]:
-    for dtype in ("float32", "float64"):
+    for dtype in ("float32", "float64", "bfloat16"):
         for t, s, d, masked, causal in (
             (1, 1, 4, False, False),
             (1, 37, 64, True, False),
