@@ -17,6 +17,7 @@ from tinygrad_tx.backends.cpu.target import Interpreted
 from tinygrad_tx.backends.kernels.kinds import Attention
 from tinygrad_tx.compiler import compiled
 from tinygrad_tx.compiler.capture.trace import trace
+from tinygrad_tx.compiler.rewrite.lift import attention as lift_attention
 from tinygrad_tx.compiler.run.execution import Execution
 from tinygrad_tx.compiler.schedule.records import Plan
 from tinygrad_tx.nn import functional as F  # noqa: N812
@@ -160,6 +161,68 @@ def test_gradients_of_gradients(kept: list[Plan]) -> None:
         return q.grad, k.grad, v.grad
 
     check(f, *operands())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_dropout_of_weights_is_attentions(
+    kept: list[Plan], monkeypatch: pytest.MonkeyPatch, masked: bool
+) -> None:
+    """Of the same words as in eager code; with its gradients, a mask's as well."""
+    monkeypatch.setattr(lift_attention, "target_of", lambda device, interpreted: TARGET)
+    mask = masks()[2 * masked] if masked else None
+
+    def f(*args: tx.Tensor) -> tuple[tx.Tensor, ...]:
+        y = F.scaled_dot_product_attention(*args, dropout_p=0.25, is_causal=not masked)
+        (y * y).sum().backward()
+        return y.detach(), *(x.grad for x in args if x.grad is not None)
+
+    args = [*operands(), *([] if mask is None else [mask])]
+    tx.manual_seed(5)
+    wanted = f(*args)
+    for x in args:
+        x.grad = None
+    tx.manual_seed(5)
+    found = tx.compile(f)(*args)
+    assert len(found) == len(wanted) == len(args) + 1
+    for got, want in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-10, atol=1e-12)
+    counted = pc.kinds(kept[0])
+    assert counted["Attention"] == counted["AttentionQueryGrad"] == counted["AttentionKeyGrad"] == 1
+    assert not counted["DropoutMask"] and not counted["AttentionGrad"]
+    b, h, t, _ = SHAPE
+    if not masked:
+        assert max(pc.sizes(kept[0], "arena")) < b * h * t * 12
+
+
+def test_dropout_that_kernels_do_not_take_is_spelled_out() -> None:
+    """The op itself: forward and both gradients are those of what it stands for."""
+    q, k, v = operands()
+    key, stream = tx.tensor(7), tx.tensor(3)
+    attrs = {"scale": 0.3, "causal": True}
+
+    def spelled(*x: tx.Tensor) -> tx.Tensor:
+        weights = F.attention_weights(x[0], x[1], None, True, 0.3)
+        keep = tx.ops.KEEP(key, stream, p=0.4, shape=weights.shape)
+        return (weights * (1 / 0.6)).where(keep, 0) @ x[2]
+
+    def whole(*x: tx.Tensor) -> tx.Tensor:
+        return tx.ops.ATTENTION(*x, key, stream, dropout=0.4, **attrs)
+
+    def step(f: Step) -> Step:
+        def run(*x: tx.Tensor) -> tuple[Any, ...]:
+            y = f(*x)
+            (g,) = tx.autograd.grad((y * y).sum(), [x[0]], create_graph=True)
+            (g * g).sum().backward()
+            return y.detach(), g.detach(), *(t.grad for t in x)
+
+        return run
+
+    wanted = step(spelled)(q, k, v)
+    for run in (step(whole), tx.compile(step(whole))):
+        for x in (q, k, v):
+            x.grad = None
+        for got, want in zip(run(q, k, v), wanted, strict=True):
+            np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-9, atol=1e-11)
 
 
 def test_attention_in_a_scan(kept: list[Plan]) -> None:

@@ -6,10 +6,15 @@ heads serves so many heads of queries, one after another. It is left out where i
 A mask is bool, (..., T, S), of which True takes part; or of q's dtype, added to the scores; or of
 integers, (..., T, 2): bounds, by which query t sees keys from the first number up to before the
 second.
+
+With the attribute dropout, each weight is 0 with that probability, and divided by 1 - dropout
+otherwise; the last two operands are the key and the stream of KEEP's words. The compiler makes such
+an attention, for machines that have kernels for it; users spell it out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..dtypes import bool_, int64
@@ -20,6 +25,7 @@ from ..rules import Spec, broadcast_shape, require_floating
 from .create import ARANGE
 from .map import AND, GE, WHERE
 from .matmul import MATMUL
+from .random import KEEP
 from .reduce import ANY
 from .softmax import SOFTMAX, SOFTMAX_GRAD
 
@@ -28,8 +34,17 @@ X = Any
 
 
 def _attention_rule(
-    op: Op, q: Node, k: Node, v: Node, *mask: Node, scale: float, causal: bool, group: int = 1
+    op: Op,
+    q: Node,
+    k: Node,
+    v: Node,
+    *others: Node,
+    scale: float,
+    causal: bool,
+    group: int = 1,
+    dropout: float = 0.0,
 ) -> Spec:
+    mask = others[:-2] if dropout else others
     require_floating(op, q, k, v)
     if not q.dtype == k.dtype == v.dtype:
         raise DTypeError(
@@ -157,9 +172,29 @@ def _weights_plain(q: X, k: X, mask: X, scale: float, causal: bool) -> X:
     return WHERE(alive, SOFTMAX(WHERE(alive, s, 0), axis=s.ndim - 1), 0)
 
 
-def _attention_vjp(g: X, y: X, q: X, k: X, v: X, *mask: X, **attrs: Any) -> tuple[X, ...]:
-    grads = ATTENTION_GRAD(g, q, k, v, *mask, **attrs)
-    return grads if len(grads) == 3 + len(mask) else (*grads, None)
+def split(others: Sequence[X], dropout: float = 0.0, **attrs: Any) -> tuple[X, tuple[X, ...]]:
+    """Of what attention reads beside q, k and v: the mask or None; the key and the stream."""
+    drawn = tuple(others[-2:]) if dropout else ()
+    mask = others[0] if len(others) > len(drawn) else None
+    return mask, drawn
+
+
+def _kept_array(xp: X, weights: X, drawn: tuple[X, ...], dropout: float) -> X:
+    if not dropout:
+        return weights
+    kept = xp.keep(*drawn, dropout, weights.shape)
+    return xp.where(kept, weights * (1 / (1 - dropout)), xp.cast_like(0, weights))
+
+
+def _kept_plain(weights: X, drawn: tuple[X, ...], dropout: float) -> X:
+    if not dropout:
+        return weights
+    return WHERE(KEEP(*drawn, p=dropout, shape=weights.shape), weights * (1 / (1 - dropout)), 0)
+
+
+def _attention_vjp(g: X, y: X, q: X, k: X, v: X, *others: X, **attrs: Any) -> tuple[X, ...]:
+    grads = ATTENTION_GRAD(g, q, k, v, *others, **attrs)
+    return (*grads, *(None,) * (3 + len(others) - len(grads)))
 
 
 def _attention_grad_rule(
@@ -168,32 +203,53 @@ def _attention_grad_rule(
     q: Node,
     k: Node,
     v: Node,
-    *mask: Node,
+    *others: Node,
     scale: float,
     causal: bool,
     group: int = 1,
+    dropout: float = 0.0,
 ) -> tuple[Spec, ...]:
+    mask, _ = split(others, dropout)
     batch = g.shape[:-2]
     shared = batch if group == 1 else (*batch[:-1], batch[-1] // group)
     specs = [Spec((*batch, *q.shape[-2:]), q.dtype)]
     specs += [Spec((*shared, *n.shape[-2:]), n.dtype) for n in (k, v)]
-    if mask and mask[0].dtype.is_floating_point:
+    if mask is not None and mask.dtype.is_floating_point:
         specs.append(Spec((*batch, q.shape[-2], k.shape[-2]), q.dtype))
     return tuple(specs)
 
 
 def _attention(
-    xp: X, q: X, k: X, v: X, mask: X = None, *, scale: float, causal: bool, group: int = 1
+    xp: X,
+    q: X,
+    k: X,
+    v: X,
+    *others: X,
+    scale: float,
+    causal: bool,
+    group: int = 1,
+    dropout: float = 0.0,
 ) -> X:
+    mask, drawn = split(others, dropout)
     k, v = (_repeated(xp, x, group) for x in (k, v))
-    return xp.matmul(_weights(xp, q, k, mask, scale, causal), v)
+    p = _weights(xp, q, k, mask, scale, causal)
+    return xp.matmul(_kept_array(xp, p, drawn, dropout), v)
 
 
 def _attention_plain(
-    q: X, k: X, v: X, mask: X = None, *, scale: float, causal: bool, group: int = 1
+    q: X,
+    k: X,
+    v: X,
+    *others: X,
+    scale: float,
+    causal: bool,
+    group: int = 1,
+    dropout: float = 0.0,
 ) -> X:
+    mask, drawn = split(others, dropout)
     k, v = (_repeated_plain(x, group) for x in (k, v))
-    return MATMUL(_weights_plain(q, k, mask, scale, causal), v)
+    p = _weights_plain(q, k, mask, scale, causal)
+    return MATMUL(_kept_plain(p, drawn, dropout), v)
 
 
 def _attention_grad(
@@ -202,16 +258,17 @@ def _attention_grad(
     q: X,
     k: X,
     v: X,
-    mask: X = None,
-    *,
+    *others: X,
     scale: float,
     causal: bool,
     group: int = 1,
+    dropout: float = 0.0,
 ) -> tuple[X, ...]:
+    mask, drawn = split(others, dropout)
     k, v = (_repeated(xp, x, group) for x in (k, v))
     p = _weights(xp, q, k, mask, scale, causal)
-    dv = xp.matmul(p.swapaxes(-1, -2), g)
-    ds = xp.matmul(g, v.swapaxes(-1, -2))
+    dv = xp.matmul(_kept_array(xp, p, drawn, dropout).swapaxes(-1, -2), g)
+    ds = _kept_array(xp, xp.matmul(g, v.swapaxes(-1, -2)), drawn, dropout)
     ds -= xp.sum(ds * p, (ds.ndim - 1,))
     ds *= p
     dk = xp.matmul(ds.swapaxes(-1, -2), q * scale)
@@ -227,19 +284,29 @@ def _attention_grad(
 
 
 def _attention_grad_plain(
-    g: X, q: X, k: X, v: X, mask: X = None, *, scale: float, causal: bool, group: int = 1
+    g: X,
+    q: X,
+    k: X,
+    v: X,
+    *others: X,
+    scale: float,
+    causal: bool,
+    group: int = 1,
+    dropout: float = 0.0,
 ) -> tuple[X, ...]:
+    mask, drawn = split(others, dropout)
     k, v = (_repeated_plain(x, group) for x in (k, v))
     p = _weights_plain(q, k, mask, scale, causal)
-    ds: X = SOFTMAX_GRAD.decompose(MATMUL(g, v.mT), p, axis=-1)  # type: ignore[misc]
-    dk, dv = MATMUL(ds.mT, q * scale), MATMUL(p.mT, g)
+    dp = _kept_plain(MATMUL(g, v.mT), drawn, dropout)
+    ds: X = SOFTMAX_GRAD.decompose(dp, p, axis=-1)  # type: ignore[misc]
+    dk, dv = MATMUL(ds.mT, q * scale), MATMUL(_kept_plain(p, drawn, dropout).mT, g)
     if group > 1:
         dk, dv = (x.reshape(*_groups(x.shape, group)).sum(-3) for x in (dk, dv))
     grads = MATMUL(ds, k) * scale, dk, dv
     return grads if mask is None or mask.dtype.kind in "bi" else (*grads, ds)
 
 
-ATTENTION = Op(  # inputs q, k, v and perhaps a mask
+ATTENTION = Op(  # inputs q, k, v, perhaps a mask, perhaps a key and a stream
     "attention",
     kind="fused",
     rule=_attention_rule,

@@ -17,6 +17,7 @@ from ... import ops
 from ...context import LINE, scope, set_grad_enabled, tracing
 from ...dtypes import float32, int32
 from ...node import ITEM, Graph, Handle, Node
+from ...ops.attention import split
 from ...rules import Spec
 from .checked import CHECKED
 from .reductions import AXES, axes_fit, by_axes
@@ -160,12 +161,13 @@ def _widened(node: Node, *xs: X, **attrs: Any) -> X:
 def attention_fits(node: Node) -> bool:
     """True if the attention kernels take these operands; others are decomposed."""
     srcs = node.srcs[1:] if node.op is ops.ATTENTION_GRAD else node.srcs
+    mask, _ = split(srcs[3:], **node.attrs)
     if srcs[0].ndim > 4 or any(prod(src.shape) == 0 for src in node.srcs):
         return False
-    if len(srcs) > 3 and srcs[3].dtype == int32:
+    if mask is not None and mask.dtype == int32:
         return False  # bounds are int64 there
     # The kernel has the gradient of the scores only when it is scaled.
-    added = len(srcs) > 3 and srcs[3].dtype.is_floating_point
+    added = mask is not None and mask.dtype.is_floating_point
     return not (node.op is ops.ATTENTION_GRAD and added and node.attrs["scale"] == 0)
 
 

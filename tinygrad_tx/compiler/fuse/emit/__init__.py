@@ -29,8 +29,8 @@ def _always(values: Values, node: Node) -> bool:
 
 KERNELS: dict[Op, Emitter] = {
     ops.MATMUL: Emitter("matmul", matmul.fits, matmul.emit),
-    ops.ATTENTION: Emitter("attention", _always, attention.emit),
-    ops.ATTENTION_GRAD: Emitter("attentiongrad", _always, attention.emit_grad),
+    ops.ATTENTION: Emitter("attention", attention.fits, attention.emit),
+    ops.ATTENTION_GRAD: Emitter("attentiongrad", attention.fits, attention.emit_grad),
     ops.KEEP: Emitter("keep", _always, small.emit_mask),
     ops.WRAP_INDEX: Emitter("index", _always, small.check_index),
     ops.TAKE: Emitter("gather", small.gathers_rows, small.begin_gather),

@@ -26,6 +26,7 @@ from ....backends.kernels.kinds import (
 )
 from ....dtypes import bool_, int64
 from ....node import Node
+from ....ops.attention import split
 from ...schedule.records import Buffer, Call, View, whole
 from ..build import add, copy_dense, materialise, note_made
 from ..order import VIEWS
@@ -122,22 +123,29 @@ def _store_mask(
 
 
 class Operands(NamedTuple):
-    """What attention reads: q, k, v and perhaps a mask, as kernels have them. sizes: the numbers
-    that calls begin with. how: the fields that kernels begin with; stored: the dtype in memory."""
+    """What attention reads: q, k, v and perhaps a mask, as kernels have them, the key and the
+    stream of dropout. sizes: the numbers that calls begin with. how: the fields that kernels begin
+    with; stored: the dtype in memory."""
 
     views: tuple[View, View, View]
     mask: tuple[View, ...]
+    drawn: tuple[View, ...]
     sizes: tuple[int, int, int, int, int, int, int]
     how: tuple[str, float, str, bool]
     stored: str
+    dropout: float
 
     @property
     def masked(self) -> Matrix[Place[Buffer]] | None:
         return _matrix(self.mask[0]) if self.mask else None
 
     @property
-    def reads(self) -> tuple[View, ...]:
-        return *self.views, *self.mask
+    def key(self) -> Place[Buffer] | None:
+        return self.drawn[0].place if self.drawn else None
+
+    @property
+    def stream(self) -> Place[Buffer] | None:
+        return self.drawn[1].place if self.drawn else None
 
 
 class Kept(NamedTuple):
@@ -152,17 +160,26 @@ def _matrix(x: View) -> Matrix[Place[Buffer]]:
 
 
 def _operands(values: Values, node: Node, srcs: tuple[Node, ...]) -> Operands:
-    """Those of an attention, or of its gradient. srcs: q, k, v and perhaps a mask."""
-    q, k, v, *masks = srcs
+    """Those of an attention, or of its gradient. srcs: of the attention."""
+    q, k, v, *others = srcs
+    given, drawn = split(others, **node.attrs)
     batch, group = node.specs[0].shape[:-2], node.attrs.get("group", 1)
     (queries,) = _store_operands(values, (q,), batch)
     keys, vectors = _store_operands(values, (k, v), _shared(batch, group))
-    kind, mask = _store_mask(values, tuple(masks), batch, q.shape[-2], k.shape[-2])
+    masks = () if given is None else (given,)
+    kind, mask = _store_mask(values, masks, batch, q.shape[-2], k.shape[-2])
     b, h, t, d = queries.shape
     sizes = b, h, t, k.shape[-2], d, v.shape[-1], group
     dtype = "float32" if q.dtype.is_half else q.dtype.name
     how = dtype, node.attrs["scale"], kind, node.attrs["causal"]
-    return Operands((queries, keys, vectors), tuple(mask), sizes, how, q.dtype.name)
+    places = tuple([materialise(values, x) for x in drawn])
+    views, dropout = (queries, keys, vectors), node.attrs.get("dropout", 0.0)
+    return Operands(views, tuple(mask), places, sizes, how, q.dtype.name, dropout)
+
+
+def fits(values: Values, node: Node) -> bool:
+    """True unless it is with dropout, which kernels that keep no statistics do not have."""
+    return "dropout" not in node.attrs or values.target.keeps_statistics
 
 
 def emit(values: Values, node: Node) -> None:
@@ -186,13 +203,15 @@ def _forward(values: Values, node: Node, of: Operands, key: Hashable) -> View:
     shape = (*node.specs[0].shape[:-1], of.views[2].shape[-1])
     out, four = _side_by_side(node, shape, of.stored)
     q, k, v = map(_matrix, of.views)
-    args, writes = AttentionArgs(*of.sizes, q, k, v, _matrix(four), of.masked), [out]
+    args = AttentionArgs(*of.sizes, q, k, v, _matrix(four), of.masked)
+    args, writes = args._replace(key=of.key, stream=of.stream), [out]
     if key is not None:
         statistics = _rows(node, of)
         args, writes = args._replace(statistics=statistics.place), [out, statistics]
         values.attentions[key] = Kept(four, statistics)
-    kernel = Attention(*of.how, of.stored, statistics=key is not None)
-    add(values, Call(kernel, args, of.reads, tuple(writes), (node,)))
+    kernel = Attention(*of.how, of.stored, statistics=key is not None, dropout=of.dropout)
+    reads = *of.views, *of.mask, *of.drawn
+    add(values, Call(kernel, args, reads, tuple(writes), (node,)))
     return out
 
 
@@ -241,14 +260,17 @@ def _from_statistics(
     rows = kept.statistics.place, delta.place
     args = AttentionQueryGradArgs(
         *of.sizes, q, k, v, _matrix(kept.out), _matrix(g), dq, *rows, of.masked
-    )
+    )._replace(key=of.key, stream=of.stream)
     writes = [places[0], delta]
     if added:
         args = args._replace(dmask=_matrix(added[1]))
         writes.append(added[1])
-    reads = (*of.views, kept.out, g, kept.statistics, *of.mask)
-    kernel = AttentionQueryGrad(*of.how, added is not None, of.stored)
+    reads = (*of.views, kept.out, g, kept.statistics, *of.mask, *of.drawn)
+    kernel = AttentionQueryGrad(*of.how, added is not None, of.stored, of.dropout)
     add(values, Call(kernel, args, reads, tuple(writes), (node,)))
-    last = AttentionKeyGradArgs(*of.sizes, q, k, v, _matrix(g), dk, dv, *rows, of.masked)
-    reads = (*of.views, g, kept.statistics, delta, *of.mask)
-    add(values, Call(AttentionKeyGrad(*of.how, of.stored), last, reads, tuple(places[1:]), (node,)))
+    last = AttentionKeyGradArgs(*of.sizes, q, k, v, _matrix(g), dk, dv, *rows, of.masked)._replace(
+        key=of.key, stream=of.stream
+    )
+    reads = (*of.views, g, kept.statistics, delta, *of.mask, *of.drawn)
+    key_grad = AttentionKeyGrad(*of.how, of.stored, of.dropout)
+    add(values, Call(key_grad, last, reads, tuple(places[1:]), (node,)))

@@ -11,9 +11,10 @@ number, -1e9 say, not -inf, such rows are the mean of all of v.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf, nan, prod
+from math import inf, isclose, nan, prod
 
 from .... import ops
+from ....backends import target_of
 from ....node import CONST, Node
 from ..engine import about, use
 from ..simplify import number
@@ -36,8 +37,10 @@ _FAR = -1e8  # exp of what is masked by less is 0, beside any score that is not
 
 @about(ops.MATMUL)
 def attention(node: Node) -> Node | None:
-    """matmul(softmax(scale * q k^T + mask), v) -> attention(q, k, v, mask)."""
+    """matmul(softmax(scale * q k^T + mask), v) -> attention(q, k, v, mask). Dropout of the softmax
+    becomes attention's where the device has kernels for that."""
     weights, v = node.srcs
+    weights, drawn, dropped = _dropped(weights)
     match weights:
         case Node(op=ops.SOFTMAX, srcs=(s,), attrs={"axis": axis}) if axis == s.ndim - 1:
             scores, guarded = _scores(s, 4), False
@@ -49,17 +52,39 @@ def attention(node: Node) -> Node | None:
         return None
     causal, rest = _split(scores.allowed, weights.shape[-2:], node)
     alive = None if rest is None or guarded else _alive(scores.allowed, node)
+    if drawn and alive is not None:
+        return None  # a row without a key has weights, which dropout thins out
     mask = rest if scores.added is None else scores.added
     if scores.added is not None and alive is not None and rest is not None:
         mask = _added(scores.added, rest, alive, node)
     order = (*range(scores.kt.ndim - 2), scores.kt.ndim - 1, scores.kt.ndim - 2)
     k = use(ops.PERMUTE, (scores.kt,), {"order": order}, like=node)
     srcs = (scores.q, k, v) if mask is None else (scores.q, k, v, mask)
-    y = use(ops.ATTENTION, srcs, {"scale": scores.scale, "causal": causal}, like=node)
+    attrs = {"scale": scores.scale, "causal": causal, **dropped}
+    y = use(ops.ATTENTION, (*srcs, *drawn), attrs, like=node)
     if alive is None:
         return y
     other = _scalar(nan, node) if scores.masked == -inf else _mean(v, node)
     return use(ops.WHERE, (alive, y, other), {}, like=node)
+
+
+def _dropped(weights: Node) -> tuple[Node, tuple[Node, ...], dict[str, float]]:
+    """The weights before dropout, the key and the stream of its words, and attention's attributes
+    for it; the weights themselves where there is none, or no kernel for it."""
+    match weights:
+        case Node(op=ops.WHERE, srcs=(Node(op=ops.KEEP) as keep, x, zero)) if number(zero) == 0:
+            inner, factor = _scaled(x)
+            p, target = keep.attrs["p"], target_of(weights.device, interpreted=True)
+            if (
+                target is not None
+                and target.keeps_statistics
+                and keep.srcs[0].device == weights.device
+                and keep.shape == weights.shape == inner.shape
+                and 0 < p < 1
+                and isclose(factor, 1 / (1 - p), rel_tol=1e-2 if x.dtype.is_half else 1e-6)
+            ):
+                return inner, keep.srcs, {"dropout": p}
+    return weights, (), {}
 
 
 def _scores(node: Node, depth: int) -> Scores | None:
