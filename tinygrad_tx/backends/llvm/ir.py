@@ -40,6 +40,9 @@ class Value(NamedTuple):
         return self.element in ("float", "double")
 
 
+Values = Sequence[Value]
+
+
 def vector(lanes: int, element: str) -> str:
     """The type of a vector; a scalar's where lanes is 1."""
     return f"<{lanes} x {element}>" if lanes > 1 else element
@@ -311,13 +314,7 @@ class Builder(Straight):
 
     @contextmanager
     def loop(
-        self,
-        start: Value,
-        stop: Value,
-        step: Value,
-        carried: Sequence[Value] = (),
-        *,
-        rolled: bool = False,
+        self, start: Value, stop: Value, step: Value, carried: Values = (), rolled: bool = False
     ) -> Iterator[Loop]:
         """for i in range(start, stop, step). `carried` values enter the first round; set
         loop.next (as many) before the end of the body; after the loop, loop.carried are the last

@@ -272,7 +272,10 @@ class Tensor(Products):
         found = [list(row) for row in sums]
         depth = _DOWN if self.layout.bytes == 2 else _ACROSS  # columns of a step
         for step in range(self.columns // depth):
-            left = [self._weights(rows[2 * i : 2 * i + 2], step) for i in range(self.layout.blocks)]
+            left = [
+                _operand(t, self.layout.kind, rows[2 * i : 2 * i + 2], step)
+                for i in range(self.layout.blocks)
+            ]
             for column in range(0, 4 * len(sums[0]), 2 * _ACROSS):
                 right = panel.columns_across(column, step)
                 for block, a in enumerate(left):
@@ -283,17 +286,6 @@ class Tensor(Products):
                         after = t.mma(self.layout.kind, a, right[2 * half :][:2], before)
                         upper[at : at + 2], lower[at : at + 2] = after[:2], after[2:]
         return found
-
-    def _weights(self, rows: Sequence[Sequence[Value]], step: int) -> Fragment:
-        """Weights of two rows as a left operand. The columns of a step may stand in any order that
-        the right operand's rows have as well: of float32, the even ones come first."""
-        kind = self.layout.kind
-        if kind == "tf32":
-            return [self.t.tf32(rows[i % 2][2 * step + i // 2]) for i in range(4)]
-        places = [4 * step + 2 * (i // 2) for i in range(4)]
-        return [
-            self.t.pack(kind, *rows[i % 2][place : place + 2]) for i, place in enumerate(places)
-        ]
 
     def store(self, to: Rows, first: Value, sums: Sums) -> None:
         b = self.b
@@ -318,3 +310,12 @@ class Tensor(Products):
             mine = b.add(column, i32(i))
             with b.when(b.compare("slt", mine, to.width)):
                 b.store(cast(b, x, to.dtype), b.at(start, mine, to.element))
+
+
+def _operand(t: Thread, kind: str, rows: Sequence[Sequence[Value]], step: int) -> Fragment:
+    """Weights of two rows as a left operand. The columns of a step may stand in any order that the
+    right operand's rows have as well: of float32, the even ones come first."""
+    if kind == "tf32":
+        return [t.tf32(rows[i % 2][2 * step + i // 2]) for i in range(4)]
+    places = [4 * step + 2 * (i // 2) for i in range(4)]
+    return [t.pack(kind, *rows[i % 2][place : place + 2]) for i, place in enumerate(places)]
