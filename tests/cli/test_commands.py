@@ -111,6 +111,7 @@ def test_train(run: Path, capsys: Capture, tmp_path: Path) -> None:
     assert 'corpus = "files"' in config
 
 
+@pytest.mark.slow
 def test_precision(run: Path, tmp_path: Path, capsys: Capture) -> None:
     """A run's is in its configuration; other commands are told."""
     assert train("--out", tmp_path / "run", "--precision", "bf16", "--max-steps", "1") == 0

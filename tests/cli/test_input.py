@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from training_runs import SMALL, Watch, rows, small
 
-from tinygrad_tx.backends.cpu import library as kernels
+from tinygrad_tx.backends import store as kernels
 from tinygrad_tx.cli import main
 from tinygrad_tx.data import cache
 from tinygrad_tx.data.builtin import grammar

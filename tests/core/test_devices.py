@@ -28,6 +28,7 @@ class Twin(NumpyBackend):
 def twin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A device "cuda" that computes with NumPy, as the default one."""
     monkeypatch.setitem(backends._LOADED, "cuda", Twin())
+    monkeypatch.delitem(backends._TARGETS, "cuda")
     monkeypatch.setattr(tx.random, "_GENERATORS", {})
     tx.set_default_device("cuda")
     yield

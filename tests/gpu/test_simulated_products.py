@@ -235,7 +235,8 @@ def offsets(kernel: Gemm, how: How, along: int, first: bool) -> tuple[Array, Arr
     kernel_code = made(write, 32)
     reads = len(made_of[0].reads)
     out = np.zeros((reads + len(made_of[0].mine), 32), np.int32)
-    Machine().launch(kernel_code, 1, np.array([out.ctypes.data], np.int64).ctypes.data)
+    words = np.array([out.ctypes.data], np.int64)
+    Machine().launch(kernel_code, 1, words.ctypes.data)
     return out[:reads], out[reads:]
 
 

@@ -155,6 +155,7 @@ def said(capsys: Any, *args: object) -> list[str]:
     return found[1].splitlines()
 
 
+@pytest.mark.slow
 def test_compiled_steps_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     eager = train("gpt", "cuda", tmp_path)
     eager.rename(tmp_path / "eager")

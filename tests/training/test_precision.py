@@ -97,7 +97,8 @@ def eager_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optim, "GradScaler", quick, raising=False)
 
 
-@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=pytest.mark.slow), "fp16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_run_that_stops_and_goes_on(precision: str, tmp_path: Path, eager_scale: None) -> None:
     """To the bit: with the scale, and how long ago it grew."""
     settings = [*RESUMED, f"train.precision={precision}"]

@@ -164,7 +164,7 @@ class Optimizer:
         grads = [p.grad for p in self.parameters if p.grad is not None]
         if not grads:
             return
-        if grads[0].device != self.step_count.device:
+        if grads[0]._node.device != self.step_count._node.device:
             raise DeviceError(
                 f"{type(self).__name__}: the parameters are on {grads[0].device}, its moments on "
                 f"{self.step_count.device}: make the optimizer after model.to(...)"

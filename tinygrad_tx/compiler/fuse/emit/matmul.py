@@ -41,7 +41,7 @@ def fits(values: Values, node: Node) -> bool:
 
 def emit(values: Values, node: Node) -> None:
     out = fresh(node.dtype.name, node.shape, node)
-    rounded = _rounded_input(values, node.srcs[1])
+    rounded = _rounded_input(values, node.srcs[1]) if values.target.packs else None
     b = materialise(values, node.srcs[1]) if rounded is None else rounded
     runs = _runs(values, node, b)
     if runs is None:
