@@ -186,7 +186,7 @@ def _write(module: ir.Module) -> None:
     zero, one, warp = (ir.integer(n, "i32") for n in (0, 1, WARP))
     threads = b.binary("and", sizes, ir.integer(4095, "i32"))
     bytes_shared = b.mul(b.binary("lshr", sizes, ir.integer(12, "i32")), ir.integer(16, "i32"))
-    failed, going = b.alloca("i64", 8), b.alloca("i32", 4)
+    failed, begun = b.alloca("i64", 8), b.alloca("i32", 4)
     b.store(ir.integer(0), failed)
 
     def thread_at(i: Value) -> Value:
@@ -199,30 +199,37 @@ def _write(module: ir.Module) -> None:
         handle = b.load("ptr", b.at(handles, thread_at(i), "i64"))
         b.do(f"call void @llvm.coro.resume(ptr {handle.name})")
 
+    def begin(i: Value, block: Value) -> None:
+        thread = thread_at(i)
+        handle = b.emit(
+            "ptr",
+            f"call ptr {start.name}(ptr {words.name}, i32 {thread.name}, i32 {block.name}, "
+            f"i32 {blocks.name}, ptr {shared.name}, ptr {slots.name}, ptr {places.name}, "
+            f"ptr {fault.name})",
+        )
+        b.store(handle, b.at(handles, thread, "i64"))
+
     with b.loop(first, last, one) as block:
         size = b.convert("zext", bytes_shared, "i64")
         b.call("llvm.memset.p0.i64", "void", shared, ir.integer(-1, "i8"), size, ir.boolean(False))
-        with b.loop(zero, threads, one) as each:
-            thread = thread_at(each.i)
-            handle = b.emit(
-                "ptr",
-                f"call ptr {start.name}(ptr {words.name}, i32 {thread.name}, i32 {block.i.name}, "
-                f"i32 {blocks.name}, ptr {shared.name}, ptr {slots.name}, ptr {places.name}, "
-                f"ptr {fault.name})",
-            )
-            b.store(handle, b.at(handles, thread, "i64"))
-        b.store(one, going)
+        b.store(zero, begun)
         with b.forever() as leave:
-            leave(b.compare("eq", b.load("i32", going), zero))
+            # A warp goes until it waits for others before the next one does anything.
             with b.loop(zero, threads, warp) as each:
+                stop = b.add(each.i, warp)
+                new = b.compare("eq", b.load("i32", begun), zero)
+                with b.when(new), b.loop(each.i, stop, one) as mine:
+                    begin(mine.i, block.i)
+                old = b.compare("ne", b.load("i32", begun), zero)
+                with b.when(old), b.loop(each.i, stop, one) as mine:
+                    resume(mine.i)
                 _go_together(b, each.i, place_of, resume, failed, block.i)
+            b.store(one, begun)
             # All warps are at a barrier, or at their ends.
             here = place_of(zero)
             _compare(b, zero, threads, here, place_of, failed, block.i)
             leave(b.compare("ne", b.load("i64", failed), ir.integer(0)))
-            b.store(here, going)
-            with b.when(b.compare("ne", here, zero)), b.loop(zero, threads, one) as each:
-                resume(each.i)
+            leave(b.compare("eq", here, zero))
         with b.loop(zero, threads, one) as each:
             b.call("free", "void", b.load("ptr", b.at(handles, thread_at(each.i), "i64")))
         stop = b.compare("ne", b.load("i64", failed), ir.integer(0))
