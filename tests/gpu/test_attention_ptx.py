@@ -50,11 +50,14 @@ def words(kernel: Any, t: int, width: int) -> list[int]:
     return found
 
 
-def three(stored: str, mask: str, causal: bool, width: int, t: int = 512) -> Iterator[Case]:
+def three(
+    stored: str, mask: str, causal: bool, width: int, t: int = 512, dropout: float = 0.0
+) -> Iterator[Case]:
     """Attention and its gradients. stored: "tf32" as well."""
     dtype = "float64" if stored == "float64" else "float32"
     kept = "float32" if stored == "tf32" else stored
-    form, more = (dtype, 0.125, mask, causal), {"tf32": stored == "tf32"}
+    form = dtype, 0.125, mask, causal
+    more: dict[str, Any] = {"tf32": stored == "tf32", "dropout": dropout}
     kernels: tuple[Any, ...] = (
         Attention(*form, kept, statistics=True, **more),
         AttentionQueryGrad(*form, mask == "float", kept, **more),
@@ -80,6 +83,8 @@ def every() -> Iterator[Case]:
         yield from (unaligned(x) for x in three(stored, "none", True, width) if x[1].layout)
     for stored in ("float32", "bfloat16", "float64"):
         yield from three(stored, "none", True, 256)
+    for stored, mask, width, t in product(STORED, ("none", "bool"), WIDTHS, (512, 511)):
+        yield from three(stored, mask, True, width, t, 0.1)
 
 
 def require(cases: Sequence[Case], architecture: str, folder: Path) -> dict[str, ptxas.Used]:
@@ -104,7 +109,7 @@ def test_ptxas_takes_attention(architecture: str, tmp_path: Path) -> None:
     cases = [
         *three("bfloat16", "none", True, 64),
         *list(three("bfloat16", "bounds", True, 128))[1:],
-        *three("float32", "none", True, 64),
+        *three("float32", "none", True, 64, dropout=0.1),
     ]
     require(cases, architecture, tmp_path)
 
