@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from . import backends
 from .arguments import shown
-from .context import PRECISION, set_precision
+from .context import PRECISION, as_given
 from .dtypes import AUTOCAST, DType, float32
 from .errors import UserError
 from .mistakes import near
@@ -100,7 +100,7 @@ def computed_in(wanted: Literal["half", "float32"]) -> Callable[[F], F]:
                 return x if node is x.node else Handle.wrap(node)
 
             args, named = tuple(map(given, args)), {k: given(v) for k, v in named.items()}
-            with set_precision("fp32"):
+            with as_given():
                 return function(*args, **named)
 
         return cast(F, call)

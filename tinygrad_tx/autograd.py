@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import hooks
 from .arguments import shown
-from .context import current_trace, grad_enabled, scope, set_grad_enabled, set_precision
+from .context import as_given, current_trace, grad_enabled, scope, set_grad_enabled
 from .dtypes import float32
 from .errors import DeviceError, GradError, UserError
 from .half import WIDENED
@@ -60,7 +60,7 @@ def gradients(
             _accumulate(slots, node, 0, cotangent)
     found: dict[Node, Tensor] = {}
     hooked = hooks.used()
-    with set_grad_enabled(create_graph), set_precision("fp32"):
+    with set_grad_enabled(create_graph), as_given():
         while order:  # popped, so that each node's memory goes as soon as it is passed
             node = order.pop()
             got = slots.pop(node, None)

@@ -94,6 +94,17 @@ def set_precision(precision: str) -> Iterator[None]:
 
 
 @contextmanager
+def as_given() -> Iterator[None]:
+    """Ops called inside take their operands as they are: those of gradients and plans, whose casts
+    have been made."""
+    token = PRECISION.set("tf32" if PRECISION.get() == "tf32" else "fp32")
+    try:
+        yield
+    finally:
+        PRECISION.reset(token)
+
+
+@contextmanager
 def scope(name: str) -> Iterator[None]:
     """Nodes made inside belong to the module path `name`."""
     token = SCOPE.set(name)

@@ -23,7 +23,7 @@ import numpy as np
 
 from .. import backends, settings
 from ..arguments import shown
-from ..context import PRECISION, current_trace, grad_enabled, set_precision
+from ..context import PRECISION, as_given, current_trace, grad_enabled
 from ..creation import get_default_device
 from ..errors import NativeUnavailable, TraceError, UserError
 from ..node import Graph, Node
@@ -189,7 +189,7 @@ class Compiled:
         with REST:
             traced = trace(self._f, args, kwargs)
             middle = time.perf_counter()
-            with set_precision("fp32"):  # every cast has been recorded
+            with as_given():  # every cast has been recorded
                 plan = _plan(traced)
         self._stats["trace_s"] += middle - start
         self._stats["rewrite_s"] += plan.rewrite_seconds

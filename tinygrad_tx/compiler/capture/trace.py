@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from weakref import ref
 
 from ... import tree
-from ...context import Trace, set_precision, tracing
+from ...context import Trace, as_given, tracing
 from ...errors import TraceError
 from ...node import INPUT, Node
 from ...tensor import Tensor
@@ -213,7 +213,7 @@ class Tracer(Trace):
     def differentiate(self, roots: tuple[Node, ...]) -> tuple[Node, ...]:
         """Gradients are taken of the lifted graph. Tensors made before keep the old one: `cse`
         makes one of what both compute."""
-        with set_precision("fp32"):
+        with as_given():
             return lift(roots, differentiable=True)
 
     # Inputs
