@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--gpu-quick",
         action="store_true",
         help="on --gpu cupy_on_cpu: the op table in one dtype and one layout, for fewer kernels",
+    )
+    parser.addoption(
+        "--on-gpu",
+        action="store_true",
+        help="the ordinary tests on what --gpu says: cuda is the default device; those marked cpu "
+        "are left out",
     )
 
 
@@ -78,6 +86,22 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"gpu: {config.stash[CHOSEN]}"
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if session.config.getoption("--on-gpu"):  # before tests are imported, which make Tensors
+        importlib.import_module("tinygrad_tx").set_default_device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def on_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Under --on-gpu: the default device, and no error of a test's index for the next test."""
+    yield
+    if request.config.getoption("--on-gpu"):
+        tx = importlib.import_module("tinygrad_tx")
+        tx.set_default_device("cuda")
+        with contextlib.suppress(IndexError):
+            tx.backends.get("cuda").synchronize()
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """What is not quick is not even read."""
     test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
@@ -95,6 +119,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path in QUICK:
             item.add_marker(pytest.mark.quick)
+        if config.getoption("--on-gpu") and item.get_closest_marker("cpu"):
+            item.add_marker(pytest.mark.skip(reason="about the CPU"))
     if config.stash[CHOSEN] != "double":
         return
     from cupy import _raw

@@ -231,7 +231,7 @@ def test_one_hot_and_write_at() -> None:
     x = F.write_at(tx.zeros(2, 4), tx.ones(2, 2), tx.tensor(1), -1)
     np.testing.assert_array_equal(x.numpy(), [[0, 1, 1, 0]] * 2)
     with pytest.raises(IndexError, match="position 3"):
-        F.write_at(tx.zeros(2, 4), tx.ones(2, 2), tx.tensor(3), 1)
+        F.write_at(tx.zeros(2, 4), tx.ones(2, 2), tx.tensor(3), 1).numpy()
 
 
 # Errors -------------------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: F.linear(X, W), ShapeError, r"\(2, 4\).*\(4, 3\).*did you mean weight.T"),
     (lambda: F.linear(X, W.T, tx.zeros(4)), ShapeError, r"bias \(4,\).*must be \(3,\)"),
     (lambda: F.embedding(X, W), DTypeError, r"ids must be int32 or int64.*\.long"),
-    (lambda: F.embedding(tx.tensor([4]), W), IndexError, "index 4"),
+    (lambda: F.embedding(tx.tensor([4]), W).numpy(), IndexError, "index 4"),
     (lambda: F.embedding(tx.tensor([1]), X[0]), ShapeError, "weight must be"),
     (lambda: F.one_hot(X, 3), DTypeError, "one_hot"),
     (lambda: F.pad(X, (1, 2, 3)), ShapeError, "pad"),
@@ -253,7 +253,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: F.mse_loss(X, X[0]), ShapeError, r"\(2, 4\) and \(4,\)"),
     (lambda: F.mse_loss(X, X, reduction="max"), ValueError, "max"),
     (lambda: F.cross_entropy(X, tx.tensor([1])), ShapeError, r"targets \(2,\), not \(1,\)"),
-    (lambda: F.cross_entropy(X, tx.tensor([1, 4])), IndexError, "index 4"),
+    (lambda: F.cross_entropy(X, tx.tensor([1, 4])).numpy(), IndexError, "index 4"),
     (lambda: F.cross_entropy(X, tx.tensor([1.0, 2.0])), DTypeError, "int32 or int64"),
     (lambda: F.cross_entropy(X, tx.tensor([1, 2]), label_smoothing=2), ValueError, "smoothing"),
     (

@@ -165,6 +165,7 @@ def test_mode_is_a_guard_of_a_trace() -> None:
     assert step.stats()["retraces"] == 1
 
 
+@pytest.mark.cpu
 def test_to_changes_parameters_in_place() -> None:
     layer = nn.Linear(3, 2)
     weight = layer.weight

@@ -126,9 +126,9 @@ def test_one_hot_infers_the_classes() -> None:
     assert F.one_hot(ids).shape == (2, 3)
     for f in (F.one_hot, tx.compile(F.one_hot)):
         with pytest.raises(IndexError, match="index 2 is outside the 2 entries"):
-            f(ids, 2)
+            f(ids, 2).numpy()
     with pytest.raises(IndexError):
-        F.one_hot(tx.tensor([-1, 2]))
+        F.one_hot(tx.tensor([-1, 2])).numpy()
 
 
 def test_softmax_without_dim_takes_pytorchs() -> None:
@@ -268,6 +268,7 @@ def test_refused_by_name(name: str) -> None:
 # Tensors, modules and optimizers ------------------------------------------------------------------
 
 
+@pytest.mark.cpu
 def test_to_takes_what_pytorchs_takes() -> None:
     x = tx.ones(2)
     assert x.to(tx.float64).dtype == x.to("cpu", tx.float64).dtype == tx.float64
