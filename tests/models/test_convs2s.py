@@ -123,6 +123,7 @@ def test_compiled_steps_are_the_eager_ones() -> None:
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("variant", ["3", "even"])
 def test_source_padding_changes_no_bit(variant: str) -> None:
     """Of a row's logits, be it longer, or the row all padding; also where nothing else is."""
@@ -152,6 +153,7 @@ def test_later_words_change_no_earlier_logits() -> None:
     assert (before[:, 2:] != after[:, 2:]).any()
 
 
+@pytest.mark.cpu
 def test_no_window_is_copied_and_nothing_is_opaque() -> None:
     """The largest value in between of a training step is the padded gradient of a convolution."""
     model = ConvS2S(ConvS2SConfig(20, d_model=16, n_layers=2, kernel_size=5))

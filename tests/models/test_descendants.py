@@ -210,6 +210,7 @@ def kernels(model: Any, ids: tx.Tensor) -> int:
     return found
 
 
+@pytest.mark.cpu
 def test_a_step_of_a_llama_has_hardly_more_launches_than_of_a_gpt() -> None:
     """RMSNorm, rotary positions and grouped queries stay inside row and attention kernels."""
     ids = tx.zeros(12, 64, dtype=tx.int64)
@@ -218,6 +219,7 @@ def test_a_step_of_a_llama_has_hardly_more_launches_than_of_a_gpt() -> None:
     assert llama <= 1.15 * gpt
 
 
+@pytest.mark.cpu
 def test_relative_positions_stay_inside_attention_kernels() -> None:
     """A T5's step has as many kernels of attention as attentions, forward and backward: scores,
     with what distances add to them, are softmaxed nowhere else."""

@@ -163,6 +163,7 @@ def test_compiled_steps_are_the_eager_ones(variant: str) -> None:
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
     "variant", ["gru bahdanau", pytest.param("lstm none", marks=pytest.mark.slow)]
 )

@@ -132,7 +132,7 @@ def test_errors_at_the_call() -> None:
     with pytest.raises(ShapeError, match=r"13 positions.*learned 12.*sinusoidal"):
         model(tx.ones(1, 13, dtype=tx.int64), ids[:1])
     with pytest.raises(IndexError, match="index 20"):
-        model(ids, ids * 20)
+        model(ids, ids * 20).numpy()
 
 
 # What the model computes --------------------------------------------------------------------------
