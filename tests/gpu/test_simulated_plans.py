@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import ptxas
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +25,12 @@ from random_graphs import PROGRAMS, SMALL, Machine, Program, kept, require_same,
 from simulator.device import NAME, Simulator, install
 
 import tinygrad_tx as tx
+from benchmarks import ours
+from benchmarks.works import WORKS
+from tinygrad_tx.backends.gpu import writers
+from tinygrad_tx.backends.gpu.ptx import Ptx, compile_ptx
+from tinygrad_tx.backends.gpu.thread import SHARED
+from tinygrad_tx.backends.llvm import ir
 from tinygrad_tx.compiler.compiled import Compiled
 from tinygrad_tx.compiler.run.execution import Execution
 from tinygrad_tx.nn import functional as F  # noqa: N812
@@ -154,8 +163,8 @@ def test_a_loop_has_the_bits_of_the_processors() -> None:
         loss = step(tx.tensor(x, device=device))
         assert runs_kernels(step)
         found.append([loss.numpy(), *(p.grad.numpy() for p in cell.parameters())])
-    for ours, theirs in zip(*found, strict=True):
-        np.testing.assert_allclose(theirs, ours, rtol=1e-6, atol=1e-6)
+    for wanted, got in zip(*found, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_words_are_drawn_and_decoded_as_on_the_processor() -> None:
@@ -171,6 +180,50 @@ def test_words_are_drawn_and_decoded_as_on_the_processor() -> None:
     wanted = words()
     model.to(NAME)
     assert words() == wanted
+
+
+# Works of the benchmarks -------------------------------------------------------------------------
+
+
+def worked(name: str, batch: int) -> list[list[float]]:
+    """The losses of two steps of a work on the processor and on the simulator."""
+    work, found = replace(WORKS[name], batch=batch), []
+    for device in ("cpu", NAME):
+        tx.set_default_device(device)
+        tx.manual_seed(0)
+        training = ours.Training(work, getattr(work, "dropout", 0.0), shared=True)
+        batches = work.batches()
+        found.append([training(next(batches)) for _ in range(2)])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "batch"), [("W1", 4), ("W4", 2)])
+def test_a_work_is_that_of_the_processor(name: str, batch: int) -> None:
+    wanted, found = worked(name, batch)
+    np.testing.assert_allclose(found, wanted, rtol=2e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_ptxas_takes_every_kernel_of_plans(
+    architecture: str, simulator: Simulator, tmp_path: Path
+) -> None:
+    """What the tests here have loaded, those of the fuzzer too."""
+    if ptxas.find() is None:
+        pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
+    worked("W1", 1)
+    worked("W4", 1)
+    cases = list(simulator.loaded)
+    for start in range(0, len(cases), 40):
+        module = ir.Module(libm=False)
+        for number, (kernel, form, threads) in enumerate(cases[start : start + 40]):
+            writers.write(kernel, form, Ptx(module, f"kernel{number}", threads))
+        text = compile_ptx(module.text(), architecture)
+        for name, used in ptxas.measure(text, architecture, tmp_path).items():
+            kernel, form, threads = cases[start + int(name.removeprefix("kernel"))]
+            assert used.shared <= SHARED and used.registers * threads <= 65536, (kernel, form, used)
+            assert not used.spilled, (kernel, form, used)
 
 
 # Indices that are outside ------------------------------------------------------------------------

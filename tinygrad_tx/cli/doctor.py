@@ -57,6 +57,9 @@ def _findings() -> Iterator[tuple[str, str]]:
             yield f"device {device}", f"ready ({type(backends.get(device)).__name__})"
         except DeviceError as error:
             yield f"device {device}", f"not available: {error}"
+        else:
+            if device == "cuda":
+                yield "GPU code", _gpu_code()
     yield "native code", _native()
     yield "kernel cache", _kernel_cache()
     yield "token cache", _token_cache()
@@ -114,6 +117,25 @@ def _native() -> str:
     return (
         f"{target.name} ({target.cpu}), LLVM {engine.version()}, {team.get_num_threads()} threads"
     )
+
+
+def _gpu_code() -> str:
+    """Whether a kernel of ours runs on the GPU: one is made, loaded and run."""
+    from .. import backends
+    from ..compiler.compiled import compile
+    from ..creation import ones
+
+    try:
+        target = backends.target_of("cuda")
+        found = compile(lambda x: x * 2 + 1)(ones(3, device="cuda")).tolist()
+    except NativeUnavailable as error:
+        return f"not available, compiled functions run op by op: {error}"
+    except Exception as error:  # the driver and CuPy fail in their own ways
+        why = str(error).strip().partition("\n")[0]
+        return f"compiled functions fail: {type(error).__name__}: {why}"
+    if found != [3, 3, 3]:
+        return f"a kernel of ours gives {found} where it should give [3, 3, 3]: please report it"
+    return f"ready ({getattr(target, 'name', 'PTX')})"
 
 
 def _kernel_cache() -> str:

@@ -304,6 +304,7 @@ def _plan(traced: Traced) -> Recorded:
     device = device_of(graph)
     if mode == "replay" or any(map(_empty, graph)):
         return Replay(traced)
+    interpreter = backends.target_of(device, interpreted=True)
     if mode != "interp":
         try:
             target = backends.target_of(device)
@@ -311,8 +312,8 @@ def _plan(traced: Traced) -> Recorded:
         except NativeUnavailable as error:
             if settings.get("TX_TARGET"):
                 raise
-            warnings.warn(f"{error}; kernels run in NumPy, which is slow", stacklevel=6)
-    interpreter = backends.target_of(device, interpreted=True)
+            slow = "op by op" if interpreter is None else "in NumPy, which is slow"
+            warnings.warn(f"{error}; kernels run {slow}", stacklevel=6)
     return Replay(traced) if interpreter is None else Execution(traced, interpreter, device)
 
 

@@ -56,8 +56,10 @@ class Simulator(Driver):
     def __init__(self, reports: SimulatedReports, seed: int = 0) -> None:
         self.machine, self.reports = Machine(seed), reports
         self.launches = 0
+        self.loaded: dict[tuple[Kernel, Hashable, int], None] = {}
 
     def load(self, kernel: Kernel, form: Hashable, threads: int) -> Code:
+        self.loaded[kernel, form, threads] = None
         return code(kernel, form, threads)
 
     def table(self, words: int) -> Table:

@@ -123,6 +123,7 @@ class CupyDriver(Driver):
 
     def __init__(self, report: int) -> None:
         self.architecture, self.report = _architecture(), report
+        self.name = f"PTX for {self.architecture}"
         self._functions: dict[str, Any] = {}
 
     def load(self, kernel: Kernel, form: Hashable, threads: int) -> tuple[Any, int]:

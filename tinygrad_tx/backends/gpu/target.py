@@ -41,7 +41,9 @@ class Launch(NamedTuple):
 
 
 class Driver(ABC):
-    """What runs kernels of a device."""
+    """What runs kernels of a device. name: of what its code is made for."""
+
+    name = "PTX"
 
     @abstractmethod
     def load(self, kernel: Kernel, form: Hashable, threads: int) -> Any:
@@ -82,6 +84,8 @@ class Gpu(target.Target):
     packs = False
     keeps_statistics = True
 
+    name = "PTX"  # of what its code is made for
+
     def __init__(
         self,
         driver: Driver | None = None,
@@ -92,6 +96,7 @@ class Gpu(target.Target):
         self.reports = reports
         if driver is not None and memory is not None:
             self.driver, self.memory = driver, memory
+            self.name = driver.name
 
     # Asked by the stages -------------------------------------------------------------------------
     def cut(
