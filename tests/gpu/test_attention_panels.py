@@ -70,7 +70,8 @@ def moved(kind: str, width: int) -> tuple[Array, Array]:
 
     code = made(write, THREADS, Watched)
     out = np.zeros((sum(kept), THREADS), np.int64)
-    Machine().launch(code, 1, np.array([out.ctypes.data], np.int64).ctypes.data)
+    words = np.array([out.ctypes.data], np.int64)
+    Machine().launch(code, 1, words.ctypes.data)
     return out[: kept[0]], out[kept[0] :]
 
 
@@ -113,7 +114,8 @@ def test_single_elements_lie_in_different_banks() -> None:
 
     code = made(write, 32, Noting)
     out = np.zeros((found[0], 32), np.int32)
-    Machine().launch(code, 1, np.array([out.ctypes.data], np.int64).ctypes.data)
+    words = np.array([out.ctypes.data], np.int64)
+    Machine().launch(code, 1, words.ctypes.data)
     assert all(len(set(row)) == 32 for row in (out % 128 // 4).tolist())
 
 

@@ -95,7 +95,7 @@ def on_a_machine_without(missing: str, *command: str) -> subprocess.CompletedPro
 def test_doctor_runs_a_kernel_of_ours() -> None:
     done = on_a_machine_without("", "doctor")
     assert "device cuda   ready (CupyBackend)" in done.stdout, done.stdout + done.stderr
-    assert "GPU code      ready (PTX for sm_90)" in done.stdout
+    assert "code on cuda  ready (PTX for sm_90)" in done.stdout
 
 
 def test_doctor_is_never_ready_where_a_kernel_would_fail() -> None:

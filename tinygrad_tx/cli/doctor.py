@@ -58,8 +58,8 @@ def _findings() -> Iterator[tuple[str, str]]:
         except DeviceError as error:
             yield f"device {device}", f"not available: {error}"
         else:
-            if device == "cuda":
-                yield "GPU code", _gpu_code()
+            if code := _code_of(device):
+                yield f"code on {device}", code
     yield "native code", _native()
     yield "kernel cache", _kernel_cache()
     yield "token cache", _token_cache()
@@ -119,15 +119,20 @@ def _native() -> str:
     )
 
 
-def _gpu_code() -> str:
-    """Whether a kernel of ours runs on the GPU: one is made, loaded and run."""
+def _code_of(device: str) -> str:
+    """Whether a kernel of ours runs on a GPU: one is made, loaded and run. Nothing of the host,
+    which has a line of its own."""
     from .. import backends
     from ..compiler.compiled import compile
     from ..creation import ones
 
+    if device == backends.devices()[0]:
+        return ""
     try:
-        target = backends.target_of("cuda")
-        found = compile(lambda x: x * 2 + 1)(ones(3, device="cuda")).tolist()
+        target = backends.target_of(device)
+        if target is None:
+            return ""
+        found = compile(lambda x: x * 2 + 1)(ones(3, device=device)).tolist()
     except NativeUnavailable as error:
         return f"not available, compiled functions run op by op: {error}"
     except Exception as error:  # the driver and CuPy fail in their own ways
@@ -135,7 +140,7 @@ def _gpu_code() -> str:
         return f"compiled functions fail: {type(error).__name__}: {why}"
     if found != [3, 3, 3]:
         return f"a kernel of ours gives {found} where it should give [3, 3, 3]: please report it"
-    return f"ready ({getattr(target, 'name', 'PTX')})"
+    return f"ready ({getattr(target, 'name', 'kernels of ours')})"
 
 
 def _kernel_cache() -> str:
