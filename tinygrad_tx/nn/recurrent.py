@@ -15,8 +15,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ..context import current_trace
+from ..context import PRECISION, current_trace
 from ..creation import arange, cat, stack, tensor, where, zeros
+from ..dtypes import AUTOCAST
 from ..errors import DTypeError, ShapeError, UserError
 from ..loops.scan import scan
 from ..spelling import refuse
@@ -168,11 +169,11 @@ class _Weighted(Module, ABC):
         for part, letter in zip(given, "hc", strict=False):
             if part.shape != shape:
                 raise ShapeError(f"{name}: {letter} of hx is {part.shape}, not {meaning} = {shape}")
-            if part.dtype != dtype:
+            if part.dtype != dtype and PRECISION.get() not in AUTOCAST:
                 raise DTypeError(
                     f"{name}: {letter} of hx is {part.dtype.name}, the weights are {dtype.name}"
                 )
-        return tuple(given)
+        return tuple(part.to(dtype) for part in given)
 
     def _shown(self, state: State) -> Any:
         """A state as users see it: h, or (h, c)."""

@@ -60,6 +60,8 @@ def decide(values: Values, node: Node) -> Decision:
         if why:
             return _opaque(node, f"its forward has no scalar expression: {why}", why)
         return _map(values, node)
+    if node.op in REDUCTIONS and node.srcs[0].dtype.is_half:
+        return _opaque(node, "it is a reduction of 16 bits")
     if node.op in REDUCTIONS:
         return reduction(values, node) or _opaque(node, "these axes lie apart")
     kernel = KERNELS.get(node.op)

@@ -126,7 +126,8 @@ def _rebuilt(node: Node, done: dict[Node, Node]) -> Node:
 def _plain(node: Node) -> bool:
     """True if kernels can compute a node: one output, and at least one element in each operand and
     result."""
-    return all(isinstance(n.spec, Spec) and prod(n.shape) > 0 for n in (node, *node.srcs))
+    nodes = (node,) if node.op is ITEM else (node, *node.srcs)
+    return all(isinstance(n.spec, Spec) and prod(n.shape) > 0 for n in nodes)
 
 
 def _decomposes(node: Node) -> bool:
