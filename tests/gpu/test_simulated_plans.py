@@ -127,7 +127,7 @@ def test_a_step_has_the_bits_of_the_processors() -> None:
 
 
 def test_a_gpt_trains_as_on_the_processor(simulator: Simulator) -> None:
-    config = tx.models.GPTConfig(23, 2, 2, 24, 16, dropout=0.0)
+    config = tx.models.GPTConfig(23, 2, 2, 24, 16, dropout=0.1)
     ids = np.random.default_rng(0).integers(0, 23, (3, 11))
 
     def loss(model: Any, ids: tx.Tensor) -> tx.Tensor:
@@ -143,6 +143,25 @@ def test_a_gpt_trains_as_on_the_processor(simulator: Simulator) -> None:
     before = simulator.launches
     step(tx.tensor(ids, device=NAME)).item()
     assert simulator.launches - before < len(words)  # updates of parameters share launches
+
+
+def test_attention_draws_its_dropout() -> None:
+    """Its streams are counted on the host, and no mask of the size of the scores is in memory."""
+    rng = np.random.default_rng(0)
+    x, padding = rng.standard_normal((2, 9, 16)).astype("f"), np.arange(9) < [[9], [6]]
+
+    def loss(model: Any, x: tx.Tensor, padding: tx.Tensor) -> tx.Tensor:
+        return (model(x, x, x, padding.reshape(2, 1, 1, 9)) ** 2).sum()
+
+    def make() -> tx.nn.Module:
+        return tx.nn.MultiHeadAttention(16, 2, dropout=0.3)
+
+    (losses, state, _), (found, other, step) = both(make, loss, 3, x, padding)
+    np.testing.assert_allclose(found, losses, rtol=2e-6)
+    for name, value in state.items():
+        np.testing.assert_allclose(other[name], value, atol=3e-5, err_msg=name)
+    words = [call.kernel.word for call in step._plan().plan.calls()]
+    assert "attentionkeygrad" in words and "keep" not in words
 
 
 def test_a_loop_has_the_bits_of_the_processors() -> None:

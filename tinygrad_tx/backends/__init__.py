@@ -21,6 +21,7 @@ _MODULES = {
     "meta": "arrays.meta_backend",
 }
 _TARGETS = {"cpu": "cpu.target", "cuda": "gpu.target"}
+_ON_PAPER = {**_TARGETS, "meta": "gpu.target"}  # what is planned without arrays is a GPU's
 _TF32: frozenset[str] = frozenset()  # devices whose products of float32 can be in 19 bits
 _LOADED: dict[str, Backend] = {}
 _REGISTERED: dict[str, Target | None] = {}
@@ -62,9 +63,9 @@ def target_of(device: str, *, interpreted: bool = False) -> Target | None:
 
 def planned_for(device: str) -> Target | None:
     """The Target that answers for a device, which need not be here; None where there is none."""
-    if device not in _TARGETS:
+    if device not in _ON_PAPER:
         return _REGISTERED.get(device)
-    found: Target = import_module(f"{__name__}.{_TARGETS[device]}").on_paper()
+    found: Target = import_module(f"{__name__}.{_ON_PAPER[device]}").on_paper()
     return found
 
 

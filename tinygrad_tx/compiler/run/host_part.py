@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ...node import INPUT, Graph, Node
+from ...dtypes import int64
+from ...node import INPUT, MOVE, Graph, Node
 from ...procedure import Procedure
 from ...rules import Spec
 
@@ -33,7 +34,8 @@ def device_of(graph: Graph) -> str:
     (device,) = others
     for node in graph:
         apart = [src for src in node.srcs if src.device != node.device]
-        if apart and not (node.op.kind == "random" and node.device == device):
+        reads = node.op.kind == "random" or node.op is MOVE
+        if apart and not (reads and node.device == device):
             return ""
         if node.device == HOST and not _is_number(node):
             return ""
@@ -41,7 +43,7 @@ def device_of(graph: Graph) -> str:
 
 
 def _is_number(node: Node) -> bool:
-    return isinstance(node.spec, Spec) and node.shape == () and node.dtype.kind == "i"
+    return node.spec == Spec((), int64)
 
 
 class HostPart:
@@ -71,6 +73,8 @@ class HostPart:
             for node in Graph(nodes, follow=lambda n: n.device == self.device):
                 if node in self.given:
                     done[node] = self.given[node]
+                elif node.op is MOVE and node.srcs[0] in self.given:
+                    done[node] = self.given[node.srcs[0]]
                 elif node not in done:
                     srcs = tuple([done[src] for src in node.srcs])
                     done[node] = node if srcs == node.srcs else node.with_srcs(srcs)

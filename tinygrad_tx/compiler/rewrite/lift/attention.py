@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from math import inf, isclose, nan, prod
 
 from .... import ops
-from ....backends import target_of
-from ....node import CONST, Node
+from ....backends import planned_for
+from ....node import CONST, MOVE, Node
 from ..engine import about, use
 from ..simplify import number
 
@@ -74,17 +74,24 @@ def _dropped(weights: Node) -> tuple[Node, tuple[Node, ...], dict[str, float]]:
     match weights:
         case Node(op=ops.WHERE, srcs=(Node(op=ops.KEEP) as keep, x, zero)) if number(zero) == 0:
             inner, factor = _scaled(x)
-            p, target = keep.attrs["p"], target_of(weights.device, interpreted=True)
+            p, target = keep.attrs["p"], planned_for(weights.device)
             if (
                 target is not None
                 and target.keeps_statistics
-                and keep.srcs[0].device == weights.device
                 and keep.shape == weights.shape == inner.shape
                 and 0 < p < 1
                 and isclose(factor, 1 / (1 - p), rel_tol=1e-2 if x.dtype.is_half else 1e-6)
             ):
-                return inner, keep.srcs, {"dropout": p}
+                drawn = tuple([_there(src, weights) for src in keep.srcs])
+                return inner, drawn, {"dropout": p}
     return weights, (), {}
+
+
+def _there(node: Node, like: Node) -> Node:
+    """A value of the host on like's device: random streams are counted there."""
+    if node.device == like.device:
+        return node
+    return use(MOVE, (node,), {"target": like.device}, like=like)
 
 
 def _scores(node: Node, depth: int) -> Scores | None:
