@@ -8,6 +8,7 @@ greedy decoding (benchmarks/).
 
 # Stored or computed again -----------------------------------------------------------------------
 SMALL = 8192  # elements: such values are computed as soon as they can be, and stored at once
+LARGER = 4096  # times: values that are so much smaller than the largest are computed early, too
 CHEAP = 4  # map instructions: what takes no more is rather computed again than stored
 CHAIN = 16  # map instructions: the same for one reader, which computes them instead of storing
 LATE = 32  # map instructions: the most that are computed again in the place of a float32 value

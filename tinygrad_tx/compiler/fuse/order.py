@@ -26,6 +26,7 @@ def ordered(graph: Graph, users: dict[Node, list[Node]]) -> list[Node]:
     waiting = {node: len(set(node.srcs)) for node in graph}
     number = {node: i for i, node in enumerate(graph)}
     sizes = {node: sum([prod(s.shape) for s in node.specs]) for node in graph}
+    small = max(limits.SMALL, max(sizes.values(), default=0) // limits.LARGER)
 
     def key(node: Node) -> tuple[int, int, int]:
         size = sizes[node]
@@ -34,7 +35,7 @@ def ordered(graph: Graph, users: dict[Node, list[Node]]) -> list[Node]:
         readers = users[node]
         shrinks = bool(node.srcs) and 2 * size <= max([sizes[src] for src in node.srcs])
         summed = bool(readers) and all(user.op in REDUCTIONS for user in readers)
-        free = size <= limits.SMALL or node.op in VIEWS
+        free = size <= small or node.op in VIEWS
         return 0 if free else 1 if shrinks or summed else 2, node.place, number[node]
 
     ready = [(*key(n), n) for n, count in waiting.items() if not count]
