@@ -97,7 +97,7 @@ def set_precision(precision: str) -> Iterator[None]:
 def as_given() -> Iterator[None]:
     """Ops called inside take their operands as they are: those of gradients and plans, whose casts
     have been made."""
-    token = PRECISION.set("tf32" if PRECISION.get() == "tf32" else "fp32")
+    token = PRECISION.set("fp32")
     try:
         yield
     finally:

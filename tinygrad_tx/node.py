@@ -380,6 +380,9 @@ def _use(op: Op, *inputs: Any, **attrs: Any) -> Any:
         attrs["axis"] = axes(op.name, attrs.get("axis"), len(nodes[0].shape))
         node = apply(op, nodes, attrs)
         return Handle.wrap(node if keepdims else _squeezed(node, attrs["axis"]))
+    tf32 = op.autocast == "half" and op.ours and PRECISION.get() == "tf32"
+    if tf32 and nodes[0].dtype is float32:
+        attrs["tf32"] = True
     node = apply(op, nodes, attrs)
     if type(node.spec) is Spec:
         return Handle.wrap(node)

@@ -9,13 +9,14 @@ from math import prod
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from plan_case import TARGET, calls, floats, kinds, launches, places, plan, waves
+from plan_case import TARGET, calls, floats, kinds, launches, places, plan, plan_for_gpu, waves
 from random_graphs import PROGRAMS, SMALL, Machine, Program, kept, sizes
 
 import tinygrad_tx as tx
+from tinygrad_tx.backends.gpu.target import Gpu
 from tinygrad_tx.backends.kernels.arguments import MatmulArgs
 from tinygrad_tx.compiler.fuse import limits
-from tinygrad_tx.compiler.schedule.records import Buffer, Call, Plan, View, itemsize
+from tinygrad_tx.compiler.schedule.records import Buffer, Call, Launch, Plan, View, itemsize
 
 
 class Memory:
@@ -109,6 +110,7 @@ def test_random_plans(program: Program) -> None:
     for changes in ({}, SMALL):
         with sizes(changes):
             replay(plan(machine.step, *machine.inputs))
+            replay(plan_for_gpu(machine.step, *machine.inputs))
 
 
 def test_the_memory_of_dead_values_is_used_again() -> None:
@@ -182,6 +184,31 @@ def product(f: Callable[[tx.Tensor], tx.Tensor]) -> tuple[list[str], MatmulArgs]
     found = plan(lambda x: f(x @ w), floats(128, 64))
     (args,) = (c.args for c in calls(found) if isinstance(c.args, MatmulArgs))
     return launches(found), args
+
+
+def test_parts_of_a_norm_are_one_launch_on_a_gpu() -> None:
+    """Each is known at another time: the gradients of a deep net, and the new weights."""
+    weights = [tx.nn.Parameter(floats(8 + i, 9 + i)) for i in range(12)]
+    optimizer = tx.optim.SGD(weights, 0.1)
+
+    def step(x: tx.Tensor) -> tx.Tensor:
+        for w in weights:
+            x = (x @ w).tanh()
+        x.sum().backward()
+        norm = tx.optim.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return norm
+
+    found = plan_for_gpu(step, floats(4, 8))
+    replay(found)
+    alone = [len(group) for wave in waves(found) for group in _together(wave)]
+    assert sum(n >= 12 for n in alone) >= 5  # two norms of two steps each, and the updates
+
+
+def _together(wave: list[Launch]) -> list[list[int]]:
+    called = [(launch.calls[0].kernel, [1] * 200) for launch in wave]
+    return Gpu().together(called)
 
 
 def test_an_epilogue_reads_parts_of_its_rows() -> None:

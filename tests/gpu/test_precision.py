@@ -43,6 +43,13 @@ def trained(device: str, precision: Any, compiled: bool) -> list[float]:
     return [run(x, y).item() for _ in range(5)]
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_step_in_tf32(compiled: bool) -> None:
+    """As in float32, but for the rounding of operands; a processor refuses it."""
+    wanted = trained("cpu", "fp32", compiled)
+    np.testing.assert_allclose(trained("cuda", "tf32", compiled), wanted, rtol=2e-3)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_a_step_in_16_bits(precision: str, compiled: bool) -> None:

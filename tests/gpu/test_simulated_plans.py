@@ -30,6 +30,7 @@ from benchmarks.works import WORKS
 from tinygrad_tx.backends.gpu import writers
 from tinygrad_tx.backends.gpu.ptx import Ptx, compile_ptx
 from tinygrad_tx.backends.gpu.thread import SHARED
+from tinygrad_tx.backends.kernels.kinds import Gemm, Scored
 from tinygrad_tx.backends.llvm import ir
 from tinygrad_tx.compiler.compiled import Compiled
 from tinygrad_tx.compiler.run.execution import Execution
@@ -162,6 +163,51 @@ def test_attention_draws_its_dropout() -> None:
         np.testing.assert_allclose(other[name], value, atol=3e-5, err_msg=name)
     words = [call.kernel.word for call in step._plan().plan.calls()]
     assert "attentionkeygrad" in words and "keep" not in words
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_tf32(inside: bool) -> None:
+    """Products and attention, and those of their gradients, round their operands, wherever the
+    gradient is taken."""
+    rng = np.random.default_rng(0)
+    given = rng.standard_normal((2, 6, 12)).astype("f")
+
+    class Model(tx.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.lstm = tx.nn.Conv1d(12, 12, 3, padding=1), tx.nn.LSTM(12, 16)
+            self.attention = tx.nn.MultiHeadAttention(16, 2)
+
+        def forward(self, x: tx.Tensor) -> tx.Tensor:
+            x = self.lstm(self.conv(x.mT).mT)[0]
+            return (self.attention(x, x, x) ** 2).mean()
+
+    tx.manual_seed(3)
+    model = Model()
+    wanted = model(tx.tensor(given))
+    wanted.backward()
+    grads = {name: p.grad.numpy() for name, p in model.named_parameters()}
+    model.to(NAME).zero_grad()
+
+    @tx.compile
+    def step(x: tx.Tensor) -> tx.Tensor:
+        with tx.autocast("tf32"):
+            loss = model(x)
+            if inside:
+                loss.backward()
+        if not inside:
+            loss.backward()
+        return loss
+
+    found = step(tx.tensor(given, device=NAME)).item()
+    assert runs_kernels(step) and found == pytest.approx(wanted.item(), rel=5e-3)
+    assert found != pytest.approx(wanted.item(), rel=1e-6)
+    for name, p in model.named_parameters():
+        most = abs(grads[name]).max()
+        np.testing.assert_allclose(p.grad.numpy(), grads[name], atol=5e-3 * most, err_msg=name)
+    kernels = [getattr(x, "product", x) for x in (c.kernel for c in step._plan().plan.calls())]
+    multiplying = [x for x in kernels if isinstance(x, (Gemm, Scored))]
+    assert len(multiplying) > 10 and all(x.tf32 for x in multiplying)
 
 
 def test_a_loop_has_the_bits_of_the_processors() -> None:

@@ -25,7 +25,7 @@ from tinygrad_tx.training import outlook
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
 L, H, C, T, V = 12, 12, 768, 1024, 50304  # layers, heads, width, length; vocabulary, padded to 128
 GROUPS = (
-    *("embedding", "products", "packing", "attention", "norm and residual", "activation"),
+    *("embedding", "products", "weights cast", "attention", "norm and residual", "activation"),
     *("bias and norm gradients", "loss", "norm of gradients", "optimizer"),
 )
 
@@ -130,8 +130,8 @@ def group_of(work: Work) -> str:
     """The group of one of our launches, by what it computes and where."""
     kernel, ops, result, where = work[:4]
     layer = where.startswith(("GPT.h.", "GPT.ln_f"))
-    if kernel == "pack":
-        return "packing"
+    if ops == "cast":
+        return "weights cast"
     if kernel.startswith(("matmul", "gemm")):
         return "products"
     if kernel.startswith("attention"):

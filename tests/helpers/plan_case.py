@@ -11,7 +11,9 @@ import numpy as np
 import tinygrad_tx as tx
 from tinygrad_tx.backends.cpu.processor import Processor
 from tinygrad_tx.backends.cpu.target import Interpreted
+from tinygrad_tx.backends.gpu.target import Gpu
 from tinygrad_tx.backends.kernels.kinds import Kernel
+from tinygrad_tx.compiler import pipeline
 from tinygrad_tx.compiler.capture.trace import trace
 from tinygrad_tx.compiler.run.execution import Execution
 from tinygrad_tx.compiler.schedule.records import Call, Launch, Plan, View
@@ -24,6 +26,13 @@ Shape = tuple[int, ...]
 def plan(f: Callable[..., Any], *args: tx.Tensor) -> Plan:
     """The plan of f for these arguments. Nothing is run."""
     return Execution(trace(f, args, {}), TARGET).plan
+
+
+def plan_for_gpu(f: Callable[..., Any], *args: tx.Tensor) -> Plan:
+    """The plan that a GPU would run."""
+    traced = trace(f, args, {})
+    states = {found.placeholder: found.node for found in traced.changed}
+    return pipeline.plan([made._node for made in traced.made.values()], states, Gpu())
 
 
 def floats(*shape: int, grad: bool = False) -> tx.Tensor:

@@ -22,7 +22,6 @@ _MODULES = {
 }
 _TARGETS = {"cpu": "cpu.target", "cuda": "gpu.target"}
 _ON_PAPER = {**_TARGETS, "meta": "gpu.target"}  # what is planned without arrays is a GPU's
-_TF32: frozenset[str] = frozenset()  # devices whose products of float32 can be in 19 bits
 _LOADED: dict[str, Backend] = {}
 _REGISTERED: dict[str, Target | None] = {}
 
@@ -71,7 +70,7 @@ def planned_for(device: str) -> Target | None:
 
 def has_tf32(device: str) -> bool:
     """True if a device can compute products of float32 with operands of 19 bits."""
-    return device in _TF32
+    return get(device).tf32
 
 
 def devices() -> tuple[str, ...]:

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from ..errors import UserError
 
-PRECISIONS = ("fp32", "tf32", "bf16")
 # Seconds that a kernel of a CUDA graph takes beside its work, to start and to end: an assumption,
 # the same for all. Between dependent kernels of a graph NVIDIA measured 0.5 us (its blog on CUDA
 # graphs, 2019); an empty kernel takes one or two.
@@ -26,7 +25,7 @@ LAUNCH = 1.5e-6
 
 class GPU(NamedTuple):
     """memory: bytes. bandwidth: bytes a second. fp32, tf32, bf16: products' operations a second,
-    on operands of that precision."""
+    on operands of that precision; those of fp16 are as many as those of bf16."""
 
     name: str
     memory: float
@@ -36,8 +35,9 @@ class GPU(NamedTuple):
     bf16: float
 
     def rate(self, precision: str) -> float:
-        """The operations a second of one of PRECISIONS."""
-        return {"fp32": self.fp32, "tf32": self.tf32, "bf16": self.bf16}[precision]
+        """The operations a second in a precision of tx.autocast."""
+        rates = {"fp32": self.fp32, "tf32": self.tf32, "bf16": self.bf16, "fp16": self.bf16}
+        return rates[precision]
 
     def seconds(self, n_bytes: float, flops: float, precision: str) -> float:
         """The least time that a launch takes: that of its bytes or of its operations, whichever is

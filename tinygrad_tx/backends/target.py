@@ -121,12 +121,14 @@ class Program(Protocol):
 class Target(ABC):
     """block: rows in which a product over rows adds up, so chunks of whole blocks keep its bits.
     native: True if its programs are machine code. packs: True if a product's right operand is
-    packed by a kernel of its own. keeps_statistics: True if attention writes its statistics for
+    packed by a kernel of its own. merges: True if calls of a kernel in one wave are one launch.
+    keeps_statistics: True if attention writes its statistics for
     gradients, which are two kernels then; else one that computes weights anew."""
 
     block: int
     native: bool
     packs = True
+    merges = False
     keeps_statistics = False
     memory: Memory
     reports: Reports | None = None  # where the host does not wait for a run

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..autocast import PRECISIONS
 from ..errors import UserError
 from .command import Command, count, path
 
@@ -41,9 +42,8 @@ def _arguments(parser: ArgumentParser) -> None:
         help="h200 (default), h100, a100, a100-40, l40s, l4, 4090 or 3090",
     )  # fmt: skip
     parser.add_argument(
-        "--precision", choices=("fp32", "tf32", "bf16"), default="bf16",
-        help="of products and of what launches hand on; weights and moments stay float32; "
-        "default: bf16",
+        "--precision", choices=PRECISIONS, default="bf16",
+        help="of products, as train --precision has it; default: bf16",
     )  # fmt: skip
     parser.add_argument("--batch", type=count, metavar="N", help="rows of a batch")
     parser.add_argument("--length", type=count, metavar="N", help="positions of a row")

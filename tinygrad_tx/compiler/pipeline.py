@@ -29,6 +29,7 @@ from .schedule.epilogues import fuse_epilogues
 from .schedule.in_place import copy_small_state, write_in_place
 from .schedule.memory import allocate
 from .schedule.outputs import give_outputs_memory
+from .schedule.postpone import postpone
 from .schedule.prepack import prepack
 from .schedule.records import Ends, Plan
 from .schedule.waves import form_waves
@@ -97,6 +98,7 @@ STAGES: tuple[tuple[str, Stage], ...] = (
     ("prepack", prepack),
     ("in place", write_in_place),
     ("waves", form_waves),
+    ("postpone", postpone),  # where likes in a wave are one launch
     (
         "copy small state",
         copy_small_state,

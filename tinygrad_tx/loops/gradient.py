@@ -166,7 +166,7 @@ class _Gradient:
             axis = (0, *(i + 1 for i in node.attrs["axis"]))
             return lambda: RESHAPE(SUM(rows(), axis=axis, keepdims=True), shape=node.shape)
         left, right = self._wide(node.srcs[0]), self._tall(node.srcs[1])
-        return lambda: MATMUL(left(), right())
+        return lambda: MATMUL(left(), right(), **node.attrs)
 
     def _is_sum(self, node: Node) -> bool:
         """True if what a round adds is a sum of many, which one over all rounds can take in."""

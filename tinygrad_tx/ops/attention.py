@@ -14,7 +14,7 @@ an attention, for machines that have kernels for it; users spell it out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..dtypes import bool_, int64
@@ -24,7 +24,7 @@ from ..op import Op
 from ..rules import Spec, broadcast_shape, require_floating
 from .create import ARANGE
 from .map import AND, GE, WHERE
-from .matmul import MATMUL
+from .matmul import product
 from .random import KEEP
 from .reduce import ANY
 from .softmax import SOFTMAX, SOFTMAX_GRAD
@@ -43,6 +43,7 @@ def _attention_rule(
     causal: bool,
     group: int = 1,
     dropout: float = 0.0,
+    tf32: bool = False,
 ) -> Spec:
     mask = others[:-2] if dropout else others
     require_floating(op, q, k, v)
@@ -148,8 +149,8 @@ def _lower(xp: X, shape: tuple[int, ...]) -> X:
     return xp.arange(shape[-2])[:, None] >= xp.arange(shape[-1])
 
 
-def _weights_plain(q: X, k: X, mask: X, scale: float, causal: bool) -> X:
-    s = MATMUL(q * scale, k.mT)
+def _weights_plain(q: X, k: X, mask: X, scale: float, causal: bool, times: Callable[..., X]) -> X:
+    s = times(q * scale, k.mT)
     allowed = None
     if mask is not None and mask.dtype.kind == "i":
         keys = ARANGE(start=0, step=1, count=s.shape[-1], dtype=int64, device=q.device)
@@ -208,6 +209,7 @@ def _attention_grad_rule(
     causal: bool,
     group: int = 1,
     dropout: float = 0.0,
+    tf32: bool = False,
 ) -> tuple[Spec, ...]:
     mask, _ = split(others, dropout)
     batch = g.shape[:-2]
@@ -229,6 +231,7 @@ def _attention(
     causal: bool,
     group: int = 1,
     dropout: float = 0.0,
+    tf32: bool = False,
 ) -> X:
     mask, drawn = split(others, dropout)
     k, v = (_repeated(xp, x, group) for x in (k, v))
@@ -245,11 +248,13 @@ def _attention_plain(
     causal: bool,
     group: int = 1,
     dropout: float = 0.0,
+    tf32: bool = False,
 ) -> X:
     mask, drawn = split(others, dropout)
+    times = product(tf32)
     k, v = (_repeated_plain(x, group) for x in (k, v))
-    p = _weights_plain(q, k, mask, scale, causal)
-    return MATMUL(_kept_plain(p, drawn, dropout), v)
+    p = _weights_plain(q, k, mask, scale, causal, times)
+    return times(_kept_plain(p, drawn, dropout), v)
 
 
 def _attention_grad(
@@ -263,6 +268,7 @@ def _attention_grad(
     causal: bool,
     group: int = 1,
     dropout: float = 0.0,
+    tf32: bool = False,
 ) -> tuple[X, ...]:
     mask, drawn = split(others, dropout)
     k, v = (_repeated(xp, x, group) for x in (k, v))
@@ -293,16 +299,18 @@ def _attention_grad_plain(
     causal: bool,
     group: int = 1,
     dropout: float = 0.0,
+    tf32: bool = False,
 ) -> tuple[X, ...]:
     mask, drawn = split(others, dropout)
+    times = product(tf32)
     k, v = (_repeated_plain(x, group) for x in (k, v))
-    p = _weights_plain(q, k, mask, scale, causal)
-    dp = _kept_plain(MATMUL(g, v.mT), drawn, dropout)
+    p = _weights_plain(q, k, mask, scale, causal, times)
+    dp = _kept_plain(times(g, v.mT), drawn, dropout)
     ds: X = SOFTMAX_GRAD.decompose(dp, p, axis=-1)  # type: ignore[misc]
-    dk, dv = MATMUL(ds.mT, q * scale), MATMUL(_kept_plain(p, drawn, dropout).mT, g)
+    dk, dv = times(ds.mT, q * scale), times(_kept_plain(p, drawn, dropout).mT, g)
     if group > 1:
         dk, dv = (x.reshape(*_groups(x.shape, group)).sum(-3) for x in (dk, dv))
-    grads = MATMUL(ds, k) * scale, dk, dv
+    grads = times(ds, k) * scale, dk, dv
     return grads if mask is None or mask.dtype.kind in "bi" else (*grads, ds)
 
 

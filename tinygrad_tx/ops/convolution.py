@@ -19,7 +19,7 @@ from ..errors import DTypeError, ShapeError
 from ..node import Node
 from ..op import Op
 from ..rules import Spec, require_floating
-from .matmul import MATMUL
+from .matmul import product
 from .movement import FLIP, PAD, PERMUTE, RESHAPE, SLICE
 from .windows import FOLD, WINDOWS, count
 
@@ -30,7 +30,16 @@ Widths = tuple[tuple[int, int], ...]
 _WASTE = 2  # rows computed for each one that is wanted, at most
 
 
-def _rule(op: Op, x: Node, weight: Node, *, step: Sizes, dilation: Sizes, padding: Widths) -> Spec:
+def _rule(
+    op: Op,
+    x: Node,
+    weight: Node,
+    *,
+    step: Sizes,
+    dilation: Sizes,
+    padding: Widths,
+    tf32: bool = False,
+) -> Spec:
     n = len(step)
     require_floating(op, x, weight)
     if x.dtype != weight.dtype:
@@ -66,7 +75,9 @@ def _counts(sizes: Sizes, window: Sizes, step: Sizes, dilation: Sizes) -> Sizes:
     return tuple(count(*of) for of in zip(sizes, window, step, dilation, strict=True))
 
 
-def _forward(xp: X, x: X, weight: X, step: Sizes, dilation: Sizes, padding: Widths) -> X:
+def _forward(
+    xp: X, x: X, weight: X, step: Sizes, dilation: Sizes, padding: Widths, tf32: bool = False
+) -> X:
     n, window = len(step), weight.shape[1:-2]
     if any(map(any, padding)):
         x = xp.pad(x, _widths(padding), 0.0)
@@ -102,7 +113,7 @@ def _rows(x: X, axis: int, window: Sizes, step: Sizes, dilation: Sizes) -> X:
     return PERMUTE(x, order=_window_order(axis + len(window), len(window)))
 
 
-def _plain(x: X, weight: X, step: Sizes, dilation: Sizes, padding: Widths) -> X:
+def _plain(x: X, weight: X, step: Sizes, dilation: Sizes, padding: Widths, tf32: bool = False) -> X:
     """By a matrix of all windows."""
     x = _padded(x, padding)
     window, depth = weight.shape[1:-2], prod(weight.shape[1:-1])
@@ -111,9 +122,9 @@ def _plain(x: X, weight: X, step: Sizes, dilation: Sizes, padding: Widths) -> X:
     out = weight.shape[-1]
     if len(step) == 1:
         rows = RESHAPE(rows, shape=(*places, depth))
-        return MATMUL(rows, _as_matrix(weight, 1))
+        return product(tf32)(rows, _as_matrix(weight, 1))
     rows = RESHAPE(rows, shape=(places[0], prod(places[1:]), depth))
-    return RESHAPE(MATMUL(rows, _as_matrix(weight, 0)), shape=(*places, out))
+    return RESHAPE(product(tf32)(rows, _as_matrix(weight, 0)), shape=(*places, out))
 
 
 def _as_matrix(weight: X, batch: int) -> X:
@@ -153,17 +164,19 @@ def _flat_rows(x: X, axis: int, sizes: Sizes, window: Sizes, dilation: Sizes) ->
     return PERMUTE(x, order=_window_order(axis + 1, n))
 
 
-def _kernel_form(x: X, weight: X, step: Sizes, dilation: Sizes, padding: Widths) -> X:
+def _kernel_form(
+    x: X, weight: X, step: Sizes, dilation: Sizes, padding: Widths, tf32: bool = False
+) -> X:
     sizes, window = _padded_sizes(x.shape[2:-1], padding), weight.shape[1:-2]
     n = len(step)
     if n == 1 or not _is_flat(sizes, window, step, dilation):
-        return _plain(x, weight, step, dilation, padding)
+        return _plain(x, weight, step, dilation, padding, tf32)
     x = _padded(x, padding)
     places = _counts(sizes, window, step, dilation)
     flat = RESHAPE(x, shape=(*x.shape[:2], prod(sizes), x.shape[-1]))
     rows = _flat_rows(flat, 2, sizes, window, dilation)
     rows = RESHAPE(rows, shape=(*rows.shape[:3], prod(rows.shape[3:])))
-    y = MATMUL(rows, _as_matrix(weight, 1))
+    y = product(tf32)(rows, _as_matrix(weight, 1))
     for size, pitch in zip(places[:-1], _pitch(sizes)[:-1], strict=True):
         y = WINDOWS(y, axis=2, size=size, step=1, dilation=pitch)
     return PERMUTE(y, order=(0, 1, *range(4, 3 + n), 2, 3))
@@ -173,16 +186,31 @@ def _kernel_form(x: X, weight: X, step: Sizes, dilation: Sizes, padding: Widths)
 
 
 def _vjp(
-    g: X, y: X, x: X, weight: X, step: Sizes, dilation: Sizes, padding: Widths
+    g: X,
+    y: X,
+    x: X,
+    weight: X,
+    step: Sizes,
+    dilation: Sizes,
+    padding: Widths,
+    tf32: bool = False,
 ) -> tuple[X, ...]:
     sizes, window = x.shape[2:-1], weight.shape[1:-2]
     return (
-        lambda: transposed(g, weight, step, dilation, padding, sizes),
-        lambda: _weight_gradient(g, _padded(x, padding), window, step, dilation),
+        lambda: transposed(g, weight, step, dilation, padding, sizes, tf32),
+        lambda: _weight_gradient(g, _padded(x, padding), window, step, dilation, tf32),
     )
 
 
-def transposed(g: X, weight: X, step: Sizes, dilation: Sizes, padding: Widths, sizes: Sizes) -> X:
+def transposed(
+    g: X,
+    weight: X,
+    step: Sizes,
+    dilation: Sizes,
+    padding: Widths,
+    sizes: Sizes,
+    tf32: bool = False,
+) -> X:
     """The gradient of the input, of so many places: g (G, N, *T, O) -> (G, N, *sizes, C). Padding
     below 0 at an end: places beyond the last window."""
     window, n = weight.shape[1:-2], len(step)
@@ -193,11 +221,12 @@ def transposed(g: X, weight: X, step: Sizes, dilation: Sizes, padding: Widths, s
         turned = PERMUTE(turned, order=(*range(1 + n), n + 2, n + 1))
         wider = tuple((max(a, 0), max(b, 0)) for a, b in ends)
         g = _cut(g, [(min(a, 0), min(b, 0)) for a, b in ends])
-        return CONVOLUTION(g, turned, step=step, dilation=dilation, padding=wider)
+        more = {"tf32": True} if tf32 else {}
+        return CONVOLUTION(g, turned, step=step, dilation=dilation, padding=wider, **more)
     rows = RESHAPE(g, shape=(g.shape[0], prod(g.shape[1:-1]), g.shape[-1]))
     matrix = _as_matrix(weight, 0)
     order = (*range(matrix.ndim - 2), matrix.ndim - 1, matrix.ndim - 2)
-    spread = MATMUL(rows, PERMUTE(matrix, order=order))
+    spread = product(tf32)(rows, PERMUTE(matrix, order=order))
     spread = RESHAPE(spread, shape=(*g.shape[:-1], *weight.shape[1:-1]))
     lead = 2 + n
     spread = PERMUTE(spread, order=(*range(lead), lead + n, *range(lead, lead + n)))
@@ -219,7 +248,7 @@ def _cut(x: X, widths: Sequence[tuple[int, int]]) -> X:
     return SLICE(x, ranges=tuple((-a, n + b, 1) for n, (a, b) in pairs))
 
 
-def _weight_gradient(g: X, x: X, window: Sizes, step: Sizes, dilation: Sizes) -> X:
+def _weight_gradient(g: X, x: X, window: Sizes, step: Sizes, dilation: Sizes, tf32: bool) -> X:
     """The gradient of the weight: the windows of the padded x, transposed, times g."""
     sizes, places = x.shape[2:-1], g.shape[2:-1]
     groups, batch, *_, channels = x.shape
@@ -229,7 +258,7 @@ def _weight_gradient(g: X, x: X, window: Sizes, step: Sizes, dilation: Sizes) ->
         rows = _rows(x, 2, window, step, dilation)
         rows = RESHAPE(rows, shape=(groups, batch * prod(places), prod(shape[1:-1])))
         g = RESHAPE(g, shape=(groups, batch * prod(places), out))
-        return RESHAPE(MATMUL(PERMUTE(rows, order=(0, 2, 1)), g), shape=shape)
+        return RESHAPE(product(tf32)(PERMUTE(rows, order=(0, 2, 1)), g), shape=shape)
     # The rows where no window begins are multiplied by zeros.
     g = _padded(g, tuple((0, n - m) for n, m in zip(sizes, places, strict=True)))
     total = batch * prod(sizes)
@@ -243,7 +272,7 @@ def _weight_gradient(g: X, x: X, window: Sizes, step: Sizes, dilation: Sizes) ->
     lead = prod(window[:apart])
     rows = RESHAPE(rows, shape=(groups, lead, prod(shape[1:-1]) // lead, reach))
     g = RESHAPE(g, shape=(groups, 1, reach, out))
-    return RESHAPE(MATMUL(rows, g), shape=shape)
+    return RESHAPE(product(tf32)(rows, g), shape=shape)
 
 
 CONVOLUTION = Op(

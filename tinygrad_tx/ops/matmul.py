@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -13,7 +15,12 @@ from ..rules import Spec, broadcast_shape
 from .movement import PERMUTE
 
 
-def _rule(op: Op, a: Node, b: Node) -> Spec:
+def product(tf32: bool) -> Callable[..., Any]:
+    """MATMUL of two Tensors; tf32: of float32, which it may round to 19 bits."""
+    return partial(MATMUL, tf32=True) if tf32 else MATMUL
+
+
+def _rule(op: Op, a: Node, b: Node, tf32: bool = False) -> Spec:
     if a.ndim < 2 or b.ndim < 2:
         raise ShapeError(f"matmul: a {a.shape} and b {b.shape} need at least two dimensions each")
     if a.dtype != b.dtype:
@@ -39,21 +46,22 @@ def _rule(op: Op, a: Node, b: Node) -> Spec:
     return Spec((*batch, a.shape[-2], b.shape[-1]), a.dtype)
 
 
-def _vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, ...]:
+def _vjp(g: Any, y: Any, a: Any, b: Any, tf32: bool = False) -> tuple[Any, ...]:
+    times = product(tf32)
     if b.ndim == 2 and a.ndim > 2:  # one large product over all rows, not a batch of them summed
         n = prod(a.shape[:-1])
         rows, grads = a.reshape(n, a.shape[-1]), g.reshape(n, g.shape[-1])
         if b.node.op is PERMUTE:  # x @ weight.T: the weight's gradient shall lie as the weight does
-            return (lambda: MATMUL(g, b.mT), lambda: MATMUL(grads.mT, rows).mT)
-        return (lambda: MATMUL(g, b.mT), lambda: MATMUL(rows.mT, grads))
-    return (lambda: MATMUL(g, b.mT), lambda: MATMUL(a.mT, g))
+            return (lambda: times(g, b.mT), lambda: times(grads.mT, rows).mT)
+        return (lambda: times(g, b.mT), lambda: times(rows.mT, grads))
+    return (lambda: times(g, b.mT), lambda: times(a.mT, g))
 
 
-MATMUL = Op(
+MATMUL = Op(  # tf32: compiled products of float32 may round operands to 19 bits
     "matmul",
     kind="matmul",
     rule=_rule,
-    forward=lambda xp, a, b: xp.matmul(a, b),
+    forward=lambda xp, a, b, tf32=False: xp.matmul(a, b),
     vjp=_vjp,
     autocast="half",
 )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
 from .. import random
+from ..autocast import named
 from ..backends.gpus import GPU
 from ..compiler.inspect.estimate import Estimate, Memory, Work, estimate
 from ..creation import get_default_device, set_default_device, zeros, zeros_like
@@ -129,6 +130,7 @@ def of_config(
         raise UserError(
             f"a length of {length}, but this model has {longest} positions: choose a shorter one"
         )
+    config = replace(config, train=replace(config.train, precision=named(precision)))
     with _on_meta():
         trainable = Trainable(registry.build(asdict(config.model), tokens), config)
         trainable.model.train()

@@ -110,6 +110,7 @@ class SimulatedMemory(HostMemory):
 
 class SimulatedBackend(NumpyBackend):
     device = NAME
+    tf32 = True
 
     def __init__(self, reports: Reports) -> None:
         super().__init__()

@@ -36,6 +36,7 @@ class Backend(ABC):
 
     device: str
     computes = True  # False where no forward runs, and arrays have shapes alone: meta_backend.py
+    tf32 = False  # True if compiled products of float32 may take operands of 19 bits
 
     def __init__(self, module: Any) -> None:
         self.module = module

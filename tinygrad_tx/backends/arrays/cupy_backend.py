@@ -82,6 +82,9 @@ def _line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
+_TENSOR_CORES = 80  # compute capability: tensor cores that take tf32
+
+
 class CupyBackend(Backend):
     device = "cuda"
 
@@ -89,6 +92,7 @@ class CupyBackend(Backend):
         super().__init__(cupy)
         self._checks = cupy_kernels.Checks()
         self.reports: list[Reports] = []  # of compiled calls: heard of when the host waits
+        self.tf32 = int(cupy.cuda.Device().compute_capability) >= _TENSOR_CORES
 
     def no_warnings(self) -> AbstractContextManager[Any]:
         return nullcontext()  # a GPU does not warn

@@ -24,6 +24,7 @@ def load() -> Backend:
 class MetaBackend(NumpyBackend):
     device = "meta"
     computes = False
+    tf32 = True
 
     def full(self, shape: tuple[int, ...], value: float, dtype: DType) -> Array:
         return np.broadcast_to(dtype.scalar(value), shape)

@@ -82,6 +82,7 @@ class Gpu(target.Target):
     block = KC
     native = True
     packs = False
+    merges = True
     keeps_statistics = True
 
     name = "PTX"  # of what its code is made for

@@ -19,14 +19,13 @@ from ... import backends
 from ...backends.gpus import GPU
 from ...backends.kernels.arguments import Place, ScatterAddArgs, words
 from ...backends.target import Target
+from ...context import set_precision
 from ...dtypes import ALL
 from .. import pipeline
 from ..capture.trace import Argument, GradOf, Traced, trace
 from ..schedule.records import Buffer, Call, Launch, Plan, View, itemsize
 from .explain import flops
 from .origin import origin
-
-HALF = frozenset(["bf16"])  # precisions in which values between launches have 16 bits
 
 
 class Work(NamedTuple):
@@ -63,7 +62,7 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A call on paper. precision: one of gpus.PRECISIONS; stand_in: the device that it was planned
+    """A call on paper. precision: of tx.autocast; stand_in: the device that it was planned
     for because there are no kernels for the one that was asked for, or empty; opaque: the ops that
     no kernel does."""
 
@@ -100,18 +99,17 @@ def estimate(
     """A call f(*args) on paper, as a device would run it, wherever its Tensors are. It is traced,
     and neither run nor are its effects applied.
 
-    precision: "fp32" and "tf32" count what the plan moves; "bf16" counts float32 values that one
-    launch hands to another as 16 bits, and state in its own. Raises what tracing raises.
+    precision: of tx.autocast, in which f is called. Raises what tracing raises.
     """
     target, stand_in = _target(device)
-    traced = trace(f, args, {})
+    with set_precision(precision):
+        traced = trace(f, args, {})
     states = {found.placeholder: found.node for found in traced.changed}
     results = [made._node for made in traced.made.values()]
     plan = pipeline.plan(results, states, target)
-    half = precision in HALF
-    works = tuple(_works(plan, target, 1, half))
+    works = tuple(_works(plan, target, 1))
     opaque = [call.ops for launch in plan.launches() if launch.opaque for call in launch.calls]
-    memory = _memory(plan, traced, half)
+    memory = _memory(plan, traced)
     return Estimate(works, memory, precision, stand_in, tuple(dict.fromkeys(opaque)))
 
 
@@ -130,7 +128,7 @@ def _target(device: str) -> tuple[Target, str]:
 # Launches ------------------------------------------------------------------------------------
 
 
-def _works(plan: Plan, target: Target, times: int, half: bool) -> Iterator[Work]:
+def _works(plan: Plan, target: Target, times: int) -> Iterator[Work]:
     """Each launch of a plan that runs so many times; of a loop, those of its rounds."""
     readers: dict[Buffer, int] = {}
     for launch in plan.launches():
@@ -138,7 +136,7 @@ def _works(plan: Plan, target: Target, times: int, half: bool) -> Iterator[Work]
             readers[buffer] = readers.get(buffer, 0) + 1
     for wave in plan.waves():
         if wave[0].loop:
-            yield from _works(wave[0].loop.plan, target, times * wave[0].loop.rounds, half)
+            yield from _works(wave[0].loop.plan, target, times * wave[0].loop.rounds)
             continue
         for launches in _launched(plan, target, wave):
             last = launches[-1].calls[-1]
@@ -150,7 +148,7 @@ def _works(plan: Plan, target: Target, times: int, half: bool) -> Iterator[Work]
                 " ".join(outs),
                 origin(last),
                 times,
-                sum(_touched(launch, plan.roles, readers, half) for launch in launches),
+                sum(_touched(launch, plan.roles, readers) for launch in launches),
                 sum(flops(call) for launch in launches for call in launch.calls),
             )
 
@@ -173,9 +171,7 @@ def _words(plan: Plan, call: Call) -> list[int]:
     ]
 
 
-def _touched(
-    launch: Launch, roles: Mapping[Buffer, str], readers: Mapping[Buffer, int], half: bool
-) -> int:
+def _touched(launch: Launch, roles: Mapping[Buffer, str], readers: Mapping[Buffer, int]) -> int:
     """The bytes that a launch reads and writes. readers: how many launches read each buffer."""
     reads: dict[Buffer, dict[Any, int]] = {}
     writes: dict[Buffer, dict[Any, int]] = {}
@@ -193,7 +189,7 @@ def _touched(
         for buffer, places in touched.items():
             if buffer not in skipped:
                 size = min(buffer.size, sum(places.values()))
-                total += size * _width(buffer, roles, half)
+                total += size * itemsize(buffer.dtype)
     return total
 
 
@@ -226,16 +222,10 @@ def _places(view: View, call: Call, gathered: bool) -> tuple[Any, int]:
     return (offset, tuple(merged)), prod(n for n, _ in merged)
 
 
-def _width(buffer: Buffer, roles: Mapping[Buffer, str], half: bool) -> int:
-    """The bytes of an element."""
-    between = half and buffer.dtype == "float32" and roles.get(buffer) == "arena"
-    return 2 if between else itemsize(buffer.dtype)
-
-
 # Memory ----------------------------------------------------------------------------------------
 
 
-def _memory(plan: Plan, traced: Traced, half: bool) -> Memory:
+def _memory(plan: Plan, traced: Traced) -> Memory:
     weights = gradients = state = inputs = 0
     for found in traced.inputs:
         size = prod(found.placeholder.shape) * found.placeholder.dtype.itemsize
@@ -247,10 +237,6 @@ def _memory(plan: Plan, traced: Traced, half: bool) -> Memory:
             weights += size
         else:
             state += size
-    arena = [buffer for buffer, role in plan.roles.items() if role == "arena"]
-    lived = sum(buffer.bytes for buffer in arena)
-    wide = sum(buffer.size * _width(buffer, plan.roles, half) for buffer in arena)
     results = sum(b.bytes for b, role in plan.roles.items() if role in ("result", "prepacked"))
     results += sum(array.nbytes for array in plan.constants.values())
-    share = plan.arena_bytes * wide // max(lived, 1)
-    return Memory(weights, gradients, state, inputs, share, results)
+    return Memory(weights, gradients, state, inputs, plan.arena_bytes, results)

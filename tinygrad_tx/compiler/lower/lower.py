@@ -66,7 +66,11 @@ class _Lowering:
         swap = (*range(node.ndim - 2), node.ndim - 1, node.ndim - 2)
         if product.op is not ops.MATMUL or order != swap or not _plain(node):
             return self.lowered(node)
-        return self.grown(node, lambda x, order: ops.MATMUL(*(t.mT for t in _factors(product))))[0]
+
+        def swapped(x: X, order: X) -> X:
+            return ops.MATMUL(*(t.mT for t in _factors(product)), **product.attrs)
+
+        return self.grown(node, swapped)[0]
 
     def lowered(self, node: Node) -> Node:
         if node.op is ITEM:

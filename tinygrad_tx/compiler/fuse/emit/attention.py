@@ -134,6 +134,7 @@ class Operands(NamedTuple):
     how: tuple[str, float, str, bool]
     stored: str
     dropout: float
+    tf32: bool
 
     @property
     def masked(self) -> Matrix[Place[Buffer]] | None:
@@ -174,7 +175,8 @@ def _operands(values: Values, node: Node, srcs: tuple[Node, ...]) -> Operands:
     how = dtype, node.attrs["scale"], kind, node.attrs["causal"]
     places = tuple([materialise(values, x) for x in drawn])
     views, dropout = (queries, keys, vectors), node.attrs.get("dropout", 0.0)
-    return Operands(views, tuple(mask), places, sizes, how, q.dtype.name, dropout)
+    tf32 = "tf32" in node.attrs
+    return Operands(views, tuple(mask), places, sizes, how, q.dtype.name, dropout, tf32)
 
 
 def fits(values: Values, node: Node) -> bool:
@@ -209,7 +211,7 @@ def _forward(values: Values, node: Node, of: Operands, key: Hashable) -> View:
         statistics = _rows(node, of)
         args, writes = args._replace(statistics=statistics.place), [out, statistics]
         values.attentions[key] = Kept(four, statistics)
-    kernel = Attention(*of.how, of.stored, statistics=key is not None, dropout=of.dropout)
+    kernel = Attention(*of.how, of.stored, key is not None, of.dropout, of.tf32)
     reads = *of.views, *of.mask, *of.drawn
     add(values, Call(kernel, args, reads, tuple(writes), (node,)))
     return out
@@ -266,11 +268,11 @@ def _from_statistics(
         args = args._replace(dmask=_matrix(added[1]))
         writes.append(added[1])
     reads = (*of.views, kept.out, g, kept.statistics, *of.mask, *of.drawn)
-    kernel = AttentionQueryGrad(*of.how, added is not None, of.stored, of.dropout)
+    kernel = AttentionQueryGrad(*of.how, added is not None, of.stored, of.dropout, of.tf32)
     add(values, Call(kernel, args, reads, tuple(writes), (node,)))
     last = AttentionKeyGradArgs(*of.sizes, q, k, v, _matrix(g), dk, dv, *rows, of.masked)._replace(
         key=of.key, stream=of.stream
     )
     reads = (*of.views, g, kept.statistics, delta, *of.mask, *of.drawn)
-    key_grad = AttentionKeyGrad(*of.how, of.stored, of.dropout)
+    key_grad = AttentionKeyGrad(*of.how, of.stored, of.dropout, of.tf32)
     add(values, Call(key_grad, last, reads, tuple(places[1:]), (node,)))

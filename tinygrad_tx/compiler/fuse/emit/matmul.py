@@ -87,7 +87,8 @@ def _product(
         kernel = Matmul(sums, accumulate, a.dtype, c.dtype)
         args = MatmulArgs(b0, b1, m, n, k, rows, columns, left, packed, product)
     else:
-        right, kernel = b, Gemm(a.dtype, accumulate, c.dtype if c.dtype != a.dtype else "")
+        wider, tf32 = c.dtype if c.dtype != a.dtype else "", "tf32" in node.attrs
+        right, kernel = b, Gemm(a.dtype, accumulate, wider, tf32)
         args = GemmArgs(b0, b1, m, n, k, left, Matrix(b.place, *sb, *b.strides[-2:]), product)
     reads = (a, right, c) if accumulate else (a, right)
     add(values, Call(kernel, args, reads, (c,), (node,)))

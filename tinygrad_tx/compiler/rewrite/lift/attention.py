@@ -30,6 +30,7 @@ class Scores:
     added: Node | None = None
     allowed: tuple[Node, ...] = ()
     masked: float = -inf
+    tf32: bool = False
 
 
 _FAR = -1e8  # exp of what is masked by less is 0, beside any score that is not
@@ -48,7 +49,10 @@ def attention(node: Node) -> Node | None:
             scores, guarded = _guarded(weights), True
         case _:
             return None
-    if scores is None or not scores.masked <= _FAR or not all(c.ndim for c in scores.allowed):
+    tf32 = "tf32" in node.attrs
+    if scores is None or scores.tf32 != tf32 or not scores.masked <= _FAR:
+        return None
+    if not all(c.ndim for c in scores.allowed):
         return None
     causal, rest = _split(scores.allowed, weights.shape[-2:], node)
     alive = None if rest is None or guarded else _alive(scores.allowed, node)
@@ -60,7 +64,7 @@ def attention(node: Node) -> Node | None:
     order = (*range(scores.kt.ndim - 2), scores.kt.ndim - 1, scores.kt.ndim - 2)
     k = use(ops.PERMUTE, (scores.kt,), {"order": order}, like=node)
     srcs = (scores.q, k, v) if mask is None else (scores.q, k, v, mask)
-    attrs = {"scale": scores.scale, "causal": causal, **dropped}
+    attrs = {"scale": scores.scale, "causal": causal, **dropped, **node.attrs}
     y = use(ops.ATTENTION, (*srcs, *drawn), attrs, like=node)
     if alive is None:
         return y
@@ -103,7 +107,7 @@ def _scores(node: Node, depth: int) -> Scores | None:
             if kt.op is ops.PERMUTE:
                 k, by_k = _scaled(kt.srcs[0])
                 kt, by_kt = use(ops.PERMUTE, (k,), kt.attrs, like=kt), by_kt * by_k
-            return Scores(q, kt, by_q * by_kt)
+            return Scores(q, kt, by_q * by_kt, tf32="tf32" in node.attrs)
         case Node(op=ops.WHERE, srcs=(condition, x, other)):
             masked, allowed = number(other), condition
             if masked is None:
