@@ -59,7 +59,7 @@ def choose(kernel: Attention, words: Sequence[int]) -> Choice:
         *(kernel, words, words[at.t], (v,), operands),
         *(1 if few else blocks, columns, (k,), (k, v)),
     )
-    if not form.layout and v <= 64:
+    if not form.layout and v <= 64 and kernel.dtype == "float32":
         form = form._replace(resident=2)
     return Choice(form, form.threads, _blocks(form, words[at.b] * words[at.h], words[at.t]))
 
@@ -82,7 +82,8 @@ def choose_keys(kernel: AttentionKeyGrad, words: Sequence[int]) -> Choice:
     operands = (at.q, at.k, at.v, at.g), (at.dk, at.dv)
     small = max(k, v) <= 64
     columns = 64 if max(k, v) <= 32 and kernel.mask == "none" and not kernel.tf32 else 32
-    columns = 32 if kernel.dropout else columns
+    if kernel.dropout:  # its bits are four for each of a thread's columns, of which a word has room
+        columns = 16 if kernel.tf32 and max(k, v) > 32 else 32
     form = _form(
         *(kernel, words, words[at.s], (k, v), operands), *(1, columns, (k, v), (k, v)),
         kept=small and not kernel.tf32, fits=small or not kernel.tf32,
