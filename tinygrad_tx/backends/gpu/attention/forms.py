@@ -68,10 +68,12 @@ def choose_queries(kernel: AttentionQueryGrad, words: Sequence[int]) -> Choice:
     at = kernel.layout
     k, v = _widths(kernel, words)
     operands = (at.q, at.k, at.v, at.g), (at.dq,)
-    columns = 64 if max(k, v) <= 64 else 32
+    small = max(k, v) <= 64
+    columns = 64 if max(k, v) <= (32 if kernel.tf32 else 64) else 32
     form = _form(
         *(kernel, words, words[at.t], (k,), operands), *(1, columns, (k, v), (v, k)),
-        fits=max(k, v) <= 64 or not kernel.tf32,
+        kept=small or not (kernel.dropout or kernel.mask == "bool"),
+        fits=small or not kernel.tf32,
     )  # fmt: skip
     return Choice(form, form.threads, _blocks(form, words[at.b] * words[at.h], words[at.t]))
 
