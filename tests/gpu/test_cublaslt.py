@@ -62,14 +62,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_products_in_every_layout(kernel: Gemm) -> None:
     library, device = FakeCublasLt(), Device()
-    path = FastPath(device, library)
+    path = FastPath(device, lambda: library)
     for left, right in ((False, False), (False, True), (True, False), (True, True)):
         sizes = (2, 3, 64, 72, 80)
         product = Product.of(kernel, sizes, 1, {"turned": left}, {"turned": right, "pad": 8})
         product.c = np.ascontiguousarray(product.c)
         before = np.array(product.c)
-        assert path.takes(kernel, product.words)
-        path.run(kernel, product.words)
+        assert path.takes(kernel, product.words) and path.run(kernel, product.words)
         product.require_close(before)
     assert device.runs == 4 and library.streams == {77}  # ours: in the first trial alone
     assert library.calls.count("cublasLtCreate") == 1
@@ -91,6 +90,7 @@ def test_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     half = Gemm("bfloat16")
     assert fits(half, words_of(half, LARGE))
     assert fits(half, words_of(half, (4, 2, 256, 256, 256)))
+    assert not fits(half, words_of(half, LARGE), state=True)
     assert not fits(half, words_of(half, (1, 1, 256, 512, 512)))  # small
     assert not fits(half, words_of(half, (1, 1, 32, 4096, 1024)))  # narrow
     assert not fits(Gemm("float32"), words_of(Gemm("float32"), LARGE))  # exact
@@ -115,14 +115,14 @@ def no_warnings() -> Iterator[None]:
 @pytest.mark.usefixtures("no_warnings")
 def test_where_the_library_is_missing_nothing_is_said() -> None:
     kernel = KERNELS[0]
-    path = FastPath(Device(), None)
+    path = FastPath(Device(), lambda: None)
     assert not path.takes(kernel, words_of(kernel, LARGE)) and "not installed" in path.off
 
 
 @pytest.mark.usefixtures("no_warnings")
 def test_what_the_library_does_not_know_is_ours() -> None:
     kernel, library = KERNELS[0], FakeCublasLt()
-    path, product = FastPath(Device(), library), Product.of(KERNELS[0], (1, 1, 64, 64, 64))
+    path, product = FastPath(Device(), lambda: library), Product.of(KERNELS[0], (1, 1, 64, 64, 64))
     assert path.takes(kernel, product.words)
     library.statuses["cublasLtMatmulAlgoGetHeuristic"] = NOT_SUPPORTED
     other = Product.of(kernel, (1, 1, 64, 128, 64))
@@ -142,7 +142,7 @@ def test_what_the_library_does_not_know_is_ours() -> None:
     ],
 )
 def test_a_library_that_fails_is_left_with_one_warning(library: Any, why: str) -> None:
-    path, product = FastPath(Device(), library), Product.of(KERNELS[0], (1, 1, 64, 64, 64))
+    path, product = FastPath(Device(), lambda: library), Product.of(KERNELS[0], (1, 1, 64, 64, 64))
     with pytest.warns(UserWarning, match="products are our own code's from now on") as caught:
         assert not path.takes(product.kernel, product.words)
     assert why in str(caught[0].message) and len(caught) == 1

@@ -53,11 +53,18 @@ WORKSPACE = 4096  # bytes that the algorithm needs
 
 class FakeCublasLt:
     """statuses: what functions return instead of doing anything. error: what is added to results.
-    without: a function that it does not have."""
+    without: a function that it does not have. enqueue: what products are given to, as a stream is;
+    without it they are made at once."""
 
     def __init__(
-        self, statuses: dict[str, int] | None = None, error: float = 0.0, without: str = ""
+        self,
+        statuses: dict[str, int] | None = None,
+        error: float = 0.0,
+        without: str = "",
+        enqueue: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
+        self._enqueue = enqueue or (lambda work: work())
+        self.products = 0  # that have been made
         self.statuses, self.error = statuses or {}, error
         self.calls: list[str] = []
         self.streams: set[int] = set()
@@ -173,13 +180,16 @@ class FakeCublasLt:
             left = left.swapaxes(1, 2)
         if how["turn_b"]:
             right = right.swapaxes(1, 2)
-        left, right = left.astype(np.float32), right.astype(np.float32)
-        if how["compute"] == COMPUTE_TF32:
-            left, right = tf32(left), tf32(right)
+        rounded = how["compute"] == COMPUTE_TF32
         one, more = (ctypes.c_float.from_address(x).value for x in (alpha, beta))
-        out[...] = (
-            one * (left @ right) + (more * old.astype(np.float32) if more else 0) + self.error
-        )
+
+        def make() -> None:
+            x, y = left.astype(np.float32), right.astype(np.float32)
+            found = one * (tf32(x) @ tf32(y) if rounded else x @ y)
+            out[...] = found + (more * old.astype(np.float32) if more else 0) + self.error
+            self.products += 1
+
+        self._enqueue(make)
         self.streams.add(stream)
 
     def _matrices(self, place: int, of: dict[str, Any]) -> Any:

@@ -25,11 +25,13 @@ class Cut(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A call of a kernel, whose arguments are the words from start to end of its program's."""
+    """A call of a kernel, whose arguments are the words from start to end of its program's. state:
+    True if it writes over what must stay as it was where an index was outside."""
 
     kernel: Kernel
     start: int
     end: int
+    state: bool = False
 
 
 class Wave(NamedTuple):

@@ -48,6 +48,7 @@ _HEADERS = (  # that CuPy puts before every kernel
     *("complex.cuh", "carray.cuh", "atomics.cuh", "math_constants.h", "float16.cuh"),
     "bfloat16.cuh",
 )
+_HOST = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _library: ctypes.CDLL
 _kept: list[Any] = []  # callbacks, which the driver holds
 
@@ -96,6 +97,12 @@ def _run_ptx() -> None:
 
     _kept.extend(ptx.callbacks())
     _library.cpu_cuda_ptx(*_kept)
+
+
+def enqueue(work: Callable[[], None]) -> None:
+    """Do it now, or with each launch of the graph that is being captured."""
+    _kept.append(_HOST(lambda _: work()))
+    _library.rt_cudaLaunchHostFunc(None, _kept[-1], None)
 
 
 def waits() -> int:

@@ -1,9 +1,10 @@
 """cuBLASLt: products by NVIDIA's library, where it is installed and agrees with ours.
 
-In: a Gemm kernel and the words of a call. Out: the product, on a stream. FastPath says which calls
-it takes, and is asked by what launches kernels; all others are our own code's. The addresses of a
-call are fixed when it is made: a CUDA graph that holds one is captured anew when they change. The
-order of the library's sums depends on the sizes of a product.
+In: a Gemm kernel and the words of a call. Out: the product, on a stream. `fits` is the rule which
+calls may be the library's: target.py asks it. FastPath says whether they are: what launches kernels
+asks that; all others are our own code's. The addresses of a call are fixed when it is made: a CUDA
+graph that holds one is captured anew when they change. The order of the library's sums depends on
+the sizes of a product.
 
 Written from the documented C interface (cublasLt.h of CUDA 12 and 13), and tested with a stand-in
 for the library. It has never been run on a GPU.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ctypes import POINTER, byref, c_float, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 from importlib.util import find_spec
@@ -28,7 +29,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ... import settings
 from ...dtypes import ALL
+from ...errors import UserError
 from ..kernels.arguments import read
 from ..kernels.kinds import Gemm
 from .shared_tiles import how
@@ -42,12 +45,26 @@ _NARROW = 64  # rows, columns and products of a sum: with fewer, our tiles fit b
 # The rule ----------------------------------------------------------------------------------------
 
 
-def fits(kernel: Gemm, words: Sequence[int]) -> bool:
+def wanted() -> bool:
+    """False where TX_CUBLASLT=0: all products are our own code's, whose sums have one order for
+    every size, batch and version of the library. UserError where it is no number of these."""
+    text = settings.get("TX_CUBLASLT") or "1"
+    if text not in ("0", "1"):
+        raise UserError(f"TX_CUBLASLT={text}: it must be 0 or 1")
+    return text == "1"
+
+
+def fits(kernel: Gemm, words: Sequence[int], state: bool = False) -> bool:
     """True if a call is the library's, where there is one: a large product of 16-bit numbers or of
-    tf32, aligned to 16 bytes, whose matrices lie at equal distances. The sizes are guesses until a
-    GPU has been asked."""
+    tf32, aligned to 16 bytes, whose matrices lie at equal distances. Addresses are offsets of what
+    is aligned. The sizes are guesses until a GPU has been asked.
+
+    state: True if c is state. Our kernels do nothing once an index was outside, and the library
+    does not know of it: so it may write the arena, where nothing outlives a run, and new results,
+    which nobody reads after such a run, but never over state.
+    """
     args, at = read(kernel.layout, words), kernel.layout
-    if kernel.exact or min(args.m, args.n, args.k) < _NARROW or not args.b0 * args.b1:
+    if state or kernel.exact or min(args.m, args.n, args.k) < _NARROW or not args.b0 * args.b1:
         return False
     if args.b0 * args.b1 * args.m * args.n * args.k < _LEAST:
         return False
@@ -281,12 +298,19 @@ class CublasLt:
 
 
 class Device(Protocol):
-    """A device on which both the library and our kernels run. stream: where they run. workspace,
-    workspace_size: memory for the library."""
+    """A device on which both the library and our kernels run."""
 
-    stream: int
-    workspace: int
-    workspace_size: int
+    @property
+    def stream(self) -> int:
+        """Where they run."""
+
+    @property
+    def workspace(self) -> int:
+        """The address of memory for the library, the same at all times."""
+
+    @property
+    def workspace_size(self) -> int:
+        """Its bytes."""
 
     def put(self, array: Array) -> Any:
         """A copy in the device's memory, as `get` and `address` take it."""
@@ -298,29 +322,34 @@ class Device(Protocol):
         """What lies there, when all that was begun has ended."""
 
     def run(self, kernel: Gemm, words: Sequence[int]) -> None:
-        """The product by our own kernel."""
+        """The product by our own kernel, whatever the device's report says."""
 
 
 class FastPath:
-    """Which products are the library's on a device. library: as find() gives it.
+    """Which products are the library's on a device. find: gives the library, as find() does, when
+    the first product wants it.
 
     Before the first product of a kind, it makes some that ours make as well. If they differ by more
     than rounding, or a call fails, all products are ours from then on, and one warning says so.
     """
 
-    def __init__(self, device: Device, library: Any) -> None:
-        self._device, self._library = device, library
+    def __init__(self, device: Device, find: Callable[[], Any] = find) -> None:
+        self._device, self._find = device, find
         self._lt: CublasLt | None = None
         self._agrees: dict[Gemm, bool] = {}
-        self.off = "the library is not installed" if library is None else ""  # why it is not used
+        self.off = ""  # why it is not used
 
     def takes(self, kernel: Gemm, words: Sequence[int]) -> bool:
-        """True if `run` is to make this product."""
-        if self.off or not fits(kernel, words):
+        """True if `run` is to make this product, which fits()."""
+        if self.off:
             return False
         try:
             if self._lt is None:
-                self._lt = CublasLt(self._library, self._device.workspace_size)
+                library = self._find()
+                if library is None:
+                    self.off = "it is not installed"
+                    return False
+                self._lt = CublasLt(library, self._device.workspace_size)
             if kernel not in self._agrees:
                 self._agrees[kernel] = self._is_close(kernel)
             return self._agrees[kernel] and self._lt.knows(kernel, words)
@@ -328,10 +357,15 @@ class FastPath:
             self._stop(str(error))
             return False
 
-    def run(self, kernel: Gemm, words: Sequence[int]) -> None:
-        """A product that it takes."""
+    def run(self, kernel: Gemm, words: Sequence[int]) -> bool:
+        """Make a product that it takes; False where the library fails, and it is to be ours."""
         assert self._lt is not None
-        self._lt.run(kernel, words, self._device.workspace, self._device.stream)
+        try:
+            self._lt.run(kernel, words, self._device.workspace, self._device.stream)
+        except CublasLtError as error:
+            self._stop(str(error))
+            return False
+        return True
 
     def _stop(self, why: str) -> None:
         self.off = why

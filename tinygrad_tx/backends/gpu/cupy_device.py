@@ -5,13 +5,15 @@ loaded by the driver itself: no toolkit and no compiler of NVIDIA's takes part. 
 backends.target_of("cuda").
 
 A program's words lie in a table of the device. Its calls are captured once as a CUDA graph, at the
-second run; a run on other memory is a copy of the table and a launch of the same graph.
+second run; a run on other memory is a copy of the table and a launch of the same graph. Products of
+NVIDIA's library have their words in the graph itself: there is a graph for each of the sets of such
+words that come again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -21,16 +23,21 @@ import numpy as np
 from ... import backends
 from ...dtypes import ALL
 from ...errors import NativeUnavailable
-from ..kernels.kinds import Kernel
+from ..kernels.arguments import word_count
+from ..kernels.kinds import Gemm, Kernel
 from ..llvm import engine
 from ..reports import CLEAN, Reports
 from ..target import Memory
-from . import library
+from . import library, writers
+from .cublaslt import FastPath
 from .target import Driver, Gpu, Launch, Table, Words
 
 ALIGN = 16  # bytes: of all that kernels read in pieces
 _ARCHITECTURES = (70, 75, 80, 86, 89, 90)  # for which LLVM makes PTX here; later ones run it, too
 _NEWEST = _ARCHITECTURES[-1]
+_GRAPHS = 8  # of a program: a step's results alternate between a few places
+# Bytes that NVIDIA recommends to give cuBLAS (cublasSetWorkspace): from Hopper on, and before it.
+_WORKSPACE, _SMALL_WORKSPACE = 32 << 20, 4 << 20
 
 
 class CupyMemory(Memory):
@@ -123,6 +130,7 @@ class CupyDriver(Driver):
 
     def __init__(self, report: int) -> None:
         self.architecture, self.report = _architecture(), report
+        self.products = FastPath(CupyProducts(self))
         self.name = f"PTX for {self.architecture}"
         self._functions: dict[str, Any] = {}
 
@@ -135,74 +143,154 @@ class CupyDriver(Driver):
         return self._functions[name], threads
 
     def table(self, words: int) -> CupyTable:
-        return CupyTable(words, self.report)
+        return CupyTable(words, self.report, self.products)
 
     def source(self, kernel: Kernel, form: Hashable, threads: int) -> str:
         return library.ptx(kernel, form, threads, self.architecture)
 
 
+class CupyProducts:
+    """What NVIDIA's library is run and tried on (cublaslt.Device)."""
+
+    def __init__(self, driver: CupyDriver) -> None:
+        self._driver = driver
+        hopper = int(cupy.cuda.Device().compute_capability) >= 90
+        self.workspace_size = _WORKSPACE if hopper else _SMALL_WORKSPACE
+
+    @property
+    def stream(self) -> int:
+        return int(cupy.cuda.get_current_stream().ptr)
+
+    @property
+    def workspace(self) -> int:
+        return int(self._workspace.ptr)
+
+    @cached_property
+    def _workspace(self) -> Any:
+        return cupy.cuda.alloc(self.workspace_size)
+
+    def put(self, array: Any) -> Any:
+        return cupy.asarray(array)
+
+    def address(self, held: Any) -> int:
+        return int(held.data.ptr)
+
+    def get(self, held: Any) -> Any:
+        return held.get()
+
+    def run(self, kernel: Gemm, words: Sequence[int]) -> None:
+        chosen = writers.choose(kernel, words)
+        code = self._driver.load(kernel, chosen.form, chosen.threads)
+        report = cupy.asarray(np.array([CLEAN, 0], np.int64))  # an index may have been outside
+        table = CupyTable(len(words), self.address(report), self._driver.products)
+        table.run([Launch(code, chosen.blocks, 1, 0)], np.array(words, np.int64))
+
+
 class CupyTable(Table):
     """refused: why its launches are no graph, in words; empty where they are one."""
 
-    def __init__(self, words: int, report: int) -> None:
+    def __init__(self, words: int, report: int, products: FastPath) -> None:
         self._memory = cupy.empty(max(words, 1), np.int64)
         self.address, self._report = int(self._memory.data.ptr), report
+        self._products = products
         self._last: Words | None = None
-        self._runs = 0
-        self._graph: Any = None
+        self._large: list[Launch] | None = None  # products that the library may make
+        self._graphs: dict[bytes, Any] = {}  # by _held(); None where that was seen but once
+        self._captures = 0
         self.refused = ""
 
     def run(self, launches: Sequence[Launch], words: Words) -> None:
         self._put(words)
-        self._runs += 1
-        if self._runs == 2 and launches:
-            self._graph = self._captured(launches)
-        if self._graph is not None:
-            self._graph.launch()
+        if self._large is None:
+            self._large = [x for x in launches if x.product is not None]
+        held = self._held(words)
+        again = held in self._graphs
+        graph = self._graphs.pop(held, None)
+        if graph is None and again and launches and not self.refused:
+            graph = self._captured(launches, words)
+        self._graphs[held] = graph  # behind all others
+        if len(self._graphs) > _GRAPHS:
+            del self._graphs[next(iter(self._graphs))]
+        if graph is not None:
+            graph.launch()
         else:
-            self._launch(launches)
+            self._launch(launches, words)
 
     def _put(self, words: Words) -> None:
         if self._last is None or not np.array_equal(words, self._last):
             self._memory[: len(words)].set(words)
             self._last = words.copy()
 
-    def _launch(self, launches: Sequence[Launch]) -> None:
-        for (function, threads), blocks, calls, start in launches:
-            words = np.uint64(self.address + 8 * start)
-            function((blocks, calls), (threads,), (words, np.uint64(self._report)))
+    def _held(self, words: Words) -> bytes:
+        """What a graph of the launches holds itself: the words of what the library may make."""
+        if self._products.off or not self._large:
+            return b""
+        return b"".join(words[_places(launch)].tobytes() for launch in self._large)
 
-    def _captured(self, launches: Sequence[Launch]) -> Any:
+    def _launch(self, launches: Sequence[Launch], words: Words) -> None:
+        for launch in launches:
+            if launch.product is not None:
+                mine = words[_places(launch)].tolist()
+                taken = self._products.takes(launch.product, mine)
+                if taken and self._products.run(launch.product, mine):
+                    continue
+            function, threads = launch.code
+            place = np.uint64(self.address + 8 * launch.start)
+            grid = launch.blocks, launch.calls
+            function(grid, (threads,), (place, np.uint64(self._report)))
+
+    def _captured(self, launches: Sequence[Launch], words: Words) -> Any:
         """The launches as a graph; None where they cannot be one."""
         stream = cupy.cuda.Stream(non_blocking=True)
         try:
             with stream:
                 stream.begin_capture()
                 try:
-                    self._launch(launches)
+                    self._launch(launches, words)
                 finally:
                     graph = stream.end_capture()
         except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError) as error:
             self.refused = str(error)
             return None
+        self._captures += 1
         return graph
 
     def notes(self) -> list[str]:
         if self.refused:
-            return [f"runs as single launches: they cannot be a CUDA graph: {self.refused}"]
-        if self._graph is None:
-            return ["runs as single launches as yet: the second run makes a CUDA graph of them"]
-        return ["runs as a CUDA graph, captured once"]
+            runs = f"runs as single launches: they cannot be a CUDA graph: {self.refused}"
+        elif not self._captures:
+            runs = "runs as single launches as yet: the second run makes a CUDA graph of them"
+        elif self._captures == 1:
+            runs = "runs as a CUDA graph, captured once"
+        else:
+            runs = f"runs as CUDA graphs, captured {self._captures} times: products of cuBLASLt's "
+            runs += f"have other addresses now and then, and the last {_GRAPHS} graphs are kept"
+        return [runs, *self._said_of_products()]
+
+    def _said_of_products(self) -> list[str]:
+        if not self._large or self._last is None:
+            return []
+        if self._products.off:
+            return [f"cuBLASLt makes none of its products: {self._products.off}"]
+        calls = ((x.product, self._last[_places(x)].tolist()) for x in self._large)
+        taken = sum(bool(kernel and self._products.takes(kernel, mine)) for kernel, mine in calls)
+        return [f"cuBLASLt makes {taken} of its products"]
 
     def run_timed(self, waves: Sequence[Sequence[Launch]], words: Words) -> list[float]:
         self._put(words)
         events = [cupy.cuda.Event() for _ in range(len(waves) + 1)]
         events[0].record()
         for wave, event in zip(waves, events[1:], strict=True):
-            self._launch(wave)
+            self._launch(wave, words)
             event.record()
         events[-1].synchronize()
         return [cupy.cuda.get_elapsed_time(a, b) * 1e-3 for a, b in pairwise(events)]
+
+
+def _places(launch: Launch) -> slice:
+    """Of the words of a product among those of its program."""
+    assert launch.product is not None
+    return slice(launch.start, launch.start + word_count(launch.product))
 
 
 def _architecture() -> str:

@@ -16,11 +16,11 @@ import numpy as np
 
 from .. import target
 from ..kernels.arguments import word_count
-from ..kernels.kinds import ColumnReduce, Kernel, RowProgram
+from ..kernels.kinds import ColumnReduce, Gemm, Kernel, RowProgram
 from ..kernels.summation import KC
 from ..reports import SHIFT, Reports
 from ..target import Cut, Memory
-from . import writers
+from . import cublaslt, writers
 from .choice import Choice
 
 LOW = (1 << SHIFT) - 1  # of the address of a call's words: what its report says
@@ -32,12 +32,14 @@ Words = np.ndarray[Any, np.dtype[np.int64]]
 
 class Launch(NamedTuple):
     """Calls of one kernel in one form, whose words lie one after the other in the program's table,
-    from `start` on. blocks: of each of them."""
+    from `start` on. blocks: of each of them. product: the kernel of a single call that NVIDIA's
+    library may make instead."""
 
     code: Any
     blocks: int
     calls: int
     start: int
+    product: Gemm | None = None
 
 
 class Driver(ABC):
@@ -135,12 +137,13 @@ class Gpu(target.Target):
 
 class _Chosen(NamedTuple):
     """A call that is to be launched. words: its places among the program's; moves: what is added to
-    them in this round of a loop."""
+    them in this round of a loop; product: as of Launch."""
 
     kernel: Kernel
     choice: Choice
     words: range = range(0)
     moves: Mapping[int, int] = MappingProxyType({})
+    product: Gemm | None = None
 
 
 def _grouped(calls: Sequence[_Chosen]) -> list[list[int]]:
@@ -197,13 +200,18 @@ class Program:
         places = range(part.start, part.end)
         mine = {i: moves[i] for i in places if moves.get(i)} if moves else {}
         words = [int(self._values[i]) + mine.get(i, 0) for i in places]
-        return _Chosen(part.kernel, writers.choose(part.kernel, words), places, mine)
+        kernel, choice = part.kernel, writers.choose(part.kernel, words)
+        found = _Chosen(kernel, choice, places, mine)
+        if isinstance(kernel, Gemm) and cublaslt.fits(kernel, words, part.state):
+            return found._replace(product=kernel if cublaslt.wanted() else None)
+        return found
 
     def _launch(self, calls: Sequence[_Chosen], wave: int) -> Launch:
         """Put the words of calls into the table."""
         kernel, choice = calls[0].kernel, calls[0].choice
         code = self._driver.load(kernel, choice.form, choice.threads)
-        made = Launch(code, max(c.choice.blocks for c in calls), len(calls), self._end)
+        blocks = max(c.choice.blocks for c in calls)
+        made = Launch(code, blocks, len(calls), self._end, calls[0].product)
         for call in calls:
             for i, moved in call.moves.items():
                 self._moved[self._end + i - call.words.start] = moved

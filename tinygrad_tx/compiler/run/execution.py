@@ -104,9 +104,12 @@ class Execution(Recording):
         self.arguments = {i for i, x in inputs if isinstance(x.source, Argument)}
         moving = {number for i in self.arguments for number in self.addresses.of_input[i]}
         moving.update(number for number, *_ in self.addresses.results)
+        states = {plan.numbers[b] for b, role in plan.roles.items() if role == "state"}
         code = target.link(_kernels(plan))
         self.steps: list[Segment | Launch] = [
-            step if isinstance(step, Launch) else Segment(step, code, target, plan.numbers, moving)
+            step
+            if isinstance(step, Launch)
+            else Segment(step, code, target, plan.numbers, moving, states)
             for step in plan.steps
         ]
 

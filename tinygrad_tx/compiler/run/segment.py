@@ -34,11 +34,12 @@ class Segment:
         target: Target,
         numbers: Mapping[Buffer, int],
         moving: Collection[int],
+        states: Collection[int] = (),
     ) -> None:
         """code: of the kernels, as target.link() gives it. moving: numbers of the buffers that lie
-        elsewhere at each run."""
+        elsewhere at each run; states: of those that are state, where it lies."""
         self.waves, self.target, self._code = waves, target, code
-        self._numbers = numbers
+        self._numbers, self._states = numbers, states
         self._values: list[int] = []
         self._slots: list[int] = []
         self.parts: dict[Launch, list[Part]] = {}
@@ -94,7 +95,8 @@ class Segment:
         for loop in self._inside:
             rounds *= loop.rounds
         self._work += rounds * sum(v.buffer.size for v in call.writes)
-        return Part(call.kernel, start, len(self._values))
+        state = any(self._find(v.buffer)[0] in self._states for v in call.writes)
+        return Part(call.kernel, start, len(self._values), state)
 
     def _find(self, buffer: Buffer) -> tuple[int, int, dict[Loop, int]]:
         """The number of the buffer outside of all loops in which one lies, the bytes before it, and
@@ -180,6 +182,6 @@ class Segment:
     def interpret(self, launch: Launch) -> bool:
         """Run it in NumPy; False where an index was outside."""
         return all(
-            self.target.interpret(kernel, self.args[start:end].tolist())
-            for kernel, start, end in self.parts[launch]
+            self.target.interpret(part.kernel, self.args[part.start : part.end].tolist())
+            for part in self.parts[launch]
         )

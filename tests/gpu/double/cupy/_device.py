@@ -19,6 +19,11 @@ from simulator import ptx
 _capturing: list[Callable[[], None]] | None = None
 
 
+def enqueue(work: Callable[[], None]) -> None:
+    """Do it now, or with each launch of the graph that is being captured."""
+    work() if _capturing is None else _capturing.append(work)
+
+
 class CUDADriverError(RuntimeError):
     pass
 
@@ -71,7 +76,7 @@ class Function:
             counts["kernels"] += 1
             ptx.launch(number, *grid, block[0], words, report)
 
-        run() if _capturing is None else _capturing.append(run)
+        enqueue(run)
 
 
 class Graph:
