@@ -246,7 +246,7 @@ def test_a_compiled_step_that_is_refused_changes_nothing() -> None:
     step(cuda([1, 4], "int64"))
     with pytest.raises(IndexError, match=r"^take: index 4 is outside the 4 entries"):
         step(cuda([1, 2], "int64"))  # the next call knows, at the latest where the host waits
-        tx.synchronize()
+        backends.get("cuda").synchronize()
     assert count.tolist() == [1] and table.tolist() == [[2, 2]] * 4
     assert step(cuda([1, 2], "int64")).item() == 16
 
