@@ -130,7 +130,7 @@ def sums(w: tx.Tensor) -> Compiled:
 
 
 def trained(precision: str) -> tuple[list[float], list[Any], str]:
-    """The losses of four steps on other inputs, the weights after them, what is said of the step."""
+    """The losses of four steps on other inputs, the weights after them, and what is said of it."""
     tx.manual_seed(0)
     layers = (tx.nn.Linear(N, 2 * N, bias=False), tx.nn.Linear(2 * N, N, bias=False))
     model = tx.nn.Sequential(layers[0], tx.nn.GELU(), layers[1]).to("cuda")
