@@ -224,13 +224,26 @@ def test_a_graph_is_captured_for_addresses_that_come_again(
         assert near(found, product_of(xs[i], w).sum(-1) + mores[more].numpy())
         return len(captures)
 
-    assert [run(0), run(0), run(0)] == [0, 1, 1]  # the third run is timed, as single launches
+    assert run(0) == 0 and library.streams == {0}
+    assert [run(0), run(0)] == [1, 1]  # the third run is timed, as single launches
+    assert library.streams > {0}  # the one that is captured
     assert [run(0, 1), run(0, 2), run(0, 3)] == [1, 1, 1]  # what our own kernels read moves
     assert [run(1), run(0), run(1)] == [1, 1, 2]
     assert [run(i) for i in (0, 1, 0, 1, 1, 0)] == [2] * 6
     assert "captured 2 times" in f.explain() and "cuBLASLt makes 1 of its" in f.explain()
     assert [run(i) for i in (*range(2, 11), *range(2, 11))] == [2] * 18  # too many to be kept
     assert [run(10), run(10)] == [3, 3]
+
+
+def test_addresses_that_do_not_come_again(library: FakeCublasLt, captures: list[Any]) -> None:
+    w, more = cuda(9, N, N), cuda(1, N, dtype=tx.float32)
+    f, xs = sums(w), [cuda(i, N, N) for i in range(3)]
+    f(xs[0], more)
+    assert "as yet: the second run makes a CUDA graph" in f.explain()
+    for x in xs[1:]:
+        assert near(f(x, more).numpy(), product_of(x, w).sum(-1) + more.numpy())
+    assert "single launches: products of cuBLASLt's have other addresses in" in f.explain()
+    assert not captures and library.products == 4 + 3  # four are trials
 
 
 def test_a_graph_without_such_products_is_captured_once(

@@ -190,7 +190,7 @@ class FakeCublasLt:
             self.products += 1
 
         self._enqueue(make)
-        self.streams.add(stream)
+        self.streams.add(stream or 0)
 
     def _matrices(self, place: int, of: dict[str, Any]) -> Any:
         """(count, rows, columns)"""

@@ -258,6 +258,9 @@ class CupyTable(Table):
     def notes(self) -> list[str]:
         if self.refused:
             runs = f"runs as single launches: they cannot be a CUDA graph: {self.refused}"
+        elif not self._captures and len(self._graphs) > 1 and not self._products.off:
+            runs = "runs as single launches: products of cuBLASLt's have other addresses in each "
+            runs += "run, and a CUDA graph would hold them"
         elif not self._captures:
             runs = "runs as single launches as yet: the second run makes a CUDA graph of them"
         elif self._captures == 1:

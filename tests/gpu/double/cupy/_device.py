@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 from simulator import ptx
 
 _capturing: list[Callable[[], None]] | None = None
+_current = [0]  # streams that have been entered, by their `ptr`; first the default one
 
 
 def enqueue(work: Callable[[], None]) -> None:
@@ -90,13 +91,14 @@ class Graph:
 
 class Stream:
     def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False) -> None:
-        self.null = null
+        self.null, self.ptr = null, 0 if null else id(self)
 
     def __enter__(self) -> Stream:
+        _current.append(self.ptr)
         return self
 
     def __exit__(self, *error: object) -> None:
-        pass
+        _current.pop()
 
     def begin_capture(self, mode: Any = None) -> None:
         global _capturing

@@ -81,7 +81,7 @@ function = SimpleNamespace(Function=_device.Function, Module=_device.Module)
 
 
 def get_current_stream(device_id: int | None = None) -> Any:
-    return SimpleNamespace(synchronize=_synchronize, ptr=0)
+    return SimpleNamespace(synchronize=_synchronize, ptr=_device._current[-1])
 
 
 def alloc_pinned_memory(size: int) -> bytearray:
