@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("llvmlite")
 from random_graphs import PROGRAMS, SMALL, Machine, Program, kept, require_same, sizes
-from simulator.device import NAME, Simulator, install
+from simulator.device import NAME, Simulator, apart, install
 
 import tinygrad_tx as tx
 from benchmarks import ours
@@ -54,7 +55,7 @@ def host() -> Iterator[None]:
 # Random graphs ---------------------------------------------------------------------------------
 
 
-@given(PROGRAMS, st.booleans())
+@given(PROGRAMS, st.booleans(), st.booleans())
 @settings(
     max_examples=MANY or 200,
     derandomize=not MANY,
@@ -62,13 +63,14 @@ def host() -> Iterator[None]:
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-def test_fuzzer(program: Program, small: bool) -> None:
+def test_fuzzer(program: Program, small: bool, alone: bool) -> None:
+    """small: with small limits of fusing. alone: each value in memory of its own."""
     program = kept(program)
     tx.set_default_device("cpu")
     wanted = Machine(program).run(compiled=False)
     tx.set_default_device(NAME)
     try:
-        with sizes(SMALL if small else {}):
+        with sizes(SMALL if small else {}), apart() if alone else nullcontext():
             found = Machine(program).run(compiled=True)
     finally:
         tx.set_default_device("cpu")
@@ -265,7 +267,8 @@ def worked(name: str, batch: int) -> list[list[float]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "batch"), [("W1", 4), ("W4", 2)])
 def test_a_work_is_that_of_the_processor(name: str, batch: int) -> None:
-    wanted, found = worked(name, batch)
+    with apart():
+        wanted, found = worked(name, batch)
     np.testing.assert_allclose(found, wanted, rtol=2e-6)
 
 

@@ -1,12 +1,15 @@
 """The device "simulated": NumPy's arrays, and kernels for a GPU run by the simulator.
 
-As on a GPU, an index that is outside is reported, and raised where the host next waits.
+As on a GPU, an index that is outside is reported, and raised where the host next waits. What
+kernels read and write lies between pages without access.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -16,7 +19,9 @@ from tinygrad_tx.backends.cpu.memory import HostMemory
 from tinygrad_tx.backends.gpu.target import Driver, Gpu, Launch, Table, Words
 from tinygrad_tx.backends.kernels.kinds import Kernel
 from tinygrad_tx.backends.reports import CLEAN, Reports
+from tinygrad_tx.compiler.run.addresses import Addresses
 
+from . import guarded
 from .machine import Code, Machine, code, text
 
 NAME = "simulated"
@@ -25,7 +30,11 @@ NAME = "simulated"
 class SimulatedReports(Reports):
     def __init__(self) -> None:
         super().__init__()
-        self.memory = np.array([CLEAN, 0], np.int64)
+        self.memory = guarded.copied(np.array([CLEAN, 0], np.int64))
+
+    @property
+    def clean(self) -> bool:
+        return bool(self.memory[0] == CLEAN)
 
     @property
     def address(self) -> int:
@@ -51,7 +60,7 @@ class SimulatedReports(Reports):
 
 
 class Simulator(Driver):
-    """seed: of the order in which threads run."""
+    """seed: of the order in which blocks and threads run."""
 
     def __init__(self, reports: SimulatedReports, seed: int = 0) -> None:
         self.machine, self.reports = Machine(seed), reports
@@ -69,20 +78,21 @@ class Simulator(Driver):
         return text(kernel, form, threads)
 
     def launch(self, launch: Launch, table: int) -> None:
-        if self.reports.memory[0] == CLEAN:
+        if self.reports.clean:
             self.launches += 1
             self.machine.launch(launch.code, launch.blocks, table + 8 * launch.start, launch.calls)
 
 
 class SimulatedTable(Table):
     def __init__(self, simulator: Simulator, words: int) -> None:
-        self._simulator, self._memory = simulator, np.zeros(words, np.int64)
+        self._simulator, self._memory = simulator, guarded.empty((words,), np.int64)
         self.address = self._memory.ctypes.data
 
     def run(self, launches: Sequence[Launch], words: Words) -> None:
         self._memory[:] = words
         for launch in launches:
             self._simulator.launch(launch, self.address)
+        guarded.require_intact()
 
     def run_timed(self, waves: Sequence[Sequence[Launch]], words: Words) -> list[float]:
         self.run([launch for wave in waves for launch in wave], words)
@@ -90,22 +100,60 @@ class SimulatedTable(Table):
 
 
 class SimulatedMemory(HostMemory):
-    """Memory begins as NaN, and what kernels read is aligned as on a GPU."""
+    """Every array lies between pages without access, and so does the arena. What no run has written
+    is NaN, also in the arena of a plan that ran before."""
 
-    def __init__(self) -> None:
-        super().__init__(align=16)
+    def __init__(self, reports: SimulatedReports) -> None:
+        super().__init__(align=guarded.ALIGN)
+        self._reports = reports
+        self._arena = guarded.Block(0)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        array = super().empty(shape, dtype)
-        array.reshape(-1).view(np.uint8).fill(0xFF)
-        return array
+        return guarded.empty(shape, dtype)
+
+    def readable(self, array: Any) -> Any:
+        return array if guarded.is_whole(array) else self.copied(np.asarray(array))
+
+    def owns(self, array: Any) -> bool:
+        return guarded.is_whole(array)
 
     def reserve(self, size: int) -> int:
-        known = self.bytes
-        address = super().reserve(size)
-        if self.bytes != known:
-            self.view(address, "int32", (self.bytes // 4,), (1,)).fill(-1)
-        return address
+        """The last bytes of the arena: what a plan has ends where the arena does."""
+        if size > self._arena.size:
+            self._arena = guarded.Block(size)
+        self.forget(self._arena)
+        return self._arena.end - size
+
+    def forget(self, block: guarded.Block) -> None:
+        """Nobody knows what lies there, but after a run that has failed, as on a GPU: of that one
+        the host wants to see what was outside."""
+        if self._reports.clean:
+            block.forget()
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Every value of the arena in memory of its own, so that an access beside it is found. Values
+    of a loop's round lie together even so."""
+    together = Addresses.reserve_arena
+    blocks: dict[Addresses, list[guarded.Block]] = {}
+
+    def reserve(addresses: Addresses) -> None:
+        memory = addresses._memory
+        if not isinstance(memory, SimulatedMemory):
+            together(addresses)
+            return
+        values = addresses.plan.offsets
+        if addresses not in blocks:
+            blocks[addresses] = [guarded.Block(buffer.bytes) for buffer in values]
+            for buffer, block in zip(values, blocks[addresses], strict=True):
+                addresses.bases[addresses.plan.numbers[buffer]] = block.address
+            addresses.moved = True
+        for block in blocks[addresses]:
+            memory.forget(block)
+
+    with mock.patch.object(Addresses, "reserve_arena", reserve):
+        yield
 
 
 class SimulatedBackend(NumpyBackend):
@@ -131,5 +179,6 @@ def install() -> Simulator:
     """Make the device known."""
     reports = SimulatedReports()
     simulator = Simulator(reports)
-    backends.register(NAME, SimulatedBackend(reports), Gpu(simulator, SimulatedMemory(), reports))
+    target = Gpu(simulator, SimulatedMemory(reports), reports)
+    backends.register(NAME, SimulatedBackend(reports), target)
     return simulator

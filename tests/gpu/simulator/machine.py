@@ -1,5 +1,5 @@
-"""The machine that simulated threads run on: blocks one after the other, the threads of a block in
-any order, as far as they do not wait for each other.
+"""The machine that simulated threads run on: blocks one after the other, in any order, and so the
+threads of a block, as far as they do not wait for each other.
 
 In: the code of kernels, arguments in memory. Out: that memory, written. Shared memory begins as NaN
 and ends at a page that may not be touched. Threads that wait at different places, or that end while
@@ -9,7 +9,6 @@ others wait for them, are a DivergenceError.
 from __future__ import annotations
 
 import ctypes
-import mmap
 from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any, NamedTuple
@@ -24,14 +23,15 @@ from tinygrad_tx.backends.kernels.kinds import Kernel
 from tinygrad_tx.backends.llvm import engine, ir
 from tinygrad_tx.backends.llvm.ir import Builder, Value
 
+from .guarded import Block
 from .tensor_core import WIDTH
 from .thread import BARRIER, Simulated
 
 MOST_THREADS = 1024
 _RUN = ctypes.CFUNCTYPE(
     ctypes.c_int64,
-    *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32),
-    *(ctypes.c_void_p,) * 6,
+    *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32),
+    *(ctypes.c_void_p,) * 7,
     ctypes.c_int32,
 )
 
@@ -94,11 +94,11 @@ def made(
 
 
 class Machine:
-    """seed: of the order in which threads run."""
+    """seed: of the order in which blocks and threads run."""
 
     def __init__(self, seed: int = 0) -> None:
         self._random = np.random.default_rng(seed)
-        self._shared = _Guarded(SHARED)
+        self._shared = Block(SHARED)
         self._slots = np.empty((2, MOST_THREADS, WIDTH), np.uint32)
         self._places = np.zeros(MOST_THREADS, np.int32)
         self._fault = np.zeros(1, np.int32)
@@ -113,14 +113,14 @@ class Machine:
         warps = self._random.permutation(code.threads // WARP)[:, None]
         lanes = self._random.permuted(np.tile(np.arange(WARP), (len(warps), 1)), axis=1)
         threads = (warps * WARP + lanes).astype(np.int32).ravel()
+        turns = self._random.permutation(blocks).astype(np.int32)
         self._slots.fill(0xFFFFFFFF)
         shared = self._shared.end - -(-code.shared // 16) * 16
         status = _run()(
             code.address,
             words,
-            0,
             blocks,
-            blocks,
+            turns.ctypes.data,
             threads.ctypes.data,
             shared,
             self._slots.ctypes.data,
@@ -136,21 +136,6 @@ class Machine:
             )
         if self._fault[0]:
             raise BadCopyError("a copy of global to shared memory")
-
-
-class _Guarded:
-    """Memory with a page behind it that may not be touched."""
-
-    def __init__(self, size: int) -> None:
-        page = mmap.PAGESIZE
-        room = -(-size // page) * page
-        self._map = mmap.mmap(-1, room + page, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        start = np.frombuffer(self._map, np.uint8).ctypes.data
-        self.end = start + room
-        protect = ctypes.CDLL(None).mprotect
-        protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        if protect(self.end, page, 0):
-            raise OSError("mprotect")
 
 
 # The loop over threads ---------------------------------------------------------------------------
@@ -173,16 +158,14 @@ declare void @llvm.coro.resume(ptr)
 
 def _write(module: ir.Module) -> None:
     """`i64 @run(...)`: 0, or 1 + the block in which threads have diverged."""
-    memory = ("order", "shared", "slots", "places", "handles", "fault")
+    memory = ("turns", "order", "shared", "slots", "places", "handles", "fault")
     params = [
-        *(("ptr", "start"), ("ptr", "words"), ("i32", "first"), ("i32", "last"), ("i32", "blocks")),
+        *(("ptr", "start"), ("ptr", "words"), ("i32", "blocks")),
         *(("ptr", name) for name in memory),
         ("i32", "sizes"),
     ]
     b = module.function("run", params, "i64")
-    start, words, first, last, blocks, order, shared, slots, places, handles, fault, sizes = (
-        b.params
-    )
+    start, words, blocks, turns, order, shared, slots, places, handles, fault, sizes = b.params
     zero, one, warp = (ir.integer(n, "i32") for n in (0, 1, WARP))
     threads = b.binary("and", sizes, ir.integer(4095, "i32"))
     bytes_shared = b.mul(b.binary("lshr", sizes, ir.integer(12, "i32")), ir.integer(16, "i32"))
@@ -209,7 +192,8 @@ def _write(module: ir.Module) -> None:
         )
         b.store(handle, b.at(handles, thread, "i64"))
 
-    with b.loop(first, last, one) as block:
+    with b.loop(zero, blocks, one) as turn:
+        block = b.load("i32", b.at(turns, turn.i, "i32"))
         size = b.convert("zext", bytes_shared, "i64")
         b.call("llvm.memset.p0.i64", "void", shared, ir.integer(-1, "i8"), size, ir.boolean(False))
         b.store(zero, begun)
@@ -219,15 +203,15 @@ def _write(module: ir.Module) -> None:
                 stop = b.add(each.i, warp)
                 new = b.compare("eq", b.load("i32", begun), zero)
                 with b.when(new), b.loop(each.i, stop, one) as mine:
-                    begin(mine.i, block.i)
+                    begin(mine.i, block)
                 old = b.compare("ne", b.load("i32", begun), zero)
                 with b.when(old), b.loop(each.i, stop, one) as mine:
                     resume(mine.i)
-                _go_together(b, each.i, place_of, resume, failed, block.i)
+                _go_together(b, each.i, place_of, resume, failed, block)
             b.store(one, begun)
             # All warps are at a barrier, or at their ends.
             here = place_of(zero)
-            _compare(b, zero, threads, here, place_of, failed, block.i)
+            _compare(b, zero, threads, here, place_of, failed, block)
             leave(b.compare("ne", b.load("i64", failed), ir.integer(0)))
             leave(b.compare("eq", here, zero))
         with b.loop(zero, threads, one) as each:
