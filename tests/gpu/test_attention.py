@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("llvmlite")
 from attention_case import Array, AttentionCase, documents, outputs, place, some
+from simulator import guarded
 from simulator.machine import Machine, code
 
 from tinygrad_tx.backends.cpu.processor import Processor
@@ -30,12 +31,18 @@ KEY, STREAM = np.array(-3), np.array(1 << 40)
 
 
 class Case(AttentionCase):
-    """On the simulator. seed: of the order of threads; None: by the interpreter. tf32: as of the
-    kernels, and dropout, whose numbers are drawn by `drawn`."""
+    """On the simulator, with each operand between pages without access. seed: of the order of
+    threads; None: by the interpreter. tf32: as of the kernels, and dropout, whose numbers are drawn
+    by `drawn`."""
 
     seed: int | None = 0
     tf32 = False
     dropout = 0.0
+
+    def __init__(self, *sizes: Any, **more: Any) -> None:
+        super().__init__(*sizes, **more)
+        self.q, self.k, self.v, self.g = map(guarded.moved, (self.q, self.k, self.v, self.g))
+        self.mask = None if self.mask is None else guarded.moved(self.mask)
 
     def _run(self, kernel: Kernel, args: Sequence[int]) -> None:
         if self.seed is None:
@@ -52,7 +59,7 @@ class Case(AttentionCase):
 
     def _rows(self) -> Array:
         b, h, t, *_ = self.sizes
-        return np.full((b, h, t), np.nan, self._computed)
+        return guarded.empty((b, h, t), self._computed)
 
     @property
     def _masks(self) -> list[Array]:
@@ -66,7 +73,7 @@ class Case(AttentionCase):
     def run(self) -> tuple[Array, Array]:
         """The output, and the statistics."""
         b, h, t, _, _, d_v, _ = self.sizes
-        (out,) = outputs(self.dtype, (b, h, t, d_v))
+        (out,) = map(guarded.moved, outputs(self.dtype, (b, h, t, d_v)))
         form = self._computed, self.scale, self.kind, self.causal
         kernel = Attention(*form, self.dtype, True, self.dropout, self.tf32)
         statistics = self._rows()
@@ -78,11 +85,12 @@ class Case(AttentionCase):
         """By q, k, v and, where a mask is added, by that of each head."""
         out, statistics = self.run()
         delta = self._rows()
-        dq, dk, dv = outputs(self.dtype, *(x.shape for x in (self.q, self.k, self.v)))
+        made = outputs(self.dtype, *(x.shape for x in (self.q, self.k, self.v)))
+        dq, dk, dv = map(guarded.moved, made)
         added = []
         if self.added:
             b, h, t, s, *_ = self.sizes
-            added.append(np.full((b, h, t, s), np.nan, ALL[self.dtype].np))
+            added.append(guarded.empty((b, h, t, s), ALL[self.dtype].np))
         form = self._computed, self.scale, self.kind, self.causal
         rows = statistics.ctypes.data, delta.ctypes.data
         operands = place(self.q, self.k, self.v, out, self.g, dq)

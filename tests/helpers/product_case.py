@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from kernel_case import Array, operand
+from simulator import guarded
 
 from tinygrad_tx.backends.kernels.interpreter_math import tf32
 from tinygrad_tx.backends.kernels.kinds import Gemm, GemmEpilogue
@@ -21,8 +22,9 @@ def numbers(rng: np.random.Generator, dtype: str, *shape: int) -> Array:
 
 
 def lying(x: Array, *, turned: bool = False, pad: int = 0, shift: int = 0, step: int = 1) -> Array:
-    """The values of x in other memory, which begins aligned to 16 bytes. turned: columns first.
-    pad: elements between rows, shift: before the first one, step: from one to the next."""
+    """The values of x between pages without access, in memory that begins aligned to 16 bytes.
+    turned: columns first. pad: elements between rows, shift: before the first one, step: from one
+    to the next."""
     if turned:
         x = x.swapaxes(-1, -2)
     *outer, rows, columns = x.shape
@@ -33,6 +35,7 @@ def lying(x: Array, *, turned: bool = False, pad: int = 0, shift: int = 0, step:
     flat = memory[start : start + (size - shift) * x.itemsize].view(x.dtype)
     found = flat.reshape(*outer, rows, columns * step + pad)[..., : columns * step : step]
     found[...] = x
+    found = guarded.moved(found)
     return found.swapaxes(-1, -2) if turned else found
 
 

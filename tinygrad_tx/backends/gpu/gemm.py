@@ -170,7 +170,8 @@ class _Writer:
         b, sides = self.b, (self.a_side, self.b_side)
         type = ir.vector(_ACROSS, register(self.kernel.sums))
         nothing = like(Value(type, ""), 0.0)
-        self._put_elements(i32(0), [side.bring(i32(0), self.k) for side in sides])
+        with b.when(b.compare("ne", self.k, i32(0))):  # else there is nothing to read
+            self._put_elements(i32(0), [side.bring(i32(0), self.k) for side in sides])
         self.t.barrier()
         before = [nothing] * self.each
         if self.kernel.accumulate:

@@ -123,7 +123,9 @@ class Side:
         """Begin to fill a tile with what lies from a place along k on; zeros where nothing is."""
         b, t = self.b, self.t
         if not self.how.size:
-            with b.loop(t.thread, i32(self.size // PIECE), t.size) as loop:
+            some = b.compare("ne", self.stop, i32(0))  # else there is nothing to read
+            count = b.select(some, i32(self.size // PIECE), i32(0))
+            with b.loop(t.thread, count, t.size) as loop:
                 self._elements(tile, loop.i, start)
         elif self.size // PIECE >= t.threads:
             self._begin_copies(tile, start)
