@@ -8,12 +8,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import ptxas
 import pytest
+
+pytest.importorskip("llvmlite")
+import ptxas
+from ptxas import ARCHITECTURES
 
 from tinygrad_tx.backends.gpu import writers
 from tinygrad_tx.backends.gpu.attention.forms import Form
-from tinygrad_tx.backends.gpu.thread import SHARED
 from tinygrad_tx.backends.kernels import arguments
 from tinygrad_tx.backends.kernels.kinds import (
     Attention,
@@ -22,12 +24,6 @@ from tinygrad_tx.backends.kernels.kinds import (
     Kernel,
 )
 
-pytest.importorskip("llvmlite")
-from tinygrad_tx.backends.gpu.ptx import Ptx, compile_ptx
-from tinygrad_tx.backends.llvm import ir
-
-ARCHITECTURES = ("sm_80", "sm_90")
-REGISTERS = 65536  # of a processor of a GPU
 MASKS = ("none", "bool", "float", "bounds")
 WIDTHS = (32, 64, 128)
 STORED = ("float32", "bfloat16", "float16", "tf32", "float64")
@@ -87,21 +83,8 @@ def every() -> Iterator[Case]:
         yield from three(stored, mask, True, width, t, 0.1)
 
 
-def require(cases: Sequence[Case], architecture: str, folder: Path) -> dict[str, ptxas.Used]:
-    if ptxas.find() is None:
-        pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
-    module = ir.Module()
-    for number, (kernel, form) in enumerate(cases):
-        writers.write(kernel, form, Ptx(module, f"kernel{number}", form.threads))
-    found = ptxas.measure(compile_ptx(module.text(), architecture), architecture, folder)
-    assert len(found) == len(cases)
-    for name, used in found.items():
-        kernel, form = cases[int(name.removeprefix("kernel"))]
-        blocks = form.resident if form.layout is None else 1
-        room = REGISTERS // (form.threads * blocks)
-        wrong = used.spilled or used.shared > SHARED or used.registers > room
-        assert not wrong, f"{kernel}\n{form}: {used}"
-    return found
+def require(cases: Sequence[Case], architecture: str, folder: Path) -> None:
+    ptxas.require([(kernel, form, form.threads) for kernel, form in cases], architecture, folder)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -5,10 +5,6 @@ registers."""
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +12,11 @@ import pytest
 from kernel_case import Program, row_args
 
 pytest.importorskip("llvmlite")
+import ptxas
 from simulator.machine import Machine, code
 
-from tinygrad_tx.backends.gpu import ptx, writers
+from tinygrad_tx.backends.gpu import writers
+from tinygrad_tx.backends.gpu.ptx import Ptx, compile_ptx
 from tinygrad_tx.backends.llvm import ir, libm
 
 LANES = 4  # of a thread in row programs
@@ -53,26 +51,17 @@ def test_a_kernel_on_the_simulator(dtype: str) -> None:
     np.testing.assert_array_equal(found[-1], np.remainder(x, y))
 
 
-@cache
-def ptxas() -> str | None:
-    """NVIDIA's assembler: on the path, or that of the package nvidia-cuda-nvcc."""
-    spec = find_spec("nvidia")
-    places = spec.submodule_search_locations if spec else None
-    found = sorted(file for place in places or () for file in Path(place).glob("*/bin/ptxas"))
-    return shutil.which("ptxas") or (str(found[-1]) if found else None)
-
-
 def kernel(name: str, element: str) -> str:
     """The PTX of a kernel that computes LANES results in each thread."""
     module = ir.Module(libm=False)
-    thread = ptx.Ptx(module, "kernel", 256)
+    thread = Ptx(module, "kernel", 256)
     b, type = thread.b, ir.vector(LANES, element)
     count = 1 + (name in OF_TWO)
     to, *sources = (b.at(thread.words.place(i), thread.thread, type) for i in range(1 + count))
     args = [b.load(type, source) for source in sources]
     b.store(libm.frem(b, *args) if name == "frem" else libm.call(b, name, *args), to)
     thread.end()
-    return ptx.compile_ptx(module.text(), "sm_80")
+    return compile_ptx(module.text(), "sm_80")
 
 
 @pytest.mark.parametrize("element", ["float", "double"])
@@ -81,14 +70,7 @@ def test_ptx(name: str, element: str, tmp_path: Path) -> None:
     text = kernel(name, element)
     assert ".visible .entry kernel(" in text
     assert not re.search(r"\.extern|\bcall\b", text)
-    if (assembler := ptxas()) is None:
+    if ptxas.find() is None:
         pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
-    file = tmp_path / "kernel.ptx"
-    file.write_text(text)
-    command = [assembler, "-v", "-arch=sm_80", str(file), "-o", str(tmp_path / "kernel.cubin")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in said, said
-    used = re.search(r"Used (\d+) registers", said)
-    assert used and int(used[1]) <= REGISTERS, said
+    (used,) = ptxas.measure(text, "sm_80", tmp_path).values()
+    assert not used.spilled and used.registers <= REGISTERS, used

@@ -1,5 +1,5 @@
 """Kernels for a GPU as PTX: NVIDIA's assembler takes each in every form, for both architectures,
-and none spills registers."""
+and none spills registers or takes more of a multiprocessor than helpers/ptxas.py lets it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import ptxas
 import pytest
-from kernel_case import Program
-from processor_kernels import KERNELS
-
-from tinygrad_tx.backends.gpu import gemm, rows, tensor_core, writers
-from tinygrad_tx.backends.gpu.shared_tiles import How
-from tinygrad_tx.backends.gpu.thread import SHARED, WARP
-from tinygrad_tx.backends.kernels.kinds import Gemm, GemmEpilogue, Kernel, RowProgram, Scored
 
 pytest.importorskip("llvmlite")
-from tinygrad_tx.backends.gpu.ptx import Ptx, compile_ptx
-from tinygrad_tx.backends.llvm import ir
+import ptxas
+from kernel_case import Program
+from processor_kernels import KERNELS
+from ptxas import ARCHITECTURES, Case, Used
 
-ARCHITECTURES = ("sm_80", "sm_90")
-REGISTERS = 65536  # of a processor of a GPU
-Case = tuple[Kernel, Any, int]  # a kernel, a form, the threads of a block
+from tinygrad_tx.backends.gpu import gemm, rows, tensor_core, writers
+from tinygrad_tx.backends.gpu.ptx import Ptx, compile_ptx
+from tinygrad_tx.backends.gpu.shared_tiles import How
+from tinygrad_tx.backends.gpu.thread import WARP
+from tinygrad_tx.backends.kernels.kinds import Gemm, GemmEpilogue, RowProgram, Scored
+from tinygrad_tx.backends.llvm import ir
 
 BF16, TF32 = Gemm("bfloat16"), Gemm("float32", tf32=True)
 TENSOR = (BF16, Gemm("float16", accumulate=True, c="float32"), TF32)
@@ -107,36 +104,16 @@ def all_forms() -> Iterator[Case]:
             yield tensor(with_epilogue(plain), tile, *hows, together=b)
 
 
-def require(cases: list[Case], architecture: str, folder: Path) -> dict[str, ptxas.Used]:
-    """What all of these use."""
-    module, threads = ir.Module(libm=False), {}
-    for number, (kernel, form, count) in enumerate(cases):
-        name = f"kernel{number}"
-        threads[name] = count
-        writers.write(kernel, form, Ptx(module, name, count))
-    found = ptxas.measure(compile_ptx(module.text(), architecture), architecture, folder)
-    assert found.keys() == threads.keys()
-    for name, used in found.items():
-        kernel, form, count = cases[int(name.removeprefix("kernel"))]
-        wrong = used.spilled or used.shared > SHARED or used.registers * count > REGISTERS
-        assert not wrong, f"{kernel}\n{form}: {used}"
-    return found
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_ptxas_takes_every_kind_of_kernel(architecture: str, tmp_path: Path) -> None:
-    if ptxas.find() is None:
-        pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
-    require(list(few()), architecture, tmp_path)
+    ptxas.require(list(few()), architecture, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(16))
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_ptxas_takes_every_form(architecture: str, part: int, tmp_path: Path) -> None:
-    if ptxas.find() is None:
-        pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
-    require(list(all_forms())[part::16], architecture, tmp_path)
+    ptxas.require(list(all_forms())[part::16], architecture, tmp_path)
 
 
 def test_a_kernel_that_takes_too_many_registers_is_found(tmp_path: Path) -> None:
@@ -147,3 +124,12 @@ def test_a_kernel_that_takes_too_many_registers_is_found(tmp_path: Path) -> None
     writers.write(kernel, form, Ptx(module, "kernel", threads))
     text = module.text().replace('"nvvm.minctasm"="1"', '"nvvm.minctasm"="3"')
     assert ptxas.measure(compile_ptx(text, "sm_80"), "sm_80", tmp_path)["kernel"].spilled > 0
+
+
+def test_what_is_beyond_a_bound_is_said() -> None:
+    assert Used(255, 0, 48 << 10).beyond(256, 1) == Used(128, 0, 20 << 10).beyond(256, 2) == ""
+    assert "8 bytes of registers are spilled" in Used(10, 8, 0).beyond(256, 1)
+    for registers, threads, resident in ((129, 256, 2), (249, 264, 1), (256, 32, 1)):
+        assert "registers are more than 65536" in Used(registers, 0, 0).beyond(threads, resident)
+    for shared, resident in ((49153, 1), (48 << 10, 4)):
+        assert "of shared memory each" in Used(20, 0, shared).beyond(128, resident)

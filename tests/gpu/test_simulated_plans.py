@@ -16,23 +16,19 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import ptxas
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("llvmlite")
+import ptxas
 from random_graphs import PROGRAMS, SMALL, Machine, Program, kept, require_same, sizes
 from simulator.device import NAME, Simulator, apart, install
 
 import tinygrad_tx as tx
 from benchmarks import ours
 from benchmarks.works import WORKS
-from tinygrad_tx.backends.gpu import writers
-from tinygrad_tx.backends.gpu.ptx import Ptx, compile_ptx
-from tinygrad_tx.backends.gpu.thread import SHARED
 from tinygrad_tx.backends.kernels.kinds import Gemm, Scored
-from tinygrad_tx.backends.llvm import ir
 from tinygrad_tx.compiler.compiled import Compiled
 from tinygrad_tx.compiler.run.execution import Execution
 from tinygrad_tx.nn import functional as F  # noqa: N812
@@ -273,7 +269,7 @@ def test_a_work_is_that_of_the_processor(name: str, batch: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("architecture", ptxas.ARCHITECTURES)
 def test_ptxas_takes_every_kernel_of_plans(
     architecture: str, simulator: Simulator, tmp_path: Path
 ) -> None:
@@ -284,14 +280,7 @@ def test_ptxas_takes_every_kernel_of_plans(
     worked("W4", 1)
     cases = list(simulator.loaded)
     for start in range(0, len(cases), 40):
-        module = ir.Module(libm=False)
-        for number, (kernel, form, threads) in enumerate(cases[start : start + 40]):
-            writers.write(kernel, form, Ptx(module, f"kernel{number}", threads))
-        text = compile_ptx(module.text(), architecture)
-        for name, used in ptxas.measure(text, architecture, tmp_path).items():
-            kernel, form, threads = cases[start + int(name.removeprefix("kernel"))]
-            assert used.shared <= SHARED and used.registers * threads <= 65536, (kernel, form, used)
-            assert not used.spilled, (kernel, form, used)
+        ptxas.require(cases[start : start + 40], architecture, tmp_path)
 
 
 # Indices that are outside ------------------------------------------------------------------------
