@@ -59,6 +59,10 @@ class NativeUnavailable(UserError, RuntimeError):  # noqa: N818 - a state of the
     """There is no native compiler here: llvmlite is missing, or cannot make this kind of code."""
 
 
+class NoKernel(UserError, NotImplementedError):  # noqa: N818 - it is said, and gone on without
+    """A machine has no kernel for a call; the message says why."""
+
+
 class _Brief(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         # Python refuses to write numbers of thousands of digits.

@@ -86,7 +86,15 @@ def test_interpreted_and_replayed_plans_explain_themselves(monkeypatch: pytest.M
     assert "matmul" in compiled(3).explain()
     monkeypatch.setenv("TX_COMPILE", "replay")
     text = compiled(1).explain()
-    assert "nothing fused" in text and "test_explain.py" in text
+    assert "nothing fused: TX_COMPILE=replay" in text and "test_explain.py" in text
+
+
+def test_why_there_are_no_kernels() -> None:
+    f = tx.compile(lambda x: x.sum(0))
+    f(tx.ones(0, 3))
+    assert "nothing fused: a value has no elements" in f.explain()
+    f(tx.ones(0, 3, device="meta"))
+    assert "nothing fused" in f.explain()
 
 
 def test_refusals_are_grouped() -> None:

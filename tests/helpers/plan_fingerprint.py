@@ -72,7 +72,7 @@ def plans(name: str) -> list[Plan]:
         found.append(Execution(traced, target).plan)
         if len(found) == wanted:
             raise Planned
-        return Replay(traced)
+        return Replay(traced, "")
 
     with _patched(planned):
         try:

@@ -25,7 +25,7 @@ from .. import backends, settings
 from ..arguments import shown
 from ..context import PRECISION, as_given, current_trace, grad_enabled
 from ..creation import get_default_device
-from ..errors import NativeUnavailable, TraceError, UserError
+from ..errors import NativeUnavailable, NoKernel, TraceError, UserError
 from ..node import Graph, Node
 from ..tensor import Tensor
 from ..transforms import differentiating
@@ -297,24 +297,33 @@ def chosen_mode() -> str:
 
 
 def _plan(traced: Traced) -> Recorded:
-    """The recorded call as a plan: of kernels where its device has them and nothing is empty,
-    otherwise op by op."""
+    """The recorded call as a plan: of kernels where its device has them for it and nothing is
+    empty, otherwise op by op."""
     mode = chosen_mode()
     graph = Graph(traced.ends)
     device = device_of(graph)
-    if mode == "replay" or any(map(_empty, graph)):
-        return Replay(traced)
-    interpreter = backends.target_of(device, interpreted=True)
+    if mode == "replay":
+        return Replay(traced, "TX_COMPILE=replay")
+    if any(map(_empty, graph)):
+        return Replay(traced, "a value has no elements")
+    interpreter, why = backends.target_of(device, interpreted=True), _no_kernels(device)
     if mode != "interp":
         try:
             target = backends.target_of(device)
-            return Replay(traced) if target is None else Execution(traced, target, device)
+            return Replay(traced, why) if target is None else Execution(traced, target, device)
+        except NoKernel as error:
+            return Replay(traced, str(error))
         except NativeUnavailable as error:
             if settings.get("TX_TARGET"):
                 raise
+            why = str(error)
             slow = "op by op" if interpreter is None else "in NumPy, which is slow"
             warnings.warn(f"{error}; kernels run {slow}", stacklevel=6)
-    return Replay(traced) if interpreter is None else Execution(traced, interpreter, device)
+    return Replay(traced, why) if interpreter is None else Execution(traced, interpreter, device)
+
+
+def _no_kernels(device: str) -> str:
+    return f'device "{device}" runs no kernels here' if device else "it is of several devices"
 
 
 def _empty(node: Node) -> bool:

@@ -17,7 +17,7 @@ from ..llvm import folds, ir
 from ..llvm.ir import Value
 from ..llvm.operands import Operand, RowValues, advance
 from ..llvm.scalars import to_memory
-from .choice import Choice, limited
+from .choice import Choice, limited, require_counted
 from .elements import Elements
 from .folds import Ordered
 from .indexing import decode, i32, number, wide
@@ -32,7 +32,11 @@ def choose(kernel: ColumnReduce, words: Sequence[int]) -> Choice:
     at = kernel.layout
     rows, each = prod(words[i] for i in at.outer), words[at.rows_per_task]
     warps = _WARPS if min(rows, each) > _BLOCK else 1
-    parts = -(-rows // each) * -(-words[at.columns] // WARP)
+    chunks = -(-rows // each)
+    parts = chunks * -(-words[at.columns] // WARP)
+    require_counted(
+        "a reduction along rows", rows=chunks * each, columns=words[at.columns], tiles=parts
+    )
     return Choice(warps, warps * WARP, limited(parts))
 
 

@@ -1,6 +1,7 @@
 """Numbers of rows and columns in 32 bits: divisions by extents take a GPU four times as long in 64.
 
-In: words of a call, rows. Out: Values. Addresses are computed in 64 bits.
+In: words of a call, rows. Out: Values. Addresses are computed in 64 bits. What is too large to be
+counted so has no kernel (require_counted in choice.py).
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from collections.abc import Sequence
 from ..llvm import ir
 from ..llvm.ir import Builder, Value
 from .thread import Thread
-
-MOST = 1 << 31  # rows, or columns, of a call: fewer than these
 
 
 def i32(value: int) -> Value:

@@ -23,7 +23,7 @@ from ..llvm.folds import State
 from ..llvm.ir import Value
 from ..llvm.loops import Loop
 from ..llvm.operands import main_dtype
-from .choice import Choice, limited
+from .choice import Choice, limited, require_counted
 from .elements import Elements
 from .folds import Ordered, across
 from .indexing import i32
@@ -48,6 +48,7 @@ def choose(kernel: RowProgram, words: Sequence[int]) -> Choice:
     """The form of a call's code and its blocks. words: addresses are offsets of what is aligned."""
     at = kernel.layout
     rows, columns = prod(words[i] for i in at.outer), words[at.columns]
+    require_counted("a row program", rows=rows, columns=columns)
     if any(instr.op in REDUCTIONS for instr in kernel.instrs):
         block = slots(main_dtype(kernel)) * CHAIN
         warps = _WARPS if columns > 2 * block else 1
@@ -58,6 +59,7 @@ def choose(kernel: RowProgram, words: Sequence[int]) -> Choice:
     while along < THREADS and along * EACH < columns:
         along *= 2
     tiles = -(-rows // (THREADS // along)) * -(-columns // (along * EACH))
+    require_counted("a row program", tiles=tiles)
     return Choice(Form(along, together(kernel, at, words)), THREADS, limited(tiles))
 
 

@@ -15,7 +15,7 @@ from ..llvm.ir import Builder, Value
 from ..llvm.philox import LOW, philox32, words32
 from ..llvm.scalars import cast, memory, register
 from ..reports import SHIFT
-from .choice import Choice, limited
+from .choice import Choice, limited, require_counted
 from .indexing import i32, wide
 from .thread import WARP, Thread
 
@@ -121,7 +121,9 @@ def choose_scatter(kernel: ScatterAdd, words: Sequence[int]) -> Choice:
     at = kernel.layout
     groups = max(1, min(_GROUPS, -(-words[at.rows] // WARP)))
     threads = min(THREADS, -(-words[at.columns] // WARP) * WARP)
-    return Choice(groups, threads, groups * -(-words[at.columns] // threads))
+    blocks = groups * -(-words[at.columns] // threads)
+    require_counted("a sum at places", blocks=blocks)
+    return Choice(groups, threads, blocks)
 
 
 def scatter_add(kernel: ScatterAdd, form: Hashable, t: Thread) -> None:

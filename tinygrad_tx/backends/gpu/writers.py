@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
+from ...errors import NoKernel
 from ..kernels import kinds as k
 from . import columns, products, rows, small
 from .attention import forms, forward, gradients
@@ -34,7 +35,8 @@ _WRITERS: dict[type[k.Kernel], _Writer] = {
 
 def choose(kernel: k.Kernel, words: Sequence[int]) -> Choice:
     """The form of the code of a call, and the threads that run it. words: its arguments; addresses
-    are bytes behind the beginning of an allocation. TypeError for a kind that has no form here."""
+    are bytes behind the beginning of an allocation. NoKernel where there is none: its kind has no
+    form here, or it is too large."""
     return _writer(kernel).choose(kernel, words)
 
 
@@ -46,5 +48,5 @@ def write(kernel: k.Kernel, form: Hashable, t: Thread) -> None:
 def _writer(kernel: k.Kernel) -> _Writer:
     kind = type(kernel)
     if kind not in _WRITERS:
-        raise TypeError(f"{kind.__name__} has no form for a GPU")
+        raise NoKernel(f"{kind.__name__} has no form for a GPU")
     return _WRITERS[kind]

@@ -20,10 +20,11 @@ from .recording import Budget, Recording
 
 
 class Replay(Recording):
-    """A recorded call, run op by op."""
+    """A recorded call, run op by op. why: in words, for explain()."""
 
-    def __init__(self, traced: Traced) -> None:
+    def __init__(self, traced: Traced, why: str) -> None:
         super().__init__(traced)
+        self.why = why
         self._ends = traced.ends
         placeholders = [found.placeholder for found in traced.inputs]
         self.procedure = Procedure(self._ends, placeholders)
@@ -46,9 +47,10 @@ class Replay(Recording):
         return len(self.procedure.steps)
 
     def explain(self, source: bool = False) -> str:
-        """A line for each op call: its result, module and source line. There is no source."""
+        """Why no kernels run it, and a line for each op call: its result, module and source line.
+        There is no source."""
         steps = self.procedure.steps
-        lines = [f"{len(steps)} op calls, nothing fused"]
+        lines = [f"{len(steps)} op calls, nothing fused: {self.why}"]
         for i, step in enumerate(steps):
             node = step.node
             what = ", ".join(f"{s.dtype.name}{list(s.shape)}" for s in node.specs)

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ....dtypes import ALL
+from ....errors import NoKernel
 from ...kernels.arguments import Matrix
 from ...kernels.kinds import Attention, AttentionKeyGrad, AttentionQueryGrad
-from ..choice import Choice, limited
+from ..choice import Choice, limited, require_counted
 from ..thread import PIECE, Thread
 from . import exact
 from .exact import Exact
@@ -61,7 +62,7 @@ def choose(kernel: Attention, words: Sequence[int]) -> Choice:
     )
     if not form.layout and v <= 64 and kernel.dtype == "float32":
         form = form._replace(resident=2)
-    return Choice(form, form.threads, _blocks(form, words[at.b] * words[at.h], words[at.t]))
+    return _cut(kernel, words, form, words[at.b] * words[at.h], words[at.t])
 
 
 def choose_queries(kernel: AttentionQueryGrad, words: Sequence[int]) -> Choice:
@@ -75,7 +76,7 @@ def choose_queries(kernel: AttentionQueryGrad, words: Sequence[int]) -> Choice:
         kept=small or not (kernel.dropout or kernel.mask == "bool"),
         fits=small or not kernel.tf32,
     )  # fmt: skip
-    return Choice(form, form.threads, _blocks(form, words[at.b] * words[at.h], words[at.t]))
+    return _cut(kernel, words, form, words[at.b] * words[at.h], words[at.t])
 
 
 def choose_keys(kernel: AttentionKeyGrad, words: Sequence[int]) -> Choice:
@@ -91,25 +92,31 @@ def choose_keys(kernel: AttentionKeyGrad, words: Sequence[int]) -> Choice:
         kept=small and not kernel.tf32, fits=small or not kernel.tf32,
     )  # fmt: skip
     heads = words[at.b] * (words[at.h] // words[at.group])
-    return Choice(form, form.threads, _blocks(form, heads, words[at.s]))
+    return _cut(kernel, words, form, heads, words[at.s])
 
 
 def _widths(kernel: _Kernel, words: Sequence[int]) -> tuple[int, int]:
-    """Of queries and keys, and of values: powers of 2 that are wide enough. ValueError beyond the
+    """Of queries and keys, and of values: powers of 2 that are wide enough. NoKernel beyond the
     widest."""
     at = kernel.layout
     found = []
     for columns in (words[at.d_k], words[at.d_v]):
         if columns > _WIDTHS[-1]:
-            raise ValueError(
+            raise NoKernel(
                 f"attention on a GPU takes heads of up to {_WIDTHS[-1]} columns, not {columns}"
             )
         found.append(next(width for width in _WIDTHS if columns <= width))
     return found[0], found[1]
 
 
-def _blocks(form: Form, heads: int, rows: int) -> int:
-    return limited(heads * -(-rows // form.rows))
+def _cut(kernel: _Kernel, words: Sequence[int], form: Form, heads: int, rows: int) -> Choice:
+    """heads: each of which has tiles of so many rows."""
+    at, tiles = kernel.layout, heads * -(-rows // form.rows)
+    all_heads = words[at.b] * words[at.h]
+    require_counted(
+        "attention", heads=all_heads, queries=words[at.t], keys=words[at.s], tiles=tiles
+    )
+    return Choice(form, form.threads, limited(tiles))
 
 
 def _form(
