@@ -117,6 +117,12 @@ class Reports(ABC):
             guilty = next(run for run in runs if run.number == failed)
             guilty.blame(report & ((1 << SHIFT) - 1))
 
+    def dismiss(self) -> None:
+        """Forget what a run has reported that is not one of these, and has raised it by itself."""
+        with self._lock:
+            self._wait()
+            self._clear()
+
     def hear(self) -> None:
         """Wait for all runs, and raise what the first failing one has to say."""
         with self._lock:

@@ -168,7 +168,7 @@ class Target(ABC):
 
     @abstractmethod
     def interpret(self, kernel: Kernel, args: Sequence[int]) -> bool:
-        """A call of a kernel in NumPy, on the same memory: the oracle of the code. False where it
+        """A call of a kernel in NumPy, on the host's memory: the oracle of the code. False where it
         was a check of indices, and one was outside."""
 
     @abstractmethod

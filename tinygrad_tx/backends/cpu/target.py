@@ -6,14 +6,13 @@ backends.target_of().
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .. import target
 from ..kernels import interpreter
-from ..kernels.kinds import CheckIndex, Kernel
+from ..kernels.kinds import Kernel
 from ..kernels.summation import KC
 from ..llvm import ir
 from ..target import Cut, Part
@@ -63,10 +62,7 @@ class Cpu(target.Target):
         return Program(native, max(needs, default=0), alone)
 
     def interpret(self, kernel: Kernel, args: Sequence[int]) -> bool:
-        interpreter.run(kernel, args, self.machine)
-        if not isinstance(kernel, CheckIndex):
-            return True
-        return not ctypes.c_int64.from_address(args[kernel.layout.report]).value
+        return interpreter.inside(kernel, args, self.machine)
 
     def source(self, kernel: Kernel) -> str:
         module = ir.Module()

@@ -63,8 +63,16 @@ class Tiles(Protocol):
         """Rows and columns of the product's register tile; a packed panel has as many columns."""
 
 
-def run(kernel: Kernel, words: Sequence[int], machine: Tiles) -> None:
-    """All tasks of a call. machine: says how packed matrices are laid out."""
+def inside(kernel: Kernel, words: Sequence[int], machine: Tiles | None = None) -> bool:
+    """All tasks of a call, as run(); False where it was a check of indices, and one was outside."""
+    run(kernel, words, machine)
+    if not isinstance(kernel, CheckIndex):
+        return True
+    return not ctypes.c_int64.from_address(words[kernel.layout.report]).value
+
+
+def run(kernel: Kernel, words: Sequence[int], machine: Tiles | None = None) -> None:
+    """All tasks of a call. machine: says how packed matrices are laid out, where there are any."""
     with np.errstate(all="ignore"):
         match kernel:
             case RowProgram():
@@ -74,6 +82,7 @@ def run(kernel: Kernel, words: Sequence[int], machine: Tiles) -> None:
             case Pack():
                 _pack(kernel, words)
             case Matmul():
+                assert machine is not None
                 _matmul(kernel, words, machine)
             case Gemm():
                 _gemm(kernel, read(kernel.layout, words))

@@ -1,11 +1,11 @@
-"""TX_CHECK=1: every launch is run natively and by the interpreter, on the same memory.
+"""TX_CHECK=1: every launch is run natively and by the interpreter, which has its memory copied.
 
 In: a segment whose arguments are bound. Out: as from running it; its memory is what native code has
 made of it. CheckError names the first launch whose results differ by more than rounding, or in
 which a NaN appears. Called by run/execution.py.
 
 A launch is checked as a whole: its parts go over the same rows one task after the other, and may
-write over what they read.
+write over what they read. The copies are the host's, wherever the memory of the machine is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ... import settings
+from ... import backends, settings
+from ...backends.kernels import interpreter
 from ...backends.kernels.arguments import (
     ColumnReduceArgs,
     MatmulArgs,
@@ -24,17 +25,26 @@ from ...backends.kernels.arguments import (
     ScatterAddArgs,
 )
 from ...backends.kernels.instructions import REDUCTIONS
-from ...backends.kernels.kinds import CheckIndex, ColumnReduce, Matmul, RowProgram, ScatterAdd
-from ...backends.target import Program
+from ...backends.kernels.kinds import (
+    CheckIndex,
+    ColumnReduce,
+    GemmEpilogue,
+    Kernel,
+    Matmul,
+    RowProgram,
+    ScatterAdd,
+)
 from ...dtypes import as_dtype
+from ..run.opaque import raise_outside
 from ..run.segment import Segment, Words
 from ..schedule.records import Buffer, Call, Launch, View
 from .origin import origin
 
 Array = np.ndarray[Any, Any]
-Look = Callable[[View], Array]
+ToHost = Callable[[Any], Array]
 
 ROUNDINGS = 256  # how many roundings of the largest value an element may be off, for one operation
+TF32 = 2.0**-10  # the unit of numbers that are rounded to tf32
 FLIPS = 0.01  # the part of flags and indices that may differ where they come from rounded numbers
 
 
@@ -47,21 +57,24 @@ def wanted() -> bool:
     return settings.get("TX_CHECK") not in ("", "0")
 
 
-def run(segment: Segment, bases: Words) -> list[Launch]:
+def run(segment: Segment, bases: Words, device: str) -> list[Launch]:
     """Run a segment, checked; the last wave that has run, as Segment.run. bases: the addresses of
-    the plan's buffers."""
-    return _Checked(segment, bases).waves(segment.waves)[1]
+    the plan's buffers. IndexError at once where one was outside on a machine that nobody else would
+    ask for it."""
+    checked = _Checked(segment, bases, backends.get(device).to_host)
+    inside, last = checked.waves(segment.waves)
+    reports = segment.target.reports
+    if reports is not None and not inside:
+        reports.dismiss()
+        raise_outside(segment, last, segment.args)
+    return last
 
 
 class _Checked:
-    """A run of a segment, launch by launch."""
+    """A run of a segment, launch by launch. to_host: what an array of the machine holds."""
 
-    def __init__(self, segment: Segment, bases: Words) -> None:
-        self.segment, self.bases = segment, bases
-
-    def look(self, view: View) -> Any:
-        """The memory of a view as an array."""
-        return self.segment.array_at(view, self.bases)
+    def __init__(self, segment: Segment, bases: Words, to_host: ToHost) -> None:
+        self.segment, self.bases, self.to_host = segment, bases, to_host
 
     def waves(self, waves: Sequence[list[Launch]]) -> tuple[bool, list[Launch]]:
         """False where an index was outside; the last wave that has run."""
@@ -75,31 +88,55 @@ class _Checked:
                 continue
             for launch in wave:
                 # The report of an index is looked at below, when the interpreter has seen it too.
-                if not _agrees(self.segment, launch, self.segment.alone(launch), self.look):
+                if not self._agrees(launch):
                     return False, wave
         return True, waves[-1]
 
+    def _agrees(self, launch: Launch) -> bool:
+        """Run one launch both ways and compare. False where an index was outside."""
+        copy = _Copy(self, launch)
+        given = [copy.look(view) for view in _read(launch)]
+        made = _made(launch)
+        # What is written in part keeps the rest.
+        given += [copy.look(_all(view.buffer)) for call, view in made if _partly(call, view)]
+        clean = not any(map(_has_nan, given))
+        largest = max([1.0, *map(_largest, given)])
+        self.segment.alone(launch, self.bases).run(self.segment.args)
+        native = [self.look(view) for _, view in made]
+        inside = self.segment.interpret(launch, copy.args)
+        largest = max([largest, *map(_largest, native)])
+        for (call, view), found in zip(made, native, strict=True):
+            _compare(call, launch, found, copy.look(view), largest, clean)
+        return inside
 
-def _agrees(segment: Segment, launch: Launch, program: Program, look: Look) -> bool:
-    """Run one launch both ways and compare. False where an index was outside."""
-    before = _memory(launch.writes, look)
-    given = [look(view) for view in _read(launch)]
-    made = _made(launch)
-    for call, view in made:  # what is written in part keeps the rest
-        if _partly(call, view):
-            given.append(before[view.buffer])
-    clean = not any(map(_has_nan, given))
-    largest = max([1.0, *map(_largest, given)])
-    program.run(segment.args)
-    native = [look(view).copy() for _, view in made]
-    after = _memory(launch.writes, look)
-    _restore(before, look)
-    inside = segment.interpret(launch)
-    largest = max([largest, *map(_largest, native)])
-    for (call, view), found in zip(made, native, strict=True):
-        _compare(call, launch, found, look(view), largest, clean)
-    _restore(after, look)
-    return inside
+    def look(self, view: View) -> Array:
+        """What lies under a view in the memory of the machine."""
+        return self.at(self.segment.address(view, self.bases), view)
+
+    def at(self, address: int, view: View) -> Array:
+        memory = self.segment.target.memory
+        return np.array(self.to_host(memory.view(address, view.dtype, view.shape, view.strides)))
+
+
+class _Copy:
+    """The memory of a launch on the host, as it is now. args: those of the segment, there."""
+
+    def __init__(self, checked: _Checked, launch: Launch) -> None:
+        self.segment, self.bases = checked.segment, checked.bases.copy()
+        self._arrays = []  # what lives as long as this
+        for number, buffer in self.segment.buffers(launch):
+            clean = buffer.kind == "report"  # the machine has it in a form of its own
+            whole = _all(buffer)
+            array = np.zeros(2, np.int64) if clean else checked.at(int(self.bases[number]), whole)
+            self.bases[number] = array.ctypes.data
+            self._arrays.append(array)
+        moved = self.bases - checked.bases
+        self.args = self.segment.args + moved[self.segment.slots]
+
+    def look(self, view: View) -> Array:
+        """The copy of what lies under a view."""
+        address = self.segment.address(view, self.bases)
+        return interpreter.view(address, view.dtype, view.shape, view.strides)
 
 
 def _read(launch: Launch) -> list[View]:
@@ -117,13 +154,13 @@ def _read(launch: Launch) -> list[View]:
 def _made(launch: Launch) -> list[tuple[Call, View]]:
     """The live-outs of a launch: each view with its call; of a buffer that a later part writes
     again only the later view; the whole buffer where the place of the write is known at run time
-    only."""
+    only. The report of a check is none."""
     writes = [(call, view) for call in launch.calls for view in call.writes]
     last = {view.buffer: call for call, view in writes}
     return [
         (call, _all(view.buffer) if _partly(call, view) else view)
         for call, view in writes
-        if last[view.buffer] is call
+        if last[view.buffer] is call and view.buffer.kind != "report"
     ]
 
 
@@ -137,16 +174,6 @@ def _partly(call: Call, view: View) -> bool:
 
 def _all(buffer: Buffer) -> View:
     return View(buffer, (buffer.size,), (1,))
-
-
-def _memory(views: Sequence[View], look: Look) -> dict[Buffer, Array]:
-    """A copy of the whole buffers of some views."""
-    return {view.buffer: look(_all(view.buffer)).copy() for view in views}
-
-
-def _restore(memory: dict[Buffer, Array], look: Look) -> None:
-    for buffer, values in memory.items():
-        look(_all(buffer))[...] = values
 
 
 # Comparing -------------------------------------------------------------------------------------
@@ -171,6 +198,8 @@ def _compare(
 def _wrong(launch: Launch, found: Array, wanted: Array, largest: float) -> Array:
     """A mask of the elements that differ by more than rounding can explain."""
     unit = as_dtype(found.dtype).eps
+    if any(_is_tf32(call.kernel) for call in launch.calls):
+        unit = max(unit, TF32)
     if not unit:
         differs = np.asarray(found != wanted)
         exact = not any(isinstance(c.kernel, Matmul) or _rounds(c) for c in launch.calls)
@@ -192,6 +221,11 @@ def _rounds(call: Call) -> bool:
         i.dtype.startswith("float") and i.op not in ("load", "gather", "const")
         for i in kernel.instrs
     )
+
+
+def _is_tf32(kernel: Kernel) -> bool:
+    of = kernel.product if isinstance(kernel, GemmEpilogue) else kernel
+    return bool(getattr(of, "tf32", False))
 
 
 def _length(call: Call) -> int:

@@ -46,7 +46,8 @@ class Execution(Recording):
     def __init__(self, traced: Traced, target: Target, device: str = HOST) -> None:
         super().__init__(traced)
         self.debug = debug.level()
-        self.checked = target.native and target.reports is None and check.wanted()
+        self.checked = target.native and check.wanted()
+        self.device = device
         self.memory, self.reports = target.memory, target.reports
         inputs = [i.placeholder for i in traced.inputs]
         changed = {i.placeholder: i.node for i in traced.changed}
@@ -158,6 +159,8 @@ class Execution(Recording):
         budget: Budget | None,
     ) -> Any:
         """Give a run to a machine that nobody waits for; its results, which are there in time."""
+        if self.checked:  # each launch is waited for: what earlier runs have to say comes first
+            reports.hear()
         segments = [x for x in self.steps if isinstance(x, Segment) and x.checks]
         number, stays = reports.begin(bool(segments)), self.asks.keys() - shared
         changed = [match.tensors[i] for i, *_ in self.changed if i not in stays]
@@ -200,7 +203,9 @@ class Execution(Recording):
                     opaque.raise_outside(step, last, step.args)
 
     def _run_segment(self, segment: Segment) -> list[Launch]:
-        return check.run(segment, self.addresses.bases) if self.checked else segment.run()
+        if self.checked:
+            return check.run(segment, self.addresses.bases, self.device)
+        return segment.run()
 
     def _run_timed(self) -> None:
         """Run all steps, and note the seconds of each wave and opaque call."""

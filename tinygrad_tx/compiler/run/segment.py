@@ -158,9 +158,19 @@ class Segment:
         return self.target.memory.view(address, view.dtype, view.shape, view.strides)
 
     # One launch by itself, for inspect/check.py ---------------------------------------------------
-    def alone(self, launch: Launch) -> Program:
-        """Its program. The report of an index is not looked at."""
-        return self._linked([Wave([self.parts[launch]], -1)], alone=False)
+    def alone(self, launch: Launch, bases: Words) -> Program:
+        """Its program, in the round that rounds() has come to. The report of an index is not looked
+        at."""
+        values = (self.args - bases[self.slots]).tolist()
+        wave = Wave([self.parts[launch]], -1)
+        found: Program = self.target.program(self._code, [wave], values, False)
+        return found
+
+    def buffers(self, launch: Launch) -> list[tuple[int, Buffer]]:
+        """Those outside of all loops in which its operands lie, with their numbers."""
+        words = (self.slots[start:end] for _, start, end, _ in self.parts[launch])
+        mine = set(np.concatenate(list(words)).tolist())
+        return [(number, b) for b, number in self._numbers.items() if number in mine]
 
     def rounds(self, loop: Loop) -> Iterator[int]:
         """The rounds of a loop: its launches' arguments are those of each one in turn."""
@@ -172,16 +182,15 @@ class Segment:
                 self.args[word] += step if number + 1 < loop.rounds else -step * number
         self._round[loop] = 0
 
-    def array_at(self, view: View, bases: Words) -> Any:
-        """The memory under a view as an array, in the round that rounds() has come to."""
+    def address(self, view: View, bases: Words) -> int:
+        """Of a view, in the round that rounds() has come to."""
         slot, offset, steps = self._find(view.buffer)
         address = int(bases[slot]) + offset + view.offset * itemsize(view.dtype)
-        address += sum(step * self._round[loop] for loop, step in steps.items())
-        return self.target.memory.view(address, view.dtype, view.shape, view.strides)
+        return address + sum(step * self._round[loop] for loop, step in steps.items())
 
-    def interpret(self, launch: Launch) -> bool:
-        """Run it in NumPy; False where an index was outside."""
+    def interpret(self, launch: Launch, args: Words) -> bool:
+        """Run it in NumPy on the host's memory; False where an index was outside."""
         return all(
-            self.target.interpret(part.kernel, self.args[part.start : part.end].tolist())
+            self.target.interpret(part.kernel, args[part.start : part.end].tolist())
             for part in self.parts[launch]
         )
