@@ -50,12 +50,13 @@ class Worker:
         directory: Path,
         extra: Mapping[str, str] | None = None,
         root: Path = ROOT,
+        program: str = "benchmarks.worker",
     ) -> None:
         """directory: for what the environment needs. extra: more environment variables. root: the
-        checkout whose code runs."""
+        checkout whose code runs, program: of it."""
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", name, str(threads)],
+            [sys.executable, "-m", program, name, str(threads)],
             cwd=root,
             env=environment(CONTENDERS[name], threads, directory) | dict(extra or {}),
             stdin=subprocess.PIPE,
@@ -107,16 +108,19 @@ def workers(
 Turns = dict[str, list[list[float]]]
 
 
-def interleave(runs: Mapping[str, Callable[[int], list[float]]], repeats: int) -> Turns:
+def interleave(
+    runs: Mapping[str, Callable[[int], list[float]]], repeats: int, turn_s: float | None = None
+) -> Turns:
     """Let contenders take turns, one at a time, so that all of them see the same machine.
 
     runs: for each name what runs a number of times and gives the seconds of each. Out: for each
-    name its turns. A turn lasts about TURN_S, or three runs. The first, untimed one settles how
-    many runs those are.
+    name its turns. A turn lasts about turn_s (TURN_S), or three runs. The first, untimed one
+    settles how many runs those are.
     """
     counts = {}
     for name, run in runs.items():
-        counts[name] = max(3, min(1000, math.ceil(TURN_S / median(run(3)))))
+        least = TURN_S if turn_s is None else turn_s
+        counts[name] = max(3, min(1000, math.ceil(least / median(run(3)))))
     turns: Turns = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
@@ -207,6 +211,13 @@ def machine() -> dict[str, Any]:
     }
 
 
+def commit(root: Path = ROOT) -> str:
+    """The commit of a checkout, with a mark where it was changed since; empty where there is no
+    repository."""
+    asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def versions(names: Sequence[str]) -> dict[str, str]:
     """The version of Python, and of each package that the contenders name."""
     found = {"python": platform.python_version()}
@@ -225,7 +236,8 @@ def installed(package: str) -> str | None:
 def write(
     benchmark: str, what: str, names: Sequence[str], found: dict[str, Any], out: Path
 ) -> Path:
-    """Put a result, with machine, versions and date, where docs and later runs find it."""
+    """Put a result, with machine, versions and date, where docs and later runs find it: in a file
+    of its own name in the directory `out`, or in `out`, if that is the name of a .json file."""
     today = date.today().isoformat()
     record = {
         "benchmark": benchmark,
@@ -237,8 +249,8 @@ def write(
         "command": command_line(sys.argv),
         **found,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{benchmark}-{what}-{today}.json"
+    path = out if out.suffix == ".json" else out / f"{benchmark}-{what}-{today}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Contender:
-    """training, recurrent, translator, kernel, embedder: "module:name" of what plays that role
+    """training, recurrent, translator, kernel, embedder, gpu: "module:name" of what plays that role
     (contract.py), or "".
     packages: whose versions a result names; the first one is what has to be installed.
     tuned: run with MKL's and the allocator's settings changed; see tuned_environment.
@@ -29,6 +29,7 @@ class Contender:
     kernel: str = ""
     recurrent: str = ""
     embedder: str = ""
+    gpu: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     tuned: bool = False
     pinned: bool = False
@@ -47,6 +48,7 @@ CONTENDERS = {
             "benchmarks.ours:kernel",
             "benchmarks.ours:RecurrentTraining",
             "benchmarks.ours:embedder",
+            "benchmarks.gpu_ours:Device",
         ),
         Contender(
             "tx-eager",
@@ -54,6 +56,7 @@ CONTENDERS = {
             "benchmarks.ours:Training",
             "benchmarks.ours:Translator",
             "benchmarks.ours:kernel",
+            gpu="benchmarks.gpu_ours:Device",
             environment={"TX_COMPILE": "0"},
         ),
         Contender("numpy", ("numpy",), kernel="benchmarks.peers_numpy:kernel"),
@@ -64,6 +67,7 @@ CONTENDERS = {
             "benchmarks.peers_torch_decoding:Translator",
             "benchmarks.peers_torch_kernels:kernel",
             f"{_TORCH}:RecurrentTraining",
+            gpu="benchmarks.gpu_torch:Device",
         ),
         Contender(
             "torch-tuned",
@@ -74,14 +78,25 @@ CONTENDERS = {
             f"{_TORCH}:RecurrentTraining",
             tuned=True,
         ),
-        Contender("torch-compile", ("torch",), f"{_TORCH}:CompiledTraining"),
+        Contender(
+            "torch-compile",
+            ("torch",),
+            f"{_TORCH}:CompiledTraining",
+            gpu="benchmarks.gpu_torch:CompiledDevice",
+        ),
         Contender("torch-compile-tuned", ("torch",), f"{_TORCH}:CompiledTraining", tuned=True),
         Contender(
             "sentence-transformers",
             ("sentence-transformers", "torch"),
             embedder="benchmarks.peers_sentence_transformers:embedder",
         ),
-        Contender("jax", ("jax", "jaxlib"), "benchmarks.peers_jax:Training", pinned=True),
+        Contender(
+            "jax",
+            ("jax", "jaxlib"),
+            "benchmarks.peers_jax:Training",
+            gpu="benchmarks.gpu_jax:Device",
+            pinned=True,
+        ),
         Contender(
             "ctranslate2",
             ("ctranslate2",),

@@ -55,3 +55,34 @@ class Translator(Protocol):
 
 Kernel = Callable[..., Callable[[], Any]]
 """kernel(name, *float32 arrays) -> a call that computes it and gives something like an array."""
+
+
+class Device(Protocol):
+    """A library on a GPU (gpu_worker.py). What it computes is on its way when a call returns;
+    wait() is until it is there. Making one fails where there is no GPU, and says why."""
+
+    def facts(self) -> dict[str, Any]:
+        """`name` of the GPU, `memory` in bytes, and versions."""
+
+    def training(self, work: Work, dropout: float, precision: str) -> Callable[[Any], Any]:
+        """A model with works.weights, and its optimizer: called with what put() has made of a batch,
+        it takes a step and gives the loss. precision: "fp32" or "bf16", mixed as the library
+        recommends."""
+
+    def put(self, batch: Batch) -> Any:
+        """A batch on the GPU."""
+
+    def kernel(self, name: str, precision: str, arrays: Sequence[Array]) -> Callable[[], Any]:
+        """The call of a kernel of gpu_kernels.py on these inputs; what it gives is for sample().
+        KeyError where the library has no such one."""
+
+    def sample(self, found: Any, count: int) -> list[float]:
+        """About so many of the numbers that a step or a kernel gives, on the host."""
+
+    def wait(self) -> None: ...
+
+    def held(self) -> int:
+        """The most bytes of the GPU that the library has had for itself so far."""
+
+    def waits(self, call: Callable[[], Any]) -> int | None:
+        """How often the host waits for the GPU in a call; None where nobody can tell."""

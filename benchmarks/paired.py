@@ -7,7 +7,6 @@ turns. The ratio is the median over the rounds of other / this, so above 1 this 
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +20,7 @@ from .common import (
     add_choice,
     add_repeats,
     busy,
+    commit,
     command,
     interleave,
     parser,
@@ -76,13 +76,6 @@ def measure(what: str, before: Path, threads: int, repeats: int) -> dict[str, An
         "agree": agree,
         "contenders": times,
     }
-
-
-def commit(root: Path) -> str:
-    """The commit of a checkout, with a mark where it was changed since; empty where there is no
-    repository."""
-    asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def close(before: Any, now: Any) -> bool:

@@ -147,19 +147,14 @@ class Block(nn.Module):
     def __init__(self, work: GPTWork) -> None:
         super().__init__()
         self.heads = work.heads
-        self.ln_1 = nn.LayerNorm(work.width, bias=False)
-        self.ln_2 = nn.LayerNorm(work.width, bias=False)
+        d, bias = work.width, work.bias
+        self.approximate = "tanh" if work.activation == "gelu_tanh" else "none"
+        self.ln_1, self.ln_2 = nn.LayerNorm(d, bias=bias), nn.LayerNorm(d, bias=bias)
         self.attn = nn.ModuleDict(
-            {
-                "c_attn": nn.Linear(work.width, 3 * work.width, bias=False),
-                "c_proj": nn.Linear(work.width, work.width, bias=False),
-            }
+            {"c_attn": nn.Linear(d, 3 * d, bias=bias), "c_proj": nn.Linear(d, d, bias=bias)}
         )
         self.mlp = nn.ModuleDict(
-            {
-                "c_fc": nn.Linear(work.width, 4 * work.width, bias=False),
-                "c_proj": nn.Linear(4 * work.width, work.width, bias=False),
-            }
+            {"c_fc": nn.Linear(d, 4 * d, bias=bias), "c_proj": nn.Linear(4 * d, d, bias=bias)}
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -167,7 +162,8 @@ class Block(nn.Module):
         q, k, v = (split_heads(y, self.heads) for y in qkv)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.attn["c_proj"](y.transpose(1, 2).flatten(2))
-        return x + self.mlp["c_proj"](F.gelu(self.mlp["c_fc"](self.ln_2(x))))
+        hidden = F.gelu(self.mlp["c_fc"](self.ln_2(x)), approximate=self.approximate)
+        return x + self.mlp["c_proj"](hidden)
 
 
 class GPT(nn.Module):
@@ -176,7 +172,7 @@ class GPT(nn.Module):
         self.wte = nn.Embedding(work.vocab, work.width)
         self.wpe = nn.Embedding(work.length, work.width)
         self.h = nn.ModuleList(Block(work) for _ in range(work.layers))
-        self.ln_f = nn.LayerNorm(work.width, bias=False)
+        self.ln_f = nn.LayerNorm(work.width, bias=work.bias)
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         x = self.wte(ids) + self.wpe.weight[: ids.shape[1]]
@@ -194,23 +190,32 @@ def load(model: nn.Module, found: dict[str, Array]) -> None:
     model.load_state_dict({name: torch.from_numpy(x) for name, x in found.items()})
 
 
+def made(work: Work, dropout: float) -> Transformer | GPT:
+    """The model of a work, in training mode."""
+    if isinstance(work, TransformerWork):
+        return Transformer(work, dropout, work.length).train()
+    assert not dropout, "the works with a GPT have no dropout"
+    return GPT(work).train()
+
+
+def optimizer(work: Work, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam or, with decay, AdamW: one fused kernel."""
+    rates, kind, decay = (work.lr, work.betas, work.eps), torch.optim.Adam, 0.0
+    if isinstance(work, GPTWork):
+        kind, decay = torch.optim.AdamW, work.weight_decay
+    return kind(parameters, *rates, weight_decay=decay, fused=True)
+
+
 class Training:
     """Called with a batch, it takes a step and gives the loss."""
 
     def __init__(self, work: Work, dropout: float, shared: bool) -> None:
         """shared: begin with the weights that all contenders have, not with PyTorch's own."""
-        if isinstance(work, TransformerWork):
-            model: Transformer | GPT = Transformer(work, dropout, work.length)
-            kind, decay = torch.optim.Adam, 0.0
-        else:
-            assert not dropout, "the works with a GPT have no dropout"
-            model, kind, decay = GPT(work), torch.optim.AdamW, work.weight_decay
+        model = made(work, dropout)
         if shared:
             load(model, weights(work))
-        self.parameters = list(model.train().parameters())
-        self.optimizer = kind(
-            self.parameters, work.lr, work.betas, work.eps, weight_decay=decay, fused=True
-        )
+        self.parameters = list(model.parameters())
+        self.optimizer = optimizer(work, self.parameters)
         self.loss: Callable[..., Tensor] = model.loss
 
     def __call__(self, batch: Batch) -> float:

@@ -146,11 +146,15 @@ class Actor:
 
 def main() -> None:
     name, threads = sys.argv[1], int(sys.argv[2])
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
     if CONTENDERS[name].pinned:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    actor = Actor(name)
+    serve(Actor(name))
+
+
+def serve(actor: Any) -> None:
+    """Answer requests, each by the method of its name."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
     for line in sys.stdin:
         request = json.loads(line)
         try:

@@ -92,7 +92,8 @@ class TransformerWork:
 
 @dataclass(frozen=True)
 class GPTWork:
-    """A step of training a GPT: no biases, tied head, AdamW; every position counts."""
+    """A step of training a GPT: tied head, AdamW; every position counts. bias: of linear maps and
+    norms; activation: "gelu" or "gelu_tanh"."""
 
     name: str
     width: int
@@ -106,6 +107,8 @@ class GPTWork:
     betas: tuple[float, float]
     eps: float
     weight_decay: float
+    bias: bool
+    activation: str
 
     def shapes(self) -> Shapes:
         d = self.width
@@ -119,7 +122,13 @@ class GPTWork:
                 f"h.{i}.mlp.c_fc.weight": (4 * d, d),
                 f"h.{i}.mlp.c_proj.weight": (d, 4 * d),
             }
-        return shapes | {"ln_f.weight": (d,)}
+        shapes["ln_f.weight"] = (d,)
+        if self.bias:
+            maps = {
+                name: shape for name, shape in shapes.items() if name.startswith(("h.", "ln_f"))
+            }
+            shapes |= {f"{name[: -len('weight')]}bias": shape[:1] for name, shape in maps.items()}
+        return shapes
 
     def batches(self, seed: int = 0) -> Iterator[Batch]:
         """(ids, targets), int64 (batch, length), without end."""
@@ -215,6 +224,7 @@ def _work(name: str, table: Mapping[str, Any]) -> Work:
 
 
 WORKS: dict[str, Work] = {name: _work(name, table) for name, table in _TABLES["measured"].items()}
+OF_GPUS = {name: _work(name, table) for name, table in _TABLES["planned"].items()}
 
 
 def _pairs(name: str) -> TransformerWork:

@@ -134,7 +134,7 @@ def test_a_model_that_does_not_fit_is_said_to(capsys: Capture) -> None:
         ((), "plan needs one of CONFIG and --work, such as: tinygrad-tx plan --work W1"),
         (("tiny", "--work", "W1"), "plan needs one of CONFIG and --work"),
         (("--work", "W9"), "work 'W9' is unknown: did you mean W4"),
-        (("--work", "step"), "the works are W1, W2, W3, W4, W4b, tiny, tiny-gpt, gpt2-124m"),
+        (("--work", "step"), "the works are W1, W2, W3, W4, W4b, tiny, tiny-gpt, tiny-gpt2, gpt2-"),
         (("--work", "W1", "--gpu", "h20"), "GPU 'h20' is unknown here: did you mean h200?"),
         (("--work", "W1", "--set", "a=b"), "--set and --vocab are for a CONFIG"),
         (("--work", "W4", "--length", "0x"), "is no whole number"),

@@ -1,7 +1,7 @@
 """GPUs on paper: what named ones can do at most, as their makers say.
 
-In: a name. Out: a GPU. Called by compiler/inspect/estimate.py and `tinygrad-tx plan`; nothing here
-needs one. Another GPU is one entry of GPUS.
+In: a name. Out: a GPU. Called by compiler/inspect/estimate.py, `tinygrad-tx plan` and
+benchmarks/gpu.py; nothing here needs one. Another GPU is one entry of GPUS.
 
 Rates are those without sparsity, of tensor cores that add up in float32, at the boost clock.
 Sources: the datasheets and architecture papers of A100, L4, L40S, H100 and H200; NVIDIA's papers on
@@ -10,6 +10,7 @@ the GeForce chips GA102 and AD102.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -67,3 +68,15 @@ def gpu(name: str) -> GPU:
         hint = f"did you mean {near[0]}?" if near else f"the GPUs are {', '.join(GPUS)}"
         raise UserError(f"GPU {name!r} is unknown here: {hint}")
     return found
+
+
+def recognised(device: str) -> GPU | None:
+    """The GPU that a driver calls by this name, such as "NVIDIA H100 80GB HBM3". None for others,
+    among them those that share a name and are slower: PCIe, NVL, laptops."""
+    words = set(re.findall(r"[a-z0-9]+", device.lower()))
+    if words & {"pcie", "nvl", "laptop", "mig"}:
+        return None
+    names = [name for name in GPUS if name in words]
+    if names and "40gb" in words:
+        names = [name for name in (f"{names[0]}-40",) if name in GPUS]
+    return GPUS[names[0]] if names else None

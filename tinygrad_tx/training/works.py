@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import optim
+from ..autocast import Precision, autocast
 from ..errors import UserError
 from ..models import GPT, GPTConfig, Transformer, TransformerConfig
 from ..tensor import Tensor
@@ -39,9 +40,10 @@ def work(name: str) -> Mapping[str, Any]:
     return works()[name]
 
 
-def begin(work: Mapping[str, Any]) -> tuple[Any, Step]:
+def begin(work: Mapping[str, Any], precision: Precision = "fp32") -> tuple[Any, Step]:
     """A new model, in training mode, and its step, not compiled: (src, tgt_in, tgt_out) of a
-    transformer or (ids, targets) of a gpt, int64 (batch, length) each -> the loss."""
+    transformer or (ids, targets) of a gpt, int64 (batch, length) each -> the loss. precision: of
+    the model's forward (tx.autocast)."""
     model: Any
     rates, options = (work["lr"], tuple(work["betas"]), work["eps"]), {}
     if work["kind"] == "transformer":
@@ -75,7 +77,8 @@ def begin(work: Mapping[str, Any]) -> tuple[Any, Step]:
     model.train()
 
     def step(*batch: Tensor) -> Tensor:
-        loss: Tensor = model.loss(*batch, **options)
+        with autocast(precision):
+            loss: Tensor = model.loss(*batch, **options)
         loss.backward()
         optim.clip_grad_norm_(model.parameters(), work["clip_norm"])
         optimizer.step()
