@@ -65,8 +65,8 @@ class Device(Protocol):
         """`name` of the GPU, `memory` in bytes, and versions."""
 
     def training(self, work: Work, dropout: float, precision: str) -> Callable[[Any], Any]:
-        """A model with works.weights, and its optimizer: called with what put() has made of a batch,
-        it takes a step and gives the loss. precision: "fp32" or "bf16", mixed as the library
+        """A model with works.weights, and its optimizer: called with what put() has made of a
+        batch, it takes a step and gives the loss. precision: "fp32" or "bf16", mixed as the library
         recommends."""
 
     def put(self, batch: Batch) -> Any:
@@ -80,6 +80,9 @@ class Device(Protocol):
         """About so many of the numbers that a step or a kernel gives, on the host."""
 
     def wait(self) -> None: ...
+
+    def forget(self) -> None:
+        """Give back the memory of what is not used any more."""
 
     def held(self) -> int:
         """The most bytes of the GPU that the library has had for itself so far."""

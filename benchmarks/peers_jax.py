@@ -156,8 +156,8 @@ def linear(w: Weights, name: str, x: jax.Array) -> jax.Array:
 def attend(
     heads: int, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None
 ) -> jax.Array:
-    """Projected q (B, T, D), k and v (B, S, D) -> (B, T, D). mask: over the keys; None: causal. On a
-    GPU, in 16 bits, it is cuDNN's."""
+    """Projected q (B, T, D), k and v (B, S, D) -> (B, T, D). mask: over the keys; None: causal. On
+    a GPU, in 16 bits, it is cuDNN's."""
     q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
     if jax.default_backend() == "gpu" and q.dtype != jnp.float32:
         full = None if mask is None else jnp.broadcast_to(mask, (len(q), 1, q.shape[1], k.shape[1]))

@@ -124,10 +124,11 @@ class GPTWork:
             }
         shapes["ln_f.weight"] = (d,)
         if self.bias:
-            maps = {
-                name: shape for name, shape in shapes.items() if name.startswith(("h.", "ln_f"))
+            shapes |= {
+                f"{name.removesuffix('weight')}bias": shape[:1]
+                for name, shape in shapes.items()
+                if not name.startswith("w")
             }
-            shapes |= {f"{name[: -len('weight')]}bias": shape[:1] for name, shape in maps.items()}
         return shapes
 
     def batches(self, seed: int = 0) -> Iterator[Batch]:

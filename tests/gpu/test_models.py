@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_case import DEVICES, same_on_both
+from device_case import DEVICES, default_device, same_on_both
 from device_models import COLUMNS, MODELS, V, pairs, train
 
 import tinygrad_tx as tx
@@ -87,6 +87,23 @@ def test_files(tmp_path: Path) -> None:
         for name, p in model.state_dict().items():
             assert other.state_dict()[name].device == device
             np.testing.assert_array_equal(other.state_dict()[name].numpy(), p.numpy())
+
+
+@pytest.mark.parametrize("name", ["GPT, biased", "Llama", "BERT", "T5"])
+def test_pretrained_directories(name: str, tmp_path: Path) -> None:
+    """Written of a model on a GPU, and read where new Tensors are made."""
+    tx.manual_seed(3)
+    model = MODELS[name].make().to("cuda")
+    models.save_pretrained(model, tmp_path / "saved")
+    for device in DEVICES:
+        with default_device(device):
+            again, _ = models.from_pretrained(tmp_path / "saved")
+        for a, b in zip(again.parameters(), model.parameters(), strict=True):
+            assert a.device == device
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+        again.save_pretrained(tmp_path / device)
+    here, there = ((tmp_path / d / "model.safetensors").read_bytes() for d in DEVICES)
+    assert here == there
 
 
 def test_copies() -> None:

@@ -11,7 +11,7 @@ import pytest
 from device_case import DEVICES, default_device
 
 import tinygrad_tx as tx
-from tinygrad_tx import backends, nn, random
+from tinygrad_tx import backends, nn, random, tree
 from tinygrad_tx.errors import DeviceError
 from tinygrad_tx.nn import functional as F  # noqa: N812
 
@@ -144,6 +144,20 @@ def test_numbers_beside_tensors_lie_where_those_are() -> None:
     with default_device("cuda"):
         x = tx.ones(2, device="cpu")
         assert (x.masked_fill(x > 0, 2.0) * 3 - 1).softmax(0).device == "cpu"
+
+
+def test_batches_lie_where_their_data_do() -> None:
+    arrays = np.arange(12).reshape(6, 2), np.arange(6) % 2
+    found = []
+    for device in DEVICES:
+        tensors = [tx.tensor(a, device=device) for a in arrays]
+        pairs = [(x, {"y": y}) for x, y in zip(*tensors, strict=True)]
+        for data in (tx.data.TensorDataset(*tensors), pairs):
+            loader = tx.data.DataLoader(data, batch_size=4, shuffle=True, seed=3)
+            batches = [x for batch in loader for x in tree.leaves(batch)]
+            assert {x.device for x in batches} == {device}
+            found.append([x.tolist() for x in batches])
+    assert found[0] == found[1] == found[2] == found[3]
 
 
 # Other libraries ---------------------------------------------------------------------------------

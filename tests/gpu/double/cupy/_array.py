@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
+import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 
 from tinygrad_tx.backends.arrays.dlpack import exported
 
+from ._device import blocks
 from .cuda import broken, counts
 
 _SCALARS = (bool, int, float, complex, np.generic)
@@ -21,7 +24,24 @@ def new(memory: Any, base: Any = None) -> ndarray:
     out = object.__new__(ndarray)
     out._a = np.asarray(memory)
     out._base = base if base is None or base._base is None else base._base
+    number = next(_numbers)
+    _alive[number] = weakref.ref(out, lambda _: _alive.pop(number))
     return out
+
+
+_numbers = itertools.count()
+_alive: dict[int, weakref.ref[ndarray]] = {}
+
+
+def used_bytes() -> int:
+    """The bytes of all arrays that there are, those of a view once, and of alloc()."""
+    found = {}
+    for array in filter(None, (known() for known in [*_alive.values()])):
+        memory = array._a
+        while isinstance(memory.base, np.ndarray):
+            memory = memory.base
+        found[id(memory)] = memory.nbytes
+    return sum(found.values()) + sum(block.size for block in blocks)
 
 
 def operand(x: Any) -> Any:

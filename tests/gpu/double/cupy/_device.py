@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -39,11 +40,16 @@ class MemoryPointer:
         self.mem, self.ptr = mem, mem.ptr + offset
 
 
+blocks: WeakSet[UnownedMemory] = WeakSet()  # that alloc() has given and somebody has
+
+
 def alloc(size: int) -> MemoryPointer:
     """Memory that begins as NaN, aligned as the real one's."""
     block = np.full(size + 512, 0xFF, np.uint8)
     start = block.ctypes.data + -block.ctypes.data % 512
-    return MemoryPointer(UnownedMemory(start, size, block), 0)
+    memory = UnownedMemory(start, size, block)
+    blocks.add(memory)
+    return MemoryPointer(memory, 0)
 
 
 class Module:

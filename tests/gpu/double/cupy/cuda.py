@@ -72,7 +72,18 @@ def _synchronize() -> None:
     counts["waits"] += 1
 
 
-runtime = SimpleNamespace(getDeviceCount=_device_count, CUDARuntimeError=CUDARuntimeError)
+def _device_properties(device: int) -> dict[str, Any]:
+    name = b"double of an H200"
+    return {"name": name, "totalGlobalMem": 8 << 30, "multiProcessorCount": 132}
+
+
+runtime = SimpleNamespace(
+    getDeviceCount=_device_count,
+    getDeviceProperties=_device_properties,
+    driverGetVersion=lambda: 13000,
+    runtimeGetVersion=lambda: 13000,
+    CUDARuntimeError=CUDARuntimeError,
+)
 memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
 
 
