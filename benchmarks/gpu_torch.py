@@ -68,7 +68,6 @@ class Device:
         return tuple(torch.from_numpy(x).to(self._where) for x in batch)
 
     def kernel(self, name: str, precision: str, arrays: Sequence[Array]) -> Callable[[], Any]:
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         dtype = _DTYPES.get(precision, torch.float32)
         given = list(self.put(tuple(arrays)))
         given = [x.to(dtype) if x.is_floating_point() else x for x in given]

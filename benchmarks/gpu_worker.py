@@ -6,6 +6,7 @@ between two waits for the GPU. Started by gpu.py.
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -97,4 +98,5 @@ class Actor:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for gpu.py, which ends this
     serve(Actor(sys.argv[1]))

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from device_models import MODELS
 from training_runs import SMALL
 
 import tinygrad_tx as tx
-from tinygrad_tx import backends
+from tinygrad_tx import backends, nn
 from tinygrad_tx.backends.arrays.numpy_backend import NumpyBackend
 from tinygrad_tx.errors import DeviceError
 from tinygrad_tx.nn import functional as F  # noqa: N812
@@ -164,6 +165,24 @@ def test_a_training_step_waits_once_and_for_its_loss(
     assert waits() - before == 1
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_of_a_model_does_not_wait(waits: Callable[[], int], name: str) -> None:
+    case, rng = MODELS[name], np.random.default_rng(0)
+    model = case.make().to("cuda")
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    optimizer = tx.optim.AdamW(learnt)
+    batch = [tx.tensor(a, device="cuda") for a in case.batch(rng)]
+    for _ in range(2):  # its constants are there after the first
+        before = waits()
+        loss = model.loss(*batch)
+        loss.backward()
+        tx.optim.clip_grad_norm_(learnt, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert waits() == before
+    assert loss.isfinite().item()
+
+
 def test_gathers_and_writes_do_not_wait(waits: Callable[[], int]) -> None:
     x, i = cuda(np.arange(12.0).reshape(4, 3)), cuda([1, -1, 1], "int64")
     v, j = cuda(np.ones((3, 3))), cuda([[0, 2, 1]], "int64")
@@ -208,6 +227,10 @@ def test_the_error_comes_with_the_next_wait_and_names_the_first_entry() -> None:
         (lambda x, i: F.embedding(i, x.reshape(4, 1)), "take: index 99 is outside"),
         (lambda x, i: x.reshape(2, 2)[i * 0, i], "wrap_index: index 99 is outside the 2 entries"),
         (lambda x, i: x[:0][i], "take: index 99 is outside the 0 entries"),
+        (
+            lambda x, i: nn.GRU(1, 2).to("cuda")(x.reshape(4, 1, 1), lengths=i)[0],
+            "GRU: lengths: index 99 is outside the 5 entries",
+        ),
     ],
 )
 def test_each_op_names_itself(call: Callable[..., tx.Tensor], message: str) -> None:

@@ -1,9 +1,9 @@
 """F: the functions that layers are made of, under PyTorch's names.
 
-In: Tensors. Out: Tensors. Called by the layers, by models, and by users directly. Beside the
-optimizers, this file and those whose functions it offers too (losses.py, pairs.py, convolution.py,
-pooling.py, normalization.py) are the only ones above the Tensor that use op records: the ops known
-whole (attention, layer norm, cross-entropy) have no method of their own.
+In: Tensors. Out: Tensors. Called by the layers, by models, and by users directly. Beside optimizers
+and recurrent.py, this file and those whose functions it offers too (losses.py, pairs.py,
+convolution.py, pooling.py, normalization.py) are the only ones above the Tensor that use op
+records: the ops known whole (attention, layer norm, cross-entropy) have no method of their own.
 """
 
 from __future__ import annotations

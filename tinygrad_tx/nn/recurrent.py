@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from .. import ops
 from ..context import PRECISION, current_trace
 from ..creation import arange, cat, stack, tensor, where, zeros
 from ..dtypes import AUTOCAST
@@ -293,12 +294,17 @@ class _Layers(_Weighted):
             raise DTypeError(f"{name}: lengths must be ints, not {lengths.dtype.name}")
         if lengths.shape != (B,):
             raise ShapeError(f"{name}: lengths {lengths.shape} must be one for each row, {(B,)}")
-        if current_trace() is None and B:
-            least, most = lengths.min().item(), lengths.max().item()
-            if least < 0 or most > T:
-                wrong = least if least < 0 else most
-                raise UserError(f"{name}: a length is {wrong}; the sequences have 0 to {T} steps")
         checked: Tensor = lengths.to(device)
+        if current_trace() is not None:
+            return checked
+        try:  # a GPU is not waited for: there an IndexError comes later
+            checked = ops.WRAP_INDEX(checked, size=T + 1, wrap=False, of=f"{name}: lengths")
+        except IndexError:
+            least, most = lengths.min().item(), lengths.max().item()
+            wrong = least if least < 0 else most
+            raise UserError(
+                f"{name}: a length is {wrong}; the sequences have 0 to {T} steps"
+            ) from None
         return checked
 
     def flatten_parameters(self) -> None:

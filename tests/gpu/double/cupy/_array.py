@@ -36,7 +36,10 @@ _alive: dict[int, weakref.ref[ndarray]] = {}
 def used_bytes() -> int:
     """The bytes of all arrays that there are, those of a view once, and of alloc()."""
     found = {}
-    for array in filter(None, (known() for known in [*_alive.values()])):
+    for known in [*_alive.values()]:
+        array = known()
+        if array is None:
+            continue
         memory = array._a
         while isinstance(memory.base, np.ndarray):
             memory = memory.base
