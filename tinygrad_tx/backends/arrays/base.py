@@ -31,6 +31,11 @@ _SHARED = (
 )
 
 
+def _wide(x: Array) -> Any:
+    """The dtype of products of x's elements."""
+    return np.int64 if x.dtype.kind in "biu" else x.dtype
+
+
 class Backend(ABC):
     """One device's arrays. Called `xp` inside forwards."""
 
@@ -158,12 +163,10 @@ class Backend(ABC):
         return out if x.dtype.kind in "biu" else out.astype(x.dtype)
 
     def prod(self, x: Array, axis: tuple[int, ...]) -> Array:
-        wide = np.int64 if x.dtype.kind in "biu" else x.dtype
-        return x.prod(axis=axis, dtype=wide, keepdims=True)
+        return x.prod(axis=axis, dtype=_wide(x), keepdims=True)
 
     def cumprod(self, x: Array, axis: int) -> Array:
-        wide = np.int64 if x.dtype.kind in "biu" else x.dtype
-        return self.module.cumprod(x, axis=axis, dtype=wide)
+        return self.module.cumprod(x, axis=axis, dtype=_wide(x))
 
     def max(self, x: Array, axis: tuple[int, ...]) -> Array:
         return x.max(axis=axis, keepdims=True)
