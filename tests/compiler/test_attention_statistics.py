@@ -168,7 +168,7 @@ def test_dropout_of_weights_is_attentions(
     kept: list[Plan], monkeypatch: pytest.MonkeyPatch, masked: bool
 ) -> None:
     """Of the same words as in eager code; with its gradients, a mask's as well."""
-    monkeypatch.setattr(lift_attention, "target_of", lambda device, interpreted: TARGET)
+    monkeypatch.setattr(lift_attention, "planned_for", lambda device: TARGET)
     mask = masks()[2 * masked] if masked else None
 
     def f(*args: tx.Tensor) -> tuple[tx.Tensor, ...]:

@@ -19,6 +19,7 @@ from stand_in import few, stand_in, waits
 
 import tinygrad_tx as tx
 from tinygrad_tx import backends
+from tinygrad_tx.dtypes import ALL
 from tinygrad_tx.nn import functional as F  # noqa: N812
 
 pytestmark = pytest.mark.gpu
@@ -111,12 +112,15 @@ def test_attention_against_float64(mask: str, dtype: str, compiled: bool) -> Non
     for b, h, t, s, d in LENGTHS[: few(2, 1)] + LONG[: few(3, 0)]:
         if mask in ("causal", "documents"):
             s = t
-        case = AttentionCase(b, h, t, s, d, d, dtype, MASKS[mask](b, t, s), mask == "causal")
+        values = MASKS[mask](b, t, s)
+        if mask == "added":
+            values = values.astype(ALL[dtype].np)
+        case = AttentionCase(b, h, t, s, d, d, dtype, values, mask == "causal")
         case.scale = d**-0.5
         attend = tx.compile(_attended) if compiled else _attended
         q, k, v, g = (tx.tensor(np.ascontiguousarray(x), device="cuda") for x in
                       (case.q, case.k, case.v, case.g))  # fmt: skip
-        given = None if case.mask is None else tx.tensor(MASKS[mask](b, t, s), device="cuda")
+        given = None if values is None else tx.tensor(values, device="cuda")
         for _ in range(2):
             found = attend(q, k, v, g, given, mask)
         wanted = [case.reference(), *case.reference_grads()[:3]]

@@ -99,7 +99,7 @@ def of_work(
     table = dict(work(name))
     table["batch"], table["length"] = batch or table["batch"], length or table["length"]
     with _on_meta():
-        model, step = begin(table)
+        model, step = begin(table, named(precision))
         inputs = _ids(2 if table["kind"] == "gpt" else 3, table["batch"], table["length"])
         part = estimate(step, *inputs, precision=precision, device=device)
     return Outlook(name, _count(model), table["batch"], table["length"], 1, ((1, part),))
