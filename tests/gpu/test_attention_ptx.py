@@ -87,6 +87,7 @@ def require(cases: Sequence[Case], architecture: str, folder: Path) -> None:
     ptxas.require([(kernel, form, form.threads) for kernel, form in cases], architecture, folder)
 
 
+@pytest.mark.ptxas
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_ptxas_takes_attention(architecture: str, tmp_path: Path) -> None:
     cases = [
@@ -97,6 +98,7 @@ def test_ptxas_takes_attention(architecture: str, tmp_path: Path) -> None:
     require(cases, architecture, tmp_path)
 
 
+@pytest.mark.ptxas
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(16))
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -64,13 +64,12 @@ def kernel(name: str, element: str) -> str:
     return compile_ptx(module.text(), "sm_80")
 
 
+@pytest.mark.ptxas
 @pytest.mark.parametrize("element", ["float", "double"])
 @pytest.mark.parametrize("name", NAMES)
 def test_ptx(name: str, element: str, tmp_path: Path) -> None:
     text = kernel(name, element)
     assert ".visible .entry kernel(" in text
     assert not re.search(r"\.extern|\bcall\b", text)
-    if ptxas.find() is None:
-        pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
     (used,) = ptxas.measure(text, "sm_80", tmp_path).values()
     assert not used.spilled and used.registers <= REGISTERS, used

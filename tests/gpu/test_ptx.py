@@ -104,11 +104,13 @@ def all_forms() -> Iterator[Case]:
             yield tensor(with_epilogue(plain), tile, *hows, together=b)
 
 
+@pytest.mark.ptxas
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_ptxas_takes_every_kind_of_kernel(architecture: str, tmp_path: Path) -> None:
     ptxas.require(list(few()), architecture, tmp_path)
 
 
+@pytest.mark.ptxas
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(16))
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -116,9 +118,8 @@ def test_ptxas_takes_every_form(architecture: str, part: int, tmp_path: Path) ->
     ptxas.require(list(all_forms())[part::16], architecture, tmp_path)
 
 
+@pytest.mark.ptxas
 def test_a_kernel_that_takes_too_many_registers_is_found(tmp_path: Path) -> None:
-    if ptxas.find() is None:
-        pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
     kernel, form, threads = tensor(BF16, tensor_core._SIZES[0], How(True, 0), How(True, 0), True)
     module = ir.Module()
     writers.write(kernel, form, Ptx(module, "kernel", threads))

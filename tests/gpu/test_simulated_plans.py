@@ -268,14 +268,14 @@ def test_a_work_is_that_of_the_processor(name: str, batch: int) -> None:
     np.testing.assert_allclose(found, wanted, rtol=2e-6)
 
 
+@pytest.mark.ptxas
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ptxas.ARCHITECTURES)
 def test_ptxas_takes_every_kernel_of_plans(
     architecture: str, simulator: Simulator, tmp_path: Path
 ) -> None:
     """What the tests here have loaded, those of the fuzzer too."""
-    if ptxas.find() is None:
-        pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
+    ptxas.find()
     worked("W1", 1)
     worked("W4", 1)
     cases = list(simulator.loaded)

@@ -52,21 +52,23 @@ class Used(NamedTuple):
 
 
 @cache
-def find() -> str | None:
-    """On the path, or that of the package nvidia-cuda-nvcc; None where there is none."""
+def find() -> str:
+    """On the path, or that of the package nvidia-cuda-nvcc; the test is skipped where there is
+    none."""
     spec = find_spec("nvidia")
     places = spec.submodule_search_locations if spec else None
     found = sorted(file for place in places or () for file in Path(place).glob("*/bin/ptxas"))
-    return shutil.which("ptxas") or (str(found[-1]) if found else None)
+    path = shutil.which("ptxas") or (str(found[-1]) if found else None)
+    if path is None:
+        pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
+    return path
 
 
 def measure(text: str, architecture: str, folder: Path) -> dict[str, Used]:
     """What each kernel of some PTX uses. AssertionError with ptxas's words where it refuses it."""
-    assembler = find()
-    assert assembler is not None
     source = folder / f"{architecture}.ptx"
     source.write_text(text)
-    command = [assembler, "-v", f"-arch={architecture}", str(source), "-o", f"{source}.cubin"]
+    command = [find(), "-v", f"-arch={architecture}", str(source), "-o", f"{source}.cubin"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
@@ -81,10 +83,8 @@ def measure(text: str, architecture: str, folder: Path) -> dict[str, Used]:
 
 
 def require(cases: Sequence[Case], architecture: str, folder: Path) -> dict[str, Used]:
-    """What all of these use. AssertionError where one is beyond a bound; skips the test where there
-    is no ptxas."""
-    if find() is None:
-        pytest.skip("ptxas is not there: pip install nvidia-cuda-nvcc")
+    """What all of these use. AssertionError where one is beyond a bound."""
+    find()
     module, residents = ir.Module(libm=False), []
     for number, (kernel, form, threads) in enumerate(cases):
         t = Ptx(module, f"kernel{number}", threads)
