@@ -16,7 +16,9 @@ from threading import RLock
 from typing import NamedTuple, NoReturn
 
 CLEAN = -1  # as an unsigned number, more than any report
-MOST = 64  # runs of which the host has not heard: more would keep too many arrays alive
+# Runs that the host may be ahead of the one that it has asked for: those of which it has not heard
+# keep arrays alive. It waits for that one alone, so the device has nearly as many to do meanwhile.
+AHEAD = 32
 SHIFT = 32  # a report is the number of the run above these bits, and below them part of an address
 
 
@@ -50,11 +52,15 @@ class Reports(ABC):
 
     @abstractmethod
     def _ask(self) -> None:
-        """Have the report on the host by the time of the next wait."""
+        """Have the report on its way to the host, as it is after all that was given before."""
 
     @abstractmethod
     def _arrived(self) -> bool:
         """True if what was asked for last is there."""
+
+    @abstractmethod
+    def _await(self) -> None:
+        """Wait for what was asked for last."""
 
     @abstractmethod
     def _heard(self) -> int:
@@ -73,9 +79,9 @@ class Reports(ABC):
         """The number of a run that is to begin. checks: whether it may report something. Raises
         what an earlier run has to say, if that is known by now."""
         with self._lock:
-            if len(self._runs) >= MOST:
-                self.hear()
-            elif self._runs and self._asked >= self._runs[0].number and self._arrived():
+            if self._runs and self._number + 1 - self._asked >= AHEAD:
+                self._await()
+            if self._runs and self._asked >= self._runs[0].number and self._arrived():
                 self.answer()
             self._number += 1
             if checks:
@@ -83,9 +89,12 @@ class Reports(ABC):
             return self._number
 
     def add(self, run: Run, checks: bool) -> None:
+        """A run that was begun. One that checks nothing waits for what those before it report."""
         with self._lock:
+            if not checks and not self._runs:
+                return
             self._runs.append(run)
-            if checks:
+            if self._arrived():  # else the device is behind, and a later run asks
                 self.ask()
 
     # Of waits ------------------------------------------------------------------------------------

@@ -49,6 +49,9 @@ class SimulatedReports(Reports):
     def _arrived(self) -> bool:
         return True
 
+    def _await(self) -> None:
+        """It has arrived."""
+
     def _heard(self) -> int:
         return int(self.memory[0])
 

@@ -115,6 +115,9 @@ class CupyReports(Reports):
     def _arrived(self) -> bool:
         return bool(self._event.done)
 
+    def _await(self) -> None:
+        self._event.synchronize()
+
     def _heard(self) -> int:
         return int(self._there[0])
 
