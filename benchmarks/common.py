@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -79,8 +79,10 @@ class Worker:
         return answer["answer"]
 
     def close(self) -> None:
+        """End it, if it has not ended by itself."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # of a request that nobody has read
+            self._process.stdin.close()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -294,8 +296,10 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 # Arguments -------------------------------------------------------------------------------------
 
 
-def parser(description: str, examples: str, against: str) -> argparse.ArgumentParser:
-    """A parser with what every benchmark understands."""
+def parser(
+    description: str, examples: str, against: str, threads: bool = True
+) -> argparse.ArgumentParser:
+    """A parser with what every benchmark understands. threads: whether their number is chosen."""
     found = argparse.ArgumentParser(
         description=description,
         epilog=f"examples:\n{examples}",
@@ -310,9 +314,10 @@ def parser(description: str, examples: str, against: str) -> argparse.ArgumentPa
         help=f"whom to measure beside tx, of {', '.join(n for n in CONTENDERS if n != 'tx')} "
         f"(default: {against}); those that are not installed are left out, '' is nobody",
     )
-    found.add_argument(
-        "--threads", type=counts, default=[2], metavar="N,...", help="threads (default: 2)"
-    )
+    if threads:
+        found.add_argument(
+            "--threads", type=counts, default=[2], metavar="N,...", help="threads (default: 2)"
+        )
     found.add_argument(
         "--out", type=Path, default=RESULTS, metavar="DIR", help="where results are written"
     )
@@ -341,7 +346,7 @@ def add_choice(
 def add_repeats(options: argparse.ArgumentParser, default: int) -> None:
     options.add_argument(
         "--repeats",
-        type=int,
+        type=positive,
         default=default,
         metavar="N",
         help=f"turns of each contender (default: {default})",
@@ -361,12 +366,16 @@ def names_of(known: Iterable[str], every: Iterable[str] = ()) -> Callable[[str],
     return parse
 
 
+def positive(text: str) -> int:
+    """The type of an argument that is a positive number."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
 def counts(text: str) -> list[int]:
     """The type of an argument that is a list of positive numbers."""
-    found = [int(part) for part in text.split(",")]
-    if min(found) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return found
+    return [positive(part) for part in text.split(",")]
 
 
 def present(names: Sequence[str], role: str) -> list[str]:

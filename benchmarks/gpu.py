@@ -15,7 +15,8 @@ operations over the rate, whichever is longer.
 
 Columns: `times tx` is the median over the turns of how many times as long as ours it took; `GB` the
 most memory that the library has had of the GPU; `waits` how often the host waits for it in a step;
-`host ms` how long a step takes the host, which is less where it is ahead of the GPU.
+`host ms` how long a step takes the host, which is less where it is ahead of the GPU; `loss apart`
+how far the first losses are from ours, of these.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ try:
     from tinygrad_tx.backends import gpus
     from tinygrad_tx.errors import UserError
 
-    from .common import add_repeats, commit, installed, names_of, parser, show, write
+    from .common import commit, installed, names_of, parser, positive, show, write
 except ModuleNotFoundError as missing:
     sys.exit(f'{missing.name} is not installed: pip install -e ".[bench,cuda13]" (or cuda12)')
 from .contenders import CONTENDERS
-from .gpu_kernels import CASES, KERNELS, TINY
+from .gpu_kernels import CASES, KERNELS, TINY, Case
 from .gpu_turns import FULL, Run, kernels, on_gpu, steps
 from .works import OF_GPUS
 
@@ -52,25 +53,37 @@ INSTALL = {"torch": "pip install torch", "jax": 'pip install "jax[cuda13]" (or j
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = _arguments().parse_args(argv)
-    names, skipped, facts = _contenders(args.against)
+    options = _arguments()
+    args = options.parse_args(argv)
+    works = [name for name in (TINY_WORKS if args.tiny else OF_GPUS) if _wanted(args, name)]
+    cases = [case for case in (TINY if args.tiny else CASES) if _wanted(args, case.kernel)]
+    cases = [case for case in cases if case.quick or args.tiny or not args.quick]
+    if not works and not cases:
+        other = "goes without --tiny" if args.tiny else "needs --tiny"
+        options.error(f"argument --only: {', '.join(args.only)} {other}")
+    try:
+        return _run(args, works, cases)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _run(args: argparse.Namespace, works: Sequence[str], cases: Sequence[Case]) -> int:
+    """Measure works and kernels; the exit status."""
+    facts, skipped = _contenders(args.against)
+    names = list(facts)
     if not names:
         print(f"benchmarks.gpu needs a GPU: {skipped['tx']}", file=sys.stderr)
         return 2
     for name, why in skipped.items():
         print(f"{name} is left out: {why}", file=sys.stderr)
-    try:
-        machine = gpus.gpu(args.gpu) if args.gpu else gpus.recognised(facts["name"])
-    except UserError as error:
-        print(f"benchmarks.gpu: --gpu: {error}", file=sys.stderr)
-        return 2
+    ours = facts.pop("tx")
+    machine = args.gpu or gpus.recognised(ours["name"])
     if machine is None:
-        print(f"there are no figures of {facts['name']}: no floors (--gpu NAME)", file=sys.stderr)
-    works = [name for name in (TINY_WORKS if args.tiny else OF_GPUS) if _wanted(args, name)]
-    cases = [case for case in (TINY if args.tiny else CASES) if _wanted(args, case.kernel)]
-    cases = [case for case in cases if case.quick or args.tiny or not args.quick]
+        print(f"there are no figures of {ours['name']}: no floors (--gpu NAME)", file=sys.stderr)
     found: dict[str, Any] = {
-        "gpu": facts,
+        "gpu": ours,
+        "others": facts,
         "driver": _driver(),
         "commit": commit(),
         "figures": machine.name if machine else "",
@@ -79,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "steps": {},
         "kernels": [],
     }
-    what = "tiny" if args.tiny else "-".join(facts["name"].lower().split())
+    what = "tiny" if args.tiny else "-".join(ours["name"].lower().split())
     run = Run(
         repeats=args.repeats or (1 if args.tiny else 3 if args.quick else 10),
         turn_s=0.0 if args.tiny else 0.4 if args.quick else 1.0,
@@ -90,6 +103,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         save=lambda: write("gpu", what, names, found, args.out),
         total=len(works) * len(names) + len(cases),
     )
+    try:
+        run.save()
+    except OSError as error:
+        print(f"benchmarks.gpu: --out: {error}", file=sys.stderr)
+        return 2
     stopped = False
     try:
         for name in works:
@@ -109,6 +127,7 @@ def _arguments() -> argparse.ArgumentParser:
         "Training steps and kernels on a GPU, beside their floor, PyTorch and JAX.",
         EXAMPLES,
         ",".join(OPPONENTS),
+        threads=False,
     )
     options.add_argument(
         "--only",
@@ -118,36 +137,44 @@ def _arguments() -> argparse.ArgumentParser:
         help=f"of {', '.join((*OF_GPUS, *KERNELS))} (default: all)",
     )
     options.add_argument(
-        "--batch", type=_rows, metavar="N", help="rows of a batch of each work (GPT-2: 32)"
+        "--batch", type=positive, metavar="N", help="rows of a batch of each work (GPT-2: 32)"
     )
     options.add_argument(
         "--precision", choices=("bf16", "fp32"), default="bf16", help="of steps (default: bf16)"
     )
     options.add_argument(
-        "--gpu", metavar="NAME", help=f"whose figures make the floor, of {', '.join(gpus.GPUS)}"
+        "--gpu",
+        type=_figures,
+        metavar="NAME",
+        help=f"whose figures make the floor, of {', '.join(gpus.GPUS)} (default: this GPU's)",
     )
     options.add_argument("--quick", action="store_true", help="minutes instead of tens of them")
     options.add_argument("--tiny", action="store_true", help="tiny sizes: times say nothing")
-    add_repeats(options, 0)
+    options.add_argument(
+        "--repeats",
+        type=positive,
+        metavar="N",
+        help="turns of each contender (default: 10; 3 with --quick, 1 with --tiny)",
+    )
     return options
 
 
-def _rows(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return int(text)
+def _figures(name: str) -> gpus.GPU:
+    try:
+        return gpus.gpu(name)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _wanted(args: argparse.Namespace, name: str) -> bool:
     return not args.only or name in args.only
 
 
-def _contenders(against: Sequence[str]) -> tuple[list[str], dict[str, str], dict[str, Any]]:
-    """Those that can run here, ours first and with it what it knows of the GPU, and why others
-    cannot. Where ours cannot, nobody is asked."""
-    names: list[str] = []
+def _contenders(against: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Those that can run here, ours first, with what each knows of the GPU and of itself; and why
+    others cannot. Where ours cannot, nobody is asked."""
+    found: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
-    ours: dict[str, Any] = {}
     for name in dict.fromkeys(("tx", *against)):
         package = CONTENDERS[name].packages[0]
         if not CONTENDERS[name].gpu:
@@ -160,11 +187,10 @@ def _contenders(against: Sequence[str]) -> tuple[list[str], dict[str, str], dict
             if "missing" in facts:
                 skipped[name] = facts["missing"]
             else:
-                names.append(name)
-                ours = ours or facts
-        if not names:
+                found[name] = facts
+        if not found:
             break
-    return names, skipped, ours
+    return found, skipped
 
 
 def _driver() -> str:

@@ -17,10 +17,11 @@ from .peers_jax import begin
 from .works import Array, Batch, Work
 
 _DTYPES = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
+_PRODUCTS = {"fp32": "highest", "bf16": None}
 
 
 class Device:
-    """contract.Device. where: "gpu"; the tests of this file have none."""
+    """contract.Device. where: "gpu"; "cpu" in tests."""
 
     def __init__(self, where: str = "gpu") -> None:
         if jax.default_backend() != where:
@@ -36,6 +37,8 @@ class Device:
         return {"name": found.device_kind, "memory": memory, "jax": jax.__version__}
 
     def training(self, work: Work, dropout: float, precision: str) -> Callable[[Any], jax.Array]:
+        # Products of float32 would be TF32's, which nobody else is allowed here.
+        jax.config.update("jax_default_matmul_precision", _PRODUCTS[precision])
         state, step = begin(work, dropout, _DTYPES[precision])
 
         def call(batch: tuple[jax.Array, ...]) -> jax.Array:

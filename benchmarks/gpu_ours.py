@@ -23,14 +23,15 @@ _DTYPES = {"bf16": tx.bfloat16, "fp16": tx.float16}
 
 
 class Device:
-    """contract.Device."""
+    """contract.Device. where: "cuda"; "cpu" in tests, which has no memory to ask about."""
 
-    def __init__(self) -> None:
-        backends.get("cuda")
-        tx.set_default_device("cuda")
-        import cupy
+    def __init__(self, where: str = "cuda") -> None:
+        self._backend = backends.get(where)
+        tx.set_default_device(where)
+        if where == "cuda":
+            import cupy
 
-        self._cupy: Any = cupy
+            self._cupy: Any = cupy
 
     def facts(self) -> dict[str, Any]:
         runtime = self._cupy.cuda.runtime
@@ -72,7 +73,7 @@ class Device:
         return numbers
 
     def wait(self) -> None:
-        backends.get("cuda").synchronize()
+        self._backend.synchronize()
 
     def forget(self) -> None:
         self._cupy.get_default_memory_pool().free_all_blocks()

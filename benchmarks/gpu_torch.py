@@ -21,7 +21,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Device:
-    """contract.Device. where: "cuda"; the tests of this file have no GPU."""
+    """contract.Device. where: "cuda"; "cpu" in tests."""
 
     def __init__(self, where: str = "cuda") -> None:
         if where == "cuda" and not torch.cuda.is_available():

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from math import inf, isfinite
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -74,8 +75,7 @@ class Run:
         """The least milliseconds of a kernel."""
         if self.gpu is None:
             return None
-        rate = "bf16" if precision == "fp16" else precision
-        return round(1e3 * self.gpu.seconds(n_bytes, flops, rate), 4)
+        return round(1e3 * self.gpu.seconds(n_bytes, flops, precision), 4)
 
 
 class RefusedError(Exception):
@@ -153,7 +153,7 @@ class Contest:
     def __init__(self, run: Run, sizes: dict[str, Any], dropout: float) -> None:
         self._run, self._sizes, self._dropout = run, sizes, dropout
         self._stack, self._ours = ExitStack(), None
-        self._losses: list[float] = []  # of the first contender, to which the others are held
+        self._losses: dict[str, list[float]] = {}  # the others are held to those of the first
         self._alone: float | None = None  # our median, with nobody else on the GPU
 
     def close(self) -> None:
@@ -185,13 +185,12 @@ class Contest:
                 workers = {"tx": self._with_ours()} if beside or name == "tx" else {}
                 if name != "tx":
                     workers |= stack.enter_context(on_gpu(name))
-                    apart = self._prepare(workers[name])
-                else:
-                    apart = 0.0
+                    self._prepare(workers[name])
                 row = self._run.times(workers, next(iter(workers)))[name]
                 row["waits"] = workers[name].do("waits", count=WAITING)
                 row["held_gb"] = round(workers[name].do("held") / 1e9, 6)
-                row["losses_apart"] = apart
+                row["losses"] = self._losses[name]
+                row["losses_apart"] = self._apart(name)
                 return row
         except WorkerError as error:
             self.close()
@@ -203,27 +202,34 @@ class Contest:
             self._prepare(self._ours)
         return self._ours
 
-    def _prepare(self, worker: Worker) -> float:
-        """Compare a contender's first losses with those of the first one, and warm it up; how far
-        they are apart."""
+    def _prepare(self, worker: Worker) -> None:
+        """Compare a contender's first losses with those of the first one, and warm it up."""
         train = {**self._sizes, "precision": self._run.precision}
         worker.do("train", dropout=0.0, **train)
         losses = worker.do("losses", count=CHECKED)
-        self._losses = self._losses or losses
-        apart = max(abs(a - b) / abs(b) for a, b in zip(losses, self._losses, strict=True))
-        if not apart < LOSSES:  # NaN neither
-            raise RefusedError(f"its losses are {losses} where ours are {self._losses}")
+        if not all(map(isfinite, losses)):
+            raise RefusedError(f"its losses are {losses}")
+        self._losses[worker.name] = losses
+        if self._apart(worker.name) > LOSSES:
+            first, wanted = next(iter(self._losses.items()))
+            del self._losses[worker.name]
+            raise RefusedError(f"its losses are {losses} where those of {first} are {wanted}")
         if self._dropout:
             worker.do("train", dropout=self._dropout, **train)
         worker.do("timed", count=self._run.warm)
-        return float(apart)
+
+    def _apart(self, name: str) -> float:
+        """How far a contender's losses are from those of the first one, at most, of these."""
+        first = next(iter(self._losses.values()))
+        return max(abs(a - b) / abs(b) for a, b in zip(self._losses[name], first, strict=True))
 
 
 def line(row: Mapping[str, Any]) -> str:
     """A row in a few words."""
     if "refused" in row:
         return str(row["refused"])
-    return f"{row['median_ms']:.4g} ms, {row['ratio']} times ours"
+    ratio = "" if row["ratio"] is None else f", {row['ratio']} times ours"
+    return f"{row['median_ms']:.4g} ms{ratio}"
 
 
 # Kernels ---------------------------------------------------------------------------------------
@@ -231,8 +237,12 @@ def line(row: Mapping[str, Any]) -> str:
 
 def kernels(run: Run, cases: Sequence[Case], names: Sequence[str]) -> None:
     """Each kernel by each contender."""
-    with on_gpu(*names) as workers:
+    with ExitStack() as stack:
+        workers: dict[str, Worker] = {}
         for case in cases:
+            for name in names:  # in their order, for all are held to the first
+                worker = workers.pop(name, None)
+                workers[name] = worker or stack.enter_context(on_gpu(name))[name]
             rows = _kernel(run, case, workers)
             run.found["kernels"].append(
                 {
@@ -247,9 +257,9 @@ def kernels(run: Run, cases: Sequence[Case], names: Sequence[str]) -> None:
             run.say(f"{case.title}: {said}")
 
 
-def _kernel(run: Run, case: Case, workers: Mapping[str, Worker]) -> dict[str, Row]:
+def _kernel(run: Run, case: Case, workers: dict[str, Worker]) -> dict[str, Row]:
     """One kernel: results compared, then times. A contender that fails is left out, and the others
-    begin again."""
+    begin again; its process, which may have ended or lost the GPU, is taken out of `workers`."""
     rows: dict[str, Row] = {}
     while left := {name: worker for name, worker in workers.items() if name not in rows}:
         results: dict[str, list[float]] = {}
@@ -267,12 +277,15 @@ def _kernel(run: Run, case: Case, workers: Mapping[str, Worker]) -> dict[str, Ro
         except WorkerError as error:
             guilty = str(error).partition(":")[0]
             rows[guilty] = refused(error).row()
+            workers.pop(guilty).close()
         for worker in workers.values():
             worker.do("forget")
     return rows
 
 
 def _apart(a: Sequence[float], b: Sequence[float]) -> float:
-    """The largest difference, of the largest number."""
+    """The largest difference, of the largest number; inf where a number is none or infinite."""
+    if not all(map(isfinite, (*a, *b))):
+        return inf
     largest = max(map(abs, b), default=0.0) or 1.0
     return max((abs(x - y) for x, y in zip(a, b, strict=True)), default=0.0) / largest

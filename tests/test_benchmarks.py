@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from benchmarks import (
     decode,
     eager,
     first_step,
+    gpu,
+    gpu_kernels,
+    gpu_ours,
+    gpu_turns,
     kernels,
     memory,
     ours,
@@ -40,7 +45,7 @@ from benchmarks.works import (
 )
 
 TINY = ("tiny", "tiny-gpt")
-PROGRAMS = (train_step, recurrent, decode, compile_time, memory, kernels, eager)
+PROGRAMS = (train_step, recurrent, decode, compile_time, memory, kernels, eager, gpu)
 ALONE = ["--against", ""]
 
 
@@ -109,7 +114,7 @@ def test_a_translation_has_more_than_one_word() -> None:
 
 def test_contenders_are_what_they_are_called() -> None:
     for c in contenders.CONTENDERS.values():
-        for role in (c.training, c.translator, c.kernel, c.recurrent):
+        for role in (c.training, c.translator, c.kernel, c.recurrent, c.embedder, c.gpu):
             module, _, name = role.partition(":")
             assert bool(module) == bool(name)
     eager = contenders.CONTENDERS["tx-eager"]
@@ -166,6 +171,14 @@ def test_wrong_arguments(program: Any, wrong: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         program.main(wrong)
     assert ended.value.code == 2
+
+
+def test_a_process_that_has_ended_is_an_error_and_can_be_closed(tmp_path: Path) -> None:
+    worker = common.Worker("tx", 1, tmp_path, program="benchmarks.nobody")
+    for _ in range(2):
+        with pytest.raises(common.WorkerError, match=r"^tx: its process"):
+            worker.do("facts")
+    worker.close()
 
 
 def test_tuned_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,6 +308,49 @@ def test_peers_translate_alike(
     b = import_module(f"benchmarks.{module}").Translator(case)(case.sources())
     assert (a.tokens == b.tokens).all()
     assert a.scores == pytest.approx(b.scores, abs=apart)
+
+
+ON_GPUS = [
+    pytest.param("torch", "gpu_torch", "Device", id="torch"),
+    pytest.param(
+        "torch", "gpu_torch", "CompiledDevice", id="torch-compile", marks=pytest.mark.slow
+    ),
+    pytest.param("jax", "gpu_jax", "Device", id="jax", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-5), ("bf16", 1e-3)])
+@pytest.mark.parametrize("work", gpu.TINY_WORKS)
+@pytest.mark.parametrize(("package", "module", "kind"), ON_GPUS)
+def test_peers_on_a_gpu_take_the_same_steps(
+    package: str, module: str, kind: str, work: str, precision: str, close: float
+) -> None:
+    """Their code, on the CPU; that of ours on a GPU is in tests/gpu/test_benchmark.py."""
+    pytest.importorskip(package)
+    devices = (gpu_ours.Device, getattr(import_module(f"benchmarks.{module}"), kind))
+    ours, theirs = (losses(device("cpu"), work, precision) for device in devices)
+    assert theirs == pytest.approx(ours, rel=close)
+
+
+def losses(device: Any, work: str, precision: str) -> list[float]:
+    """Those of the first steps."""
+    step = device.training(WORKS[work], 0.0, precision)
+    batches = islice(WORKS[work].batches(), 4)
+    return [number for batch in batches for number in device.sample(step(device.put(batch)), 1)]
+
+
+@pytest.mark.parametrize("case", gpu_kernels.TINY, ids=lambda case: case.title)
+def test_peers_kernels_on_a_gpu_give_the_same(case: gpu_kernels.Case) -> None:
+    """In float32, and in its own precision as closely as the benchmark demands; on the CPU."""
+    pytest.importorskip("torch")
+    devices = (gpu_ours.Device("cpu"), import_module("benchmarks.gpu_torch").Device("cpu"))
+    arrays = gpu_kernels.inputs(case.kernel, case.shapes)
+    for precision, close in (("fp32", 1e-5), (case.precision, gpu_kernels.TOLERANCE["bf16"])):
+        ours, theirs = (
+            device.sample(device.kernel(case.kernel, precision, arrays)(), 500)
+            for device in devices
+        )
+        assert len(ours) > 1 and gpu_turns._apart(theirs, ours) < close
 
 
 @pytest.mark.slow
