@@ -6,6 +6,7 @@ import contextlib
 import gc
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,6 +65,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _hear_signals()
     chosen = config.getoption("--gpu")
     if chosen == "auto":
         chosen = "device" if _has_gpu() else "double"
@@ -72,6 +74,14 @@ def pytest_configure(config: pytest.Config) -> None:
     elif chosen == "cupy_on_cpu":
         importlib.import_module("cupy_on_cpu").install()
     config.stash[CHOSEN] = chosen
+
+
+def _hear_signals() -> None:
+    """Those that tests send, as in a terminal: in the background of a shell they are ignored."""
+    for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def _has_gpu() -> bool:
