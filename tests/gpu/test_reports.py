@@ -1,134 +1,214 @@
-"""Reports of indices by a device that is behind the host: what is asked, awaited and taken back."""
+"""Reports: an index that was outside, where threads share a device, and where a run ends in its
+midst. On the simulator, whose host is told no earlier than it waits."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from threading import Event, Thread
+from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 
-from tinygrad_tx.backends.reports import AHEAD, CLEAN, SHIFT, Reports, Run
+pytest.importorskip("llvmlite")
+from simulator.device import NAME, SimulatedReports, install
+
+import tinygrad_tx as tx
+from tinygrad_tx.backends.reports import CLEAN, SHIFT, Reports
+from tinygrad_tx.compiler.compiled import Compiled
+
+OUTSIDE = "take: index 9 is outside the 4 entries"
 
 
-class Device(Reports):
-    """A device that ends a run only when it is told to. queue: the numbers of runs that it has been
-    given, and "ask" where the report is to be sent."""
+@pytest.fixture(autouse=True)
+def late(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    install()
+    monkeypatch.setattr(SimulatedReports, "_arrived", lambda self: False)
+    yield
+    tx.set_default_device("cpu")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.queue: list[int | str] = []
-        self.outside: set[int] = set()
-        self.sent, self.asked_for = [CLEAN], 0
-        self.report, self.ended, self.drained = CLEAN, 0, 0
+
+def ids(*values: int) -> tx.Tensor:
+    return tx.tensor(list(values), device=NAME)
+
+
+def own_op(forward: Callable[..., Any]) -> tx.Op:
+    return tx.Op("of one's own", kind="opaque", forward=forward, rule=lambda op, x: x.spec)
+
+
+def stepping(between: Callable[[tx.Tensor], tx.Tensor]) -> tuple[Compiled, tx.Tensor]:
+    """A step, and the state that it adds to: behind what is called between two programs."""
+    table, state = tx.ones(4, 2, device=NAME), tx.zeros(2000, device=NAME)
+
+    @tx.compile
+    def step(i: tx.Tensor) -> tx.Tensor:
+        found = between(table[i].sum())
+        state.assign(state + found)
+        return found
+
+    return step, state
+
+
+def in_thread(f: Callable[[], Any]) -> list[Any]:
+    """What a function gives or raises in another thread."""
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append(f())
+        except Exception as error:
+            found.append(error)
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join()
+    return found
+
+
+def test_a_thread_that_waits_in_the_midst_of_anothers_run_hears_when_it_is_whole() -> None:
+    waiting, heard, threads = Event(), list[Any](), list[Thread]()
+    other = tx.ones(2, device=NAME)
+
+    def wait() -> None:
+        waiting.set()
+        try:
+            heard.append(other.tolist())
+        except IndexError as error:
+            heard.append(str(error))
+
+    def forward(xp: Any, x: Any) -> Any:
+        if watch:
+            threads.append(Thread(target=wait))
+            threads[-1].start()
+            waiting.wait()
+            threads[-1].join(0.1)
+        return x * 1
+
+    watch = False
+    step, state = stepping(own_op(forward))
+    assert step(ids(1)).item() == 2
+    watch = True
+    lost = step(ids(9))
+    for thread in threads:
+        thread.join()
+    assert len(threads) == 1 and len(heard) == 1 and OUTSIDE in heard[0]
+    with pytest.raises(IndexError, match=OUTSIDE):
+        lost.item()
+    assert set(state.tolist()) == {2.0}
+    watch = False
+    assert step(ids(0)).item() == 2 and state[7].item() == 4
+
+
+def test_each_thread_whose_runs_were_lost_is_told_once() -> None:
+    step, state = stepping(lambda x: x)
+    other, mine = stepping(lambda x: x)
+    idle = tx.ones(1, device=NAME)
+    step(ids(1))
+    step(ids(9))
+    step(ids(1))
+    (error,) = in_thread(lambda: (other(ids(1)), mine.numpy()))
+    assert isinstance(error, IndexError) and OUTSIDE in str(error)
+    assert in_thread(lambda: idle.item()) == [1.0]
+    with pytest.raises(IndexError, match=OUTSIDE):  # at the next call
+        step(ids(1))
+    assert set(state.tolist()) == {2.0} and set(mine.tolist()) == {0.0}
+    assert step(ids(1)).item() == other(ids(1)).item() == 2
+
+
+class BrokenError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_an_op_that_raises_behind_an_index_outside(behind: bool) -> None:
+    """The index is why, as where nothing goes on behind it. behind: a run that nobody has heard
+    of."""
+
+    def forward(xp: Any, x: Any) -> Any:
+        if breaks:
+            raise BrokenError
+        return x * 1
+
+    breaks = False
+    step, state = stepping(own_op(forward))
+    step(ids(1))
+    if not behind:
+        state.numpy()
+    breaks = True
+    with pytest.raises(IndexError, match=OUTSIDE):
+        step(ids(9))
+    with pytest.raises(BrokenError):
+        step(ids(1))
+    breaks = False
+    assert step(ids(2)).item() == 2 and set(state.tolist()) == {4.0}
+
+
+def test_an_op_that_waits_behind_an_index_outside() -> None:
+    step, state = stepping(own_op(lambda xp, x: xp.asarray(np.array(xp.to_host(x)))))
+    step(ids(1)).item()
+    lost = step(ids(9))
+    with pytest.raises(IndexError, match=OUTSIDE):
+        lost.item()
+    assert set(state.tolist()) == {2.0} and step(ids(1)).item() == 2
+
+
+# Copies of a report that are on their way ---------------------------------------------------------
+
+
+class Copied(Reports):
+    """A report that the host sees as it was when it was last copied, at the next wait."""
 
     address = 0
 
-    def end(self, count: int = 1) -> None:
-        """It does so much of what it has been given."""
-        for _ in range(min(count, len(self.queue))):
-            given = self.queue.pop(0)
-            if given == "ask":
-                self.sent.append(self.report)
-            elif isinstance(given, int):
-                self.ended += 1
-                if given in self.outside and self.report == CLEAN:
-                    self.report = given << SHIFT
-
-    def give(self, checks: bool = True) -> int:
-        """A run; the number that it has."""
-        number = self.begin(checks)
-        self.queue.append(number)
-        self.add(Run(number, lambda: undone.append(number), blame), checks)
-        return number
+    def __init__(self) -> None:
+        super().__init__()
+        self.report = self.there = self.way = CLEAN
 
     def _begin(self, number: int) -> None:
-        pass
+        """Nobody looks at it."""
 
     def _ask(self) -> None:
-        self.queue.append("ask")
-        self.asked_for += 1
+        self.way = self.report
 
     def _arrived(self) -> bool:
-        return len(self.sent) > self.asked_for
+        return False
 
     def _await(self) -> None:
-        while not self._arrived():
-            self.end()
+        """It never arrives."""
 
     def _heard(self) -> int:
-        assert self._arrived()
-        return self.sent[-1]
+        return self.there
 
     def _wait(self) -> None:
-        self.drained += 1
-        self.end(len(self.queue))
+        self.there = self.way
 
     def _clear(self) -> None:
         self.report = CLEAN
 
 
-undone: list[int] = []
+def test_an_answer_is_of_the_runs_that_were_asked_for() -> None:
+    """Another run fails between what a thread asks and what it is answered."""
+    reports, undone = Copied(), list[int]()
 
+    def blame(low: int) -> NoReturn:
+        raise IndexError(f"at {low}")
 
-def blame(low: int) -> NoReturn:
-    raise IndexError("outside")
+    def give(fails: bool) -> None:
+        with reports.run(True, blame) as run:
+            run.undo = lambda: undone.append(run.number)
+            if fails:
+                reports.report = run.number << SHIFT | 5
 
-
-@pytest.fixture
-def device() -> Device:
-    undone.clear()
-    return Device()
-
-
-def test_a_host_that_is_ahead_waits_for_older_runs_alone(device: Device) -> None:
-    """However long it is ahead, the device has many runs still to do."""
-    for number in range(1, 20 * AHEAD):
-        device.give()
-        assert len(device._runs) <= 2 * AHEAD
-        assert len([x for x in device.queue if x != "ask"]) >= min(number, AHEAD - 2)
-    assert device.ended and not device.drained
-
-
-def test_one_report_is_on_its_way_at_a_time(device: Device) -> None:
-    for _ in range(10):
-        device.give()
-    assert device.asked_for == 1
-    device.end(3)
-    device.give()
-    assert device.asked_for == 2
-
-
-def test_a_device_that_keeps_up_is_never_waited_for(device: Device) -> None:
-    for _ in range(3 * AHEAD):
-        device.give()
-        device.end(2)
-    assert not device.drained and len(device._runs) <= 1
-
-
-@pytest.mark.parametrize("behind", [0, 1, 5, 2 * AHEAD + 3])
-def test_what_was_outside_is_raised_and_later_runs_are_taken_back(
-    device: Device, behind: int
-) -> None:
-    """By the next call that finds it known, or by a wait, in whatever run it was."""
-    for _ in range(2):
-        device.give()
-    device.outside = {3}
-    with pytest.raises(IndexError):
-        for _ in range(1 + behind):
-            device.give()
-        device.hear()
-    assert undone == list(range(max(undone), 2, -1))
-    assert not device._runs and device.report == CLEAN
-    device.give()
-    device.hear()
-
-
-def test_runs_that_check_nothing_are_kept_only_behind_one_that_does(device: Device) -> None:
-    device.give(checks=False)
-    assert not device._runs and not device.asked_for
-    checked = device.give()
-    free = [device.give(checks=False) for _ in range(3)]
-    assert [run.number for run in device._runs] == [checked, *free]
-    device.outside = {checked}
-    with pytest.raises(IndexError):
-        device.hear()
-    assert undone == [*free[::-1], checked]
+    give(False)
+    asked = reports.ask()
+    reports._wait()
+    give(True)
+    reports.answer(asked)
+    assert undone == []
+    give(False)
+    with pytest.raises(IndexError, match="at 5"):
+        reports.hear()
+    assert undone == [3, 2]
+    give(False)
+    reports.hear()
+    assert undone == [3, 2]

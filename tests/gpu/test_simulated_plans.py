@@ -331,3 +331,23 @@ def test_the_steps_before_it_stay() -> None:
             last = step(i)
         last.item()
     assert state[5].item() == 3 and holder[0].numpy().sum() == 0
+
+
+def test_an_index_outside_in_a_round_of_loops() -> None:
+    """The error names what that round has looked at."""
+    table, x = tx.ones(4, device=NAME), tx.zeros(3, device=NAME)
+
+    @tx.compile
+    def f(ids: tx.Tensor) -> tx.Tensor:
+        def outer(c: tx.Tensor, row: tx.Tensor) -> Any:
+            return tx.scan(lambda c, i: (c + table[i], None), c, row)[0], None
+
+        return tx.scan(outer, x, ids)[0]
+
+    ids = np.zeros((2, 5, 3), np.int64)
+    assert f(tx.tensor(ids, device=NAME)).tolist() == [10, 10, 10]
+    assert runs_kernels(f)
+    ids[1, 3, 2] = 7
+    lost = f(tx.tensor(ids, device=NAME))
+    with pytest.raises(IndexError, match=r"^take: index 7 is outside the 4 entries"):
+        lost.numpy()

@@ -117,7 +117,8 @@ class Program(Protocol):
         """What users should know of how it runs; a line each."""
 
     def blamed(self, args: Any, low: int) -> int:
-        """The wave of the check whose report has these low bits; 0 where it is not one of these."""
+        """The wave of the check whose report has these low bits; 0 where it is not one of these.
+        args: those of the run; moved words are then as they were in that check's round."""
 
 
 class Target(ABC):

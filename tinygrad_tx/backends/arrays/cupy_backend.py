@@ -135,14 +135,13 @@ class CupyBackend(Backend):
         """Before a wait. What it gives is called after it, and raises the error of a check that has
         failed, of an op or of a compiled call."""
         asked = self._checks.ask()
-        for reports in self.reports:
-            reports.ask()
+        runs = [(reports, reports.ask()) for reports in self.reports]
 
         def answer() -> None:
             if asked:
                 self._checks.answer()
-            for reports in self.reports:
-                reports.answer()
+            for reports, number in runs:
+                reports.answer(number)
 
         return answer
 

@@ -19,12 +19,11 @@ from ..kernels import interpreter
 from ..kernels.arguments import word_count
 from ..kernels.kinds import ColumnReduce, Gemm, Kernel, RowProgram
 from ..kernels.summation import KC
-from ..reports import SHIFT, Reports
+from ..reports import LOW, Reports
 from ..target import Cut, Memory
 from . import cublaslt, writers
 from .choice import Choice
 
-LOW = (1 << SHIFT) - 1  # of the address of a call's words: what its report says
 _WORD = 8  # bytes
 _ANY = (RowProgram, ColumnReduce)  # whose calls any number of blocks can do
 _UNEVEN = 4  # times: so many more blocks than another call in its launch one may have
@@ -174,7 +173,8 @@ class Program:
         self._numbers = {id(wave): i for i, wave in enumerate(target.waves_in(waves), 1)}
         self._index: list[range] = []  # the words of each launch among those of the program
         self._moved: dict[int, int] = {}  # what is added to some words of the table
-        self._wave_of: dict[int, int] = {}  # by the place of its words, the wave of a launch
+        # By the place of its words, the wave of a launch, and what moves in its round.
+        self._wave_of: dict[int, tuple[int, Mapping[int, int]]] = {}
         self._end = 0
         self._waves = [self._entry(entry, {}) for entry in waves]
         self._launches = [launch for wave in self._waves for launch in wave]
@@ -217,7 +217,7 @@ class Program:
             for i, moved in call.moves.items():
                 self._moved[self._end + i - call.words.start] = moved
             self._index.append(call.words)
-            self._wave_of[self._end] = wave
+            self._wave_of[self._end] = wave, call.moves
             self._end += len(call.words)
         return made
 
@@ -237,7 +237,10 @@ class Program:
 
     def blamed(self, args: Words, low: int) -> int:
         ahead = (low - self._table.address) & LOW
-        return self._wave_of.get(ahead // _WORD, 0) if ahead % _WORD == 0 else 0
+        wave, moves = self._wave_of.get(ahead // _WORD, (0, {})) if ahead % _WORD == 0 else (0, {})
+        for word, step in moves.items():
+            args[word] += step
+        return wave
 
 
 def host() -> Gpu:

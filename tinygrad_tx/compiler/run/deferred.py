@@ -1,8 +1,8 @@
 """deferred: runs on a machine that the host does not wait for.
 
-In: a run that has been given to the machine, and the Tensors that it is about to change. Out: a
-record of it (gpu/reports.py), by which an index that was outside is raised, and what the host was
-told is taken back. Called by execution.py.
+In: a run that is given to the machine, and the Tensors that it is about to change. Out: what a
+record of it (backends/reports.py) holds, by which an index that was outside is raised, and what the
+host was told is taken back. Called by execution.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from ...backends.reports import Reports, Run
 from ...tensor import Tensor
 from .segment import Segment, Words
 
@@ -38,16 +37,10 @@ class Undo:
                 tensor._grad = old
 
 
-def record(
-    reports: Reports,
-    number: int,
-    undo: Undo,
-    segments: Sequence[Segment],
-    held: Any,
-    blame: Blame,
-) -> None:
-    """Note a run. segments: those that check indices. held: what must stay as long as the host has
-    not heard. blame: raises the error of one of a segment's waves."""
+def blaming(segments: Sequence[Segment], held: Any, blame: Blame) -> Callable[[int], NoReturn]:
+    """What raises the error of a run, given the low bits of its report. segments: those that check
+    indices, bound to the run's memory. held: what must stay as long as the host has not heard.
+    blame: raises the error of one of a segment's waves."""
     args = [(segment, segment.args.copy()) for segment in segments]
 
     def raises(low: int) -> NoReturn:
@@ -56,5 +49,4 @@ def record(
             blame(segment, words, low)
         raise IndexError("an index is outside the entries it chooses from")
 
-    undo.done()
-    reports.add(Run(number, undo, raises), bool(segments))
+    return raises

@@ -30,7 +30,7 @@ from ..schedule.in_place import early
 from ..schedule.records import Buffer, Launch, Plan
 from . import opaque
 from .addresses import Addresses
-from .deferred import Undo, record
+from .deferred import Undo, blaming
 from .host_part import HOST, HostPart
 from .ownership import held_elsewhere, may_stay
 from .prepacked import Packs
@@ -140,11 +140,12 @@ class Execution(Recording):
         arrays += [values[node] for node in self.host.ends]
         if self.host.given:
             self.memory.write(self._numbers, self.host.numbers(values))
-        if self.reports is not None:
-            return self._given(self.reports, match, arrays, shared, budget)
-        self._once()
         if budget is not None:
             budget.left -= 1
+        if self.reports is not None:
+            return self._given(self.reports, match, arrays, shared)
+        self._once()
+        if budget is not None:
             while self.steady and not shared and budget.again():
                 self._once()
                 budget.left -= 1
@@ -156,20 +157,18 @@ class Execution(Recording):
         match: Match,
         arrays: list[Any],
         shared: set[int],
-        budget: Budget | None,
     ) -> Any:
         """Give a run to a machine that nobody waits for; its results, which are there in time."""
         if self.checked:  # each launch is waited for: what earlier runs have to say comes first
             reports.hear()
         segments = [x for x in self.steps if isinstance(x, Segment) and x.checks]
-        number, stays = reports.begin(bool(segments)), self.asks.keys() - shared
-        changed = [match.tensors[i] for i, *_ in self.changed if i not in stays]
-        undo = Undo(changed, [match.tensors[i] for i, _ in self._grads])
-        self._once()
-        if budget is not None:
-            budget.left -= 1
-        result = self._committed(match, arrays, shared)
-        record(reports, number, undo, segments, arrays, opaque.blame)
+        with reports.run(bool(segments), blaming(segments, arrays, opaque.blame)) as run:
+            stays = self.asks.keys() - shared
+            changed = [match.tensors[i] for i, *_ in self.changed if i not in stays]
+            run.undo = undo = Undo(changed, [match.tensors[i] for i, _ in self._grads])
+            self._once()
+            result = self._committed(match, arrays, shared)
+            undo.done()
         return result
 
     def _committed(self, match: Match, arrays: list[Any], shared: set[int]) -> Any:
