@@ -184,3 +184,12 @@ def test_a_level_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
         tx.compile(lambda x: x + 1)(tx.ones(1))
     monkeypatch.setenv("TX_DEBUG", "")
     assert debug.level() == 0
+
+
+def test_a_function_that_computes_nothing() -> None:
+    @tx.compile
+    def f(x: tx.Tensor) -> tx.Tensor:
+        return x
+
+    x = tx.ones(2)
+    assert f(x) is x and "nothing fused: it computes nothing" in f.explain()

@@ -301,6 +301,8 @@ def _plan(traced: Traced) -> Recorded:
     empty, otherwise op by op."""
     mode = chosen_mode()
     graph = Graph(traced.ends)
+    if not traced.ends:
+        return Replay(traced, "it computes nothing")
     device = device_of(graph)
     if mode == "replay":
         return Replay(traced, "TX_COMPILE=replay")

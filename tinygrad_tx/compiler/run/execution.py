@@ -31,7 +31,8 @@ from ..schedule.records import Buffer, Launch, Plan
 from . import opaque
 from .addresses import Addresses
 from .deferred import Undo, blaming
-from .host_part import HOST, HostPart
+from .host_loops import HOST
+from .host_part import HostPart
 from .ownership import held_elsewhere, may_stay
 from .prepacked import Packs
 from .recording import Budget, Recording

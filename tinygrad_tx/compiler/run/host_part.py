@@ -14,17 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from ...dtypes import int64
 from ...node import INPUT, MOVE, Graph, Node
 from ...procedure import Procedure
-from ...rules import Spec
-
-HOST = "cpu"
+from .host_loops import HOST, NUMBER, on_the_device
 
 
 def device_of(graph: Graph) -> str:
     """The device that a graph is computed on; "" where it is not one alone, with nothing of the
     host but numbers of random streams."""
+    graph = Graph(on_the_device(graph.roots).values())
     devices = {node.device for node in graph}
     if len(devices) == 1:
         return devices.pop()
@@ -37,13 +35,9 @@ def device_of(graph: Graph) -> str:
         reads = node.op.kind == "random" or node.op is MOVE
         if apart and not (reads and node.device == device):
             return ""
-        if node.device == HOST and not _is_number(node):
+        if node.device == HOST and node.spec != NUMBER:
             return ""
     return device
-
-
-def _is_number(node: Node) -> bool:
-    return node.spec == Spec((), int64)
 
 
 class HostPart:
@@ -52,7 +46,8 @@ class HostPart:
     given: for each node of the host that the device reads, an INPUT of the device in its place."""
 
     def __init__(self, ends: Sequence[Node], inputs: Sequence[Node], device: str) -> None:
-        graph = Graph(ends)
+        self._places = on_the_device(ends)
+        graph = Graph(self._places.values())
         self.device, self._memo = device, dict[Node, Node]()
         self.ends = [node for node in dict.fromkeys(ends) if node.device == HOST != device]
         self.given: dict[Node, Node] = {}
@@ -62,13 +57,14 @@ class HostPart:
                     made = Node(INPUT, (), {}, src.spec, device, trace=src.trace)
                     self.given[src] = made
         self._numbers = [i for i, x in enumerate(inputs) if x.device == HOST != device]
-        wanted = dict.fromkeys((*self.ends, *self.given))
-        self._procedure = Procedure(list(wanted), [inputs[i] for i in self._numbers])
-        self._wanted = list(wanted)
+        # By the node that is asked for, the one that is computed.
+        self._wanted = {n: self._places[n] for n in self.ends} | {n: n for n in self.given}
+        given = [inputs[i] for i in self._numbers]
+        self._procedure = Procedure(list(self._wanted.values()), given)
 
     def without(self, nodes: Sequence[Node]) -> list[Node]:
-        """Nodes of the device as they are computed there: with its INPUTs for the host's values."""
-        done = self._memo
+        """Ends of the device as they are computed there: with its INPUTs for the host's values."""
+        done, nodes = self._memo, [self._places[node] for node in nodes]
         if self.given:
             for node in Graph(nodes, follow=lambda n: n.device == self.device):
                 if node in self.given:
