@@ -4,6 +4,7 @@ interpreter's."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from native_case import run as run_native
 from simulator import guarded
 from simulator.machine import Machine, code
 
-from tinygrad_tx.backends.gpu import writers
+from tinygrad_tx.backends.gpu import rows, writers
 from tinygrad_tx.backends.llvm import libm
 
 QUICK = settings(
@@ -62,6 +63,14 @@ def check(case: Case) -> None:
 @given(cases(columns_kind=False))
 def test_random_row_programs(case: Case) -> None:
     check(case)
+
+
+@QUICK
+@given(cases(columns_kind=False))
+def test_random_row_programs_by_single_columns(case: Case) -> None:
+    """As those are computed that have many results; some of which lie where operands do."""
+    with mock.patch.object(rows, "_ROOM", 0):
+        check(case)
 
 
 @QUICK

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -230,19 +230,39 @@ def test_a_loop_has_the_bits_of_the_processors() -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6)
 
 
-def test_words_are_drawn_and_decoded_as_on_the_processor() -> None:
-    config = tx.models.GPTConfig(23, 2, 2, 24, 32)
+@pytest.mark.parametrize("dtype", [tx.float32, tx.float64], ids=lambda d: d.name)
+@pytest.mark.parametrize("columns", [1, 1024, 1025, 2048, 2049, 4097, 9000])
+def test_rows_of_any_length_have_the_bits_of_the_processors(columns: int, dtype: tx.DType) -> None:
+    """Of a part of a block of sums, of one, of some; of a warp, of all warps of a block. With two
+    results for each column, and with so many that there is room for one column at a time."""
+
+    @tx.compile
+    def few(x: tx.Tensor) -> tuple[tx.Tensor, ...]:
+        return x.sum(-1), x.max(-1)[0], x.argmax(-1), x - x.sum(-1, keepdim=True), (x * x).sum(-1)
+
+    @tx.compile
+    def many(x: tx.Tensor) -> tuple[tx.Tensor, ...]:
+        scaled = [x * i for i in range(1, 13)]
+        return (*scaled, *(y.sum(-1) for y in scaled))
+
+    x = np.random.default_rng(0).standard_normal((3, columns))
+    x[:, : columns // 3] = -0.0
+    for f in (few, many):
+        found = [[y.numpy() for y in f(tx.tensor(x, dtype, device=d))] for d in ("cpu", NAME)]
+        assert runs_kernels(f)
+        for wanted, got in zip(*found, strict=True):
+            assert got.tobytes() == wanted.tobytes()
+
+
+def decoded(device: str) -> list[list[int]]:
     tx.manual_seed(3)
-    model = tx.models.GPT(config).eval()
-    prompt = [[3, 4, 5], [7]]
+    model = tx.models.GPT(tx.models.GPTConfig(23, 2, 2, 24, 32)).eval().to(device)
+    found = tx.decoding.generate(model, [[3, 4, 5], [7]], max_new_tokens=6)
+    return [best.tokens for best, *_ in found]
 
-    def words() -> list[list[int]]:
-        found = tx.decoding.generate(model, prompt, max_new_tokens=6)
-        return [best.tokens for best, *_ in found]
 
-    wanted = words()
-    model.to(NAME)
-    assert words() == wanted
+def test_words_are_drawn_and_decoded_as_on_the_processor() -> None:
+    assert decoded(NAME) == decoded("cpu")
 
 
 # Works of the benchmarks -------------------------------------------------------------------------
@@ -268,17 +288,35 @@ def test_a_work_is_that_of_the_processor(name: str, batch: int) -> None:
     np.testing.assert_allclose(found, wanted, rtol=2e-6)
 
 
+@contextmanager
+def unrun() -> Iterator[list[ptxas.Case]]:
+    """Plans are made, but nothing is computed and no result is looked at. Gives their kernels, each
+    once."""
+    cases: dict[ptxas.Case, None] = {}
+
+    def load(self: Simulator, *case: Any) -> None:
+        cases[case] = None
+
+    nothing = {"load": load, "launch": lambda *args: None}
+    unseen = mock.patch.dict(globals(), require_same=lambda *args: None)
+    with mock.patch.multiple(Simulator, **nothing), unseen:
+        found: list[ptxas.Case] = []
+        yield found
+        found += cases
+
+
 @pytest.mark.ptxas
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ptxas.ARCHITECTURES)
-def test_ptxas_takes_every_kernel_of_plans(
-    architecture: str, simulator: Simulator, tmp_path: Path
-) -> None:
-    """What the tests here have loaded, those of the fuzzer too."""
+def test_ptxas_takes_every_kernel_of_plans(architecture: str, tmp_path: Path) -> None:
+    """Those of all graphs of the fuzzer, of W1 and W4 as above, of a decoding step."""
     ptxas.find()
-    worked("W1", 1)
-    worked("W4", 1)
-    cases = list(simulator.loaded)
+    with unrun() as cases:
+        test_fuzzer()
+        worked("W1", 4)
+        worked("W4", 2)
+        decoded(NAME)
+    assert len(cases) > 400
     for start in range(0, len(cases), 40):
         ptxas.require(cases[start : start + 40], architecture, tmp_path)
 

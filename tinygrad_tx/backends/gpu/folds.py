@@ -66,6 +66,16 @@ class Ordered:
         t.barrier()
         return loop.carried
 
+    def single(self, parts: Sequence[State]) -> list[State]:
+        """The accumulators of a row of one block, as carried(), fold() and totals() make them."""
+        b, found = self.t.b, list[State]()
+        for instr, state, part in zip(self.instrs, self.starts, parts, strict=True):
+            if folds.goes_by_blocks(instr, state):
+                found.append((b.add(part[0], like(part[0], 0.0)),))
+            else:
+                found.append(tuple(folds.merge(b, instr, state, part)))
+        return found
+
     def _loaded(self, at: Value) -> list[State]:
         b, slots, found = self.t.b, iter(self._slots), []
         for state in self.starts:

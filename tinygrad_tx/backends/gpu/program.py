@@ -75,6 +75,7 @@ def some(
 
 class Program:
     """at: the program's words among those of the call. given: values of inputs that are not read.
+    each: columns of a thread at a time, where they do not lie together.
 
     extents, rows, columns: of its domain, i32. row: the row-invariant values.
     """
@@ -85,8 +86,10 @@ class Program:
         kernel: RowProgram,
         at: RowProgramArgs[int],
         given: Given | None = None,
+        each: int = EACH,
     ) -> None:
         self.kernel, self.b, self.words, self.given = kernel, t.b, t.words, given
+        self.each = each
         self.how, words = plan(kernel, keeps=False), t.words
         self.extents = [number(t, i) for i in at.outer]
         self.columns = number(t, at.columns)
@@ -116,7 +119,12 @@ class Program:
         b = self.b
         index = decode(b, row, self.extents)
         self.row.begin(wide(b, row), index)
-        self.places = [operand.row(b, index) for operand in self.outputs]
+        self._index = index
+        self.places = {
+            k: operand.row(b, index)
+            for k, operand in enumerate(self.outputs)
+            if self.kernel.outputs[k].column != "same"
+        }
 
     def scalars(self, level: int) -> None:
         """Compute the row-invariant values, as far as the reductions so far allow."""
@@ -133,9 +141,9 @@ class Program:
             return
         with b.when(first):
             for k in once:
-                b.store(
-                    to_memory(b, self.row.scalars[self.kernel.outputs[k].instr]), self.places[k]
-                )
+                # Found here: an address that is known before takes registers in all loops.
+                place = self.outputs[k].row(b, self._index)
+                b.store(to_memory(b, self.row.scalars[self.kernel.outputs[k].instr]), place)
 
     def elements(self, loop: Loop, first: Value, lanes: int = 1) -> Elements:
         """What a loop computes for some columns."""
@@ -146,12 +154,19 @@ class Program:
 
     def store(self, loop: Loop, elements: Elements) -> None:
         for k in loop.outputs:
-            output, operand = self.kernel.outputs[k], self.outputs[k]
-            stride = None if output.column == "unit" else operand.strides[-1]
-            elements.store(output.instr, self.places[k], stride)
+            self._store(k, elements)
+
+    def _store(self, k: int, elements: Elements) -> None:
+        output, operand = self.kernel.outputs[k], self.outputs[k]
+        stride = None if output.column == "unit" else operand.strides[-1]
+        elements.store(output.instr, self.places[k], stride)
 
     def some(self, loop: Loop, first: Value, step: Value, stop: Value) -> None:
-        """EACH columns from `first` on, as far as they are before `stop`."""
+        """`each` columns from `first` on, as far as they are before `stop`."""
+        if self.each == 1:
+            with self.b.loop(first, stop, step) as one:
+                self.stored(loop, one.i)
+            return
         some(
             self.b,
             first,
@@ -160,6 +175,23 @@ class Program:
             lambda column: self.elements(loop, column),
             lambda made: self.store(loop, made),
         )
+
+    def stored(self, loop: Loop, column: Value) -> Elements:
+        """What a loop computes for a column, each result written as soon as nothing more is read:
+        results may lie where operands do."""
+        made = Elements(self.row, wide(self.b, column), given=self.given)
+        reading = [self.kernel.instrs[i].op in ("load", "gather") for i in loop.elements]
+        left, waiting = sum(reading), list(loop.outputs)
+        for i, reads in zip(loop.elements, reading, strict=True):
+            made.compute(i)
+            left -= reads
+            for k in waiting.copy() if not left else ():
+                if self.kernel.outputs[k].instr == i:
+                    self._store(k, made)
+                    waiting.remove(k)
+        for k in waiting:
+            self._store(k, made)
+        return made
 
     def tile(self, first: Value, step: Value, together: bool) -> None:
         """All of a row without reductions, EACH columns from `first` on. together: as in Form."""

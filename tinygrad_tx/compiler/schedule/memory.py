@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...backends.kernels.instructions import REDUCTIONS
 from ...backends.kernels.kinds import RowProgram
 from ...backends.target import Target
 from ...node import Graph
@@ -185,6 +186,11 @@ def same_place(launch: Launch, old: Buffer, new: Buffer) -> bool:
         if not isinstance(call.kernel, RowProgram):
             return False
         out = next(v for v in call.writes if v.buffer is new)
+        # A row's value where nothing is reduced: threads that share the row do not wait for those
+        # that have not read it yet.
+        shared = call.kernel.outputs[call.writes.index(out)].column == "same"
+        if shared and not any(i.op in REDUCTIONS for i in call.kernel.instrs):
+            return False
         for view in call.reads:
             if view.buffer is old and not (
                 view.shape == out.shape
