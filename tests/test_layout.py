@@ -21,8 +21,8 @@ PACKAGE = ROOT / "tinygrad_tx"
 FLOORS = {
     **dict.fromkeys(
         (
-            *("arguments", "atomic", "dtypes", "errors", "lazy", "locks", "mistakes", "settings"),
-            *("tree", "version"),
+            *("arguments", "atomic", "dtypes", "errors", "lazy", "locks", "mistakes", "pages"),
+            *("settings", "tree", "version"),
         ),
         0,
     ),
@@ -33,8 +33,8 @@ FLOORS = {
     "compiler": 4,
     **dict.fromkeys(("nn", "optim"), 5),
     "models": 6,
-    **dict.fromkeys(("data", "training", "decoding"), 7),
-    **dict.fromkeys(("viz", "cli", "__main__"), 8),
+    **dict.fromkeys(("data", "training", "decoding", "viz"), 7),
+    **dict.fromkeys(("cli", "__main__"), 8),
     "__init__": 9,  # where the floors are put together
 }
 PUBLIC = 4  # what `import tinygrad_tx as tx` means: Tensors and tx.compile
