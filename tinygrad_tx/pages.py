@@ -25,7 +25,8 @@ _UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 def page(title: str, files: Sequence[str], data: Any, lang: str = "en") -> str:
     """The text of a page. files: names of .css and .js files of viz/, in their order. data: of
     numbers, texts, lists and mappings; what is infinite or no number becomes null."""
-    styles, scripts = [], []
+    styles: list[str] = []
+    scripts: list[str] = []
     for name in (*_SHARED, *files):
         text = (_FILES / name).read_text(encoding="utf-8")
         (styles if name.endswith(".css") else scripts).append(text)
