@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import hooks
 from .arguments import shown
-from .context import as_given, current_trace, grad_enabled, scope, set_grad_enabled
+from .context import as_given, current_trace, grad_enabled, gradient_of, set_grad_enabled
 from .dtypes import float32
 from .errors import DeviceError, GradError, UserError
 from .half import WIDENED
@@ -131,7 +131,7 @@ def backward(
         owner = node.owner() if node.owner is not None else (named or {}).get(node)
         if owner is None:
             continue
-        with set_grad_enabled(create_graph):
+        with set_grad_enabled(create_graph), gradient_of(node):
             if owner.grad is None:
                 owner.grad = Handle.wrap(grad.node)  # its own: vjps may give one Tensor twice
             elif create_graph:
@@ -279,7 +279,7 @@ def _vjp(node: Node, got: Slots, reaches: set[Node]) -> list[Tensor | None]:
             for s, spec in zip(got, node.spec, strict=True)
         )
         y = tuple(wrap(apply(ITEM, (node,), {"i": i})) for i in range(len(node.spec)))
-    with scope(node.scope):
+    with gradient_of(node):
         half = any(src.dtype.itemsize == 2 for src in node.srcs)
         if half and op.kind in WIDENED and op.autocast != "half":  # products take 16 bits
             g, y = _widened(g), _widened(y)
@@ -393,7 +393,7 @@ def _accumulate(slots: dict[Node, Slots], node: Node, i: int, grad: Tensor) -> N
     got = slots.setdefault(node, [])
     got.extend([None] * (i + 1 - len(got)))
     old = got[i]
-    with scope(node.scope):  # the sum belongs to the module whose output it is the gradient of
+    with gradient_of(node):  # the sum belongs to the module whose output it is the gradient of
         got[i] = grad if old is None else ADD(old, grad)
 
 

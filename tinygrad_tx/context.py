@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ref
 
 if TYPE_CHECKING:  # node.py imports this file
     from .node import Node
@@ -46,11 +47,25 @@ class Trace(Protocol):
         return roots
 
 
+class Call(str):
+    """One call of a module, in which nodes are made: the path of the module, which knows more.
+
+    module: the module, as long as there is one. outer: the call inside which it was made; "" of
+    the outermost.
+    """
+
+    __slots__ = ("module", "outer")
+    module: ref[Any]
+    outer: str
+
+
 TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
 GRAD: ContextVar[bool] = ContextVar("grad", default=True)
 PRECISION: ContextVar[str] = ContextVar("precision", default="fp32")  # autocast.py lists them
 SCOPE: ContextVar[str] = ContextVar("scope", default="")
 LINE: ContextVar[str] = ContextVar("line", default="")  # of what traced nodes stand for
+# While gradients are computed: the place in the program of the node that they are the gradient of.
+GRADIENT_OF: ContextVar[int | None] = ContextVar("gradient_of", default=None)
 # By id, each Tensor that is pointed at another node while eager code runs, and its node before.
 WRITTEN: ContextVar[dict[int, tuple[Any, Node]] | None] = ContextVar("written", default=None)
 
@@ -106,12 +121,24 @@ def as_given() -> Iterator[None]:
 
 @contextmanager
 def scope(name: str) -> Iterator[None]:
-    """Nodes made inside belong to the module path `name`."""
+    """Nodes made inside belong to the module path `name`; a Call keeps them apart from other calls
+    of the module."""
     token = SCOPE.set(name)
     try:
         yield
     finally:
         SCOPE.reset(token)
+
+
+@contextmanager
+def gradient_of(node: Node) -> Iterator[None]:
+    """Nodes made inside are a gradient of this one, and belong to its module."""
+    within, of = SCOPE.set(node.scope), GRADIENT_OF.set(node.place)
+    try:
+        yield
+    finally:
+        GRADIENT_OF.reset(of)
+        SCOPE.reset(within)
 
 
 def guarded(owner: Any, attribute: str) -> Any:
@@ -125,6 +152,7 @@ def guarded(owner: Any, attribute: str) -> Any:
 
 _PACKAGE = __file__.rpartition(os.sep)[0]
 _MODELS = os.path.join(_PACKAGE, "models")  # noqa: PTH118 - a string, like the names of code
+_INSIDE: dict[str, bool] = {}  # by a file's name: what is asked of each frame at each op
 
 
 def user_line() -> str:
@@ -133,8 +161,11 @@ def user_line() -> str:
     frame = sys._getframe(1)
     while frame.f_back is not None:
         name = frame.f_code.co_filename
-        inside = name.startswith(_PACKAGE) and not name.startswith(_MODELS)
-        if not inside and frame.f_globals.get("__name__") != "contextlib":
+        inside = _INSIDE.get(name)
+        if inside is None:
+            inside = name.startswith(_PACKAGE) and not name.startswith(_MODELS)
+            inside = _INSIDE[name] = inside or frame.f_globals.get("__name__") == "contextlib"
+        if not inside:
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

@@ -20,7 +20,7 @@ import numpy as np
 from . import backends
 from .arguments import shown
 from .backends import Array, Backend
-from .context import GRAD, LINE, PRECISION, SCOPE, TRACE, Trace, user_line
+from .context import GRAD, GRADIENT_OF, LINE, PRECISION, SCOPE, TRACE, Trace, user_line
 from .dtypes import AUTOCAST, DType, as_dtype, float32, require_fit, result_type, weak_dtype
 from .errors import DeviceError, DTypeError, OpError, TraceError, UserError
 from .half import computing
@@ -38,9 +38,11 @@ class Node:
     requires_grad: True if a gradient may be asked for; only then an eager node keeps its srcs.
     owner: the Tensor in whose `.grad` a leaf's gradient is accumulated.
     trace: the trace the node belongs to; None for eager nodes.
-    scope: path of the module in whose call it was made; line: "file:line" (traced nodes only).
+    scope: path of the module in whose call it was made, a context.Call; line: "file:line" of the
+    user's (of traced nodes, and of those with a history).
     place: where in the program it was made, as a number that grows; one made in place of another
-    (by a rewrite) takes that one's.
+    (by a rewrite) takes that one's. gradient_of: the place of the node whose gradient it helps to
+    compute; None outside of a backward pass.
     """
 
     __slots__ = (
@@ -48,6 +50,7 @@ class Node:
         "array",
         "attrs",
         "device",
+        "gradient_of",
         "line",
         "op",
         "owner",
@@ -75,7 +78,7 @@ class Node:
         self.op, self.srcs, self.attrs, self.spec, self.device = op, srcs, attrs, spec, device
         self.array, self.requires_grad, self.trace, self.line = array, requires_grad, trace, line
         self.owner: ref[Any] | None = None
-        self.scope = SCOPE.get()
+        self.scope, self.gradient_of = SCOPE.get(), GRADIENT_OF.get()
         self.place = next(_PLACES)
 
     @property
@@ -121,6 +124,7 @@ class Node:
     def put_at(self, other: Node) -> Node:
         """Take the place in the program of a node that this one helps to replace."""
         self.scope, self.line, self.place = other.scope, other.line, other.place
+        self.gradient_of = other.gradient_of
         return self
 
     def release(self) -> None:
@@ -245,7 +249,8 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
         arrays.append(src.array)
     array = execute(op, device, arrays, attrs, spec)
     if needs_grad:
-        return Node(op, srcs, attrs, spec, lands, array=array, requires_grad=True)
+        line = user_line()
+        return Node(op, srcs, attrs, spec, lands, array=array, requires_grad=True, line=line)
     if lost and GRAD.get():
         return data(spec, lands, array, lost=True)
     return Node(LEAF, (), {}, spec, lands, array=array)

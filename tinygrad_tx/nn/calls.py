@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from weakref import ref
 
 from ..arguments import blame, explain_init
-from ..context import SCOPE, scope
+from ..context import SCOPE, Call
 from ..errors import UserError
 from ..hooks import RemovableHandle, added, watch
 from ..spelling import refuse
@@ -27,8 +28,14 @@ def scoped(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P]
 
     @wraps(method)
     def run(self: M, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with scope(self._path):
+        outer = SCOPE.get()
+        if isinstance(outer, Call) and outer.module() is self:  # a part of that call
             return method(self, *args, **kwargs)
+        token = SCOPE.set(self._begin())
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            SCOPE.reset(token)
 
     return run
 
@@ -57,13 +64,19 @@ class Calls:
         if "__init__" in vars(cls) and _is_ours(cls):
             explain_init(cls)
 
+    def _begin(self) -> Call:
+        """A new call, inside the current one."""
+        call = Call(self._path)
+        call.module, call.outer = ref(self), SCOPE.get()
+        return call
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The computation of a call; for a derived class to write, with arguments of its own."""
         kind = type(self).__name__
         raise NotImplementedError(f"{kind} cannot be called: it has no method forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        token = SCOPE.set(self._path)  # as scope() does, without its calls
+        token = SCOPE.set(self._begin())  # as scope() does, without its calls
         try:
             watch()
             if self._forward_hooks:

@@ -70,7 +70,7 @@ class _Lowering:
         def swapped(x: X, order: X) -> X:
             return ops.MATMUL(*(t.mT for t in _factors(product)), **product.attrs)
 
-        return self.grown(node, swapped)[0]
+        return self.grown(node, swapped, product.srcs)[0]
 
     def lowered(self, node: Node) -> Node:
         if node.op is ITEM:
@@ -102,9 +102,12 @@ class _Lowering:
         assert how is not None
         return self.grown(node, how)
 
-    def grown(self, node: Node, how: Callable[..., X]) -> tuple[Node, ...]:
-        """The nodes that `how` makes of a node's sources, themselves lowered."""
-        known = set(node.srcs)
+    def grown(
+        self, node: Node, how: Callable[..., X], reads: Sequence[Node] = ()
+    ) -> tuple[Node, ...]:
+        """The nodes that `how` makes of a node's sources, themselves lowered. reads: what else it
+        reads, which is lowered and stays where it is."""
+        known = {*node.srcs, *reads}
         with standing_for(node):
             out = how(*(Handle.wrap(src) for src in node.srcs), **node.attrs)
         outs = tuple(x.node for x in (out if isinstance(out, tuple) else (out,)))
