@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
@@ -158,8 +159,8 @@ _INSIDE: dict[str, bool] = {}  # by a file's name: what is asked of each frame a
 def user_line() -> str:
     """ "file:line" of the innermost caller outside this package (models count as callers, and
     contextlib does not: it stands between a decorated function and who calls it)."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
         name = frame.f_code.co_filename
         inside = _INSIDE.get(name)
         if inside is None:

@@ -71,3 +71,35 @@ def name_of(f: Any) -> str:
     while isinstance(f, functools.partial):
         f = f.func
     return str(getattr(f, "__qualname__", None) or type(f).__qualname__)
+
+
+def argument_names(f: Any, args: Any, kwargs: Any) -> tuple[str, ...]:
+    """What each leaf of a call's arguments is called by f's signature: "src", "batch[0]"."""
+    try:
+        parameters = [*inspect.signature(getattr(f, "forward", f)).parameters.values()]
+    except (TypeError, ValueError):  # functions in C may have none
+        parameters = []
+    names: list[str] = []
+    for i, arg in enumerate(args):
+        rest = next((k for k, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), None)
+        if rest is not None and i >= rest:
+            name = f"{parameters[rest].name}[{i - rest}]"
+        else:
+            name = parameters[i].name if i < len(parameters) else f"argument {i}"
+        names += _paths(name, arg)
+    for name, arg in kwargs.items():
+        names += _paths(name, arg)
+    return tuple(names)
+
+
+def _paths(name: str, nest: Any) -> Iterator[str]:
+    """The leaves of a nest as one would write them, in the order of tree.leaves."""
+    if isinstance(nest, dict):
+        for key, value in nest.items():
+            yield from _paths(f"{name}[{key!r}]", value)
+    elif isinstance(nest, (list, tuple)):
+        fields = getattr(nest, "_fields", None)
+        for i, value in enumerate(nest):
+            yield from _paths(f"{name}.{fields[i]}" if fields else f"{name}[{i}]", value)
+    else:
+        yield name

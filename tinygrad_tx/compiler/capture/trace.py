@@ -22,7 +22,7 @@ from ...errors import TraceError
 from ...node import INPUT, Node
 from ...tensor import Tensor
 from ..rewrite.lift.idioms import lift
-from .callables import check_returned, name_of
+from .callables import argument_names, check_returned, name_of
 
 # Sources: how an input is found when the recording runs -----------------------------------------
 
@@ -116,6 +116,7 @@ class Traced:
     """A recorded call."""
 
     name: str  # of the function
+    arguments: tuple[str, ...]  # what the leaves of its arguments are called
     inputs: list[Input]
     results: Any  # the returned structure, its Tensors inside
     grads: list[tuple[Input, Any]]  # the .grad that an input ends with, where it was set
@@ -304,6 +305,7 @@ def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> Traced:
             found.original = None  # the recording shall not keep a call's arguments alive
     return Traced(
         name_of(f),
+        argument_names(f, args, kwargs),
         tracer.inputs,
         results,
         grads,
