@@ -227,7 +227,8 @@ def _cotangent(name: str, argument: str, root: Node, given: Any) -> Tensor:
                 f"{name}() of a Tensor {root.shape} needs {argument}=; reduce it to a scalar with "
                 ".sum() or .mean(), or pass a Tensor of its shape"
             )
-        return _ones(root)
+        with gradient_of(root):
+            return _ones(root)
     if not isinstance(given, Handle):
         raise TypeError(f"{name}(): {argument}= must be a Tensor, not {shown(given)}")
     cotangent: Tensor = given  # type: ignore[assignment]

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import ref
 
 if TYPE_CHECKING:  # node.py imports this file
     from .node import Node
@@ -49,14 +48,15 @@ class Trace(Protocol):
 
 
 class Call(str):
-    """One call of a module, in which nodes are made: the path of the module, which knows more.
+    """One call of a module, or of a part of one that has a name of its own: the path of its nodes.
 
-    module: the module, as long as there is one. outer: the call inside which it was made; "" of
-    the outermost.
+    module: gives the module, as long as there is one. kind: its class; None of a part. outer: the
+    call inside which it was made; "" of the outermost.
     """
 
-    __slots__ = ("module", "outer")
-    module: ref[Any]
+    __slots__ = ("kind", "module", "outer")
+    kind: type | None
+    module: Callable[[], Any]
     outer: str
 
 
@@ -129,6 +129,20 @@ def scope(name: str) -> Iterator[None]:
         yield
     finally:
         SCOPE.reset(token)
+
+
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """Nodes made inside belong to a part of the current module, such as its "padding mask"."""
+    outer = SCOPE.get()
+    call = Call(f"{outer}.{name}" if outer else name)
+    call.kind, call.module, call.outer = None, _nothing, outer
+    with scope(call):
+        yield
+
+
+def _nothing() -> None:
+    return None
 
 
 @contextmanager

@@ -316,7 +316,14 @@ def rebound(node: Node, *, requires_grad: bool) -> Node:
     if node.trace is None:
         return leaf(node.array, node.dtype, node.device, requires_grad=requires_grad)
     return Node(
-        REBOUND, (node,), {}, node.spec, node.device, requires_grad=requires_grad, trace=node.trace
+        REBOUND,
+        (node,),
+        {},
+        node.spec,
+        node.device,
+        requires_grad=requires_grad,
+        trace=node.trace,
+        line=LINE.get() or user_line(),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
+from ..context import part
 from ..creation import arange
 from ..errors import ShapeError
 from ..nn import KVCache
@@ -97,11 +98,12 @@ class EncoderDecoder(Savable, ABC):
         without lengths is where there is no pad_id. It hides padding as keys, from every head and
         every query; what padding asks as a query nobody looks at."""
         self.check_source(src)
-        if lengths is None:
-            mask: Tensor = src != self.config.pad_id
-        else:
-            mask = arange(src.shape[1], device=src.device) < lengths.unsqueeze(1)
-        return mask.unsqueeze(1).unsqueeze(1)
+        with part("padding mask"):
+            if lengths is None:
+                mask: Tensor = src != self.config.pad_id
+            else:
+                mask = arange(src.shape[1], device=src.device) < lengths.unsqueeze(1)
+            return mask.unsqueeze(1).unsqueeze(1)
 
     # One token at a time; see stepwise.py
     def room(self, length: int) -> int | None:

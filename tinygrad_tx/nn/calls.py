@@ -67,7 +67,7 @@ class Calls:
     def _begin(self) -> Call:
         """A new call, inside the current one."""
         call = Call(self._path)
-        call.module, call.outer = ref(self), SCOPE.get()
+        call.kind, call.module, call.outer = type(self), ref(self), SCOPE.get()
         return call
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

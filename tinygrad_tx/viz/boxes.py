@@ -30,6 +30,13 @@ def is_data(node: Node) -> bool:
     return not node.srcs and (node.op.kind == "leaf" or node.op is CONST)
 
 
+def whole(node: Node) -> Node:
+    """The op that a node is one of several results of; other nodes are whole."""
+    while node.op is ITEM and not is_data(node.srcs[0]):
+        node = node.srcs[0]
+    return node
+
+
 def calls(node: Node) -> list[str]:
     """The calls of modules in which a node was made, outermost first."""
     found: list[str] = []
@@ -57,6 +64,12 @@ class Level:
     facing: Level | None = None
     ops: int = 0
     inside: int = 0  # levels directly in it
+
+    @property
+    def kind(self) -> str:
+        """The class of the module that was called; "" of a part, and of a line."""
+        found = self.call.kind if isinstance(self.call, Call) else None
+        return found.__name__ if found else ""
 
     @property
     def module(self) -> Any:
@@ -107,11 +120,12 @@ class Levels:
         self.of: dict[Node, tuple[int, int, Path]] = {}
         self.forward: dict[Node, Node] = {}  # of a node of a gradient, what it is the gradient of
         computed = [node for node in graph if not is_data(node)]
+        self.counters = _counters(graph)
         sides = _sides(computed)
         first = sorted((n for n in computed if sides[n][1] == FORWARD), key=lambda n: n.place)
         places = [node.place for node in first]
         for node in computed:
-            if node.gradient_of is not None and first:
+            if sides[node][1] == BACKWARD and first:
                 i = max(0, bisect_right(places, node.gradient_of) - 1)
                 self.forward[node] = first[i]
         later = {n.line for n in computed if sides[n][1] == UPDATE and not n.scope}
@@ -130,6 +144,7 @@ class Levels:
         )
 
     def _path(self, node: Node, round: int, side: int) -> Path:
+        node = whole(node)
         source = self.forward.get(node, node)
         levels: list[Level] = []
         for call in calls(source):
@@ -177,7 +192,9 @@ def _sides(computed: Iterable[Node]) -> dict[Node, tuple[int, int]]:
     found: dict[Node, tuple[int, int]] = {}
     for node in computed:
         before = max((found[src] for src in node.srcs if src in found), default=(0, FORWARD))
-        if node.gradient_of is not None:
+        if node is not whole(node):
+            found[node] = before
+        elif node.gradient_of is not None:
             before = max(before, by_place.get(node.gradient_of, before))
             found[node] = before[0], BACKWARD
         elif before[1] == FORWARD:
@@ -187,6 +204,16 @@ def _sides(computed: Iterable[Node]) -> dict[Node, tuple[int, int]]:
         else:
             found[node] = before[0], UPDATE
         by_place[node.place] = found[node]
+    return found
+
+
+def _counters(graph: Graph) -> set[Node]:
+    """Numbers that only say which random stream is next, from one drawing to another."""
+    users, found = graph.users(), set[Node]()
+    for node in reversed(graph.nodes):
+        number = node.op.kind == "map" and node.shape == () and node.dtype.kind == "i"
+        if number and users[node] and all(u.op.kind == "random" or u in found for u in users[node]):
+            found.add(node)
     return found
 
 
@@ -210,7 +237,7 @@ class Boxes:
         self.edges: dict[tuple[Box, Box], dict[Node, int]] = {}
         self.shared: set[Node] = set()
         self.box: dict[Node, Box] = {}
-        self._arguments = arguments
+        self._arguments, self._counters = arguments, levels.counters
         self._data: dict[tuple[Node, Path], Box] = {}
         self._reader: dict[Node, Box] = {}
         groups: dict[Any, list[Node]] = {}
@@ -242,7 +269,7 @@ class Boxes:
             box.folded[src] = None
             return
         source = self._draw_data(src, box.round, box.path) if is_data(src) else self.box[src]
-        if source is not box:
+        if source is not box and src not in self._counters:
             nodes = self.edges.setdefault((source, box), {})
             nodes[src] = nodes.get(src, 0) + 1
 
@@ -275,10 +302,8 @@ def _key(
     at = levels.closed(path, depth, limit)
     if at is not None:
         return path[at]
-    node = levels.forward.get(node, node)
-    if node.op is ITEM and not is_data(node.srcs[0]):
-        node = node.srcs[0]
-    return round, side, node
+    node = whole(node)
+    return round, side, whole(levels.forward.get(node, node))
 
 
 def _without_circles(groups: list[list[Node]], order: Iterable[Node]) -> Iterator[list[Node]]:

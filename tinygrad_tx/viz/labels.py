@@ -18,6 +18,7 @@ from .. import backends
 from ..dtypes import float32
 from ..loops.record import SCAN
 from ..node import CONST, INPUT, ITEM, Graph, Node
+from ..rules import Spec
 from .boxes import BACKWARD, Box, Level, is_data
 
 COLOURS = {  # by op or its kind, and in words; a box has the first of these that is in it
@@ -39,6 +40,7 @@ _SYMBOLS = {
     "eq": "=", "lt": "<", "le": "≤", "gt": ">", "ge": "≥",
 }  # fmt: skip
 _LONG = 44  # letters of a title
+_LINES = 8  # of a statement
 _OPTIONS = 24  # letters of a module's options in a title
 
 
@@ -126,11 +128,10 @@ def title(level: Level) -> str:
     """A module's name and class, with its sizes; the text of a line."""
     if level.line:
         return _shortened(next(iter(_text(level.line)), "") or _short(level.line))
-    module, name = level.module, level.name
-    if module is None:
+    kind, name = level.kind, level.name
+    if not kind:
         return name
-    kind = type(module).__name__
-    sizes = _sizes(module)
+    sizes = _sizes(level.module)
     return f"{kind}{sizes}" if name == kind else f"{name} {kind}{sizes}"
 
 
@@ -141,13 +142,13 @@ def frame(level: Level) -> Label:
 
 def _sizes(module: Any) -> str:
     """The sizes in a module's repr, in brackets; options by keyword are left out."""
-    if next(iter(module.children()), None) is not None:
+    if module is None or next(iter(module.children()), None) is not None:
         return ""
-    options = re.split(r",\s+(?![^(\[]*[)\]])", module.describe().splitlines()[0:1][0]) if (
-        module.describe()
-    ) else []  # fmt: skip
+    options = re.split(r",\s+(?![^(\[]*[)\]])", module.describe())
     text = ", ".join(one for one in options if "=" not in one)
-    return f"({text})" if text and len(text) <= _OPTIONS else ""
+    if not text or len(text) > _OPTIONS or "\n" in text:
+        return ""
+    return text if text.startswith("(") else f"({text})"
 
 
 def _of(level: Level) -> list[str]:
@@ -158,7 +159,12 @@ def _of(level: Level) -> list[str]:
 def _text(line: str) -> list[str]:
     """The text of the user's line, where there is one: "file:line" says which."""
     name, _, number = line.rpartition(":")
-    text = linecache.getline(name, int(number)).strip() if number.isdecimal() else ""
+    text = ""
+    for i in range(_LINES if number.isdecimal() else 0):  # up to the end of the statement
+        more = linecache.getline(name, int(number) + i).strip()
+        text += f" {more}" if text and text[-1] not in "([{" else more
+        if not more or sum(map(text.count, "([{")) <= sum(map(text.count, ")]}")):
+            break
     return [text] if text else []
 
 
@@ -221,7 +227,7 @@ def _colour(nodes: Iterable[Node]) -> tuple[str, str]:
 
 def _specs(nodes: Iterable[Node]) -> list[str]:
     """What a box gives to others, by shapes."""
-    shapes = Counter(_spec(node) for node in nodes)
+    shapes = Counter(_spec(node) for node in nodes if isinstance(node.spec, Spec))
     words = [f"{n} × {shape}" if n > 1 else shape for shape, n in shapes.items()]
     if len(words) > 2:
         return [f"→ {words[0]} and {len(words) - 1} more"]

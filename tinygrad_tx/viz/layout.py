@@ -100,11 +100,12 @@ class _Side:
         self.layout, self.boxes, self.root = layout, boxes, Place()
         self.inside: dict[Item, list[Box | Level]] = {None: []}
         self.links: dict[Item, list[tuple[Box | Level, Box | Level, Box, Box]]] = {}
-        mine = set(boxes)
-        firsts: dict[Box, int] = {box: i for i, box in enumerate(boxes)}
+        mine, times = set(boxes), dict[Box, int]()
+        firsts = {box: min(node.place for node in box.nodes) for box in boxes}
         for a, b in edges:  # data has its time just before its first reader
-            if a in mine and a.is_data and b in mine:
-                firsts[a] = min(firsts[a], firsts[b])
+            if a.is_data and a in mine and b in mine:
+                firsts[a] = min(firsts[b], times.get(a, firsts[b]))
+                times[a] = firsts[a]
         for box in sorted(boxes, key=lambda box: (firsts[box], not box.is_data)):
             layout.boxes[box] = Place()
             around: Item = None

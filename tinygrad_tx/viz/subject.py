@@ -70,7 +70,7 @@ def subject(of: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
 def _of_compiled(of: Compiled | Method) -> Subject:
     plan = of._plan()
     names = input_names(plan.traced, plan.graph)
-    return _named(plan.graph, names, None, plan.traced.name)
+    return _named(plan.graph, names, None, plan.traced.name.rpartition("<locals>.")[2])
 
 
 def _of_module(module: Module, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
@@ -168,4 +168,4 @@ def _collect(found: dict[int, str], path: str, named: Iterable[tuple[str, Tensor
 def _part(node: Node) -> str:
     """The name of a part of a module that made data, such as its padding mask."""
     scope = node.scope
-    return scope.rpartition(".")[2] if isinstance(scope, Call) and scope.module() is None else ""
+    return scope.rpartition(".")[2] if isinstance(scope, Call) and scope.kind is None else ""
