@@ -127,6 +127,11 @@ class Node:
         self.gradient_of = other.gradient_of
         return self
 
+    def tell_as(self, other: Node) -> None:
+        """Take module, line and role of a node that is made one with this; the place stays, for
+        plans are ordered by it."""
+        self.scope, self.line, self.gradient_of = other.scope, other.line, other.gradient_of
+
     def release(self) -> None:
         """Forget the inputs of an eager node, so that their memory can be reused."""
         self.op, self.srcs, self.attrs = RELEASED, (), {}

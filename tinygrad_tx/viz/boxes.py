@@ -124,10 +124,16 @@ class Levels:
         sides = _sides(computed)
         first = sorted((n for n in computed if sides[n][1] == FORWARD), key=lambda n: n.place)
         places = [node.place for node in first]
+        readers: dict[int, Node] = {}  # of data, by its place
+        for node in first:
+            for src in node.srcs:
+                readers.setdefault(src.place, node)
         for node in computed:
             if sides[node][1] == BACKWARD and first:
-                i = max(0, bisect_right(places, node.gradient_of) - 1)
-                self.forward[node] = first[i]
+                of = node.gradient_of
+                i = 0 if of is None else max(0, bisect_right(places, of) - 1)
+                known = of is None or places[i] == of
+                self.forward[node] = first[i] if known else readers.get(of, first[i])
         later = {n.line for n in computed if sides[n][1] == UPDATE and not n.scope}
         for node in computed:
             round, side = sides[node]
@@ -168,7 +174,8 @@ class Levels:
     def closed(self, path: Path, depth: int | None, limit: int) -> int | None:
         """The place in a path of the level that is closed; None where all are open.
 
-        depth: as the user asks for it, or None; then `limit` is tried."""
+        depth: as the user asks for it, or None; then `limit` is tried, and modules with no others
+        inside stay closed unless it is beyond all levels."""
         asked = limit if depth is None else depth
         for i, level in enumerate(path):
             if i >= asked:
@@ -179,7 +186,7 @@ class Levels:
                     return i
             elif depth is None and i:
                 shown = level.facing or level
-                if not shown.inside and shown.ops <= SMALL:
+                if not shown.inside and (shown.ops <= SMALL or limit <= self.deepest):
                     return i
         return None
 
@@ -212,8 +219,11 @@ def _counters(graph: Graph) -> set[Node]:
     users, found = graph.users(), set[Node]()
     for node in reversed(graph.nodes):
         number = node.op.kind == "map" and node.shape == () and node.dtype.kind == "i"
-        if number and users[node] and all(u.op.kind == "random" or u in found for u in users[node]):
+        if number and all(user.op.kind == "random" or user in found for user in users[node]):
             found.add(node)
+    for node in graph:
+        if node in found and not all(is_data(src) or src in found for src in node.srcs):
+            found.remove(node)
     return found
 
 

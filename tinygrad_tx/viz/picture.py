@@ -53,22 +53,22 @@ def picture(of: Subject, depth: int | None) -> Picture:
     """depth: how many levels are opened; None: as many as leave it readable."""
     graph = of.graph
     levels = Levels(graph)
-    limit = levels.deepest if depth is None else depth
+    limit = levels.deepest + 1 if depth is None else depth
     deeper: Boxes | None = None
     boxes = Boxes(graph, levels, depth, limit, of.arguments)
     while depth is None and limit and _most(boxes) > READABLE:
         limit, deeper = limit - 1, boxes
         boxes = Boxes(graph, levels, depth, limit, of.arguments)
-    if limit < levels.deepest and deeper is None:
-        deeper = Boxes(graph, levels, None if depth is None else depth + 1, limit + 1, of.arguments)
+    if depth is not None and depth < levels.deepest:
+        deeper = Boxes(graph, levels, depth + 1, limit + 1, of.arguments)
     outputs: dict[Box, dict[Node, None]] = {}
     for (source, _), nodes in boxes.edges.items():
         outputs.setdefault(source, {}).update(dict.fromkeys(nodes))
     for root in graph.roots:
-        if root in boxes.box:
+        if root in boxes.box and root not in levels.counters:
             outputs.setdefault(boxes.box[root], {})[root] = None
     written = Labels(of.names, boxes.shared, outputs)
-    note = _folded(boxes, deeper, limit + 1) if deeper else ""
+    note = _folded(boxes, deeper, min(limit + 1, levels.deepest)) if deeper else ""
     return Picture(of.name, graph, boxes, {box: written.box(box) for box in boxes.boxes}, note)
 
 
@@ -93,7 +93,7 @@ def _folded(boxes: Boxes, deeper: Boxes, depth: int) -> str:
         return ""
     words = [
         f"{n} {kind} of {count} boxes" if n > 1 else f"{kind} of {count} boxes"
-        for (kind, count), n in closed.most_common(3)
+        for (kind, count), n in sorted(closed.items(), key=lambda x: -x[1] * x[0][1])[:3]
     ]
     more = len(closed) - len(words)
     listed = ", ".join(words) + (f" and {more} more" if more > 0 else "")

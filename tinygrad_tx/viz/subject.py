@@ -16,6 +16,9 @@ from ..arguments import shown
 from ..compiler.capture.trace import Traced, trace
 from ..compiler.compiled import Compiled, Method
 from ..compiler.inspect.names import input_names
+from ..compiler.rewrite.cse import cse
+from ..compiler.rewrite.lift.idioms import lift
+from ..compiler.run.replay import Replay
 from ..context import WRITTEN, Call, set_grad_enabled
 from ..errors import TraceError, UserError
 from ..nn.module import Module, evaluating
@@ -69,8 +72,11 @@ def subject(of: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
 
 def _of_compiled(of: Compiled | Method) -> Subject:
     plan = of._plan()
-    names = input_names(plan.traced, plan.graph)
-    return _named(plan.graph, names, None, plan.traced.name.rpartition("<locals>.")[2])
+    graph = plan.graph
+    if isinstance(plan, Replay):  # recorded as it is written, and once more where gradients begin
+        graph = Graph(cse(lift(graph.roots)))
+    name = plan.traced.name.rpartition("<locals>.")[2]
+    return _named(graph, input_names(plan.traced, graph), None, name)
 
 
 def _of_module(module: Module, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
@@ -125,7 +131,7 @@ def _named(
         if id(owner) in parameters:
             names[node] = parameters[id(owner)]
             own.add(node)
-        elif node not in names and not node.srcs and _part(node):
+        elif node not in names and not node.srcs and node.shape and _part(node):
             names[node] = _part(node)
     found = {node: names[node] for node in graph if node in names}
     arguments = frozenset(node for node in found if node not in own)

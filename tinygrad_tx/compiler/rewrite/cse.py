@@ -20,9 +20,11 @@ def cse(roots: Roots, *, differentiable: bool = False) -> Roots:
 
     Data is never compared. Random ops with the same key and stream nodes draw the same numbers. An
     opaque op may do anything, so only copies of one call (of the same attrs object) are made one.
+    Module and line are those of the one that came first in the program.
     """
     kept: dict[Any, Node] = {}
     done: dict[Node, Node] = {}
+    told: dict[Node, int] = {}  # the place of the node that each of those kept is told as
     for node in graph(roots, differentiable):
         if node.op is LEAF or node.op is INPUT or (differentiable and is_boundary(node)):
             done[node] = node
@@ -34,6 +36,10 @@ def cse(roots: Roots, *, differentiable: bool = False) -> Roots:
         found = kept.get(key)
         if found is None:
             found = kept[key] = node if srcs == node.srcs else node.with_srcs(srcs)
+            told[found] = node.place
+        elif node.place < told[found]:
+            found.tell_as(node)
+            told[found] = node.place
         done[node] = found
     return tuple(done[root] for root in roots)
 
