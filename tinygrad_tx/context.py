@@ -166,19 +166,19 @@ def guarded(owner: Any, attribute: str) -> Any:
 
 
 _PACKAGE = __file__.rpartition(os.sep)[0]
-_MODELS = os.path.join(_PACKAGE, "models")  # noqa: PTH118 - a string, like the names of code
+_CALLERS = tuple(os.path.join(_PACKAGE, x) for x in ("models", "training"))  # noqa: PTH118 - as code is named
 _INSIDE: dict[str, bool] = {}  # by a file's name: what is asked of each frame at each op
 
 
 def user_line() -> str:
-    """ "file:line" of the innermost caller outside this package (models count as callers, and
-    contextlib does not: it stands between a decorated function and who calls it)."""
+    """ "file:line" of the innermost caller outside this package (models and training count as
+    callers, and contextlib does not: it stands between a decorated function and who calls it)."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         inside = _INSIDE.get(name)
         if inside is None:
-            inside = name.startswith(_PACKAGE) and not name.startswith(_MODELS)
+            inside = name.startswith(_PACKAGE) and not name.startswith(_CALLERS)
             inside = _INSIDE[name] = inside or frame.f_globals.get("__name__") == "contextlib"
         if not inside:
             return f"{name}:{frame.f_lineno}"

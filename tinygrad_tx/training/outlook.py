@@ -98,7 +98,7 @@ def of_work(
     for an unknown name."""
     table = dict(work(name))
     table["batch"], table["length"] = batch or table["batch"], length or table["length"]
-    with _on_meta():
+    with on_meta():
         model, step = begin(table, named(precision))
         inputs = _ids(2 if table["kind"] == "gpt" else 3, table["batch"], table["length"])
         part = estimate(step, *inputs, precision=precision, device=device)
@@ -131,7 +131,7 @@ def of_config(
             f"a length of {length}, but this model has {longest} positions: choose a shorter one"
         )
     config = replace(config, train=replace(config.train, precision=named(precision)))
-    with _on_meta():
+    with on_meta():
         trainable = Trainable(registry.build(asdict(config.model), tokens), config)
         trainable.model.train()
         inputs = _ids(3 if task == "translate" else 2, batch, length)
@@ -165,7 +165,7 @@ def _count(model: Any) -> int:
 
 
 @contextmanager
-def _on_meta() -> Iterator[None]:
+def on_meta() -> Iterator[None]:
     """New Tensors have no values inside, and the random numbers of others stay as they were."""
     before, drawn = get_default_device(), random.get_state()
     set_default_device("meta")

@@ -130,10 +130,10 @@ class Levels:
                 readers.setdefault(src.place, node)
         for node in computed:
             if sides[node][1] == BACKWARD and first:
-                of = node.gradient_of
-                i = 0 if of is None else max(0, bisect_right(places, of) - 1)
-                known = of is None or places[i] == of
-                self.forward[node] = first[i] if known else readers.get(of, first[i])
+                of = -1 if node.gradient_of is None else node.gradient_of
+                i = max(0, bisect_right(places, of) - 1)
+                known = places[i] == of or of not in readers
+                self.forward[node] = first[i] if known else readers[of]
         later = {n.line for n in computed if sides[n][1] == UPDATE and not n.scope}
         for node in computed:
             round, side = sides[node]
@@ -154,7 +154,7 @@ class Levels:
         source = self.forward.get(node, node)
         levels: list[Level] = []
         for call in calls(source):
-            key = (id(call) if isinstance(call, Call) else call, round, side)
+            key: Any = (id(call) if isinstance(call, Call) else call, round, side)
             levels.append(self._level(key, levels, round, side, call=call))
         if not levels and node.line:
             of = source.line if source is not node else ""
@@ -272,9 +272,9 @@ class Boxes:
 
     def _read(self, src: Node, box: Box) -> None:
         """Note that a node of `box` reads src: by an edge, or inside the box."""
-        if src.requires_grad and is_data(src) and box.side == FORWARD:
-            if self._reader.setdefault(src, box) is not box:
-                self.shared.add(src)
+        learnt = src.requires_grad and is_data(src) and box.side == FORWARD
+        if learnt and self._reader.setdefault(src, box) is not box:
+            self.shared.add(src)
         if is_data(src) and self._folds(src, box):
             box.folded[src] = None
             return

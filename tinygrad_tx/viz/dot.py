@@ -31,9 +31,7 @@ def dot(picture: Picture) -> str:
     lines = [_HEAD.replace("digraph graph", 'digraph "graph"'), f"\tlabel={quoted(head)}"]
     roots = {picture.boxes.box.get(root) for root in picture.graph.roots}
     framed = any(box.side == BACKWARD for box in boxes)
-    written = {
-        box: f"{names[box]} [{_look(picture.labels[box], box in roots)}]" for box in boxes
-    }
+    written = {box: f"{names[box]} [{_look(picture.labels[box], box in roots)}]" for box in boxes}
     for side in sorted({(box.round, box.side) for box in boxes}):
         within = {box: text for box, text in written.items() if (box.round, box.side) == side}
         if framed and side[1] in _SIDES:
@@ -84,7 +82,7 @@ def _look(label: Label, root: bool) -> str:
     first, *rest = (escape(line).replace("\\", "&#92;") for line in (label.title, *label.lines))
     first = f"<b>{first}</b>" if label.kind == "level" else first
     small = (f'<font point-size="9" color="#505050">{line}</font>' for line in rest)
-    look = f'label=<{"<br/>".join((first, *small))}> tooltip={quoted(label.hover)}'
+    look = f"label=<{'<br/>'.join((first, *small))}> tooltip={quoted(label.hover)}"
     if label.kind == "data":
         look += ' shape=plain style=""'
     else:

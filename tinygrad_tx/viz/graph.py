@@ -1,22 +1,20 @@
 """Pictures of a computation: the recorded nodes behind a Tensor, grouped by module and line.
 
 In: a Tensor, several of them, a Graph, a compiled function, or a Module with inputs. Out: a
-`Drawing`, which is saved as .svg, .dot, .png or .pdf, or shown by a notebook. Called by users and by
-`tinygrad-tx graph`. What is drawn is decided in subject.py and picture.py.
+`Drawing`, which is saved as .svg, .dot, .png or .pdf, or shown by a notebook. Called by users and
+by `tinygrad-tx graph`. What is drawn is decided in subject.py and picture.py.
 """
 
 from __future__ import annotations
 
 import pathlib
 import sys
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from .. import atomic
 from ..errors import GradError, UserError
-from ..node import RELEASED, Graph
-from ..tensor import Tensor
+from ..node import RELEASED
 from .dot import dot
 from .picture import READABLE as READABLE
 from .picture import Picture, picture, scene
@@ -89,9 +87,10 @@ def graph(of: Any, *inputs: Any, depth: int | None = None) -> Drawing:
 
     of: a Tensor or a sequence of them, and what they were computed from is drawn (a loss before its
     backward(), which releases the graph); a compiled function, of which the call that ran last is
-    drawn, with its gradients and updates; a Module with the inputs of a call, which is recorded in
-    evaluation mode and changes nothing; or a Graph. depth: how many levels of modules are opened;
-    by default as many as leave the picture readable, and small modules stay closed.
+    drawn, with its gradients and updates; a Module (in evaluation mode) or a function with the
+    inputs of a call, which is recorded, runs nothing and changes nothing; or a Graph. depth: how
+    many levels of modules are opened; by default as many as leave the picture readable, and small
+    modules stay closed.
 
     Raises GradError for a released graph, TraceError for a compiled function before its first
     call, TypeError for what cannot be drawn, and what the module raises.

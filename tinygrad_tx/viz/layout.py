@@ -192,16 +192,16 @@ class _Side:
             weight = 0.1 if a.is_data else 1.0
             pulls[x].append((y, offset, 1.0 if a.is_data else weight))
             pulls[y].append((x, -offset, weight))
-        at = {item: 0.0 for item in items}
-        order = items
-        for sweep in range(SWEEPS + 1):
-            if sweep:
-                wanted = {item: _pulled(at, pulls[item], at[item]) for item in items}
-                middle = {item: wanted[item] + self.place(item).width / 2 for item in items}
-                order = sorted(items, key=middle.__getitem__)
-            else:
-                wanted = at
-            at = self._packed(order, wanted)
+        at = self._packed(items, dict.fromkeys(items, 0.0))
+        downwards = sorted(items, key=lambda item: self.place(item).first)
+        for sweep in range(SWEEPS):  # by what stands above, then by what stands below
+            down, wanted = sweep % 2 == 1, dict(at)
+            for item in downwards if down else downwards[::-1]:
+                first = self.place(item).first
+                near = [p for p in pulls[item] if (self.place(p[0]).first < first) == down]
+                wanted[item] = _pulled(wanted, near, wanted[item])
+            middle = {item: wanted[item] + self.place(item).width / 2 for item in items}
+            at = self._packed(sorted(items, key=middle.__getitem__), wanted)
         left = min(at.values(), default=0.0)
         pad = 0.0 if frame is None else PAD
         for item in items:

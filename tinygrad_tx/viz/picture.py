@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ..node import ITEM, Graph, Node
-from . import labels, routes
+from . import labels
 from .boxes import BACKWARD, FORWARD, UPDATE, Box, Boxes, Level, Levels, is_data
 from .labels import COLOURS, Label, Labels, plural
 from .layout import PAD, Layout, arrange
@@ -116,7 +116,9 @@ def scene(picture: Picture) -> Scene:
     )
     wires = list(_wires(picture))
     head = _head(picture)
-    rows = route(layout, wires, {box: size[1] for box, size in sizes.items()}, 12.0 + 16 * len(head))
+    rows = route(
+        layout, wires, {box: size[1] for box, size in sizes.items()}, 12.0 + 16 * len(head)
+    )
     right = max((p.x + p.width for p in layout.sides.values()), default=0.0) + PAD
     shapes: list[Shape] = []
     shapes += _frames(layout, rows, frames)
@@ -208,9 +210,7 @@ def _frames(layout: Layout, rows: Rows, frames: Mapping[Level, Label]) -> list[S
     extents = _extent(layout, rows)
     for level in sorted(frames, key=lambda level: _nesting(level)):
         x, y, width, height = extents[id(layout.frames[level])]
-        found.append(
-            Rect(x, y, width, height, "#ffffff", "#b0b0b0", 1.0, 6.0, frames[level].hover)
-        )
+        found.append(Rect(x, y, width, height, "#ffffff", "#b0b0b0", 1.0, 6.0, frames[level].hover))
     return found
 
 
@@ -269,15 +269,11 @@ def _titles(
             x += whole - width - 10
         plate = "#ffffff" if size == SMALL else _SIDES[FORWARD][1]
         found.append(Rect(x + 5, y + 3, width, 15, plate, radius=2.0))
-        found.append(
-            Text(x + 8, y + 14, label.title, size, colour, True, "start", label.hover)
-        )
+        found.append(Text(x + 8, y + 14, label.title, size, colour, True, "start", label.hover))
     return found
 
 
-def _crossed(
-    crossing: list[tuple[float, float, float]], x: float, width: float, y: float
-) -> bool:
+def _crossed(crossing: list[tuple[float, float, float]], x: float, width: float, y: float) -> bool:
     """True if a vertical line goes through a title; crossing: by x, with both ends."""
     first, last = bisect_left(crossing, (x,)), bisect_right(crossing, (x + width,))
     return any(low < y + 18 and high > y + 3 for _, low, high in crossing[first:last])

@@ -6,11 +6,13 @@ In: a Scene and "png" or "pdf". Out: bytes. Called by graph.py.
 from __future__ import annotations
 
 from io import BytesIO
+from typing import Any
 
 from ..errors import UserError
 from .scene import Line, Rect, Scene
 from .svg import head, steps
 
+_DASHES: Any = (0, (4, 3))
 _DPI = 144.0  # of a PNG; the picture is laid out at 72
 _MOST = 30_000.0  # pixels of a side
 
@@ -44,7 +46,7 @@ def raster(scene: Scene, form: str) -> bytes:
                     facecolor=shape.fill,
                     edgecolor=shape.stroke,
                     linewidth=shape.stroke_width,
-                    linestyle=(0, (4, 3)) if shape.dashed else "solid",
+                    linestyle=_DASHES if shape.dashed else "solid",
                     zorder=order,
                 )
             )
@@ -54,9 +56,14 @@ def raster(scene: Scene, form: str) -> bytes:
                 [point for _, points in way for point in points],
                 [code for letter, _ in way for code in codes[letter]],
             )
-            look = {"edgecolor": shape.stroke, "linewidth": shape.width, "zorder": order}
-            style = (0, (4, 3)) if shape.dashed else "solid"
-            axes.add_patch(PathPatch(path, facecolor="none", linestyle=style, **look))
+            look: dict[str, Any] = {
+                "edgecolor": shape.stroke,
+                "linewidth": shape.width,
+                "zorder": order,
+            }
+            if shape.dashed:
+                look["linestyle"] = _DASHES
+            axes.add_patch(PathPatch(path, facecolor="none", **look))
             if shape.arrow:
                 axes.add_patch(Polygon(head(shape), facecolor=shape.stroke, zorder=order))
         else:

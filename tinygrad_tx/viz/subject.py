@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from ..arguments import shown
+from ..compiler.capture.callables import name_of
 from ..compiler.capture.trace import Traced, trace
 from ..compiler.compiled import Compiled, Method
 from ..compiler.inspect.names import input_names
@@ -42,13 +43,19 @@ class Subject:
 
 def subject(of: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
     """See viz.graph. caller: whose variables name Tensors."""
-    if isinstance(of, Compiled) and isinstance(of._f, Module) and inputs:
-        of = of._f
     if isinstance(of, Module):
-        return _of_module(of, inputs, caller)
+        if not inputs:
+            raise UserError(
+                f"viz.graph: a {type(of).__name__} is drawn with the inputs of a call: "
+                "viz.graph(model, x)"
+            )
+        with evaluating(of.modules()):
+            return _of_call(of, inputs, caller)
+    if inputs and callable(of):
+        return _of_call(of, inputs, caller)
     if inputs:
         raise TypeError(
-            f"viz.graph: inputs belong to a Module that is drawn, not to {shown(of)}; several "
+            f"viz.graph: inputs belong to a Module or a function, not to {shown(of)}; several "
             "Tensors go into a list"
         )
     if isinstance(of, (Compiled, Method)):
@@ -56,13 +63,13 @@ def subject(of: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
     if isinstance(of, Graph):
         return _named(of, {}, caller, "")
     tensors = [of] if isinstance(of, Tensor) else of
-    if isinstance(tensors, (list, tuple)) and tensors:
-        if all(isinstance(x, Tensor) for x in tensors):
-            return _named(Graph(x.node for x in tensors), {}, caller, "")
+    several = isinstance(tensors, (list, tuple)) and bool(tensors)
+    if several and all(isinstance(x, Tensor) for x in tensors):
+        return _named(Graph(x.node for x in tensors), {}, caller, "")
     if callable(of):
         raise TypeError(
-            f"viz.graph: {shown(of)} is not compiled: call tx.compile on it and run it once, or "
-            "draw the Tensor that it gives"
+            f"viz.graph: {shown(of)} is drawn with the inputs of a call, viz.graph(f, x), or once "
+            "it is compiled and has run"
         )
     raise TypeError(
         "viz.graph draws a Tensor or a list of them, a compiled function, a Module with its "
@@ -73,52 +80,49 @@ def subject(of: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
 def _of_compiled(of: Compiled | Method) -> Subject:
     plan = of._plan()
     graph = plan.graph
-    if isinstance(plan, Replay):  # recorded as it is written, and once more where gradients begin
-        graph = Graph(cse(lift(graph.roots)))
-    name = plan.traced.name.rpartition("<locals>.")[2]
-    return _named(graph, input_names(plan.traced, graph), None, name)
+    return _recorded(plan.traced, _once(graph) if isinstance(plan, Replay) else graph)
 
 
-def _of_module(module: Module, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
-    """A call of a module, recorded; a module that asks for values runs, and what it changed is put
-    back."""
-    name = type(module).__name__
-    if not inputs:
-        raise UserError(
-            f"viz.graph: a {name} is drawn with the inputs of a call: viz.graph(model, x)"
-        )
-    with evaluating(module.modules()), set_grad_enabled(True):
+def _of_call(f: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
+    """A call, recorded, which changes nothing; one that asks for values runs, and what it has
+    changed is put back."""
+    if isinstance(f, (Compiled, Method)):
+        f = f.__call__
+    with set_grad_enabled(True):
         try:
-            traced = trace(module, inputs, {})
+            traced = trace(f, inputs, {})
         except TraceError:
-            return _run(module, inputs, caller)
-    return _named(Graph(_results(traced)), input_names(traced, Graph(_results(traced))), None, name)
+            return _run(f, inputs, caller)
+    return _recorded(traced, _once(Graph(traced.ends)))
 
 
-def _results(traced: Traced) -> list[Node]:
-    made = [x.node for x in leaves(traced.results) if isinstance(x, Tensor)]
-    return made or traced.ends
+def _once(graph: Graph) -> Graph:
+    """A graph in which nothing is computed twice: gradients are taken of a copy."""
+    return Graph(cse(lift(graph.roots)))
 
 
-def _run(module: Module, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
+def _recorded(traced: Traced, graph: Graph) -> Subject:
+    name = traced.name.rpartition("<locals>.")[2]
+    return _named(graph, input_names(traced, graph), None, name)
+
+
+def _run(f: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
     token = WRITTEN.set({})
     try:
-        out = module(*inputs)
+        out = f(*inputs)
     finally:
         written = WRITTEN.get() or {}
         WRITTEN.reset(token)
         for tensor, before in written.values():
             tensor._point(before)
     graph = Graph(x.node for x in leaves(out) if isinstance(x, Tensor))
-    return _named(graph, {}, caller, type(module).__name__)
+    return _named(graph, {}, caller, name_of(f))
 
 
 # Names -------------------------------------------------------------------------------------------
 
 
-def _named(
-    graph: Graph, known: Mapping[Node, str], caller: FrameType | None, name: str
-) -> Subject:
+def _named(graph: Graph, known: Mapping[Node, str], caller: FrameType | None, name: str) -> Subject:
     """Add the names that a graph itself tells, and those of the caller's variables."""
     names: dict[Node, str] = {}
     if caller is not None:

@@ -99,9 +99,7 @@ def _length(a: tuple[float, float], b: tuple[float, float]) -> float:
     return float(((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2) ** 0.5)
 
 
-def _before(
-    end: tuple[float, float], start: tuple[float, float], by: float
-) -> tuple[float, float]:
+def _before(end: tuple[float, float], start: tuple[float, float], by: float) -> tuple[float, float]:
     """The point so far before the end of a way."""
     length = _length(end, start) or 1.0
     return end[0] + (start[0] - end[0]) * by / length, end[1] + (start[1] - end[1]) * by / length

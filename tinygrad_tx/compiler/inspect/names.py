@@ -5,12 +5,8 @@ In: a Traced. Out: names by node. Called by viz/subject.py.
 
 from __future__ import annotations
 
-
-
-
-from ... import tree
 from ...node import Graph, Node
-from ..capture.trace import Argument, Captured, GradOf, Source, Traced
+from ..capture.trace import Captured, GradOf, Source, Traced
 
 
 def input_names(traced: Traced, graph: Graph) -> dict[Node, str]:
