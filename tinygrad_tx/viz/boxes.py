@@ -122,23 +122,10 @@ class Levels:
         computed = [node for node in graph if not is_data(node)]
         self.counters = _counters(graph)
         sides = _sides(computed)
-        first = sorted((n for n in computed if sides[n][1] == FORWARD), key=lambda n: n.place)
-        places = [node.place for node in first]
-        readers: dict[int, Node] = {}  # of data, by its place
-        for node in first:
-            for src in node.srcs:
-                readers.setdefault(src.place, node)
-        for node in computed:
-            if sides[node][1] == BACKWARD and first:
-                of = -1 if node.gradient_of is None else node.gradient_of
-                i = max(0, bisect_right(places, of) - 1)
-                known = places[i] == of or of not in readers
-                self.forward[node] = first[i] if known else readers[of]
-        later = {n.line for n in computed if sides[n][1] == UPDATE and not n.scope}
+        _move_counters(graph, computed, sides)
+        self._face(computed, sides)
         for node in computed:
             round, side = sides[node]
-            if side == FORWARD and not node.scope and node.line in later and not node.requires_grad:
-                side = UPDATE  # counters of steps, which no gradient goes into
             path = self._path(node, round, side)
             self.of[node] = round, side, path
             if node.op is not ITEM:
@@ -148,6 +135,24 @@ class Levels:
         self.modules = max(
             (len(path) for _, _, path in self.of.values() if path and path[0].call), default=0
         )
+
+    def _face(self, computed: list[Node], sides: dict[Node, tuple[int, int]]) -> None:
+        """Find what each node of a gradient is the gradient of, in the forward pass of its round:
+        the node of that place, of data what reads it first, otherwise the one before."""
+        for round in {round for round, _ in sides.values()}:
+            first = [node for node in computed if sides[node] == (round, FORWARD)]
+            first.sort(key=lambda node: node.place)
+            places = [node.place for node in first]
+            readers: dict[int, Node] = {}  # of data, by its place
+            for node in first:
+                for src in node.srcs:
+                    readers.setdefault(src.place, node)
+            for node in computed if first else ():
+                if sides[node] == (round, BACKWARD):
+                    of = -1 if node.gradient_of is None else node.gradient_of
+                    i = max(0, bisect_right(places, of) - 1)
+                    known = places[i] == of or of not in readers
+                    self.forward[node] = first[i] if known else readers[of]
 
     def _path(self, node: Node, round: int, side: int) -> Path:
         node = whole(node)
@@ -225,6 +230,21 @@ def _counters(graph: Graph) -> set[Node]:
         if node in found and not all(is_data(src) or src in found for src in node.srcs):
             found.remove(node)
     return found
+
+
+def _move_counters(graph: Graph, computed: list[Node], sides: dict[Node, tuple[int, int]]) -> None:
+    """Have what is computed after a gradient, and read by updates alone, on their side: counts of
+    steps and rates, which no gradient goes into."""
+    begun = min((n.place for n in computed if sides[n][1] == BACKWARD), default=None)
+    users = graph.users()
+    for node in reversed(computed):
+        late = begun is not None and node.place > begun and sides[node][1] == FORWARD
+        if (
+            late
+            and not node.requires_grad
+            and all(sides[user][1] == UPDATE for user in users[node])
+        ):
+            sides[node] = sides[node][0], UPDATE
 
 
 class Boxes:

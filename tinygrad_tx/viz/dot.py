@@ -5,6 +5,7 @@ In: a Picture. Out: text. Graphviz itself is not needed for it. Called by graph.
 
 from __future__ import annotations
 
+from collections import Counter
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ def dot(picture: Picture) -> str:
     head = ": ".join(filter(None, (picture.name, picture.note or picture.summary)))
     lines = [_HEAD.replace("digraph graph", 'digraph "graph"'), f"\tlabel={quoted(head)}"]
     roots = {picture.boxes.box.get(root) for root in picture.graph.roots}
+    clusters: Counter[str] = Counter()
     framed = any(box.side == BACKWARD for box in boxes)
     written = {box: f"{names[box]} [{_look(picture.labels[box], box in roots)}]" for box in boxes}
     for side in sorted({(box.round, box.side) for box in boxes}):
@@ -37,10 +39,10 @@ def dot(picture: Picture) -> str:
         if framed and side[1] in _SIDES:
             lines.append(f'\tsubgraph "cluster_{side[0]}_{_SIDES[side[1]]}" {{')
             lines.append(f"\t\tlabel={_SIDES[side[1]]} labeljust=l")
-            lines += _frame(None, within, 2)
+            lines += _frame(None, within, 2, clusters)
             lines.append("\t}")
         else:
-            lines += _frame(None, within, 1)
+            lines += _frame(None, within, 1, clusters)
     for (source, target), nodes in picture.boxes.edges.items():
         look = " [style=dashed arrowhead=none]" if source.is_data else ""
         times = sum(nodes.values()) if target.level is None and target.side == FORWARD else 1
@@ -48,8 +50,11 @@ def dot(picture: Picture) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def _frame(level: Level | None, boxes: dict[Box, str], depth: int) -> list[str]:
-    """The boxes inside a level, and the frames of the levels in it."""
+def _frame(
+    level: Level | None, boxes: dict[Box, str], depth: int, clusters: Counter[str]
+) -> list[str]:
+    """The boxes inside a level, and the frames of the levels in it. clusters: how often each name
+    of a frame has been given."""
     indent, lines = "\t" * depth, list[str]()
     at = 0 if level is None else _depth(level)
     inner: dict[Level, dict[Box, str]] = {}
@@ -60,12 +65,15 @@ def _frame(level: Level | None, boxes: dict[Box, str], depth: int) -> list[str]:
             inner.setdefault(box.path[at], {})[box] = text
     for child, inside in inner.items():
         label = labels.frame(child)
-        lines.append(f"{indent}subgraph {quoted(f'cluster_{id(child)}')} {{")
+        name = child.call or labels.title(child)
+        clusters[name] += 1
+        name = name if clusters[name] == 1 else f"{name}#{clusters[name]}"
+        lines.append(f"{indent}subgraph {quoted(f'cluster_{name}')} {{")
         lines.append(
             f"{indent}\tlabel={quoted(label.title)} labeljust=l fontsize=12 style=rounded "
             f'color="#b0b0b0" tooltip={quoted(label.hover)}'
         )
-        lines += _frame(child, inside, depth + 1)
+        lines += _frame(child, inside, depth + 1, clusters)
         lines.append(f"{indent}}}")
     return lines
 

@@ -160,7 +160,11 @@ class _Side:
             self._lower(item, place.first)
 
     def face(self, base: int) -> None:
-        """Give every box of a gradient the row of what it is the gradient of."""
+        """Give every box of a gradient the row of what it is the gradient of; where the forward
+        pass is not there, for nothing of it is read, rows as any others."""
+        if not any(box.of for box in self.boxes):
+            self.rank(base)
+            return
         for box in self.boxes:
             rows = [self.layout.boxes[of].first for of in box.of] or [base]
             row = round(sum(rows) / len(rows))

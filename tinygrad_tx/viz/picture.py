@@ -24,7 +24,7 @@ READABLE = 64  # so many boxes of a side still make a picture to read rather tha
 TITLE, SMALL = 12.0, 10.0  # sizes of letters
 _GREY = "#808080"
 _EDGES = {  # colour, in words
-    "flow": ("#707070", "forward"),
+    "flow": ("#707070", "value"),
     "data": ("#a0a0a0", "data"),
     "saved": ("#7fa8d8", "kept for the gradient"),
     "gradient": ("#d08a4a", "gradient"),
@@ -80,14 +80,18 @@ def _most(boxes: Boxes) -> int:
 def _folded(boxes: Boxes, deeper: Boxes, depth: int) -> str:
     """ "12 layers of 31 boxes folded: depth=3 opens them": what one level more would show."""
     inside: Counter[Level] = Counter(
-        level for box in deeper.boxes for level in box.path if box.side == FORWARD
+        level
+        for box in deeper.boxes
+        for level in box.path
+        if box.side == FORWARD and not box.is_data
     )
     closed = Counter[tuple[str, int]]()
     for box in boxes.boxes:
         if box.level is not None and box.side == FORWARD and inside[box.level] > 1:
             parts = box.level.name.split(".")
-            kind = parts[-2] if parts[-1].isdigit() and len(parts) > 1 else box.level.name
-            kind = kind if box.level.call else labels.title(box.level)
+            kind = box.level.name if box.level.call else labels.title(box.level)
+            if parts[-1].isdigit():  # one of many
+                kind = parts[-2] if len(parts) > 1 else box.level.kind
             closed[kind, inside[box.level]] += 1
     if not closed:
         return ""
