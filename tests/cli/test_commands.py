@@ -85,7 +85,7 @@ def test_help_is_quick_to_load() -> None:
         "import sys; from tinygrad_tx.cli import main\n"
         "try: main(['train', '--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'tokenizers', 'sacrebleu', 'rich', 'matplotlib', 'graphviz', 'safetensors'}\n"
+        "heavy = {'tokenizers', 'sacrebleu', 'rich', 'matplotlib', 'safetensors'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run(
@@ -399,7 +399,7 @@ def test_info(run: Path, capsys: Capture, tmp_path: Path) -> None:
 def test_doctor(capsys: Capture) -> None:
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
-    for name in ("python", "numpy", "BLAS", "processor", "device cpu", "device cuda", "dot"):
+    for name in ("python", "numpy", "BLAS", "processor", "device cpu", "device cuda"):
         assert f"\n{name} " in f"\n{out}"
     assert "ready (NumpyBackend)" in out
 
@@ -437,6 +437,14 @@ def test_graph(run: Path, tmp_path: Path, capsys: Capture) -> None:
         assert main(["graph", *arguments, "--out", str(picture)]) == 0
         text = picture.read_text()
         assert text.startswith("digraph") and "encoder" in text and "cross_entropy" in text
+        assert "backward" not in text and "tgt_out" in text
+        picture.unlink()
+    for arguments in (["--preset", "tiny"], ["--model", str(run)]):
+        picture = tmp_path / "step.svg"
+        assert main(["graph", *arguments, "--step", "--out", str(picture)]) == 0
+        text = picture.read_text(encoding="utf-8")
+        assert ">backward<" in text and "self.scaler.step(self.optimizer)" in text
+        assert "folded: --depth" in capsys.readouterr().out
         picture.unlink()
     assert "unknown preset" in fails(capsys, "graph", "--preset", "tny")
     assert "must end in" in fails(capsys, "graph", "--out", "graph.gif")

@@ -1,4 +1,4 @@
-"""viz.graph: what is in a picture, where it stands, and that drawing needs no program and no end."""
+"""viz.graph: what is in a picture and where it stands; drawing needs no program, and it ends."""
 
 from __future__ import annotations
 

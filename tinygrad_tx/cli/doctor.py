@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -15,8 +13,8 @@ from .. import settings
 from ..errors import DeviceError, NativeUnavailable
 from .command import Command
 
-_NEEDED = ("numpy", "ml-dtypes", "safetensors", "tokenizers", "sacrebleu", "rich", "graphviz")
-_OPTIONAL = {"matplotlib": "pictures of attention"}
+_NEEDED = ("numpy", "ml-dtypes", "safetensors", "tokenizers", "sacrebleu", "rich")
+_OPTIONAL = {"matplotlib": "pictures of attention, graphs as .png and .pdf"}
 _CPU_FEATURES = ("avx512f", "avx512_bf16", "amx_tile", "avx2", "fma", "asimd", "neon", "sve")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -63,7 +61,6 @@ def _findings() -> Iterator[tuple[str, str]]:
     yield "native code", _native()
     yield "kernel cache", _kernel_cache()
     yield "token cache", _token_cache()
-    yield "dot", _dot()
     for package, use in _OPTIONAL.items():
         yield package, _version(package) or f"not installed; for {use}: pip install {package}"
 
@@ -158,14 +155,6 @@ def _token_cache() -> str:
         return "not used"
     most = cache.LIMIT / 2**20
     return f"{files} files of tokenised text, {size / 2**20:.1f} of {most:.0f} MiB in {path}"
-
-
-def _dot() -> str:
-    program = shutil.which("dot")
-    if program is None:
-        return "not installed; for .svg and .png of graphs: apt install graphviz or the like"
-    said = subprocess.run([program, "-V"], capture_output=True, text=True, check=False)
-    return (said.stderr or said.stdout).strip()
 
 
 COMMAND = Command(
