@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tinygrad_tx as tx
 from tinygrad_tx import nn
-from tinygrad_tx.nn import functional as F
+from tinygrad_tx.nn import functional as F  # noqa: N812
 
 
 def mlp() -> tx.viz.Drawing:
