@@ -173,7 +173,7 @@ _INSIDE: dict[str, bool] = {}  # by a file's name: what is asked of each frame a
 def user_line() -> str:
     """ "file:line" of the innermost caller outside this package (models and training count as
     callers, and contextlib does not: it stands between a decorated function and who calls it)."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(2)  # who calls this is inside
     while frame is not None:
         name = frame.f_code.co_filename
         inside = _INSIDE.get(name)

@@ -39,7 +39,7 @@ class Node:
     owner: the Tensor in whose `.grad` a leaf's gradient is accumulated.
     trace: the trace the node belongs to; None for eager nodes.
     scope: path of the module in whose call it was made, a context.Call; line: "file:line" of the
-    user's (of traced nodes, and of those with a history).
+    user's (of traced nodes, and of those with a history that are made outside of modules).
     place: where in the program it was made, as a number that grows; one made in place of another
     (by a rewrite) takes that one's. gradient_of: the place of the node whose gradient it helps to
     compute; None outside of a backward pass.
@@ -254,7 +254,7 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
         arrays.append(src.array)
     array = execute(op, device, arrays, attrs, spec)
     if needs_grad:
-        line = user_line()
+        line = "" if SCOPE.get() else user_line()  # in a module, the module says enough
         return Node(op, srcs, attrs, spec, lands, array=array, requires_grad=True, line=line)
     if lost and GRAD.get():
         return data(spec, lands, array, lost=True)

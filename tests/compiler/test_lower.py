@@ -186,3 +186,17 @@ def test_what_adds_up_16_bits_does_so_in_float32() -> None:
 
 def test_what_kernels_cannot_compute_stays() -> None:
     assert "cumsum" in names(lowered(lambda x: x.cumsum(0), normal(2, 3)))
+
+
+def test_lowering_moves_no_node_that_it_does_not_replace() -> None:
+    first, second = tx.nn.Linear(3, 4), tx.nn.Linear(4, 2)
+
+    @tx.compile
+    def step(x: tx.Tensor) -> tx.Tensor:
+        loss = second(first(x).relu()).sum()
+        loss.backward()
+        return loss
+
+    step(tx.ones(2, 3))
+    scopes = {node.op.name: node.scope for node in step.graph() if node.gradient_of is None}
+    assert scopes["relu"] == scopes["sum"] == ""

@@ -64,6 +64,20 @@ def test_what_a_rule_makes_is_rewritten_too_and_knows_its_place() -> None:
     assert inputs[0] == inputs[1]
 
 
+def test_equal_nodes_are_told_as_the_first_of_them() -> None:
+    one, two = tx.nn.ReLU(), tx.nn.Sequential(tx.nn.ReLU())
+
+    def f(x: tx.Tensor) -> tx.Tensor:
+        first = one(x)
+        second = two(x)
+        return second.exp() + first.sin()
+
+    (root,), _ = recorded(f, tensors([X.astype("f")]))
+    scopes = [n.scope for n in Graph((root,)) if n.op is ops.RELU]
+    assert scopes == ["Sequential.0", "ReLU"]  # the graph has the second one first
+    assert [n.scope for n in Graph(cse((root,))) if n.op is ops.RELU] == ["ReLU"]
+
+
 def test_before_gradients_places_stay() -> None:
     def f(x: tx.Tensor, w: tx.Tensor) -> tuple[tx.Tensor, ...]:
         e = x.exp()

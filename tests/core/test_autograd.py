@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import tracemalloc
 import weakref
@@ -15,6 +16,7 @@ from op_case import double, leaf
 
 import tinygrad_tx as tx
 from tinygrad_tx.errors import DTypeError, GradError, ShapeError
+from tinygrad_tx.node import Graph
 from tinygrad_tx.op import OPS
 
 
@@ -516,3 +518,22 @@ def test_inputs_that_are_no_leaves_get_their_gradient() -> None:
         assert y.grad is not None and y.grad.tolist() == [4 * times, 8 * times] and x.grad is None
     with pytest.raises(GradError, match=r"inputs\[1\] requires no gradient"):
         y.sum().backward(inputs=[x, tx.ones(2)])
+
+
+def test_nodes_of_a_gradient_say_what_they_are_the_gradient_of() -> None:
+    x = tx.tensor([1.0, 2.0], requires_grad=True)
+    y = x.exp()
+    z = (y * y).sum()
+    assert all(node.gradient_of is None for node in Graph([z.node]))
+    (g,) = tx.autograd.grad(z, [x], create_graph=True)
+    places = {node.place for node in Graph([z.node])}
+    made = [n for n in Graph([g.node]) if n.place > z.node.place]
+    assert made and all(n.gradient_of in places for n in made)
+    assert g.node.gradient_of in (x.node.place, y.node.place)
+
+
+def test_nodes_outside_of_modules_know_the_line() -> None:
+    x = tx.tensor([1.0], requires_grad=True)
+    y = x.exp()
+    assert y.node.line.endswith(f"test_autograd.py:{sys._getframe().f_lineno - 1}")
+    assert x.detach().exp().node.line == ""

@@ -11,6 +11,7 @@ import pytest
 
 import tinygrad_tx as tx
 from tinygrad_tx import nn
+from tinygrad_tx.context import part
 from tinygrad_tx.errors import DTypeError, ShapeError, UserError
 from tinygrad_tx.node import Graph
 
@@ -85,6 +86,39 @@ def test_nodes_know_their_module_path() -> None:
     paths = ("first", "last", "layers.0", "layers.1", "tail.0", "tail.1")
     assert scopes == {"Outer", *(f"Outer.inner.{path}" for path in paths)}
     assert model.inner.layers[1](tx.ones(4)).node.scope == "Outer.inner.layers.1"
+
+
+def test_nodes_know_the_call_they_were_made_in() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            self.layer = nn.Linear(2, 2, bias=False)
+
+        def forward(self, x: tx.Tensor) -> tx.Tensor:
+            with part("mask"):
+                seen = x.exp() * 1.0
+            return self.layer(self.layer(seen))
+
+        @nn.scoped
+        def again(self, x: tx.Tensor) -> tx.Tensor:
+            return self.own(x)
+
+        @nn.scoped
+        def own(self, x: tx.Tensor) -> tx.Tensor:
+            return x * 2
+
+    model = Twice()
+    second = model(tx.ones(1, 2, requires_grad=True)).node
+    first = second.srcs[0]
+    assert first.scope == second.scope == "Twice.layer" and first.scope is not second.scope
+    assert first.scope.module() is model.layer and first.scope.kind is nn.Linear
+    assert first.scope.outer is second.scope.outer and first.scope.outer.module() is model
+    mask = first.srcs[0].scope
+    assert mask == "Twice.mask" and mask.module() is None and mask.outer is first.scope.outer
+    assert model.again(tx.ones(1, requires_grad=True)).node.scope.outer == ""  # one call
+    kept, _ = second, model.__dict__.clear()
+    del model
+    gc.collect()
+    assert kept.scope.outer.module() is None  # nodes do not keep a model alive
 
 
 def test_state_dict_goes_round() -> None:

@@ -43,6 +43,10 @@ class Subject:
 
 def subject(of: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
     """See viz.graph. caller: whose variables name Tensors."""
+    if isinstance(of, Method) and inputs:
+        of, inputs = of._compiled, (of._instance, *inputs)
+    if isinstance(of, Compiled) and inputs:
+        of = of._f
     if isinstance(of, Module):
         if not inputs:
             raise UserError(
@@ -86,8 +90,6 @@ def _of_compiled(of: Compiled | Method) -> Subject:
 def _of_call(f: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
     """A call, recorded, which changes nothing; one that asks for values runs, and what it has
     changed is put back."""
-    if isinstance(f, (Compiled, Method)):
-        f = f.__call__
     with set_grad_enabled(True):
         try:
             traced = trace(f, inputs, {})
