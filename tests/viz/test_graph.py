@@ -325,6 +325,22 @@ def test_rounds_of_forward_and_backward_stand_below_each_other() -> None:
     assert firsts[0] < updates[0] < firsts[1] < updates[1]
 
 
+def test_gradients_that_add_up_are_closed_as_what_they_face() -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.GELU(), nn.Linear(4, 3))
+
+    def accumulate(*xs: tx.Tensor) -> tx.Tensor:
+        for x in xs:
+            (model(x) ** 2).mean().backward()
+        return xs[0]
+
+    drawing = viz.graph(accumulate, tx.ones(5, 2), tx.ones(5, 2))
+    layers = [f"Sequential{call}" for call in ("", "#2", "#3", "#4")]
+    assert sorted(f for f in frames(drawing.dot) if "Sequential" in f) == layers
+    assert titles(drawing.dot).count("1 GELU") == 4
+    assert_boxes_apart(drawing.svg)
+    assert {"xs[0]", "xs[1]"} <= set(places(drawing.svg))
+
+
 def test_a_loop() -> None:
     lstm = nn.LSTM(4, 4)
 

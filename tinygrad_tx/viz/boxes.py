@@ -124,6 +124,9 @@ class Levels:
         sides = _sides(computed)
         _move_counters(graph, computed, sides)
         self._face(computed, sides)
+        for node in computed:  # first, for gradients face them
+            if sides[node][1] == FORWARD:
+                self._path(node, *sides[node])
         for node in computed:
             round, side = sides[node]
             path = self._path(node, round, side)

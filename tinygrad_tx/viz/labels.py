@@ -77,7 +77,7 @@ class Labels:
         where = "\n".join(filter(None, (node.scope, *_line(node.line))))
         if box.side == BACKWARD:
             of = next((one for one in box.of if one.level is None), None)
-            name = f"gradient of {_op(of) if of else 'what is folded there'}"
+            name = f"gradient of {_op(of) if of else 'a part'}"
             return Label("op", name, (*self._contents(box), *made), where, colour, meaning)
         inside = _rounds(node) if node.op is SCAN else ()
         return Label("op", _op(box), (*inside, *made), where or node.op.name, colour, meaning)

@@ -7,6 +7,7 @@ variables that hold them where viz.graph is called.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import FrameType
@@ -14,7 +15,7 @@ from typing import Any
 
 from ..arguments import shown
 from ..compiler.capture.callables import name_of
-from ..compiler.capture.trace import Traced, trace
+from ..compiler.capture.trace import Captured, Traced, trace
 from ..compiler.compiled import Compiled, Method
 from ..compiler.inspect.names import input_names
 from ..compiler.rewrite.cse import cse
@@ -84,7 +85,8 @@ def subject(of: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
 def _of_compiled(of: Compiled | Method) -> Subject:
     plan = of._plan()
     graph = plan.graph
-    return _recorded(plan.traced, _once(graph) if isinstance(plan, Replay) else graph)
+    f = of._compiled._f if isinstance(of, Method) else of._f
+    return _recorded(f, plan.traced, _once(graph) if isinstance(plan, Replay) else graph)
 
 
 def _of_call(f: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
@@ -95,7 +97,7 @@ def _of_call(f: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
             traced = trace(f, inputs, {})
         except TraceError:
             return _run(f, inputs, caller)
-    return _recorded(traced, _once(Graph(traced.ends)))
+    return _recorded(f, traced, _once(Graph(traced.ends)))
 
 
 def _once(graph: Graph) -> Graph:
@@ -103,9 +105,17 @@ def _once(graph: Graph) -> Graph:
     return Graph(cse(lift(graph.roots)))
 
 
-def _recorded(traced: Traced, graph: Graph) -> Subject:
-    name = traced.name.rpartition("<locals>.")[2]
-    return _named(graph, input_names(traced, graph), None, name)
+def _recorded(f: Any, traced: Traced, graph: Graph) -> Subject:
+    names = input_names(traced, graph)
+    code = getattr(f, "__code__", None)
+    if code is not None:  # Tensors that it reaches by variables
+        used = {name: f.__globals__.get(name) for name in code.co_names}
+        used |= inspect.getclosurevars(f).nonlocals
+        named = {id(value): name for name, value in used.items() if isinstance(value, Tensor)}
+        for found in traced.inputs:
+            if isinstance(found.source, Captured) and id(found.source.tensor) in named:
+                names[found.placeholder] = named[id(found.source.tensor)]
+    return _named(graph, names, None, traced.name.rpartition("<locals>.")[2])
 
 
 def _run(f: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
