@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from . import backends
@@ -63,34 +64,39 @@ class Procedure:
         self._calls = [(backends.get(s.device), _forward(s.node), s.node.attrs) for s in self.steps]
         self._proven = False
 
-    def run(self, arrays: Sequence[Any]) -> list[Any]:
-        """The arrays of the ends. arrays: of the inputs, in their order."""
+    def run(self, arrays: Sequence[Any], seconds: list[float] | None = None) -> list[Any]:
+        """The arrays of the ends. arrays: of the inputs, in their order. seconds: gets those that
+        each step took."""
         values: list[Any] = [None] * len(self.slot)
         for slot, value in self._known:
             values[slot] = value
         for slot, value in zip(self._given, arrays, strict=True):
             values[slot] = value
         if self._proven:
-            self._run(values)
+            self._run(values, seconds)
         else:
-            self._prove(values)
+            self._prove(values, seconds)
         return [values[slot] for slot in self._ends]
 
-    def _prove(self, values: list[Any]) -> None:
+    def _prove(self, values: list[Any], seconds: list[float] | None) -> None:
         """The first run: every forward is held to its op's rule."""
+        before = perf_counter()
         for node, device, reads, result, frees in self.steps:
             arrays = [values[i] for i in reads]
             values[result] = execute(node.op, device, arrays, node.attrs, node.spec)
             for i in frees:
                 values[i] = None
+            if seconds is not None:
+                before = _note(seconds, before)
         self._proven = True
 
-    def _run(self, values: list[Any]) -> None:
+    def _run(self, values: list[Any], seconds: list[float] | None) -> None:
         """Every other run: nothing but the forwards."""
         with ExitStack() as stack:
             for xp in self.backends:
                 stack.enter_context(xp.no_warnings())
             current = stack.enter_context(naming())
+            before = perf_counter()
             for (xp, forward, attrs), (node, _, reads, result, frees) in zip(
                 self._calls, self.steps, strict=True
             ):
@@ -98,6 +104,15 @@ class Procedure:
                 values[result] = forward(xp, *[values[i] for i in reads], **attrs)
                 for i in frees:
                     values[i] = None
+                if seconds is not None:
+                    before = _note(seconds, before)
+
+
+def _note(seconds: list[float], before: float) -> float:
+    """Note the time since `before`; the time now."""
+    now = perf_counter()
+    seconds.append(now - before)
+    return now
 
 
 def _forward(node: Node) -> Callable[..., Any]:

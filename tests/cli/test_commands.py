@@ -450,6 +450,16 @@ def test_graph(run: Path, tmp_path: Path, capsys: Capture) -> None:
     assert "must end in" in fails(capsys, "graph", "--out", "graph.gif")
 
 
+def test_graph_as_a_page(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    page = tmp_path / "step.html"
+    before = (run / "model.safetensors").read_bytes()
+    assert main(["graph", "--model", str(run), "--html", str(page)]) == 0
+    assert str(page) in capsys.readouterr().out and not Path("graph.svg").exists()
+    assert "explorer" in page.read_text(encoding="utf-8")
+    assert (run / "model.safetensors").read_bytes() == before
+    assert "there is no" in fails(capsys, "graph", "--model", tmp_path / "none", "--html", page)
+
+
 def test_cuda_is_missing_in_one_line(run: Path, capsys: Capture) -> None:
     from tinygrad_tx import backends
     from tinygrad_tx.errors import DeviceError

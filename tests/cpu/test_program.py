@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -116,6 +117,34 @@ def test_timed(code: Callable[[Body], int], threads: int) -> None:
     assert seconds[1] >= 0.002
     last, seconds = program.run_timed(words(x, 2000, said, 1))
     assert last == len(seconds) == 1
+
+
+def test_what_each_thread_did_is_known_of_a_timed_run(
+    code: Callable[[Body], int], threads: int
+) -> None:
+    """Of every turn and launch all tasks are there, those of a thread one after the other; what
+    finds no room is left out, and nothing is written where it must not be."""
+    x = np.zeros((3, 40), np.int64)
+    pause, counted = Launch(((code(rest), 1),), 4), Launch(((code(count), 0),), 40)
+    empty = Launch(((code(count), 0),), 0)
+    loop = Loop((Wave((counted,)), Wave((empty, counted, pause))), 3, ((0, 8 * 40),))
+    program = Program([Wave((counted,)), loop])
+    assert program.done() == []
+    _, seconds = program.run_timed(words(x, np.zeros(4, np.int64), 2000))
+    done = program.done()
+    found: dict[tuple[int, int], int] = {}
+    for d in done:
+        found[d.wave, d.launch] = found.get((d.wave, d.launch), 0) + d.tasks
+    assert found == {(0, 0): 40, (1, 0): 120, (2, 1): 120, (2, 2): 12}
+    for thread in range(threads):
+        mine = [d for d in done if d.thread == thread]
+        assert all(d.begin <= d.end for d in mine)
+        assert all(a.end <= b.begin for a, b in itertools.pairwise(mine))
+    assert min(d.begin for d in done) >= 0 and max(d.end for d in done) <= sum(seconds) + 1e-6
+    assert len({d.thread for d in done}) >= min(threads, 2)
+    long = Program([Loop((Wave((counted,)),), 30_000, ())])
+    long.run_timed(words(x, x, 2000))
+    assert max(len([d for d in long.done() if d.thread == t]) for t in range(threads)) == 20_000
 
 
 def test_loops(code: Callable[[Body], int], threads: int) -> None:

@@ -55,6 +55,18 @@ class Loop(NamedTuple):
 Entry = Wave | Loop
 
 
+class Done(NamedTuple):
+    """Tasks of a launch that a thread did one after the other. wave, launch: numbers from 0, the
+    wave's as waves_in() gives them; begin, end: seconds since the run began."""
+
+    thread: int
+    wave: int
+    launch: int
+    tasks: int
+    begin: float
+    end: float
+
+
 def waves_in(waves: Sequence[Entry]) -> list[Wave]:
     """All waves, those of loops once."""
     return [w for x in waves for w in ([x] if isinstance(x, Wave) else waves_in(x.waves))]
@@ -112,6 +124,9 @@ class Program(Protocol):
 
     def run_timed(self, args: Any) -> tuple[int, list[float]]:
         """As run(), and the seconds of each Wave and Loop that has run."""
+
+    def done(self) -> list[Done]:
+        """What each thread did in the last timed run, as far as it is known."""
 
     def notes(self) -> list[str]:
         """What users should know of how it runs; a line each."""

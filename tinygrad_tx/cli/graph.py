@@ -1,4 +1,5 @@
-"""`tinygrad-tx graph`: a picture of a model's loss, or of a whole step of training it."""
+"""`tinygrad-tx graph`: a picture of a model's loss, or of a whole step of training it; a page in
+which the compiled step can be explored."""
 
 from __future__ import annotations
 
@@ -25,8 +26,13 @@ def _arguments(parser: ArgumentParser) -> None:
         help="the whole step of training: the loss, its gradients, the optimizer",
     )
     parser.add_argument(
-        "--out", type=path, default="graph.svg", metavar="FILE",
-        help=".svg, .dot, .png or .pdf (the last two by matplotlib); default: graph.svg",
+        "--out", type=path, metavar="FILE",
+        help=".svg, .dot, .png or .pdf (the last two by matplotlib); default: graph.svg, unless "
+        "there is --html",
+    )  # fmt: skip
+    parser.add_argument(
+        "--html", type=path, metavar="FILE",
+        help="a page to explore a compiled step of training in: modules, graph, kernels, memory",
     )  # fmt: skip
     parser.add_argument(
         "--depth", type=count_or_none, metavar="N",
@@ -35,19 +41,30 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> None:
+    if args.html:
+        _explore(args)
+    if args.out or not args.html:
+        _draw(args, Path(args.out or "graph.svg"))
+
+
+def _explore(args: Namespace) -> None:
+    from ..training.sample_step import sample_step
+
+    step, (rows, length) = sample_step(*_model(args))
+    page = step.explore(args.html)
+    print(f"a step of training on {rows} x {length} positions can be explored in {page}")
+
+
+def _draw(args: Namespace, out: Path) -> None:
     from .. import viz
     from ..training.outlook import on_meta
 
     with nullcontext() if args.model else on_meta():  # a preset's model has no values
         model, config = _model(args)
-        if getattr(model, "mlm", True) is None:
-            raise UserError(
-                f"{args.model} has no head for masked words, so there is no loss to draw"
-            )
         model.train()
         batch = _batch(model)
         drawing = viz.graph(_call(model, config if args.step else None), *batch, depth=args.depth)
-    print(f"drawn in {drawing.save(Path(args.out))}")
+    print(f"drawn in {drawing.save(out)}")
     if drawing.note:
         print(drawing.note.replace("depth=", "--depth "))
 
@@ -66,6 +83,8 @@ def _model(args: Namespace) -> tuple[Any, Any]:
         config = preset(args.preset or "tiny")
         return registry.build(asdict(config.model), registry.Tokens()), config  # whatever the words
     model, _ = models.load(args.model)
+    if getattr(model, "mlm", True) is None:
+        raise UserError(f"{args.model} has no head for masked words, so there is no loss to draw")
     of_run = (Path(args.model) / CONFIG).exists()
     return model, RunDirectory(Path(args.model)).config() if of_run else preset("tiny")
 
@@ -108,6 +127,7 @@ COMMAND = Command(
         ("graph --preset tiny --out graph.svg", "a preset's model, each module as a frame"),
         ("graph --preset base --step --out step.svg", "a step: forward, backward, optimizer"),
         ("graph --model runs/de-en --depth 2 --out graph.dot", "a trained one, less of it"),
+        ("graph --model runs/de-en --html step.html", "a compiled step of training, in a browser"),
     ),
     _arguments,
     _run,

@@ -15,6 +15,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from math import prod
+from pathlib import Path
 from threading import RLock
 from typing import Any, overload
 from weakref import WeakSet
@@ -32,7 +33,7 @@ from ..transforms import differentiating
 from .capture.callables import check_callable, name_of
 from .capture.guards import Match, difference
 from .capture.trace import Signature, Traced, trace
-from .inspect import debug
+from .inspect import debug, explore, timeline
 from .keys import key as key_of
 from .run.execution import Execution
 from .run.garbage import REST
@@ -151,6 +152,22 @@ class Compiled:
         source lines, and the ops that no kernel does. source: also what each kernel computes."""
         return f"{self._name}: {self._plan().explain(source)}"
 
+    def describe(self) -> dict[str, Any]:
+        """The plan that ran last as plain data, as JSON has it: modules, the graph after each
+        stage, kernels, memory. docs/explorer.md tells of its fields."""
+        return self._plan().describe()
+
+    def explore(self, path: str | Path) -> Path:
+        """Write describe() as one HTML page to look around in, which needs no network; gives path
+        back."""
+        return explore.save(self.describe(), path)
+
+    def trace(self, path: str | Path) -> Path:
+        """Write when each wave of the last timed run ran, and what each thread did, as a Chrome
+        trace (JSON, for ui.perfetto.dev or chrome://tracing); gives path back. The first run and
+        the third of a plan are timed. UserError where none was."""
+        return timeline.save(self._plan(), self._name, path)
+
     def stats(self) -> dict[str, Any]:
         """trace_s, rewrite_s, compile_s (seconds in all), stages (seconds of each stage of
         pipeline.py), kernels and peak_bytes (of the plan that ran last), cache_hits (calls without
@@ -254,7 +271,8 @@ class Method:
         return self._compiled.repeat(times, until, self._instance, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        """explain(), graph() and stats() are those of the function, for all objects together."""
+        """explain(), graph(), stats() and the like are those of the function, for all objects
+        together."""
         if name == "_compiled":
             raise AttributeError(name)
         return getattr(self._compiled, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from .. import target
@@ -15,7 +16,7 @@ from ..kernels import interpreter
 from ..kernels.kinds import Kernel
 from ..kernels.summation import KC
 from ..llvm import ir
-from ..target import Cut, Part
+from ..target import Cut, Done, Part
 from . import jit, library, writers
 from .matmul import gemm
 from .memory import HostMemory
@@ -148,8 +149,17 @@ class _Interpretation:
         return 0
 
     def run_timed(self, args: Any) -> tuple[int, list[float]]:
-        """No times are known of it."""
-        return self.run(args), [0.0] * len(self._waves)
+        seconds: list[float] = []
+        for entry in self._waves:
+            started = perf_counter()
+            stopped = self._run([entry], args)
+            seconds.append(perf_counter() - started)
+            if stopped:
+                return stopped, seconds
+        return len(self._number), seconds
+
+    def done(self) -> list[Done]:
+        return []
 
 
 def host() -> Cpu:

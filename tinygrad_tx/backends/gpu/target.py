@@ -232,6 +232,9 @@ class Program:
     def run_timed(self, args: Words) -> tuple[int, list[float]]:
         return len(self._numbers), self._table.run_timed(self._waves, self._words(args))
 
+    def done(self) -> list[target.Done]:
+        return []
+
     def notes(self) -> list[str]:
         return self._table.notes()
 

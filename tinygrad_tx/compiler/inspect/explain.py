@@ -218,22 +218,28 @@ class _Total:
 
 def _count(wave: Sequence[Launch], took: float, tally: dict[str, _Total]) -> None:
     """Add a wave to the totals of its kinds."""
-    calls = [found for launch in wave for call in launch.calls for found in _times_run(call, 1)]
-    shares = [n * (1 + flops(call) / FLOPS_PER_BYTE + moved(call)) for call, n in calls]
-    for (call, times), share in zip(calls, shares, strict=True):
+    calls = [found for launch in wave for found in calls_run(launch)]
+    shares = [n * share(call) for call, n in calls]
+    for (call, times), part in zip(calls, shares, strict=True):
         total = tally.setdefault(call.kernel.word, _Total())
         total.kernels += 1
         total.flops += times * flops(call)
         total.bytes += times * moved(call)
-        total.seconds += took * share / sum(shares)
+        total.seconds += took * part / sum(shares)
 
 
-def _times_run(call: Call, times: int) -> list[tuple[Call, int]]:
-    """A call and the number of times that it runs; of a loop, those in its rounds."""
-    if call.loop is None:
-        return [(call, times)]
-    times *= call.loop.rounds
-    return [found for inner in _inside(call.loop) for found in _times_run(inner, times)]
+def share(call: Call) -> float:
+    """How much of the time of a wave is a call's, beside others, as far as its work tells."""
+    return 1 + flops(call) / FLOPS_PER_BYTE + moved(call)
+
+
+def calls_run(launch: Launch, times: int = 1) -> list[tuple[Call, int]]:
+    """The calls of a launch and the number of times that each runs; of a loop, those in its
+    rounds."""
+    if launch.loop is None:
+        return [(call, times) for call in launch.calls]
+    times *= launch.loop.rounds
+    return [x for inner in launch.loop.plan.launches() for x in calls_run(inner, times)]
 
 
 def _totals(tally: dict[str, _Total], total: float) -> list[str]:

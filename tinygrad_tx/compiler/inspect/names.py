@@ -1,25 +1,47 @@
-"""What the inputs of a recorded call are called: "src", "batch[0]", "gradient of weight".
+"""What a recorded call knows by name: its inputs ("src", "batch[0]", "gradient of weight"), and the
+modules that were called in it.
 
-In: a Traced. Out: names by node. Called by viz/subject.py.
+In: a Traced. Out: names by node, modules by path. Called by describe.py and viz/subject.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from ...context import Call
 from ...node import Graph, Node
-from ..capture.trace import Captured, GradOf, Source, Traced
+from ...tensor import Tensor
+from ..capture.trace import Argument, Captured, Source, Traced
+
+Modules = dict[str, Callable[[], Any]]
 
 
-def input_names(traced: Traced, graph: Graph) -> dict[Node, str]:
-    """A name for each input in the graph that has one; captured Tensors have theirs elsewhere."""
-    inside = set(graph)
-    named = {i.placeholder: _name(i.source, traced.arguments) for i in traced.inputs}
-    return {node: name for node, name in named.items() if name and node in inside}
+def input_names(traced: Traced, captured: Callable[[Tensor], str]) -> dict[Node, str]:
+    """A name for each input that has one. captured: names Tensors that the function has reached by
+    itself; "" for one without a name."""
 
-
-def _name(source: Source, arguments: tuple[str, ...]) -> str:
-    if isinstance(source, Captured):
-        return ""
-    if isinstance(source, GradOf):
-        of = _name(source.source, arguments)
+    def name(source: Source) -> str:
+        match source:
+            case Captured(tensor):
+                return captured(tensor)
+            case Argument(i):
+                return traced.arguments[i]
+        of = name(source.source)
         return f"gradient of {of}" if of else ""
-    return arguments[source.i]
+
+    named = {i.placeholder: name(i.source) for i in traced.inputs}
+    return {node: found for node, found in named.items() if found}
+
+
+def modules_of(graph: Graph) -> Modules:
+    """What gives each module that nodes belong to, and those around it, by path; as long as they
+    are there."""
+    found: Modules = {}
+    for scope in {node.scope for node in graph}:
+        call: str = scope
+        while isinstance(call, Call):
+            if call.kind is not None:
+                found.setdefault(str(call), call.module)
+            call = call.outer
+    return found

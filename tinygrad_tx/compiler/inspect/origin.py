@@ -6,6 +6,7 @@ run/replay.py.
 
 from __future__ import annotations
 
+import linecache
 import os
 from pathlib import Path
 
@@ -23,6 +24,13 @@ def named(node: Node) -> str:
 def origin(call: Call) -> str:
     """The origin of a call: that of the last node that it computes."""
     return named(call.nodes[-1]) if call.nodes else ""
+
+
+def place(line: str) -> tuple[str, str]:
+    """A node's line, its path as short as can be, and the text that stands there."""
+    path, _, number = line.rpartition(":")
+    text = linecache.getline(path, int(number)).strip() if number.isdecimal() else ""
+    return _shortened(line), text
 
 
 def _shortened(where: str) -> str:

@@ -25,7 +25,9 @@ from .. import pipeline
 from ..capture.guards import Match
 from ..capture.trace import Argument, Traced
 from ..inspect import check, debug
+from ..inspect.describe import of_execution
 from ..inspect.explain import explained
+from ..inspect.timeline import TIMED, Timeline
 from ..schedule.in_place import early
 from ..schedule.records import Buffer, Launch, Plan
 from . import opaque
@@ -37,8 +39,6 @@ from .ownership import held_elsewhere, may_stay
 from .prepacked import Packs
 from .recording import Budget, Recording
 from .segment import Segment, Words
-
-TIMED = 3  # the run whose waves are timed, for explain(): the first that finds everything warm
 
 
 class Execution(Recording):
@@ -59,12 +59,12 @@ class Execution(Recording):
         results = [stands[node] for node in self.results if node in stands]
         states = {i: stands[node] for i, node in changed.items() if node in stands}
         watch = debug.watch(traced.name, tuple(stands.values()), target, self.debug)
+        self.planned = results, states, target  # to see the stages again
         self.plan = plan = pipeline.plan(results, states, target, watch)
         self.graph, self.stages = plan.graph, plan.seconds
         self.rewrite_seconds = sum(plan.seconds[name] for name in pipeline.REWRITING)
         self.report = np.zeros(2, np.int64)
         report = self.report.ctypes.data if target.reports is None else target.reports.address
-        self.runs = 0
         self.seconds: list[float] = []  # of each wave and opaque call, in run number TIMED
         # Inputs that no kernel reads have no buffer. Behind them stand the numbers of the host.
         buffers = [plan.inputs.get(x) for x in (*inputs, *self.host.given.values())]
@@ -187,7 +187,9 @@ class Execution(Recording):
     def _once(self) -> None:
         self.report[0] = 0
         self.runs += 1
-        if self.runs == TIMED or self.debug >= debug.TIMES:
+        # The first, too, for whoever wants a timeline so soon; but not where nobody waits.
+        timed = self.runs == TIMED or (self.runs == 1 and self.reports is None)
+        if (timed or self.debug >= debug.TIMES) and not self.checked:
             self._run_timed()
         else:
             self._run()
@@ -208,25 +210,12 @@ class Execution(Recording):
         return segment.run()
 
     def _run_timed(self) -> None:
-        """Run all steps, and note the seconds of each wave and opaque call."""
-        if self.checked:
-            self._run()
-            return
-        seconds: list[float] = []
-        for step in self.steps:
-            if isinstance(step, Launch):
-                started = perf_counter()
-                opaque.call(step, self.addresses, self.memory)
-                seconds.append(perf_counter() - started)
-                continue
-            last, took = step.run_timed()
-            seconds += took
-            if self.report[0]:
-                opaque.raise_outside(step, last, step.args)
+        """Run all steps, and note what ran when."""
+        self.timeline = _timeline(self)
         if self.debug >= debug.TIMES:
-            debug.show_times(self.traced.name, self.runs, self.plan, seconds)
+            debug.show_times(self.traced.name, self.runs, self.plan, self.timeline.seconds)
         if self.runs == TIMED:
-            self.seconds = seconds
+            self.seconds = [*self.timeline.seconds]
 
     def kernels(self) -> int:
         """The number of calls of kernels in a run, those of loops once."""
@@ -241,13 +230,23 @@ class Execution(Recording):
     def explain(self, source: bool = False) -> str:
         if self.seconds:
             timed = f"times are those of run {TIMED} of {self.runs}, the first that finds all warm"
-        elif self.runs < TIMED:
-            timed = f"no times: run {TIMED} of a plan is timed, and there were {self.runs}"
         else:
-            timed = f"no times: TX_CHECK was set, or run {TIMED} has failed"
-        segments = [step for step in self.steps if isinstance(step, Segment)]
-        notes = [timed, *(note for segment in segments for note in segment.notes())]
-        return explained(self.plan, self.seconds, notes, source)
+            timed = f"no times: {self.untimed()}"
+        return explained(self.plan, self.seconds, [timed, *self.notes()], source)
+
+    def notes(self) -> list[str]:
+        """What is to be said of how it runs."""
+        return [x for step in self.steps if isinstance(step, Segment) for x in step.notes()]
+
+    def describe(self) -> dict[str, Any]:
+        """All that is known of it, as plain data."""
+        return of_execution(self)
+
+    def untimed(self) -> str:
+        """Why no run was timed, as far as none was."""
+        if self.runs < TIMED and not self.checked:
+            return f"run {TIMED} of a plan is timed, and there were {self.runs}"
+        return f"TX_CHECK was set, or run {TIMED} has failed"
 
     # Before a run -------------------------------------------------------------------------------
     def _bind(self, match: Match, arrays: list[Any]) -> set[int]:
@@ -290,6 +289,25 @@ class Execution(Recording):
             if asks is not None and not (stays and self.memory.owns(arrays[i])):
                 shared.add(i)
         return shared
+
+
+def _timeline(execution: Execution) -> Timeline:
+    """Run all steps; the seconds of each wave and opaque call, and what each thread did."""
+    seconds: list[float] = []
+    segments: list[tuple[float, Segment]] = []
+    for step in execution.steps:
+        if isinstance(step, Launch):
+            started = perf_counter()
+            opaque.call(step, execution.addresses, execution.memory)
+            seconds.append(perf_counter() - started)
+            continue
+        segments.append((sum(seconds), step))
+        last, took = step.run_timed()
+        seconds += took
+        if execution.report[0]:
+            opaque.raise_outside(step, last, step.args)
+    done = [(at, step.done()) for at, step in segments]
+    return Timeline.of(execution.runs, seconds, done, execution.plan.waves())
 
 
 def _kernels(plan: Plan) -> list[Kernel]:

@@ -17,6 +17,7 @@ from ...rules import Spec
 from ...tensor import Tensor
 from ..capture.guards import Inputs, Match
 from ..capture.trace import Traced
+from ..inspect.timeline import Timeline
 
 
 class Budget:
@@ -37,6 +38,8 @@ class Recording:
 
     rewrite_seconds = 0.0
     stages: Mapping[str, float] = {}  # the seconds of each stage of pipeline.py
+    runs = 0
+    timeline: Timeline | None = None  # of the run that was timed last
 
     def __init__(self, traced: Traced) -> None:
         self.traced = traced

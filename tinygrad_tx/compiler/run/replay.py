@@ -15,7 +15,9 @@ from ...node import Node
 from ...procedure import Procedure
 from ..capture.guards import Match
 from ..capture.trace import Traced
+from ..inspect.describe import of_replay
 from ..inspect.origin import named
+from ..inspect.timeline import TIMED, Timeline
 from .recording import Budget, Recording
 
 
@@ -37,10 +39,15 @@ class Replay(Recording):
         self.meet(match)
         for i in match.unknown:
             self.inputs.remember(i, match.nodes[i])
-        arrays = self.procedure.run([node.array for node in match.nodes])
+        self.runs += 1
+        seconds: list[float] | None = [] if self.runs in (1, TIMED) else None
+        arrays = self.procedure.run([node.array for node in match.nodes], seconds)
         values = dict(zip(self._ends, arrays, strict=True))
         for xp in self.procedure.backends:  # an error changes nothing
             xp.settle()
+        if seconds is not None:
+            nodes = [step.node for step in self.procedure.steps]
+            self.timeline = Timeline(self.runs, tuple(seconds), nodes=nodes)
         return self.commit(match.tensors, values.__getitem__)
 
     def kernels(self) -> int:
@@ -56,6 +63,14 @@ class Replay(Recording):
             what = ", ".join(f"{s.dtype.name}{list(s.shape)}" for s in node.specs)
             lines.append(f"{i:5}  {node.op.name:20} {what:40} {named(node)}".rstrip())
         return "\n".join(lines)
+
+    def untimed(self) -> str:
+        """Why no run was timed, as far as none was."""
+        return "its only runs have failed"
+
+    def describe(self) -> dict[str, Any]:
+        """All that is known of it, as plain data."""
+        return of_replay(self)
 
     def peak_bytes(self) -> int:
         """The most bytes of intermediate values that are alive at once."""

@@ -16,8 +16,8 @@ import numpy as np
 
 from ...backends.kernels.arguments import Place, words
 from ...backends.kernels.kinds import CheckIndex
+from ...backends.target import Done, Part, Program, Target, Wave
 from ...backends.target import Loop as Rounds
-from ...backends.target import Part, Program, Target, Wave
 from ..schedule.records import Buffer, Call, Launch, Loop, View, itemsize
 
 Words = np.ndarray[Any, np.dtype[np.int64]]
@@ -133,6 +133,10 @@ class Segment:
         """As run(), and the seconds of each of `waves` that has run."""
         ran, seconds = self._program.run_timed(self.args)
         return self._all_waves[ran - 1], seconds
+
+    def done(self) -> list[tuple[Launch, Done]]:
+        """What each thread did in the last timed run."""
+        return [(self._all_waves[x.wave][x.launch], x) for x in self._program.done()]
 
     def notes(self) -> list[str]:
         """What is to be said of how it runs."""

@@ -24,6 +24,9 @@ A worker counts itself into `active` before it looks at the board's job, and out
 it. The caller takes the job off the board, then waits until nobody is active: then the arrays may
 be freed. Both sides write one word and then read the other's, so those accesses are seq_cst. The
 same holds for `generation` and `parked` when a worker goes to sleep.
+
+A job that asks for times may have a log for each thread as well: which tasks it did, from when to
+when. Nobody else writes there.
 """
 
 from __future__ import annotations
@@ -50,7 +53,10 @@ WAVES, COUNT, LAUNCHES, PARTS, COUNTERS, SHARED, ARGS, TIMES, JOB_CLOCK = range(
 # How many launches in all turns; for each share and each of them, the tasks handed out; shares in
 # this run; turns; moves
 LAUNCH_COUNT, HANDED, SHARES, TURNS, MOVES = 9, 10, 11, 12, 13
-JOB_WORDS = 14
+# How many threads have a log in this run, and where these lie; entries of one, the last of which
+# takes all that finds no room
+LOG_THREADS, LOGS, LOG_ROOM = 14, 15, 16
+JOB_WORDS = 17
 MAX_SHARES = 8  # more threads than that share them
 # One turn: its wave; the number of its first launch among those of all turns; its first move and
 # the one after its last
@@ -62,6 +68,9 @@ WAVE_WORDS = 4
 # One launch: tasks, its first part and the one after its last
 LAUNCH_WORDS = 3
 PART_WORDS = 2  # one part: address of a function, the word of the arguments where its own begin
+# One log: how many entries there are, then the entries: the launch among those of all turns, tasks,
+# the time before them and after (seconds, nanoseconds)
+LOG_HEAD, ENTRY_WORDS = 8, 6
 # Counters of one turn, on a cache line of their own
 COUNTER_WORDS = 8
 DONE, STATE = 0, 1
@@ -92,6 +101,7 @@ def _walk(module: Module, target: Processor) -> None:
     waves, counters = _pointer(f, job, WAVES), _pointer(f, job, COUNTERS)
     args, count, shares = _pointer(f, job, ARGS), _word(f, job, COUNT), _word(f, job, SHARES)
     turns = _pointer(f, job, TURNS)
+    logged = f.compare("slt", index, _word(f, job, LOG_THREADS))
     number, mine, state = (f.alloca("i64", 8) for _ in range(3))
     f.store(integer(0), number)
     with f.forever() as leave:
@@ -110,8 +120,13 @@ def _walk(module: Module, target: Processor) -> None:
             with f.loop(integer(0), shares, integer(1)) as offset:
                 share = f.binary("urem", f.add(index, offset.i), shares)
                 with f.loop(first, _word(f, record, 3), integer(1)) as launch:
+                    with f.when(logged):
+                        _, entry = _entry(f, job, index)
+                        f.call("clock_gettime", "i32", _clock(f, job, JOB_CLOCK), _at(f, entry, 2))
                     did = _take(f, job, args, scratch, share, launch.i, ahead)
                     f.store(f.add(f.load("i64", mine), did), mine)
+                    with f.when(f.binary("and", logged, f.compare("sgt", did, integer(0)))):
+                        _log(f, job, index, f.add(launch.i, ahead), did)
             did = f.load("i64", mine)
             with f.when(f.compare("sgt", did, integer(0))):
                 sum = f.add(f.atomic_add(done, did, "acq_rel"), did)
@@ -150,6 +165,24 @@ def _take(
             )
         f.store(f.add(f.load("i64", did), integer(1)), did)
     return f.load("i64", did)
+
+
+def _entry(f: Builder, job: Value, index: Value) -> tuple[Value, Value]:
+    """A thread's log, and the next entry in it."""
+    size = f.index(integer(LOG_HEAD), (_word(f, job, LOG_ROOM), integer(ENTRY_WORDS)))
+    log = f.at(_pointer(f, job, LOGS), f.mul(index, size), "i64")
+    used = f.mul(_word(f, log, 0), integer(ENTRY_WORDS))
+    return log, f.at(log, f.add(used, integer(LOG_HEAD)), "i64")
+
+
+def _log(f: Builder, job: Value, index: Value, launch: Value, did: Value) -> None:
+    """End the entry that has been begun."""
+    log, entry = _entry(f, job, index)
+    f.store(launch, entry)
+    f.store(did, _at(f, entry, 1))
+    f.call("clock_gettime", "i32", _clock(f, job, JOB_CLOCK), _at(f, entry, 4))
+    last = f.sub(_word(f, job, LOG_ROOM), integer(1))
+    f.store(f.smin(f.add(_word(f, log, 0), integer(1)), last), log)
 
 
 def _finish(

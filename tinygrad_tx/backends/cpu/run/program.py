@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...target import Done
 from . import executor as ex
-from .team import Words, lines, run
+from .team import Words, get_num_threads, lines, run
+
+_LOGGED = 20_000  # entries of a thread's log at most
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,13 @@ class Program:
         self._wave_rows: list[tuple[int, ...]] = []
         self._launch_rows: list[tuple[int, ...]] = []
         self._part_rows: list[tuple[int, ...]] = []
+        self._number_of: list[int] = []  # of each launch that there is a record of, in its wave
         entries = [self._turns(entry) for entry in waves]
         turns = [turn for entry in entries for turn in entry]
         self._wave_of = [wave for wave, _ in turns]
         self._ends = np.cumsum([len(entry) for entry in entries], dtype=np.int64)
         turn_rows, move_rows, launches = self._numbered(turns)
+        self._first_launch = [row[1] for row in turn_rows]  # of each turn, among those of all
         self._count = len(turns)
         shared = not alone and any(total > 1 for total, *_ in self._wave_rows)
         tables = (self._wave_rows, self._launch_rows, self._part_rows, turn_rows, move_rows)
@@ -90,6 +95,7 @@ class Program:
         self._job[ex.COUNT], self._job[ex.SHARED] = self._count, shared
         self._job[ex.JOB_CLOCK] = ex.CLOCK_ID
         self._address: int = self._job.ctypes.data
+        self._logs, self._began = np.zeros((0, ex.LOG_HEAD), np.int64), np.zeros(2, np.int64)
         self._args: tuple[Words, int] | None = None  # those of the last run, and where they lie
 
     def _turns(self, entry: Wave | Loop) -> list[Turn]:
@@ -108,7 +114,9 @@ class Program:
         """The number of a wave's record."""
         first, total = len(self._launch_rows), 0
         # A wave of nothing gets one task without parts: the executor knows no empty waves.
-        for launch in [at for at in wave.launches if at.tasks > 0] or [Launch((), 1)]:
+        given = [(i, at) for i, at in enumerate(wave.launches) if at.tasks > 0]
+        for number, launch in given or [(0, Launch((), 1))]:
+            self._number_of.append(number)
             begin = len(self._part_rows)
             self._part_rows += launch.parts
             self._launch_rows.append((launch.tasks, begin, len(self._part_rows)))
@@ -150,11 +158,38 @@ class Program:
     def run_timed(self, args: Words) -> tuple[int, list[float]]:
         """As run(), and the seconds that each completed wave or loop took."""
         times = np.zeros((self._count + 1, 2), np.int64)
-        done = run(self._address, self._place(args), times, self._scratch)
+        threads = get_num_threads()
+        entries = int(self._job[ex.LAUNCH_COUNT]) * min(threads, ex.MAX_SHARES)  # the most
+        room = min(entries, _LOGGED) + 1
+        self._logs = np.zeros((threads, ex.LOG_HEAD + room * ex.ENTRY_WORDS), np.int64)
+        self._job[[ex.LOG_THREADS, ex.LOGS, ex.LOG_ROOM]] = threads, self._logs.ctypes.data, room
+        try:
+            done = run(self._address, self._place(args), times, self._scratch)
+        finally:
+            self._job[ex.LOG_THREADS] = 0
+        self._began = times[0]
         wave = self._wave_of[done - 1] + 1 if done < self._count else len(self._wave_rows)
         ends = np.minimum(self._ends[: np.searchsorted(self._ends, done) + 1], done)
         seconds, rest = np.diff(times[[0, *ends]], axis=0).T
         return wave, [float(s) for s in seconds + rest * 1e-9]
+
+    def done(self) -> list[Done]:
+        """The log of the last timed run."""
+        found: list[Done] = []
+        for thread, log in enumerate(self._logs):
+            entries = log[ex.LOG_HEAD :].reshape(-1, ex.ENTRY_WORDS)[: log[0]]
+            turns = np.searchsorted(self._first_launch, entries[:, 0], side="right") - 1
+            begins, ends = (
+                (entries[:, i : i + 2] - self._began) @ np.array([1, 1e-9]) for i in (2, 4)
+            )
+            for turn, entry, begin, end in zip(
+                turns.tolist(), entries.tolist(), begins.tolist(), ends.tolist(), strict=True
+            ):
+                wave = self._wave_of[turn]
+                record = self._wave_rows[wave][2] + entry[0] - self._first_launch[turn]
+                number = self._number_of[record]
+                found.append(Done(thread, wave, number, entry[1], begin, end))
+        return found
 
     def _place(self, args: Words) -> int:
         """The address of the arguments, which are mostly those of the last run."""
