@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.exists()]
+PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if p.exists()]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 EXTRAS = {"autoencoder": ("sklearn", "matplotlib")}  # what an example cannot do without
 

@@ -22,12 +22,12 @@ FLOORS = {
     **dict.fromkeys(
         (
             *("arguments", "atomic", "dtypes", "errors", "lazy", "locks", "mistakes", "pages"),
-            *("settings", "tree", "version"),
+            *("places", "settings", "tree", "version"),
         ),
         0,
     ),
     "backends": 1,
-    **dict.fromkeys(("context", "half", "node", "op", "ops", "rules"), 2),
+    **dict.fromkeys(("context", "finite", "half", "node", "op", "ops", "rules"), 2),
     # 3: every other file beside __init__.py
     "loops": 3,
     "compiler": 4,

@@ -9,10 +9,11 @@ tx.data, tx.training, tx.decoding and tx.viz; the last four are loaded when firs
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import errors
+from . import backends, errors
 from .autocast import autocast
 from .context import grad_enabled as is_grad_enabled
 from .creation import (
@@ -44,6 +45,7 @@ from .creation import (
 from .dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, int64
 from .gradcheck import gradcheck
 from .methods import matmul
+from .mistakes import missing
 from .op import Op
 from .ordering import bucketize, searchsorted
 from .random import manual_seed
@@ -75,7 +77,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DType", "Op", "Spec", "Tensor", "__version__", "abs", "add", "all", "allclose", "amax", "amin",
-    "any", "arange", "argmax", "argmin", "argsort", "atan2", "autocast", "autograd", "bernoulli",
+    "any", "arange", "argmax", "argmin", "argsort", "atan2", "autocast", "autograd", "backends",
+    "bernoulli",
     "bfloat16", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bool_", "broadcast_to",
     "bucketize", "cat", "ceil", "checkpoint", "chunk", "clamp", "clip", "clone", "compile",
     "compiler", "cos", "cosh", "cumprod", "cumsum", "data", "decoding", "diagonal", "div", "einsum",
@@ -121,4 +124,4 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(f".{_LAZY[name]}", __name__), name)
     if name in __all__:
         return getattr(import_module(".functions", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise missing(sys.modules[__name__], f"module {__name__!r}", name, __all__)

@@ -375,8 +375,10 @@ def _unbroadcast(node: Node, grad: Tensor | None, x: Tensor, src: Node) -> Tenso
     extra = len(grad.shape) - len(src.shape)
     pairs = zip(grad.shape[extra:], src.shape, strict=True)
     if extra < 0 or any(m not in (1, n) for n, m in pairs):
+        turned = sorted(grad.shape) == sorted(src.shape)
         raise GradError(
             f"{node.op.name}: the vjp gave a gradient {grad.shape} for an input {src.shape}"
+            f"{': is it transposed?' if turned else ''}"
         )
     stretched = tuple(
         i for i, n in enumerate(grad.shape) if i < extra or (src.shape[i - extra] == 1 and n != 1)

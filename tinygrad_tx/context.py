@@ -7,13 +7,12 @@ node, nn/module.py says which module is running.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
+
+from .places import Place
 
 if TYPE_CHECKING:  # node.py imports this file
     from .node import Node
@@ -60,11 +59,19 @@ class Call(str):
     outer: str
 
 
+class Of(int):
+    """The place in the program of a node whose gradient is computed. op: the name of its op; at:
+    the user's line that made it."""
+
+    op: str = ""
+    at: Place = ""
+
+
 TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
 GRAD: ContextVar[bool] = ContextVar("grad", default=True)
 PRECISION: ContextVar[str] = ContextVar("precision", default="fp32")  # autocast.py lists them
 SCOPE: ContextVar[str] = ContextVar("scope", default="")
-LINE: ContextVar[str] = ContextVar("line", default="")  # of what traced nodes stand for
+LINE: ContextVar[Place] = ContextVar("line", default="")  # of what traced nodes stand for
 # While gradients are computed: the place in the program of the node that they are the gradient of.
 GRADIENT_OF: ContextVar[int | None] = ContextVar("gradient_of", default=None)
 # By id, each Tensor that is pointed at another node while eager code runs, and its node before.
@@ -148,7 +155,9 @@ def _nothing() -> None:
 @contextmanager
 def gradient_of(node: Node) -> Iterator[None]:
     """Nodes made inside are a gradient of this one, and belong to its module."""
-    within, of = SCOPE.set(node.scope), GRADIENT_OF.set(node.place)
+    place = Of(node.place)
+    place.op, place.at = node.op.name, node.at
+    within, of = SCOPE.set(node.scope), GRADIENT_OF.set(place)
     try:
         yield
     finally:
@@ -163,24 +172,3 @@ def guarded(owner: Any, attribute: str) -> Any:
     if trace is not None:
         trace.guard(owner, attribute, value)
     return value
-
-
-_PACKAGE = __file__.rpartition(os.sep)[0]
-_CALLERS = tuple(os.path.join(_PACKAGE, x) for x in ("models", "training"))  # noqa: PTH118 - as code is named
-_INSIDE: dict[str, bool] = {}  # by a file's name: what is asked of each frame at each op
-
-
-def user_line() -> str:
-    """ "file:line" of the innermost caller outside this package (models and training count as
-    callers, and contextlib does not: it stands between a decorated function and who calls it)."""
-    frame: FrameType | None = sys._getframe(2)  # who calls this is inside
-    while frame is not None:
-        name = frame.f_code.co_filename
-        inside = _INSIDE.get(name)
-        if inside is None:
-            inside = name.startswith(_PACKAGE) and not name.startswith(_CALLERS)
-            inside = _INSIDE[name] = inside or frame.f_globals.get("__name__") == "contextlib"
-        if not inside:
-            return f"{name}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""

@@ -55,6 +55,11 @@ class TraceError(RuntimeError):
     Tensor was used after its trace."""
 
 
+class CheckError(RuntimeError):
+    """TX_CHECK has found something: code of kernels and the interpreter that disagree, or the op
+    that made a NaN or an infinity, which the message names."""
+
+
 class NativeUnavailable(UserError, RuntimeError):  # noqa: N818 - a state of the machine
     """There is no native compiler here: llvmlite is missing, or cannot make this kind of code."""
 

@@ -12,8 +12,14 @@ from .context import set_grad_enabled
 from .creation import tensor
 from .dtypes import float64
 from .errors import GradError
+from .gradfaults import MOST, element, fault
 from .ops import COPY
 from .tensor import Tensor
+
+_ALONE = (
+    "each op by itself is right: is a part not recorded (detach(), NumPy, no_grad), or the "
+    "function not smooth there?"
+)
 
 
 def gradcheck(
@@ -30,7 +36,9 @@ def gradcheck(
 
     f: takes the inputs, gives a Tensor or a tuple of them. inputs: float64 Tensors are
     differentiated, others passed on as they are. order=2 checks the gradients of gradients too.
-    GradError, naming both numbers, where they differ; True otherwise.
+    GradError where they differ, naming both numbers and, where it can be told, the op at fault, its
+    input and element, and the kind of mistake (a factor, a sign, a missing sum over a broadcast
+    axis, a transposed result); True otherwise.
     Source: one random projection decides, as in Pearlmutter, "Fast exact multiplication" (1994).
     """
     several: list[Any] = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
@@ -111,24 +119,66 @@ def _check(
             value = f([tensor(a, device=d) for a, d in zip(arrays, devices, strict=True)])
             return float(value.item())
 
+    def found_by(value: Tensor, leaves: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
+        """The gradient of a number by each leaf."""
+        grads: Any = {}
+        if value.requires_grad:
+            one = tensor(1.0, dtype=float64, device=value.device)
+            grads = gradients([value.node], [one], [x.node for x in leaves])
+        zero = [np.zeros(x.shape) for x in leaves]
+        return [
+            np.array(grads[x.node].numpy()) if x.node in grads else z
+            for x, z in zip(leaves, zero, strict=True)
+        ]
+
+    def by_element(
+        value: Callable[[list[np.ndarray[Any, Any]]], float], step: float
+    ) -> list[np.ndarray[Any, Any]]:
+        """Central differences of a number by each element."""
+        out = [np.zeros(p.shape) for p in points]
+        for i, p in enumerate(points):
+            for place in np.ndindex(p.shape):
+                ends = []
+                for sign in (1, -1):
+                    at = [q.copy() for q in points]
+                    at[i][place] += sign * step
+                    ends.append(value(at))
+                out[i][place] = (ends[0] - ends[1]) / (2 * step)
+        return out
+
+    def why_first() -> str:
+        leaves = leaves_at(points)
+        with set_grad_enabled(True):
+            value = f(leaves)
+        told = fault([value.node], rng, eps)
+        if told or sum(p.size for p in points) > MOST:
+            return told
+        told = element(found_by(value, leaves), by_element(plain, eps))
+        return f"{told}; {_ALONE}" if told else ""
+
+    def why_second() -> str:
+        leaves = leaves_at(points)
+        inner = directional(leaves, first)
+        told = fault([inner.node], rng, eps)
+        if told or sum(p.size for p in points) > MOST:
+            return told
+        numeric = by_element(lambda at: float(slope(at, first).item()), step)
+        told = element(found_by(inner, leaves), numeric)
+        return f"{told}; {_ALONE}" if told else ""
+
     first, moved = _moved(points, eps, rng)
     numeric = (plain(moved[0]) - plain(moved[1])) / (2 * eps)
-    _compare("first", slope(points, first).item(), numeric, atol, rtol)
+    _compare("first", slope(points, first).item(), numeric, atol, rtol, why_first)
     if order < 2:
         return
     leaves = leaves_at(points)
     inner = directional(leaves, first)
     step = eps**0.75  # gradients carry more rounding error than values
     second, moved = _moved(points, step, rng)
-    analytic = 0.0
-    if inner.requires_grad:
-        one = tensor(1.0, dtype=float64, device=inner.device)
-        found = gradients([inner.node], [one], [x.node for x in leaves])
-        for x, v in zip(leaves, second, strict=True):
-            if x.node in found:
-                analytic += float((found[x.node].numpy() * v).sum())
+    grads = found_by(inner, leaves)
+    analytic = sum(float((g * v).sum()) for g, v in zip(grads, second, strict=True))
     numeric = (slope(moved[0], first).item() - slope(moved[1], first).item()) / (2 * step)
-    _compare("second", analytic, numeric, atol * 10, rtol * 10)
+    _compare("second", analytic, numeric, atol * 10, rtol * 10, why_second)
 
 
 def _moved(
@@ -141,9 +191,12 @@ def _moved(
     return [(a - b) / (2 * step) for a, b in zip(*moved, strict=True)], moved
 
 
-def _compare(which: str, analytic: float, numeric: float, atol: float, rtol: float) -> None:
+def _compare(
+    which: str, analytic: float, numeric: float, atol: float, rtol: float, why: Callable[[], str]
+) -> None:
     if not abs(analytic - numeric) <= atol + rtol * abs(numeric):
+        told = why()
         raise GradError(
             f"gradcheck: the {which} derivative is {analytic:.10g}, finite differences give "
-            f"{numeric:.10g}"
+            f"{numeric:.10g}{f': {told}' if told else ''}"
         )

@@ -1,7 +1,8 @@
 """Names that a module offers and loads when first used, so that importing it is quick.
 
 In: the files beside a module, with the names that are taken from each. Out: the module's
-__getattr__ and __dir__ (PEP 562). Called by nn/, optim/, models/ and training/; type checkers read
+__getattr__ and __dir__ (PEP 562), which says what is near to a name that is not there. Called by
+nn/, optim/, models/ and training/, and without files by others; type checkers read
 the same names from imports under `if TYPE_CHECKING:`, and do not see the call, which would let them
 take any name.
 """
@@ -11,11 +12,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
+
+from .mistakes import missing
 
 
 def lazily(
-    module: str, files: Mapping[str, str]
+    module: str, files: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """module: its __name__. files: names, with spaces between, by the file they are in, which lies
     in the package, or of a module beside it; a package's files are attributes, too."""
@@ -30,7 +34,7 @@ def lazily(
         elif name in beside:
             value = import_module(f".{name}", package)
         else:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+            raise missing(home, f"module {module!r}", name, names())
         setattr(home, name, value)  # found by itself from now on
         return value
 

@@ -2,7 +2,7 @@
 
 In: an exception out of one of a record's functions, and what the function was called with. Out:
 OpError in its place, where the cause can be told. Called by op.py, node.py and autograd.py, when
-something has failed.
+something has failed. Names that are missing (of a Tensor, a module, a package) are said here, too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from .errors import DeferredIndexError, OpError, ShapeError
@@ -46,6 +47,35 @@ def near(name: Any, known: Collection[str]) -> str:
     return f"; did you mean {' or '.join(found)}?" if found else f"; there are {', '.join(known)}"
 
 
+@lru_cache(maxsize=256)
+def _nearest(name: str, known: frozenset[str]) -> str:
+    """ "; did you mean a?" where a name is written almost so, or goes on from there; else empty."""
+    found = get_close_matches(name, known, n=3, cutoff=0.6)
+    bare = name.replace("_", "").lower()
+    found += sorted(x for x in known if x not in found and x.replace("_", "").lower() == bare)
+    return f"; did you mean {' or '.join(found[:3])}?" if found else ""
+
+
+def missing(owner: Any, what: str, name: str, known: Collection[str]) -> AttributeError:
+    """The error of an attribute that is not there, with the names near to it. what: the owner in
+    words. Programs ask for attributes to see whether they are there, so names are compared once."""
+    hint = ""
+    if not name.startswith("_"):
+        hint = _nearest(name, frozenset(x for x in known if not x.startswith("_")))
+    error = AttributeError(f"{what} has no attribute {name!r}{hint}", obj=owner)
+    vars(error)["wanted"] = name  # as name= Python would add a guess of its own
+    return error
+
+
+def missing_from(owner: Any, what: str, name: str) -> AttributeError:
+    """As missing(), of an object's __getattr__: what it and its class have. An error out of a
+    property comes again, as it is."""
+    cls = type(owner)
+    if any(name in vars(c) for c in cls.__mro__):
+        object.__getattribute__(owner, name)
+    return missing(owner, what, name, () if name.startswith("_") else dir(owner))
+
+
 def explain(
     error: Exception,
     op: str,
@@ -66,11 +96,12 @@ def explain(
         if why:
             raise OpError(f"{op}: its {role} {why}") from None
     if isinstance(error, AttributeError) and (what := _kind(error.obj)):
+        wanted = error.name or vars(error).get("wanted")
         known = [name for name in dir(error.obj) if not name.startswith("_")]
-        hint = near(error.name, known)
+        hint = near(wanted, known)
         hint = hint if hint.startswith("; did") else "; see docs/extending.md for what it has"
         raise OpError(
-            f"{op}: its {role} asks {what} for {error.name}, which it has not{hint}"
+            f"{op}: its {role} asks {what} for {wanted}, which it has not{hint}"
         ) from None
     if role == "forward" and isinstance(error, ValueError) and "read-only" in str(error):
         raise OpError(

@@ -12,21 +12,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
+from sys import _getframe
+from types import FrameType
 from typing import Any, ClassVar
 from weakref import ref
 
 import numpy as np
 
-from . import backends
+from . import backends, finite
 from .arguments import shown
 from .backends import Array, Backend
-from .context import GRAD, GRADIENT_OF, LINE, PRECISION, SCOPE, TRACE, Trace, user_line
+from .context import GRAD, GRADIENT_OF, LINE, PRECISION, SCOPE, TRACE, Trace
 from .dtypes import AUTOCAST, DType, as_dtype, float32, require_fit, result_type, weak_dtype
 from .errors import DeviceError, DTypeError, OpError, TraceError, UserError
 from .half import computing
 from .mistakes import explain
 from .op import OPS, Attrs
 from .op import Op as Op
+from .places import PASSED, Place, here, said
 from .rules import Spec as Spec
 from .rules import as_promised, axes, promised
 
@@ -38,8 +41,8 @@ class Node:
     requires_grad: True if a gradient may be asked for; only then an eager node keeps its srcs.
     owner: the Tensor in whose `.grad` a leaf's gradient is accumulated.
     trace: the trace the node belongs to; None for eager nodes.
-    scope: path of the module in whose call it was made, a context.Call; line: "file:line" of the
-    user's (of traced nodes, and of those with a history that are made outside of modules).
+    scope: path of the module in whose call it was made, a context.Call; at: the user's line that
+    made it; None: to be looked for now.
     place: where in the program it was made, as a number that grows; one made in place of another
     (by a rewrite) takes that one's. gradient_of: the place of the node whose gradient it helps to
     compute; None outside of a backward pass.
@@ -48,10 +51,10 @@ class Node:
     __slots__ = (
         "__weakref__",
         "array",
+        "at",
         "attrs",
         "device",
         "gradient_of",
-        "line",
         "op",
         "owner",
         "place",
@@ -73,10 +76,18 @@ class Node:
         array: Any = None,
         requires_grad: bool = False,
         trace: Trace | None = None,
-        line: str = "",
+        at: Place | None = None,
     ) -> None:
+        if at is None:  # as here() does, which would be one more call for each op
+            at = ""
+            frame: FrameType | None = _getframe(1)
+            while frame is not None:
+                if not PASSED[frame.f_code.co_filename]:
+                    at = frame.f_code, frame.f_lasti
+                    break
+                frame = frame.f_back
         self.op, self.srcs, self.attrs, self.spec, self.device = op, srcs, attrs, spec, device
-        self.array, self.requires_grad, self.trace, self.line = array, requires_grad, trace, line
+        self.array, self.requires_grad, self.trace, self.at = array, requires_grad, trace, at
         self.owner: ref[Any] | None = None
         self.scope, self.gradient_of = SCOPE.get(), GRADIENT_OF.get()
         self.place = next(_PLACES)
@@ -92,6 +103,11 @@ class Node:
     @property
     def ndim(self) -> int:
         return len(self.spec[0])
+
+    @property
+    def line(self) -> str:
+        """ "file:line" of the user's code that made it; empty where nobody knows."""
+        return said(self.at)
 
     @property
     def specs(self) -> tuple[Spec, ...]:
@@ -117,20 +133,21 @@ class Node:
             self.device,
             requires_grad=self.requires_grad,
             trace=self.trace,
+            at=self.at,
         )
         new.owner = self.owner
         return new.put_at(self)
 
     def put_at(self, other: Node) -> Node:
         """Take the place in the program of a node that this one helps to replace."""
-        self.scope, self.line, self.place = other.scope, other.line, other.place
+        self.scope, self.at, self.place = other.scope, other.at, other.place
         self.gradient_of = other.gradient_of
         return self
 
     def tell_as(self, other: Node) -> None:
         """Take module, line and role of a node that is made one with this; the place stays, for
         plans are ordered by it."""
-        self.scope, self.line, self.gradient_of = other.scope, other.line, other.gradient_of
+        self.scope, self.at, self.gradient_of = other.scope, other.at, other.gradient_of
 
     def release(self) -> None:
         """Forget the inputs of an eager node, so that their memory can be reused."""
@@ -238,8 +255,8 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
                     f"{op.name}: {name}= is a Tensor, whose value a traced function does not know: "
                     "pass a Python number, or what it is computed from as an input of the op"
                 )
-        line = LINE.get() or user_line()
-        return Node(op, srcs, attrs, spec, lands, requires_grad=needs_grad, trace=trace, line=line)
+        at = LINE.get() or here()
+        return Node(op, srcs, attrs, spec, lands, requires_grad=needs_grad, trace=trace, at=at)
     for value in attrs.values():
         if isinstance(value, Handle) or (not op.ours and type(value) in (tuple, list)):
             attrs = {name: _number(value) for name, value in attrs.items()}
@@ -253,9 +270,11 @@ def apply(op: Op, srcs: tuple[Node, ...], attrs: Attrs) -> Node:
             )
         arrays.append(src.array)
     array = execute(op, device, arrays, attrs, spec)
+    if finite.asked() == finite.NAN:
+        of = GRADIENT_OF.get()
+        finite.check(op, srcs, arrays, attrs, array, SCOPE.get(), here(), of, {})
     if needs_grad:
-        line = "" if SCOPE.get() else user_line()  # in a module, the module says enough
-        return Node(op, srcs, attrs, spec, lands, array=array, requires_grad=True, line=line)
+        return Node(op, srcs, attrs, spec, lands, array=array, requires_grad=True)
     if lost and GRAD.get():
         return data(spec, lands, array, lost=True)
     return Node(LEAF, (), {}, spec, lands, array=array)
@@ -328,7 +347,7 @@ def rebound(node: Node, *, requires_grad: bool) -> Node:
         node.device,
         requires_grad=requires_grad,
         trace=node.trace,
-        line=LINE.get() or user_line(),
+        at=LINE.get() or None,
     )
 
 
@@ -340,14 +359,14 @@ def constant(value: Any, dtype: DType, device: str) -> Node:
         known = _scalar_leaf if value else _scalar_leaf.__wrapped__
         return known(value, dtype, device, SCOPE.get())
     attrs = {"value": value, "dtype": dtype, "device": device}
-    return Node(CONST, (), attrs, Spec((), dtype), device, trace=trace)
+    return Node(CONST, (), attrs, Spec((), dtype), device, trace=trace, at=LINE.get())
 
 
 @lru_cache(maxsize=1024, typed=True)
 def _scalar_leaf(value: Any, dtype: DType, device: str, scope: str) -> Node:
     """A scalar's node outside of traces; one for all its uses in a module."""
     array = backends.get(device).scalar(value, dtype)
-    return Node(LEAF, (), {}, Spec((), dtype), device, array=array)
+    return Node(LEAF, (), {}, Spec((), dtype), device, array=array, at="")
 
 
 def cast(node: Node, dtype: DType) -> Node:
@@ -421,7 +440,7 @@ def _squeezed(node: Node, axis: tuple[int, ...]) -> Node:
     if node.op.kind != "leaf":
         return apply(OPS["reshape"], (node,), {"shape": shape})
     array = node.array.reshape(shape)  # computed, and nothing is recorded
-    return Node(node.op, (), {}, Spec(shape, node.dtype), node.device, array=array)
+    return Node(node.op, (), {}, Spec(shape, node.dtype), node.device, array=array, at=node.at)
 
 
 def _as_operands(op: Op, inputs: tuple[Any, ...]) -> tuple[Node, ...]:

@@ -7,12 +7,12 @@ loops/record.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from . import backends
+from . import backends, finite
 from .half import computing
 from .mistakes import naming
 from .node import CONST, Graph, Node, execute, outline
@@ -64,26 +64,41 @@ class Procedure:
         self._calls = [(backends.get(s.device), _forward(s.node), s.node.attrs) for s in self.steps]
         self._proven = False
 
-    def run(self, arrays: Sequence[Any], seconds: list[float] | None = None) -> list[Any]:
+    def run(
+        self,
+        arrays: Sequence[Any],
+        seconds: list[float] | None = None,
+        names: Mapping[Node, str] | None = None,
+    ) -> list[Any]:
         """The arrays of the ends. arrays: of the inputs, in their order. seconds: gets those that
-        each step took."""
+        each step took. names: of inputs, in words, for TX_CHECK=nan."""
         values: list[Any] = [None] * len(self.slot)
         for slot, value in self._known:
             values[slot] = value
         for slot, value in zip(self._given, arrays, strict=True):
             values[slot] = value
-        if self._proven:
+        if finite.wanted():
+            self._prove(values, seconds, names or {})
+        elif self._proven:
             self._run(values, seconds)
         else:
             self._prove(values, seconds)
         return [values[slot] for slot in self._ends]
 
-    def _prove(self, values: list[Any], seconds: list[float] | None) -> None:
-        """The first run: every forward is held to its op's rule."""
+    def _prove(
+        self,
+        values: list[Any],
+        seconds: list[float] | None,
+        names: Mapping[Node, str] | None = None,
+    ) -> None:
+        """The first run: every forward is held to its op's rule. names: to being finite, too."""
         before = perf_counter()
         for node, device, reads, result, frees in self.steps:
             arrays = [values[i] for i in reads]
-            values[result] = execute(node.op, device, arrays, node.attrs, node.spec)
+            values[result] = made = execute(node.op, device, arrays, node.attrs, node.spec)
+            if names is not None:
+                where = (node.scope, node.at, node.gradient_of)
+                finite.check(node.op, node.srcs, arrays, node.attrs, made, *where, names)
             for i in frees:
                 values[i] = None
             if seconds is not None:

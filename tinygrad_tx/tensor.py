@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
 import numpy as np
@@ -28,6 +28,7 @@ from .dtypes import (
 )
 from .errors import DTypeError, GradError, ShapeError
 from .hooks import RemovableHandle
+from .mistakes import missing_from
 from .node import LOST, MOVE, Handle, Node, apply, cast, leaf, rebound
 from .rules import broadcast_shape
 from .spelling import refuse
@@ -50,6 +51,11 @@ class Tensor(Values):
             raise TypeError(f"a Tensor is made by tx.tensor(...), not of a {type(node).__name__}")
         self._node = node
         self._grad: Tensor | None = None
+
+    if not TYPE_CHECKING:  # it would let type checkers take any name
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_from(self, type(self).__name__, name)
 
     # The handle ------------------------------------------------------------------------------
     @property

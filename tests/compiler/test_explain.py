@@ -101,7 +101,7 @@ def test_refusals_are_grouped() -> None:
     node = tx.ones(3)._node
 
     def refused(name: str, scope: str, line: int, reason: str) -> Refusal:
-        made = Node(OPS[name], (node,), {}, node.spec, "cpu", line=f"/x/y/model.py:{line}")
+        made = Node(OPS[name], (node,), {}, node.spec, "cpu", at=f"/x/y/model.py:{line}")
         made.scope = scope
         return Refusal(made, reason)
 

@@ -23,6 +23,7 @@ APART = {  # what no test here has to use, each with the reason
     **dict.fromkeys(("get_num_threads", "set_num_threads"), "of the CPU's kernels"),
     **dict.fromkeys(("Hypothesis", "Translation"), "what decoding gives: no Tensors"),
     **dict.fromkeys(("Optimizer", "Schedule", "LRScheduler", "Falling"), "bases of others"),
+    **dict.fromkeys(("LanguageModel", "EncoderDecoder"), "bases of others"),
     **dict.fromkeys(("is_grad_enabled", "scoped"), "nothing of a Tensor"),
     **dict.fromkeys(("padding_row", "sizes", "require", "require_numbers"), "checks of arguments"),
 }

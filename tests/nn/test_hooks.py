@@ -50,7 +50,7 @@ def test_hooks_in_a_compiled_function() -> None:
     assert step(x).tolist() == (-plain).tolist() == model(x).tolist()
     for i in range(3):
         step(x * i)
-    assert largest.item() == model[0](x * 2).abs().max().item() > 0
+    assert largest.item() == max(model[0](x * i).abs().max().item() for i in range(3)) > 0
     assert step.stats()["retraces"] == 1
     hook.remove()
     assert step(x).tolist() == plain.tolist()

@@ -304,23 +304,52 @@ class Sign(optim.Optimizer):
     def __init__(self, params: Any, lr: float = 0.1) -> None:
         super().__init__(params, {"lr": lr})
 
-    def _update(self, p: Any, grad: Any, moments: Any, group: Any, scalars: Any) -> None:
+    def update(self, p: Any, grad: Any, moments: Any, group: Any, scalars: Any) -> None:
         p.assign(p - scalars["lr"] * grad.sign())
 
 
 class Own(optim.Optimizer):
     """Moments, and numbers of its own: for a group, and for each parameter."""
 
+    def moment_names(self, group: Any) -> tuple[str, ...]:
+        return ("sum",)
+
+    def scalars(self, group: Any, taken: tx.Tensor) -> dict[str, tx.Tensor]:
+        return {"rate": taken * group["lr"] / (self.steps_of(group) + 1), "taken": taken}
+
+    def update(self, p: Any, grad: Any, moments: Any, group: Any, scalars: Any) -> None:
+        assert scalars["rate"].shape == () and scalars["rate"].dtype == p.dtype
+        moments["sum"].assign(moments["sum"] + grad)
+        p.assign(p - scalars["rate"] * moments["sum"])
+
+
+class Before(optim.Optimizer):
+    """Methods under the names that they had before they were public."""
+
     def _moments(self, group: Any) -> tuple[str, ...]:
         return ("sum",)
 
     def _scalars(self, group: Any, taken: tx.Tensor) -> dict[str, tx.Tensor]:
-        return {"rate": taken * group["lr"] / (self._steps(group) + 1), "taken": taken}
+        return super()._scalars(group, taken)  # type: ignore[misc]
 
     def _update(self, p: Any, grad: Any, moments: Any, group: Any, scalars: Any) -> None:
-        assert scalars["rate"].shape == () and scalars["rate"].dtype == p.dtype
         moments["sum"].assign(moments["sum"] + grad)
-        p.assign(p - scalars["rate"] * moments["sum"])
+        p.assign(p - scalars["lr"] * moments["sum"])
+
+
+def test_old_names_of_methods_go_on_working() -> None:
+    class Halved(optim.lr_scheduler.Schedule):
+        def _rate(self, i: int, step: tx.Tensor, base: tx.Tensor) -> tx.Tensor:
+            return base / step
+
+    p = nn.Parameter(tx.zeros(1))
+    optimizer = Before([p], {"lr": 1.0})
+    schedule = Halved(optimizer)
+    for _ in range(2):
+        p.grad = tx.ones(1)
+        optimizer.step()
+        schedule.step()
+    assert p.tolist() == [-2.0] and schedule.get_last_lr() == [pytest.approx(1 / 3)]
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -350,7 +379,7 @@ class Forgetful(optim.Optimizer):
 
 P = nn.Parameter(tx.ones(2))
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
-    (lambda: Forgetful([P], {"lr": 0.1}), TypeError, r"Forgetful must define _update\(self, p"),
+    (lambda: Forgetful([P], {"lr": 0.1}), TypeError, r"Forgetful must define update\(self, p"),
     (lambda: Own([P], {"rate": 0.1}), UserError, r'Own: its options, rate, lack "lr"'),
     (lambda: optim.Adam([P], lr="fast"), TypeError, "lr must be a number, not 'fast'"),
     (lambda: optim.Adam([P], lr=tx.ones(2)), TypeError, r"lr must be one number, not .*\(2,\)"),
@@ -401,13 +430,13 @@ class Returning(optim.Optimizer):
         if mistake != "no init":
             super().__init__(params, {"lr": 0.1})
 
-    def _moments(self, group: Any) -> Any:
+    def moment_names(self, group: Any) -> Any:
         return "sum" if self.mistake == "moments" else ()
 
-    def _scalars(self, group: Any, taken: Any) -> Any:
-        return {"lr": 0.1} if self.mistake == "scalars" else super()._scalars(group, taken)
+    def scalars(self, group: Any, taken: Any) -> Any:
+        return {"lr": 0.1} if self.mistake == "scalars" else super().scalars(group, taken)
 
-    def _update(self, p: Any, grad: Any, moments: Any, group: Any, scalars: Any) -> Any:
+    def update(self, p: Any, grad: Any, moments: Any, group: Any, scalars: Any) -> Any:
         return p - group["momentum"] if self.mistake == "option" else p - scalars["lr"] * grad
 
 
@@ -415,10 +444,10 @@ class Returning(optim.Optimizer):
     ("mistake", "kind", "text"),
     [
         ("no init", TypeError, r"Returning: its __init__ must call super\(\).__init__"),
-        ("moments", TypeError, "Returning: _moments must give a tuple of names, not 'sum'"),
-        ("scalars", TypeError, "Returning: _scalars must give a dict of Tensors, not"),
+        ("moments", TypeError, "Returning: moment_names must give a tuple of names, not 'sum'"),
+        ("scalars", TypeError, "Returning: scalars must give a dict of Tensors, not"),
         ("option", KeyError, 'the optimizer has no option "momentum"; it has lr'),
-        ("result", TypeError, "Returning: _update must assign to the parameter"),
+        ("result", TypeError, "Returning: update must assign to the parameter"),
     ],
 )
 def test_mistakes_of_a_derived_class(mistake: str, kind: type[Exception], text: str) -> None:

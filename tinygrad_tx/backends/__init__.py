@@ -3,17 +3,24 @@
 
 In: a device name. Out: a Backend, made on first use. Called by node.py when an op runs, and by
 tensor.py when data enters or leaves. This file alone knows which device names exist; a further
-backend adds one line here and one file in arrays/.
+backend of ours adds one line here and one file in arrays/, and users call `register`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ..arguments import shown
 from ..errors import DeviceError
+from ..lazy import lazily
 from .arrays.base import Array, Backend
-from .target import Target
+from .target import Cut, Memory, Program, Target
+
+if TYPE_CHECKING:
+    from .arrays.numpy_backend import NumpyBackend
+else:
+    __getattr__, __dir__ = lazily(__name__, {"arrays.numpy_backend": "NumpyBackend"})
 
 _MODULES = {
     "cpu": "arrays.numpy_backend",
@@ -30,7 +37,7 @@ def canonical(device: str) -> str:
     """The device's name if it is a known one; DeviceError otherwise."""
     if not isinstance(device, str) or not (device in _MODULES or device in _REGISTERED):
         name = f'"{device}"' if isinstance(device, str) else shown(device)
-        raise DeviceError(f"no device {name}: choose one of {', '.join(_MODULES)}")
+        raise DeviceError(f"no device {name}: choose one of {', '.join(devices())}")
     return device
 
 
@@ -44,8 +51,35 @@ def get(device: str) -> Backend:
 
 
 def register(device: str, backend: Backend, target: Target | None = None) -> None:
-    """Make a device known under a name of its own: its arrays, and what runs kernels on them."""
+    """Make a device known under a name of its own: its arrays, and what runs kernels on them.
+
+    backend: what forwards are written against, whose `device` is that name. target: without one,
+    compiled functions run op by op there. A name that is registered already gets the new ones.
+    DeviceError for the name of a device of ours; TypeError for what is no backend or no target.
+    """
+    if not isinstance(device, str) or not device.isidentifier():
+        raise TypeError(f"register: a device's name is a word, not {shown(device)}")
+    if device in _MODULES:
+        raise DeviceError(f'register: "{device}" is a device of the library; choose another name')
+    if not isinstance(backend, Backend):
+        raise TypeError(
+            f"register: backend must be an object of a class derived from Backend or NumpyBackend, "
+            f"not {shown(backend)}"
+        )
+    if getattr(backend, "device", None) != device:
+        raise DeviceError(
+            f'register: the backend\'s attribute device must be "{device}", as its name is'
+        )
+    if target is not None and not isinstance(target, Target):
+        raise TypeError(f"register: target must be a Target or None, not {shown(target)}")
     _LOADED[device], _REGISTERED[device] = backend, target
+
+
+def forget(device: str) -> None:
+    """Take a registered device away; DeviceError where it is none."""
+    if device not in _REGISTERED:
+        raise DeviceError(f"forget: {shown(device)} is not registered")
+    del _REGISTERED[device], _LOADED[device]
 
 
 def target_of(device: str, *, interpreted: bool = False) -> Target | None:
@@ -81,9 +115,14 @@ def devices() -> tuple[str, ...]:
 __all__ = [
     "Array",
     "Backend",
+    "Cut",
+    "Memory",
+    "NumpyBackend",
+    "Program",
     "Target",
     "canonical",
     "devices",
+    "forget",
     "get",
     "has_tf32",
     "planned_for",

@@ -7,7 +7,7 @@ programs here. So no file of the compiler knows a machine: cpu/target.py is the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .reports import Reports
@@ -113,6 +113,12 @@ class Memory(ABC):
     def reserve(self, size: int) -> int:
         """The address of the memory that plans compute in, which has at least so many bytes. What
         lay there before is lost where it has to grow."""
+
+    def apart(self, plan: Hashable, sizes: Sequence[int]) -> Sequence[int] | None:
+        """The addresses of the values that a plan computes, of so many bytes, where each lies in
+        memory of its own, so that an access beside one can be found; None where they lie in what
+        reserve() gives. plan: which it is; asked before each run."""
+        return None
 
 
 class Program(Protocol):

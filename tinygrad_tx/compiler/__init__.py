@@ -3,6 +3,25 @@ the stages from the record to a plan (rewrite/, lower/, fuse/, schedule/), run/ 
 shows it.
 """
 
-from .compiled import MAX_PLANS, Compiled, compile
+from typing import TYPE_CHECKING
 
-__all__ = ["MAX_PLANS", "Compiled", "compile"]
+from ..lazy import lazily
+from .compiled import MAX_PLANS, Compiled, compile
+from .rewrite.registered import forget_rule, register_rule, replace
+from .rewrite.simplify import number
+
+if TYPE_CHECKING:
+    from .inspect.rule_check import check_rule
+else:
+    __getattr__, __dir__ = lazily(__name__, {"inspect.rule_check": "check_rule"})
+
+__all__ = [
+    "MAX_PLANS",
+    "Compiled",
+    "check_rule",
+    "compile",
+    "forget_rule",
+    "number",
+    "register_rule",
+    "replace",
+]

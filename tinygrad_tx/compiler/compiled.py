@@ -27,6 +27,7 @@ from ..arguments import shown
 from ..context import PRECISION, as_given, current_trace, grad_enabled
 from ..creation import get_default_device
 from ..errors import NativeUnavailable, NoKernel, TraceError, UserError
+from ..mistakes import missing
 from ..node import Graph, Node
 from ..tensor import Tensor
 from ..transforms import differentiating
@@ -35,6 +36,7 @@ from .capture.guards import Match, difference
 from .capture.trace import Signature, Traced, trace
 from .inspect import debug, explore, timeline
 from .keys import key as key_of
+from .rewrite.registered import current
 from .run.execution import Execution
 from .run.garbage import REST
 from .run.host_part import device_of
@@ -77,7 +79,13 @@ class Compiled:
         """The attributes of the function, such as a compiled Module's parameters()."""
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
-        return getattr(self._f, name)
+        try:
+            return getattr(self._f, name)
+        except AttributeError:
+            if hasattr(type(self._f), name):  # it is there, and has failed
+                raise
+            known = {*dir(type(self)), *dir(self._f)}
+            raise missing(self, f"the compiled {self._name}", name, known) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """As __getattr__: `training` of a compiled Module is the Module's."""
@@ -385,7 +393,8 @@ def _key(args: Any, kwargs: Any, flat: list[Any]) -> Any:
                     f"argument {i} of a compiled function is a {type(arg).__name__}: arguments are "
                     "Tensors, hashable Python values, and lists, tuples and dicts of them"
                 ) from None
-    return tuple(nesting), tuple(parts), records, get_default_device(), PRECISION.get()
+    modes = (records, get_default_device(), PRECISION.get(), current())
+    return tuple(nesting), tuple(parts), *modes
 
 
 def _flatten(value: Any, flat: list[Any], nesting: list[Any]) -> None:
@@ -427,4 +436,6 @@ def _difference(old: Any, new: Any) -> str:
         return "argument {} was {}, is {}".format(i, *shown)
     if old[4] != new[4]:
         return f"autocast was {old[4]}, is {new[4]}"
+    if old[5] != new[5]:
+        return "the rewrite rules changed"
     return "no_grad or the default device changed"

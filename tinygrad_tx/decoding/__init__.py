@@ -1,11 +1,17 @@
 """Floor 7: decoding. generate() takes ids; translate() and Translator take lines of text, stream()
 a prompt; Embedder makes vectors of lines."""
 
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
 from .embed import Embedder
 from .generate import generate
 from .protocols import Hypothesis
 from .streaming import stream
 from .translate import Translation, Translator, translate
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__)
 
 __all__ = [
     "Embedder",

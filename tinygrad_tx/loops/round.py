@@ -55,7 +55,7 @@ class Recorder(Trace):
         self.results: dict[Node, Node] = {}  # nodes that stand for inputs which are no leaves
 
     def input(self, spec: Spec, device: str, requires_grad: bool) -> Node:
-        return Node(INPUT, (), {}, spec, device, requires_grad=requires_grad, trace=self)
+        return Node(INPUT, (), {}, spec, device, requires_grad=requires_grad, trace=self, at="")
 
     def result(self, placeholder: Node) -> Node:
         """A node for an input that is a result outside: other than a leaf that requires a gradient,

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     )
     from .bert import BERT, BERTConfig
     from .convs2s import ConvS2S, ConvS2SConfig
+    from .encoder_decoder import EncoderDecoder
     from .gpt import GPT, GPTConfig
+    from .language_model import LanguageModel
     from .llama import Llama, LlamaConfig
     from .loading import load
     from .pretrained import from_pretrained, save_pretrained
+    from .registry import register
     from .seq2seq import Seq2Seq, Seq2SeqConfig
     from .t5 import T5, T5Config
     from .transformer import Transformer, TransformerConfig
@@ -30,16 +33,19 @@ else:
             "VariationalAutoencoder VariationalAutoencoderConfig",
             "bert": "BERT BERTConfig",
             "convs2s": "ConvS2S ConvS2SConfig",
+            "encoder_decoder": "EncoderDecoder",
             "gpt": "GPT GPTConfig",
+            "language_model": "LanguageModel",
+            "registry": "register",
             "llama": "Llama LlamaConfig",
             "loading": "load",
             "pretrained": "from_pretrained save_pretrained",
             "seq2seq": "Seq2Seq Seq2SeqConfig",
             "t5": "T5 T5Config",
             "transformer": "Transformer TransformerConfig",
-            **dict.fromkeys(("config", "encoder_decoder", "formats", "language_model"), ""),
+            **dict.fromkeys(("config", "formats"), ""),
             **dict.fromkeys(("layers", "pieces", "positions", "pretrained_tokenizer"), ""),
-            **dict.fromkeys(("registry", "rotary", "saving", "stepwise"), ""),
+            **dict.fromkeys(("rotary", "saving", "stepwise"), ""),
         },
     )
 
@@ -54,7 +60,9 @@ __all__ = [
     "ConvAutoencoderConfig",
     "ConvS2S",
     "ConvS2SConfig",
+    "EncoderDecoder",
     "GPTConfig",
+    "LanguageModel",
     "Llama",
     "LlamaConfig",
     "Seq2Seq",
@@ -66,5 +74,6 @@ __all__ = [
     "VariationalAutoencoderConfig",
     "from_pretrained",
     "load",
+    "register",
     "save_pretrained",
 ]

@@ -2,17 +2,20 @@
 
 In: a kind and the settings of a [model] section. Out: a model. Called by loading.py, by training's
 schema and by the commands. Another kind is one entry of KINDS: the class of a model, the
-dataclass of its settings, and what it is trained to do.
+dataclass of its settings, and what it is trained to do; users add theirs by `register`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from ..arguments import shown
 from ..errors import UserError
+from ..mistakes import near
+from ..nn import Module
 from .bert import BERT, BERTConfig
 from .convs2s import ConvS2S, ConvS2SConfig
 from .gpt import GPT, GPTConfig
@@ -66,17 +69,52 @@ class Tokens(NamedTuple):
 
 _OF_VOCABULARY = ("src_vocab_size", "more_eos_ids", *Tokens._fields)
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
-    {
-        "transformer": Kind(Transformer, TransformerConfig),
-        "seq2seq": Kind(Seq2Seq, Seq2SeqConfig),
-        "convs2s": Kind(ConvS2S, ConvS2SConfig),
-        "t5": Kind(T5, T5Config),
-        "gpt": Kind(GPT, GPTConfig, "lm"),
-        "llama": Kind(Llama, LlamaConfig, "lm"),
-        "bert": Kind(BERT, BERTConfig, "mlm"),
-    }
-)
+_KINDS = {
+    "transformer": Kind(Transformer, TransformerConfig),
+    "seq2seq": Kind(Seq2Seq, Seq2SeqConfig),
+    "convs2s": Kind(ConvS2S, ConvS2SConfig),
+    "t5": Kind(T5, T5Config),
+    "gpt": Kind(GPT, GPTConfig, "lm"),
+    "llama": Kind(Llama, LlamaConfig, "lm"),
+    "bert": Kind(BERT, BERTConfig, "mlm"),
+}
+KINDS: Mapping[str, Kind] = MappingProxyType(_KINDS)
+_OURS = frozenset(_KINDS)
+_ASKED = {  # by its task, what is asked of a model besides forward
+    "translate": ("loss", "start", "step", "room"),
+    "lm": ("loss", "start", "step", "room"),
+    "mlm": ("loss",),
+}
+
+
+def register(name: str, model: type[Any], config: type[Any], task: str = "translate") -> None:
+    """Make a kind of model known as `model.kind = name`: training trains it, models.load() loads
+    it, and the commands know it, in every program that has registered it.
+
+    model: a Module, made of a config; config: a dataclass; task: "translate", "lm" or "mlm"; Kind
+    says what each must have. A name of one's own may be registered again. TypeError or ValueError
+    for what does not fit.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"register: name must be a word, not {shown(name)}")
+    if name in _OURS:
+        raise ValueError(f'register: "{name}" is a kind of model of the library; choose another')
+    if task not in _ASKED:
+        raise ValueError(f"register: no task {shown(task)}{near(task, _ASKED)}")
+    if not isinstance(model, type) or not issubclass(model, Module):
+        raise TypeError(f"register: model must be a class of Modules, not {shown(model)}")
+    if not isinstance(config, type) or not is_dataclass(config):
+        raise TypeError(f"register: config must be a dataclass, not {shown(config)}")
+    if lost := [m for m in _ASKED[task] if not callable(getattr(model, m, None))]:
+        base = "models.LanguageModel" if task == "lm" else "models.EncoderDecoder"
+        raise TypeError(
+            f'register: for task "{task}", {model.__name__} needs the method {lost[0]}: derive it '
+            f"from {base}, which has it"
+        )
+    names = {field.name for field in fields(config)}
+    if lost := [n for n in ("d_model", "max_len") if n not in names and not hasattr(config, n)]:
+        raise TypeError(f"register: {config.__name__} has no {lost[0]}")
+    _KINDS[name] = Kind(model, config, task)
 
 
 def kind_of(name: object) -> Kind:

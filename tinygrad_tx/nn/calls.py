@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from weakref import ref
 
 from ..arguments import blame, explain_init
 from ..context import SCOPE, Call
 from ..errors import UserError
 from ..hooks import RemovableHandle, added, watch
+from ..mistakes import missing_from
+from ..operands import note
 from ..spelling import refuse
 
 P = ParamSpec("P")
@@ -64,6 +66,11 @@ class Calls:
         if "__init__" in vars(cls) and _is_ours(cls):
             explain_init(cls)
 
+    if not TYPE_CHECKING:  # it would let type checkers take any name
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_from(self, self._path, name)
+
     def _begin(self) -> Call:
         """A new call, inside the current one."""
         call = Call(self._path)
@@ -76,18 +83,31 @@ class Calls:
         raise NotImplementedError(f"{kind} cannot be called: it has no method forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        token = SCOPE.set(self._begin())  # as scope() does, without its calls
+        call = Call(self._path)  # as _begin() and scope() do, without their calls
+        call.kind, call.module, call.outer = type(self), ref(self), SCOPE.get()
+        token = SCOPE.set(call)
         try:
             watch()
             if self._forward_hooks:
                 return self._call_with_hooks(args, kwargs)
             return self.forward(*args, **kwargs)
         except Exception as error:
+            note(error, self._path, type(self).__name__, vars(self))
             if _is_ours(type(self)):
-                blame(error, type(self).__name__, self.forward, args, kwargs)
+                self._blame(error, args, kwargs)
             raise
         finally:
             SCOPE.reset(token)
+
+    def _blame(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise what an argument of the wrong kind explains in the place of an error, with its
+        notes."""
+        try:
+            blame(error, type(self).__name__, self.forward, args, kwargs)
+        except Exception as better:
+            for told in error.__notes__:
+                better.add_note(told)
+            raise
 
     # Hooks -------------------------------------------------------------------------------------
     def register_forward_pre_hook(

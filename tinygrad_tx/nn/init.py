@@ -7,6 +7,7 @@ layers' and the models' constructors.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ..creation import full_like
 from ..drawing import rand, randn
 from ..dtypes import float64
 from ..errors import DTypeError, ShapeError, UserError
+from ..lazy import lazily
 from ..spelling import refuse
 from ..tensor import Tensor, no_grad
 
@@ -176,3 +178,6 @@ def _fans(name: str, x: Tensor) -> tuple[int, int]:
 
 
 explain_functions(globals())
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__)

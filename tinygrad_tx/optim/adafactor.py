@@ -37,8 +37,8 @@ class Adafactor(Optimizer):
         options = {"lr": lr, "beta2_decay": beta2_decay, "eps": eps, "d": d}
         super().__init__(params, {**options, "weight_decay": weight_decay, "maximize": maximize})
 
-    def _check(self, group: Group) -> None:
-        super()._check(group)
+    def check(self, group: Group) -> None:
+        super().check(group)
         require_numbers(beta2_decay=group["beta2_decay"], d=group["d"])
         require("beta2_decay", group["beta2_decay"], group["beta2_decay"] <= 0, "0 or less")
         require("d", group["d"], group["d"] >= 1, "1 or more")
@@ -50,7 +50,7 @@ class Adafactor(Optimizer):
                 require_numbers(eps=one)
                 require("eps", eps, one >= 0, "two numbers, 0 or more")
 
-    def _moments(self, group: Group) -> tuple[str, ...]:
+    def moment_names(self, group: Group) -> tuple[str, ...]:
         return ("row_var", "col_var")
 
     def _start(self, group: Group, name: str, p: Tensor) -> Tensor:
@@ -60,15 +60,15 @@ class Adafactor(Optimizer):
             shape = (*p.shape[:-2], 1, p.shape[-1]) if p.ndim > 1 else ()
         return zeros(shape, dtype=wide(p), device=p.device)
 
-    def _scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
-        t = (self._steps(group) + 1).to(float64)
+    def scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
+        t = (self.steps_of(group) + 1).to(float64)
         return {
             "lr": taken * group["lr"],
             "share": taken * t ** group["beta2_decay"],
             "rho": taken * (t**-0.5).minimum(group["lr"]),
         }
 
-    def _update(
+    def update(
         self, p: Tensor, grad: Tensor, moments: Moments, group: Group, scalars: dict[str, Tensor]
     ) -> None:
         eps1, eps2 = group["eps"]

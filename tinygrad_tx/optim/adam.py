@@ -49,20 +49,20 @@ class Adam(Optimizer):
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {**options, "amsgrad": amsgrad, "maximize": maximize})
 
-    def _check(self, group: Group) -> None:
-        super()._check(group)
+    def check(self, group: Group) -> None:
+        super().check(group)
         require_numbers(eps=group["eps"])
         require("eps", group["eps"], group["eps"] >= 0, "0 or more")
         require_betas(group)
 
-    def _moments(self, group: Group) -> tuple[str, ...]:
+    def moment_names(self, group: Group) -> tuple[str, ...]:
         names = ("exp_avg", "exp_avg_sq")
         return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
 
-    def _scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
+    def scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
         beta2 = group["betas"][1]
         beta1 = momentum(group, group["betas"][0])
-        t = (self._steps(group) + 1).to(float64)  # one for each parameter
+        t = (self.steps_of(group) + 1).to(float64)  # one for each parameter
         # The root of 1 - beta2^t is taken out of the denominator: so it meets two scalars, and not
         # every element.
         root = (1 - beta2**t).sqrt()

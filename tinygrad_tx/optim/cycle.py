@@ -107,7 +107,7 @@ class OneCycleLR(Schedule):
                 if group.momentum is not None:
                     group.momentum.assign(self._between(step, start=high, top=low, end=high))
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         top = self.max_lrs[min(i, len(self.max_lrs) - 1)]  # a group may have been added
         return self._between(step, start=base, top=top, end=base / self.final_div_factor)
 

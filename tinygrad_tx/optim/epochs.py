@@ -49,7 +49,7 @@ class LambdaLR(Schedule):
             raise UserError(f"LambdaLR: {given} functions for {groups} parameter groups")
         super().__init__(optimizer, last_epoch)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         f = self.lr_lambdas[min(i, len(self.lr_lambdas) - 1)]  # a group may have been added
         epoch = step - 1
         rate: Tensor = base * f(int(epoch.item()) if current_trace() is None else epoch)
@@ -67,7 +67,7 @@ class StepLR(Schedule):
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer, last_epoch)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         return base * self.gamma ** ((step - 1) / self.step_size).floor()
 
 
@@ -88,7 +88,7 @@ class MultiStepLR(Schedule):
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         milestones = tensor(self.milestones, dtype=float64, device=step.device)
         return base * self.gamma ** (milestones < step).sum().to(float64)
 
@@ -101,7 +101,7 @@ class ExponentialLR(Schedule):
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         return base * self.gamma ** (step - 1)
 
 
@@ -120,7 +120,7 @@ class ConstantLR(Schedule):
         self.factor, self.total_iters = factor, total_iters
         super().__init__(optimizer, last_epoch)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         return where(step <= self.total_iters, base * self.factor, base)
 
 
@@ -143,7 +143,7 @@ class LinearLR(Schedule):
         self.total_iters = total_iters
         super().__init__(optimizer, last_epoch)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         gone = _gone(step, self.total_iters)
         return base * (self.start_factor + (self.end_factor - self.start_factor) * gone)
 
@@ -162,7 +162,7 @@ class PolynomialLR(Schedule):
         self.total_iters, self.power = total_iters, power
         super().__init__(optimizer, last_epoch)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         return base * (1 - _gone(step, self.total_iters)) ** self.power
 
 
@@ -186,7 +186,7 @@ class CosineAnnealingLR(Schedule):
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         return _wave((step - 1) / self.T_max, base, self.eta_min)
 
 
@@ -210,7 +210,7 @@ class CosineAnnealingWarmRestarts(Schedule):
         self.eta_min = eta_min
         super().__init__(optimizer, last_epoch)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         gone = (step - 1) / self.T_0  # in lengths of the first wave
         if self.T_mult == 1:
             return _wave(gone - gone.floor(), base, self.eta_min)
@@ -252,13 +252,13 @@ class SequentialLR(Schedule):
             )
         super().__init__(optimizer, last_epoch)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         starts = [0, *self.milestones]
         if current_trace() is None:
             at = bisect_right(self.milestones, int(step.item()) - 1)
-            return self.schedulers[at]._rate(i, step - starts[at], base)
-        rate = self.schedulers[0]._rate(i, step, base)
+            return self.schedulers[at].rate(i, step - starts[at], base)
+        rate = self.schedulers[0].rate(i, step, base)
         for one, start in zip(self.schedulers[1:], self.milestones, strict=True):
-            later = one._rate(i, (step - start).clip(min=1.0), base)
+            later = one.rate(i, (step - start).clip(min=1.0), base)
             rate = where(step > start, later, rate)
         return rate

@@ -23,21 +23,21 @@ class Lion(Optimizer):
         options = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize}
         super().__init__(params, options)
 
-    def _check(self, group: Group) -> None:
-        super()._check(group)
+    def check(self, group: Group) -> None:
+        super().check(group)
         require_betas(group)
 
-    def _moments(self, group: Group) -> tuple[str, ...]:
+    def moment_names(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg",)
 
-    def _scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
+    def scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
         beta1, beta2 = group["betas"]
-        found = super()._scalars(group, taken)
+        found = super().scalars(group, taken)
         found["share1"] = taken * (1 - momentum(group, beta1))
         found["share2"] = taken * (1 - beta2)
         return found
 
-    def _update(
+    def update(
         self, p: Tensor, grad: Tensor, moments: Moments, group: Group, scalars: dict[str, Tensor]
     ) -> None:
         m, lr, decay = moments["exp_avg"], scalars["lr"], group["weight_decay"]

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 from ..creation import where
+from ..lazy import lazily
 from ..tensor import Tensor
 from .cycle import OneCycleLR as OneCycleLR
 from .epochs import ConstantLR as ConstantLR
@@ -40,7 +42,7 @@ class Noam(Schedule):
         self.warmup, self.factor = warmup, scale / math.sqrt(d_model)
         super().__init__(optimizer)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         return self.factor * (step**-0.5).minimum(step / self.warmup**1.5)
 
 
@@ -53,7 +55,7 @@ class InverseSqrt(Schedule):
         self.warmup = warmup
         super().__init__(optimizer)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         return base * (step / self.warmup).minimum((self.warmup / step).sqrt())
 
 
@@ -66,7 +68,7 @@ class Constant(Schedule):
         self.warmup = warmup
         super().__init__(optimizer)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         return base * (step / max(self.warmup, 1)).clip(max=1.0)
 
 
@@ -82,25 +84,29 @@ class Falling(Constant):
         self.total_steps, self.min_lr = total_steps, min_lr
         super().__init__(optimizer, warmup)
 
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         gone = ((step - self.warmup) / (self.total_steps - self.warmup)).clip(0.0, 1.0)
-        falling = self.min_lr + (base - self.min_lr) * self._left(gone)
-        return where(step < self.warmup, super()._rate(i, step, base), falling)
+        falling = self.min_lr + (base - self.min_lr) * self.left(gone)
+        return where(step < self.warmup, super().rate(i, step, base), falling)
 
     @abstractmethod
-    def _left(self, gone: Tensor) -> Tensor:
+    def left(self, gone: Tensor) -> Tensor:
         """From 1 to 0, as the share of the steps that is gone goes from 0 to 1."""
 
 
 class Linear(Falling):
     """A warmup, then a straight line down."""
 
-    def _left(self, gone: Tensor) -> Tensor:
+    def left(self, gone: Tensor) -> Tensor:
         return 1 - gone
 
 
 class Cosine(Falling):
     """A warmup, then half a cosine wave down (Loshchilov and Hutter, arXiv 1608.03983)."""
 
-    def _left(self, gone: Tensor) -> Tensor:
+    def left(self, gone: Tensor) -> Tensor:
         return (1 + (math.pi * gone).cos()) / 2
+
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__)

@@ -19,6 +19,7 @@ from ..context import current_trace, guarded, set_grad_enabled
 from ..creation import stack, tensor, where, zeros, zeros_like
 from ..dtypes import DType, float32, float64, int64
 from ..errors import DeviceError, DTypeError, GradError, UserError
+from ..mistakes import missing_from
 from ..state import State, load_state, require_state
 from ..tensor import Tensor, no_grad
 
@@ -62,9 +63,21 @@ class Group(UserDict[str, Any]):
         raise KeyError(f'the optimizer has no option "{key}"; it has {known}')
 
 
+# The methods of derived classes as they were called before they were public.
+_BEFORE = {"_update": "update", "_moments": "moment_names", "_scalars": "scalars"}
+_BEFORE |= {"_check": "check", "_steps": "steps_of"}
+
+
+def adopt(cls: type, names: Mapping[str, str]) -> None:
+    """A derived class's methods under old names, as those of the new ones."""
+    for old, new in names.items():
+        if old in vars(cls) and new not in vars(cls):
+            setattr(cls, new, vars(cls)[old])
+
+
 class Optimizer:
     """Base of the optimizers. A derived one hands its options to __init__, "lr" among them, and
-    writes `_update`; `_moments` and `_scalars` where it needs any.
+    writes `update`; `moment_names` and `scalars` where it needs any.
 
     param_groups: a Group for each dict that was given, or one for all parameters. They and their
         parameters are tuples: what is learnt changes by add_param_group alone.
@@ -86,15 +99,18 @@ class Optimizer:
     moments: list[Moments]
     _group_count: int
 
+    def __init_subclass__(cls) -> None:
+        adopt(cls, _BEFORE)
+
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         name = type(self).__name__
         if not isinstance(defaults, Mapping):
             raise TypeError(f"{name}: its options must be a dict, not {defaults!r}")
         if "lr" not in defaults:
             raise UserError(f'{name}: its options, {", ".join(defaults) or "none"}, lack "lr"')
-        if type(self)._update is Optimizer._update and type(self)._take is Optimizer._take:
+        if type(self).update is Optimizer.update and type(self)._take is Optimizer._take:
             raise TypeError(
-                f"{name} must define _update(self, p, grad, moments, group, scalars), which "
+                f"{name} must define update(self, p, grad, moments, group, scalars), which "
                 "assigns to the parameter p"
             )
         self.defaults = dict(defaults)
@@ -129,7 +145,7 @@ class Optimizer:
         group.missed = self.step_count.detach() + zeros(
             len(group["params"]), dtype=int64, device=device
         )
-        self._check(group)
+        self.check(group)
         group.checked = group.options
         for p in group["params"]:
             names = self._remembers(group)
@@ -142,7 +158,7 @@ class Optimizer:
         if name in Optimizer.__annotations__:
             kind = type(self).__name__
             raise TypeError(f"{kind}: its __init__ must call super().__init__(params, defaults)")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise missing_from(self, f"{type(self).__name__!r} object", name)
 
     @no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -182,7 +198,7 @@ class Optimizer:
         for group, members in groups:
             lacking = [grad is None for _, grad, _ in members]
             if not all(lacking):
-                scalars = _Scalars(type(self).__name__, self._scalars(group, taken))
+                scalars = _Scalars(type(self).__name__, self.scalars(group, taken))
             for i, (p, grad, moments) in enumerate(members):
                 if grad is not None:
                     grad = -grad if group.get("maximize") else grad
@@ -244,7 +260,7 @@ class Optimizer:
         }
 
     # The parts of an optimizer -------------------------------------------------------------------
-    def _check(self, group: Group) -> None:
+    def check(self, group: Group) -> None:
         """Raise UserError where an option makes no sense."""
         if "weight_decay" in group:
             decay = group["weight_decay"]
@@ -253,7 +269,7 @@ class Optimizer:
 
     def _check_again(self, group: Group, members: list[Any]) -> None:
         """Look at options that were set since the last step."""
-        self._check(group)
+        self.check(group)
         for name in self._remembers(group):
             if any(name not in moments for *_, moments in members):
                 raise UserError(
@@ -263,13 +279,13 @@ class Optimizer:
         group.checked = group.options
 
     def _remembers(self, group: Group) -> tuple[str, ...]:
-        names = self._moments(group)
+        names = self.moment_names(group)
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             kind = type(self).__name__
-            raise TypeError(f"{kind}: _moments must give a tuple of names, not {names!r}")
+            raise TypeError(f"{kind}: moment_names must give a tuple of names, not {names!r}")
         return names
 
-    def _moments(self, group: Group) -> tuple[str, ...]:
+    def moment_names(self, group: Group) -> tuple[str, ...]:
         """The names of what is remembered of each parameter."""
         return ()
 
@@ -277,17 +293,17 @@ class Optimizer:
         """What is remembered of a parameter before its first step: zeros."""
         return zeros_like(p, dtype=wide(p))
 
-    def _steps(self, group: Group) -> Tensor:
+    def steps_of(self, group: Group) -> Tensor:
         """The steps that each parameter of a group has taken: int64 (parameters,)."""
         return self.step_count - group.missed
 
-    def _scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
+    def scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
         """The numbers that the updates of a group share, as float64 Tensors: 0-d, or with one
         entry for each parameter. `taken` is 1, or 0 where the step is skipped: then they must be
         such that nothing changes."""
         return {"lr": taken * group["lr"], "taken": taken}
 
-    def _update(
+    def update(
         self, p: Tensor, grad: Tensor, moments: Moments, group: Group, scalars: dict[str, Tensor]
     ) -> Any:
         """Assign p and its moments, and return None. grad is 0 where the step is skipped; the
@@ -304,9 +320,13 @@ class Optimizer:
         scalars: dict[str, Tensor],
     ) -> None:
         """The same with the gradient as it is: for optimizers whose update is one op."""
-        if self._update(p, grad.where(finite, 0), moments, group, scalars) is not None:
+        if self.update(p, grad.where(finite, 0), moments, group, scalars) is not None:
             kind = type(self).__name__
-            raise TypeError(f"{kind}: _update must assign to the parameter, and return nothing")
+            raise TypeError(f"{kind}: update must assign to the parameter, and return nothing")
+
+
+for _old, _new in _BEFORE.items():  # for super() of those
+    setattr(Optimizer, _old, getattr(Optimizer, _new))
 
 
 def momentum(group: Group, option: float) -> float | Tensor:
@@ -335,7 +355,7 @@ class _Scalars:
                 cast = [(name, x.to(p.dtype)) for name, x in self._exact.items()]
             except AttributeError:
                 raise TypeError(
-                    f"{self._name}: _scalars must give a dict of Tensors, not {self._exact!r}"
+                    f"{self._name}: scalars must give a dict of Tensors, not {self._exact!r}"
                 ) from None
             made = {name: ops.UNBIND(x) if x.ndim else x for name, x in cast}
             self._made[p.dtype] = made

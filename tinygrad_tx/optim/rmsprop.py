@@ -46,26 +46,26 @@ class RMSprop(Optimizer):
         more = {"momentum": momentum, "centered": centered, "maximize": maximize}
         super().__init__(params, {**options, **more})
 
-    def _check(self, group: Group) -> None:
-        super()._check(group)
+    def check(self, group: Group) -> None:
+        super().check(group)
         for name in ("alpha", "eps", "momentum"):
             require_numbers(**{name: group[name]})
             require(name, group[name], group[name] >= 0, "0 or more")
 
-    def _moments(self, group: Group) -> tuple[str, ...]:
+    def moment_names(self, group: Group) -> tuple[str, ...]:
         names = ["square_avg"]
         names += ["grad_avg"] if group["centered"] else []
         names += ["momentum_buffer"] if group["momentum"] else []
         return tuple(names)
 
-    def _scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
-        found = super()._scalars(group, taken)
+    def scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
+        found = super().scalars(group, taken)
         found["share"] = taken * (1 - group["alpha"])
         if group["momentum"]:
             found["kept"] = 1 - taken * (1 - momentum(group, group["momentum"]))
         return found
 
-    def _update(
+    def update(
         self, p: Tensor, grad: Tensor, moments: Moments, group: Group, scalars: dict[str, Tensor]
     ) -> None:
         grad = decayed(p, grad, group, scalars)
@@ -108,26 +108,26 @@ class Adagrad(Optimizer):
         more = {"initial_accumulator_value": initial_accumulator_value, "maximize": maximize}
         super().__init__(params, {**options, **more})
 
-    def _check(self, group: Group) -> None:
-        super()._check(group)
+    def check(self, group: Group) -> None:
+        super().check(group)
         for name in ("lr_decay", "eps", "initial_accumulator_value"):
             require_numbers(**{name: group[name]})
             require(name, group[name], group[name] >= 0, "0 or more")
 
-    def _moments(self, group: Group) -> tuple[str, ...]:
+    def moment_names(self, group: Group) -> tuple[str, ...]:
         return ("sum",)
 
     def _start(self, group: Group, name: str, p: Tensor) -> Tensor:
         return full_like(p, group["initial_accumulator_value"], dtype=wide(p))
 
-    def _scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
-        before = self._steps(group).to(float64)
+    def scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
+        before = self.steps_of(group).to(float64)
         return {
             "lr": taken * group["lr"] / (1 + before * group["lr_decay"]),
             "taken": taken,
         }
 
-    def _update(
+    def update(
         self, p: Tensor, grad: Tensor, moments: Moments, group: Group, scalars: dict[str, Tensor]
     ) -> None:
         grad = decayed(p, grad, group, scalars)

@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..rules import whole
 from ..state import State, load_state, require_state
 from ..tensor import Tensor, no_grad
-from .optimizer import Optimizer
+from .optimizer import Optimizer, adopt
 
 
 def require_optimizer(name: str, optimizer: Any) -> None:
@@ -34,6 +34,9 @@ class Schedule(ABC):
     sets_momentum: whether it sets more than the lr."""
 
     sets_momentum = False
+
+    def __init_subclass__(cls) -> None:
+        adopt(cls, {"_rate": "rate"})
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         require_optimizer(type(self).__name__, optimizer)
@@ -69,10 +72,10 @@ class Schedule(ABC):
     def _set(self) -> None:
         step = self.step_count.to(float64)
         for i, group in enumerate(self.optimizer.param_groups):
-            group["lr"] = self._rate(i, step, group["initial_lr"])
+            group["lr"] = self.rate(i, step, group["initial_lr"])
 
     @abstractmethod
-    def _rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
+    def rate(self, i: int, step: Tensor, base: Tensor) -> Tensor:
         """The lr of group i at a step, a 0-d float64 Tensor of 1, 2, ...; base: its lr as made."""
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -33,24 +33,24 @@ class SGD(Optimizer):
         options = {"lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov}
         super().__init__(params, {**options, "weight_decay": weight_decay, "maximize": maximize})
 
-    def _check(self, group: Group) -> None:
-        super()._check(group)
+    def check(self, group: Group) -> None:
+        super().check(group)
         momentum, dampening = group["momentum"], group["dampening"]
         require_numbers(momentum=momentum, dampening=dampening)
         require("momentum", momentum, 0 <= momentum < 1, "at least 0 and below 1")
         wanted = momentum > 0 and dampening == 0
         require("nesterov", True, not group["nesterov"] or wanted, "used with momentum, undampened")
 
-    def _moments(self, group: Group) -> tuple[str, ...]:
+    def moment_names(self, group: Group) -> tuple[str, ...]:
         return ("momentum",) if group["momentum"] else ()
 
-    def _scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
+    def scalars(self, group: Group, taken: Tensor) -> dict[str, Tensor]:
         found = {"lr": group["lr"] * taken}
         if group["momentum"]:
             # A skipped step brings no gradient, and leaves the momentum as it is.
             found["kept"] = 1 - taken * (1 - momentum(group, group["momentum"]))
         if group["momentum"] and group["dampening"]:
-            found["share"] = where(self._steps(group) == 0, taken, 1 - group["dampening"])
+            found["share"] = where(self.steps_of(group) == 0, taken, 1 - group["dampening"])
         return found
 
     def _take(

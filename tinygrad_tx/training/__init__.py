@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazily
 
 if TYPE_CHECKING:
+    from .callbacks import Callback, Event
     from .config import Config, apply_overrides, dump, load, preset
     from .interrupt import Stopped
     from .report import Report
@@ -14,6 +15,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "callbacks": "Callback Event",
             "config": "Config apply_overrides dump load preset",
             "interrupt": "Stopped",
             "report": "Report",
@@ -26,7 +28,9 @@ else:
     )
 
 __all__ = [
+    "Callback",
     "Config",
+    "Event",
     "Report",
     "Stopped",
     "apply_overrides",

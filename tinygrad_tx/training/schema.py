@@ -255,12 +255,13 @@ class ModelConfig(ModelSection):
             )
 
 
-@cache
 def model_section(kind: str) -> type[ModelSection]:
     """The class of [model] for a kind: the fields and defaults of its model's configuration."""
-    if kind == "transformer":
-        return ModelConfig
-    found = registry.kind_of(kind)
+    return ModelConfig if kind == "transformer" else _section_of(kind, registry.kind_of(kind))
+
+
+@cache
+def _section_of(kind: str, found: registry.Kind) -> type[ModelSection]:
     hints, own = get_type_hints(found.config), {f.name: f for f in fields(found.config)}
     settings = [(key, hints[key], field(default=own[key].default)) for key in found.settings]
     of_kind = ("kind", Literal[kind], field(default=kind))

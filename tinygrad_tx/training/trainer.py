@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -28,6 +28,7 @@ from ..errors import UserError
 from ..models.loading import PART, belongings, build, tokenizer_of, weights
 from . import checkpoint
 from .beginning import begin
+from .callbacks import CallbackError, Callbacks, require
 from .interrupt import Interrupts, Stopped
 from .log import Metrics, Row
 from .progress import Progress, counting, for_stream
@@ -40,15 +41,21 @@ from .tasks.base import Report
 
 
 def train(
-    config: Config, out: Path | str, resume: bool = False, progress: Progress | None = None
+    config: Config,
+    out: Path | str,
+    resume: bool = False,
+    progress: Progress | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> Report:
     """Train as `config` says, in the directory `out`; with resume, go on with the run that is
-    there.
+    there. callbacks: objects with some of the methods of training.Callback.
 
-    UserError for what is wrong with the data or the directory, or when training diverges. Stopped
-    (a KeyboardInterrupt) after Ctrl-C or SIGTERM, with everything saved.
+    UserError for what is wrong with the data or the directory, when training diverges, or when a
+    callback raises an error (which it names, with everything saved). Stopped (a KeyboardInterrupt)
+    after Ctrl-C or SIGTERM, with everything saved.
     """
     config.require_data()
+    require(callbacks)
     run = RunDirectory(Path(out))
     if resume:
         run.config()  # it is a run
@@ -63,7 +70,7 @@ def train(
                 run.check_same(config)
             else:
                 run.check_new()
-            return Trainer(config, run, resume, show, interrupts).train()
+            return Trainer(config, run, resume, show, interrupts).train(callbacks)
     finally:
         show.close()
 
@@ -119,8 +126,9 @@ class Trainer:
         self.seconds = 0.0  # of steps since the last row
         self.spent = self.metrics.seconds  # of training, up to the last step
 
-    def train(self) -> Report:
+    def train(self, callbacks: Sequence[Any] = ()) -> Report:
         """Every step that is left, then the report."""
+        self.callbacks = Callbacks(callbacks, self.model, self.run.root)
         self.show.start(self.state.step, self._last_step())
         self.mark = time.perf_counter()  # up to which time is counted
         try:
@@ -131,15 +139,21 @@ class Trainer:
                     return self._finish()
                 self._pause()
                 self._step()
-        except _Asked:
-            if self.saved != self._seen():
-                self._save()
-            raise Stopped(
-                f"step {self.state.step} is saved; go on by: tinygrad-tx train --resume --out "
-                f"{shlex.quote(str(self.run.root))}"
-            ) from None
+        except (_Asked, Stopped):
+            raise Stopped(self._kept()) from None
+        except CallbackError as error:
+            raise CallbackError(f"{error}; {self._kept()}") from error.__cause__
         finally:
             self.metrics.close()
+
+    def _kept(self) -> str:
+        """Where the run is left off, in words, when it is saved."""
+        if self.saved != self._seen():
+            self._write_checkpoint()
+        return (
+            f"step {self.state.step} is saved; go on by: tinygrad-tx train --resume --out "
+            f"{shlex.quote(str(self.run.root))}"
+        )
 
     def _pause(self) -> None:
         """Called where training may be left off."""
@@ -171,6 +185,9 @@ class Trainer:
         self.seconds += seconds
         self.spent, self.mark = self.spent + end - self.mark, end
         self.show.step(state.step, outcome.loss, outcome.lr, n_tokens / seconds)
+        said = {"loss": outcome.loss, "lr": outcome.lr, "grad_norm": outcome.norm}
+        said |= {"tokens": n_tokens, "finite": outcome.finite}
+        self.callbacks.tell("on_step", state.step, said)
 
     def _check_gradients(self) -> None:
         bad = self.state.bad_steps
@@ -247,8 +264,13 @@ class Trainer:
             state.worse += 1
         state.validated = state.step
         self._write({"step": state.step, **row})
+        self.callbacks.tell("on_validation", state.step, row)
 
     def _save(self) -> None:
+        path = self._write_checkpoint()
+        self.callbacks.tell("on_checkpoint", self.state.step, {}, path)
+
+    def _write_checkpoint(self) -> Path:
         self.metrics.sync()
         path = self.run.checkpoint(self.state.step)
         checkpoint.save(
@@ -256,6 +278,7 @@ class Trainer:
         )
         self.saved = self._seen()
         self.run.prune(self.config.train.keep_last, self.config.train.checkpoint_every)
+        return path
 
     def _save_model(self) -> None:
         metadata = {"step": str(self.state.step), **self.belongings}

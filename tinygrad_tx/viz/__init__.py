@@ -1,6 +1,12 @@
 """Pictures: the graph behind a Tensor, and the attention of a model's heads."""
 
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
 from .attention import attention_maps, draw_attention
 from .graph import Drawing, graph
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__)
 
 __all__ = ["Drawing", "attention_maps", "draw_attention", "graph"]

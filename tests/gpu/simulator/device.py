@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -19,7 +18,6 @@ from tinygrad_tx.backends.cpu.memory import HostMemory
 from tinygrad_tx.backends.gpu.target import Driver, Gpu, Launch, Table, Words
 from tinygrad_tx.backends.kernels.kinds import Kernel
 from tinygrad_tx.backends.reports import CLEAN, Reports
-from tinygrad_tx.compiler.run.addresses import Addresses
 
 from . import guarded
 from .machine import Code, Machine, code, text
@@ -104,12 +102,15 @@ class SimulatedTable(Table):
 
 class SimulatedMemory(HostMemory):
     """Every array lies between pages without access, and so does the arena. What no run has written
-    is NaN, also in the arena of a plan that ran before."""
+    is NaN, also in the arena of a plan that ran before. alone: True where values lie apart."""
+
+    alone = False
 
     def __init__(self, reports: SimulatedReports) -> None:
         super().__init__(align=guarded.ALIGN)
         self._reports = reports
         self._arena = guarded.Block(0)
+        self._blocks: dict[Hashable, list[guarded.Block]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return guarded.empty(shape, dtype)
@@ -127,6 +128,14 @@ class SimulatedMemory(HostMemory):
         self.forget(self._arena)
         return self._arena.end - size
 
+    def apart(self, plan: Hashable, sizes: Sequence[int]) -> list[int] | None:
+        if not self.alone:
+            return None
+        blocks = self._blocks.setdefault(plan, [guarded.Block(size) for size in sizes])
+        for block in blocks:
+            self.forget(block)
+        return [block.address for block in blocks]
+
     def forget(self, block: guarded.Block) -> None:
         """Nobody knows what lies there, but after a run that has failed, as on a GPU: of that one
         the host wants to see what was outside."""
@@ -138,25 +147,11 @@ class SimulatedMemory(HostMemory):
 def apart() -> Iterator[None]:
     """Every value of the arena in memory of its own, so that an access beside it is found. Values
     of a loop's round lie together even so."""
-    together = Addresses.reserve_arena
-    blocks: dict[Addresses, list[guarded.Block]] = {}
-
-    def reserve(addresses: Addresses) -> None:
-        memory = addresses._memory
-        if not isinstance(memory, SimulatedMemory):
-            together(addresses)
-            return
-        values = addresses.plan.offsets
-        if addresses not in blocks:
-            blocks[addresses] = [guarded.Block(buffer.bytes) for buffer in values]
-            for buffer, block in zip(values, blocks[addresses], strict=True):
-                addresses.bases[addresses.plan.numbers[buffer]] = block.address
-            addresses.moved = True
-        for block in blocks[addresses]:
-            memory.forget(block)
-
-    with mock.patch.object(Addresses, "reserve_arena", reserve):
+    SimulatedMemory.alone = True
+    try:
         yield
+    finally:
+        SimulatedMemory.alone = False
 
 
 class SimulatedBackend(NumpyBackend):

@@ -269,7 +269,14 @@ class Tracer(Trace):
     def _add(self, source: Source, original: Tensor, handle: Tensor) -> Input:
         node = original._node
         placeholder = Node(
-            INPUT, (), {}, node.spec, node.device, requires_grad=node.requires_grad, trace=self
+            INPUT,
+            (),
+            {},
+            node.spec,
+            node.device,
+            requires_grad=node.requires_grad,
+            trace=self,
+            at="",
         )
         placeholder.owner = ref(handle)
         found = Input(source, original, placeholder, placeholder, signature(original))

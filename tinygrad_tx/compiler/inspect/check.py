@@ -35,6 +35,7 @@ from ...backends.kernels.kinds import (
     ScatterAdd,
 )
 from ...dtypes import as_dtype
+from ...errors import CheckError
 from ..run.opaque import raise_outside
 from ..run.segment import Segment, Words
 from ..schedule.records import Buffer, Call, Launch, View
@@ -48,13 +49,9 @@ TF32 = 2.0**-10  # the unit of numbers that are rounded to tf32
 FLIPS = 0.01  # the part of flags and indices that may differ where they come from rounded numbers
 
 
-class CheckError(RuntimeError):
-    """Native code and the interpreter disagree, or a NaN has appeared."""
-
-
 def wanted() -> bool:
     """True if TX_CHECK asks for it."""
-    return settings.get("TX_CHECK") not in ("", "0")
+    return settings.get("TX_CHECK") not in ("", "0", "nan")
 
 
 def run(segment: Segment, bases: Words, device: str) -> list[Launch]:

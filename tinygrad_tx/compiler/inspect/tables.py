@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 from ...dtypes import ALL
 from ...loops.record import SCAN
 from ...node import CONST, INPUT, Graph, Node
+from ...places import shortened, text
 from ..fuse.body import Body
 from ..schedule.records import Buffer, Call, Ends, Fusion, Launch, Plan, Schedule, View, waves_of
 from .costs import PHASES, Phases
-from .origin import place
 
 COLUMNS = (
     *("op", "srcs", "detail", "result", "module", "place", "gradient_of", "phase", "order"),
@@ -190,7 +190,7 @@ class Table:
     # Data -----------------------------------------------------------------------------------------
     def places(self) -> list[dict[str, str]]:
         """The lines of Python that rows name."""
-        made = (place(line) for line in self.lines.listed())
+        made = ((shortened(line), text(line)) for line in self.lines.listed())
         return [{"where": where, "text": text} for where, text in made]
 
     def as_data(self) -> dict[str, Any]:

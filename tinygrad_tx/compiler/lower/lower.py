@@ -117,7 +117,7 @@ class _Lowering:
 @contextmanager
 def standing_for(node: Node) -> Iterator[None]:
     """Nodes made inside have the module path and source line of this one, and no history."""
-    line = LINE.set(node.line)
+    line = LINE.set(node.at)
     try:
         with scope(node.scope), set_grad_enabled(False), tracing(node.trace):
             yield

@@ -96,6 +96,7 @@ def use(op: Op, srcs: tuple[Node, ...], attrs: Attrs, *, like: Node) -> Node:
         attrs.get("target", like.device),
         requires_grad=floats and any(src.requires_grad for src in srcs),
         trace=like.trace,
+        at=like.at,
     )
     return node.put_at(like)
 

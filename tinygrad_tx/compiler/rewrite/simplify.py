@@ -16,6 +16,7 @@ from ...dtypes import DType, bool_, float64
 from ...node import CAST, CONST, REBOUND, Node, execute
 from ...rules import Spec, broadcast_shape
 from .engine import Roots, Rule, about, rewrite, use
+from .registered import registered
 
 _MOVES = (ops.RESHAPE, ops.BROADCAST, ops.PERMUTE, ops.SLICE, ops.FLIP, ops.WINDOWS)
 _COMPARE = (ops.EQ, ops.NE, ops.LT, ops.LE, ops.GT, ops.GE)
@@ -24,7 +25,7 @@ _EXACT = 2**24  # float32 holds all integers up to here
 
 def simplify(roots: Roots) -> Roots:
     """The pass. Gradients can not be taken of its result: it removes detached copies."""
-    return rewrite(roots, (*BEFORE_GRADIENTS, *RULES))
+    return rewrite(roots, (*BEFORE_GRADIENTS, *RULES, *registered(before_gradients=False)))
 
 
 def number(node: Node) -> Any:

@@ -40,6 +40,7 @@ class Addresses:
         shapes = {view.buffer: view.shape for view in plan.places.values()}
         self.results = [(numbers[b], shapes[b], ALL[b.dtype].np) for b in plan.results()]
         self._arena = [(numbers[b], offset) for b, offset in plan.offsets.items()]
+        self._sizes = [b.bytes for b in plan.offsets]
         self._arena_base = -1
         self.moved = True  # whether the table knows more than the segments' arguments
 
@@ -63,6 +64,13 @@ class Addresses:
 
     def reserve_arena(self) -> None:
         """The arena, as large as the plan needs it. The caller has its turn."""
+        apart = self._memory.apart(self, self._sizes)
+        if apart is not None:
+            for (number, _), address in zip(self._arena, apart, strict=True):
+                self.moved = self.moved or self.bases[number] != address
+                self.bases[number] = address
+            self._arena_base = -1
+            return
         base = self._memory.reserve(self.plan.arena_bytes)
         if base != self._arena_base:
             self.moved, self._arena_base = True, base

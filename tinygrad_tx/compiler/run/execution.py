@@ -32,6 +32,7 @@ from ..schedule.in_place import early
 from ..schedule.records import Buffer, Launch, Plan
 from . import opaque
 from .addresses import Addresses
+from .by_ops import ByOps
 from .deferred import Undo, blaming
 from .host_loops import HOST
 from .host_part import HostPart
@@ -46,10 +47,8 @@ class Execution(Recording):
 
     def __init__(self, traced: Traced, target: Target, device: str = HOST) -> None:
         super().__init__(traced)
-        self.debug = debug.level()
-        self.checked = target.native and check.wanted()
-        self.device = device
-        self.memory, self.reports = target.memory, target.reports
+        self.debug, self.checked = debug.level(), target.native and check.wanted()
+        self.device, self.memory, self.reports = device, target.memory, target.reports
         inputs = [i.placeholder for i in traced.inputs]
         changed = {i.placeholder: i.node for i in traced.changed}
         ends = list(dict.fromkeys((*self.results, *changed.values())))
@@ -65,6 +64,7 @@ class Execution(Recording):
         self.rewrite_seconds = sum(plan.seconds[name] for name in pipeline.REWRITING)
         self.report = np.zeros(2, np.int64)
         report = self.report.ctypes.data if target.reports is None else target.reports.address
+        self.by_ops = ByOps(self)
         self.seconds: list[float] = []  # of each wave and opaque call, in run number TIMED
         # Inputs that no kernel reads have no buffer. Behind them stand the numbers of the host.
         buffers = [plan.inputs.get(x) for x in (*inputs, *self.host.given.values())]
@@ -132,6 +132,7 @@ class Execution(Recording):
     def run(self, match: Match, budget: Budget | None = None) -> Any:
         """The function's result for a call. The caller is inside the arena. budget: it runs again
         and again where a run leaves everything as the next one needs it."""
+        self.by_ops.begin(match)
         arrays: list[Any] = [None] * self.count
         for i in (*self.asked, *match.unknown):
             arrays[i] = match.nodes[i].array
@@ -147,7 +148,7 @@ class Execution(Recording):
             return self._given(self.reports, match, arrays, shared)
         self._once()
         if budget is not None:
-            while self.steady and not shared and budget.again():
+            while self.steady and not shared and not self.by_ops.on and budget.again():
                 self._once()
                 budget.left -= 1
         return self._committed(match, arrays, shared)
@@ -175,6 +176,7 @@ class Execution(Recording):
     def _committed(self, match: Match, arrays: list[Any], shared: set[int]) -> Any:
         """The result, when the user's Tensors have been told."""
         where = self.where
+        self.by_ops.end(where, arrays)
         result = self.commit(
             match.tensors,
             lambda n: _shaped(arrays[where[n]], n.shape),

@@ -54,7 +54,7 @@ class HostPart:
         for node in graph:
             for src in node.srcs if node.device == device != HOST else ():
                 if src.device == HOST and src not in self.given:
-                    made = Node(INPUT, (), {}, src.spec, device, trace=src.trace)
+                    made = Node(INPUT, (), {}, src.spec, device, trace=src.trace, at="")
                     self.given[src] = made
         self._numbers = [i for i, x in enumerate(inputs) if x.device == HOST != device]
         # By the node that is asked for, the one that is computed.

@@ -13,6 +13,7 @@ from weakref import ref
 from ... import backends, tree
 from ...context import grad_enabled
 from ...node import LEAF, LOST, REBOUND, Graph, Node, leaf
+from ...places import in_words
 from ...rules import Spec
 from ...tensor import Tensor
 from ..capture.guards import Inputs, Match
@@ -65,6 +66,15 @@ class Recording:
                 self._from_lost.add(i)
             elif self._from_lost:
                 self._from_lost.discard(i)
+
+    def names(self, match: Match) -> dict[Node, str]:
+        """The inputs of a run in words, for TX_CHECK=nan: what each is of the call, and the user's
+        line that made it."""
+        found = {}
+        for given, node in zip(self.traced.inputs, match.nodes, strict=True):
+            made = f"made at {in_words(node.line)}" if node.line else ""
+            found[given.placeholder] = ", ".join(filter(None, (str(given.source), made)))
+        return found
 
     def _without_history(self) -> set[Node]:
         """The ends that eager code would have recorded: they depend on what requires a gradient,
@@ -123,6 +133,7 @@ def _held(node: Node, array: Callable[[Node], Any], requires_grad: bool, lost: b
     """A leaf for a value. A forward may give a NumPy scalar for a 0-d one."""
     value = backends.get(node.device).asarray(array(node))
     held = leaf(value, node.dtype, node.device, requires_grad=requires_grad)
+    held.scope, held.at = node.scope, node.at
     if lost:
         held.op = LOST
     return held

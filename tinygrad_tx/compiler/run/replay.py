@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import finite
 from ...node import Node
 from ...procedure import Procedure
 from ..capture.guards import Match
@@ -41,7 +42,8 @@ class Replay(Recording):
             self.inputs.remember(i, match.nodes[i])
         self.runs += 1
         seconds: list[float] | None = [] if self.runs in (1, TIMED) else None
-        arrays = self.procedure.run([node.array for node in match.nodes], seconds)
+        names = self.names(match) if finite.wanted() else None
+        arrays = self.procedure.run([node.array for node in match.nodes], seconds, names)
         values = dict(zip(self._ends, arrays, strict=True))
         for xp in self.procedure.backends:  # an error changes nothing
             xp.settle()

@@ -22,6 +22,7 @@ from ....node import REBOUND, Node
 from ....rules import reduced
 from ..cse import cse
 from ..engine import Roots, Rule, about, rewrite, use
+from ..registered import registered
 from ..simplify import BEFORE_GRADIENTS, number
 from .attention import attention
 from .gelu import gelu
@@ -33,7 +34,8 @@ def lift(roots: Roots, *, differentiable: bool = False) -> Roots:
     """The pass; `differentiable` as in rewrite/engine.py. Duplicates go first, for a rule compares
     nodes."""
     roots = cse(roots, differentiable=differentiable)
-    return rewrite(roots, (*BEFORE_GRADIENTS, *RULES), differentiable=differentiable)
+    rules = (*BEFORE_GRADIENTS, *RULES, *registered(before_gradients=True))
+    return rewrite(roots, rules, differentiable=differentiable)
 
 
 # softmax ---------------------------------------------------------------------------------------
