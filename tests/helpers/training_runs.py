@@ -68,12 +68,13 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that two runs must have in common to be the same run."""
+    """All that two runs must have in common to be the same run: not the clock, nor the machine."""
+    other = ("metrics.jsonl", "sittings.jsonl", "report.html")
     return {
         "rows": rows(run),
         **{
             str(path.relative_to(run)): path.read_bytes()
             for path in sorted(run.rglob("*"))
-            if path.is_file() and path.name != "metrics.jsonl"
+            if path.is_file() and path.name not in other
         },
     }

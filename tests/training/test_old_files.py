@@ -62,8 +62,9 @@ def test_a_run_goes_on_and_ends_as_it_ended(name: str, tmp_path: Path) -> None:
     found = rows(run)
     assert [row["step"] for row in found] == [row["step"] for row in ended["rows"]]
     for row, wanted in zip(found, ended["rows"], strict=True):
-        assert row.keys() == wanted.keys() - {"tokens_per_s"}
-        for key in row.keys() - {"of", "bleu", "chrf"}:
+        plain = {"cross_entropy"} if "loss" in row and row["step"] > 10 else set()
+        assert row.keys() == (wanted.keys() | plain) - {"tokens_per_s"}
+        for key in row.keys() - {"of", "bleu", "chrf"} - plain:
             assert row[key] == pytest.approx(wanted[key], rel=1e-4), (row["step"], key)
     assert (run / "translations.txt").read_text() == ended["translations.txt"]
     model, packed = serialize.load(run / "model.safetensors"), ended["model"]

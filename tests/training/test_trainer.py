@@ -219,7 +219,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
     report = train(small("train.valid_bleu=true"), out, progress=watch)
     assert {path.name for path in out.iterdir()} == {
         *("config.toml", "tokenizer.json", "model.safetensors", "metrics.jsonl"),
-        *("checkpoints", "translations.txt"),
+        *("checkpoints", "translations.txt", "samples.jsonl", "sittings.jsonl", "report.html"),
     }
     assert watch.last == 8 and watch.closed and "120 pairs" in "".join(watch.said)
     found = rows(out)
@@ -227,7 +227,9 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
         *((2, True), (4, True), (4, False), (6, True), (8, True), (8, False), (8, False)),
     ]
     first, validated, final = found[0], found[2], found[-1]
-    assert set(first) == {"step", "epoch", "tokens", "loss", "lr", "grad_norm", "skipped"}
+    assert set(first) == {
+        *("step", "epoch", "tokens", "loss", "cross_entropy", "lr", "grad_norm", "skipped")
+    }
     assert set(validated) == {"step", "valid_loss", "bleu", "chrf"}
     assert final["of"] == "held-out sentences" and final["bleu"] == report.scores.bleu
     assert report.n_sentences == 3 and len(report.examples) == 3

@@ -14,7 +14,10 @@ from ..errors import DeviceError, NativeUnavailable
 from .command import Command
 
 _NEEDED = ("numpy", "ml-dtypes", "safetensors", "tokenizers", "sacrebleu", "rich")
-_OPTIONAL = {"matplotlib": "pictures of attention, graphs as .png and .pdf"}
+_OPTIONAL = {
+    "matplotlib": "pictures of attention and of runs, graphs as .png and .pdf",
+    "tensorboardX": "event files of train.tensorboard",
+}
 _CPU_FEATURES = ("avx512f", "avx512_bf16", "amx_tile", "avx2", "fma", "asimd", "neon", "sve")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -12,7 +12,6 @@ from .command import Command, path
 
 if TYPE_CHECKING:
     from ..training.run import RunDirectory
-    from ..training.schema import Config
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -23,6 +22,7 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> None:
     from ..models.loading import is_pretrained
+    from ..training.history import facts
     from ..training.run import RunDirectory
 
     root = Path(args.directory)
@@ -30,7 +30,7 @@ def _run(args: Namespace) -> None:
         lines = [*_pretrained(root)]
     else:
         run = RunDirectory(root)
-        lines = [*_described(run.config()), *_weights(run), *_history(run)]
+        lines = [*facts(run.config()), *_weights(run), *_history(run)]
     for name, what in lines:
         print(f"{name:<21}{what}")
 
@@ -43,24 +43,6 @@ def _pretrained(root: Path) -> Iterator[tuple[str, str]]:
     yield "model", f"{registry.described(model.config)['kind']}, {model.config.describe()}"
     yield "parameters", f"{sum(p.numel() for p in model.parameters()):,}"
     yield "tokenizer", "none" if tokenizer is None else f"{tokenizer.vocab_size:,} pieces"
-
-
-def _described(config: Config) -> Iterator[tuple[str, str]]:
-    data, o, s, t = config.data, config.optim, config.schedule, config.train
-    source = data.text or data.tsv or data.src
-    yield "preset", config.preset
-    if t.init is not None:
-        yield "begun with", t.init
-    if source is None:
-        yield "data", f"built-in corpus, {data.corpus_size:,} pairs"
-    else:
-        yield "data", source if data.tgt is None else f"{source} -> {data.tgt}"
-    yield "tokenizer", f"{config.tokenizer.kind}, at most {config.tokenizer.vocab_size:,} pieces"
-    yield "model", f"{config.model.kind}, {config.model.of_model().describe()}"
-    rate = f"scale {s.scale}" if o.lr is None else f"lr {o.lr}"
-    yield "optimizer", f"{o.name}, {s.name}, {rate}, warmup {s.warmup_steps}"
-    limits = {"steps": t.max_steps, "epochs": t.max_epochs, "minutes": t.max_minutes}
-    yield "until", " or ".join(f"{n:,} {what}" for what, n in limits.items() if n is not None)
 
 
 def _weights(run: RunDirectory) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ arguments. Out: an exit code: 0; 1 if the input or the environment is at fault; 
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -26,6 +27,8 @@ from . import (
     graph,
     info,
     plan,
+    plot,
+    report,
     streams,
     train,
     translate,
@@ -42,6 +45,8 @@ COMMANDS: tuple[Command, ...] = (
     graph.COMMAND,
     average.COMMAND,
     info.COMMAND,
+    plot.COMMAND,
+    report.COMMAND,
     plan.COMMAND,
     doctor.COMMAND,
 )
@@ -89,6 +94,7 @@ def _run(argv: Sequence[str] | None) -> None:
     except SystemExit:  # --help is a result, too
         sys.stdout.flush()
         raise
+    args.command_line = shlex.join(["tinygrad-tx", *given])
     _prepare(args.device, args.seed)
     args.run(args)
     sys.stdout.flush()

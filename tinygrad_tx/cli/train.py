@@ -132,7 +132,7 @@ def _run(args: Namespace) -> None:
         )
     date = time.strftime("%Y%m%d-%H%M%S")
     out = Path(args.out or f"runs/{config.preset}-{date}")
-    report = train(config, out, resume=args.resume)
+    report = train(config, out, resume=args.resume, command=args.command_line)
     try:
         _print(report, out)
     except OutputError as error:

@@ -94,6 +94,10 @@ class Batches(Epochs[tuple[Shape, Indices], Batch]):
         """A number that differs where the data do."""
         return self.dataset.fingerprint
 
+    @property
+    def n_shapes(self) -> int:
+        return len(self.shapes)
+
     def once(self) -> Iterator[Batch]:
         """Every example once, in the order of the first epoch; the stream stays where it is."""
         return map(self._batch, self._order(0))

@@ -49,6 +49,11 @@ class Epochs(ABC, Generic[Planned, Made]):
         """The same in every epoch."""
         return len(self._plan)
 
+    @property
+    def n_shapes(self) -> int:
+        """How many shapes batches have."""
+        return 1
+
     def state(self) -> dict[str, int]:
         """The position of the next batch."""
         return {"epoch": self._epoch, "position": self._position}

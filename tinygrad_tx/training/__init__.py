@@ -20,9 +20,10 @@ else:
             "interrupt": "Stopped",
             "report": "Report",
             "trainer": "train",
-            **dict.fromkeys(("beginning", "checkpoint", "corpus", "examples", "log"), ""),
-            **dict.fromkeys(("metrics", "outlook", "progress", "recovery", "run"), ""),
-            **dict.fromkeys(("schema", "step"), ""),
+            **dict.fromkeys(("beginning", "checkpoint", "corpus", "examples"), ""),
+            **dict.fromkeys(("history", "lines", "log", "metrics", "outlook", "page"), ""),
+            **dict.fromkeys(("progress", "recorder", "recovery", "run", "samples"), ""),
+            **dict.fromkeys(("schema", "sittings", "step", "tensorboard"), ""),
             **dict.fromkeys(("tasks", "texts", "validation", "works"), ""),
         },
     )

@@ -33,7 +33,8 @@ class Window:
 
     steps: int = 0
     tokens: int = 0
-    loss: float = 0.0  # summed over tokens
+    loss: float = 0.0  # summed over tokens, as is the next
+    plain: float = 0.0  # without label smoothing
     skipped: int = 0  # steps with a gradient that was not finite
     lr: float = 0.0  # of the last step, as is the next
     norm: float = 0.0
@@ -121,7 +122,7 @@ def restore(
     except (ValueError, TypeError, OverflowError, DeviceError) as error:
         raise DamagedError(f"{path} is no checkpoint that this version can go on from") from error
     state = rest["state"]
-    return State(**{**state, "window": Window(**state["window"])})
+    return State(**{**state, "window": Window(**_window(state["window"]))})
 
 
 def data_of(paths: Sequence[Path]) -> int | None:
@@ -155,7 +156,7 @@ def _described(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         state, window = rest["state"], rest["state"]["window"]
         whole = (
             _holds(State, {**state, "window": None, "best": None})
-            and _holds(Window, window)
+            and _holds(Window, _window(window))
             and all(map(_is_number, state["best"]))
             and all(type(rest["batches"][key]) is int for key in ("epoch", "position"))
             and isinstance(rest["random"], dict)
@@ -168,6 +169,11 @@ def _described(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if not whole:
         raise DamagedError(f"{path} is no checkpoint that this version can go on from")
     return rest
+
+
+def _window(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A window; those of older versions have no sum of plain losses, which is then not known."""
+    return {"plain": float("nan") if values.get("steps") else 0.0, **values}
 
 
 def _holds(kind: type, values: Mapping[str, Any]) -> bool:

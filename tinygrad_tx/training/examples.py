@@ -17,10 +17,9 @@ from ..data.dataset import NoPairsError, chunks
 from ..errors import UserError
 from ..vocabulary import package
 from .corpus import ANY, FULL, Corpus, Pair, Rule, is_full, open_corpus
+from .progress import Counted
 from .schema import Config, TokenizerConfig
 from .validation import longest_measured
-
-Count = Callable[[str, int], None]  # told what is being done, and with how many pairs it is
 
 _VERSION = 1  # raised whenever the same texts would give another vocabulary, or other ids
 
@@ -38,7 +37,7 @@ def load_examples(
     config: Config,
     tokenizer: Tokenizer | None,
     then: Callable[[], int | None],
-    count: Count = lambda what, n: None,
+    count: Counted = lambda what, n, unit: None,
 ) -> Examples:
     """All that a run needs of its data; UserError if it cannot be trained with them.
 
@@ -47,8 +46,10 @@ def load_examples(
     """
 
     def opened(rule: Rule) -> Corpus:
+        if config.data.corpus == "builtin":
+            count(f"making {config.data.corpus_size:,} pairs", 0, "pairs")
         return open_corpus(
-            config.data, config.train.seed, rule, lambda n: count("reading pairs", n)
+            config.data, config.train.seed, rule, lambda n: count("reading pairs", n, "pairs")
         )
 
     corpus = opened(FULL)
@@ -67,13 +68,13 @@ def load_examples(
     return found
 
 
-def _examples(config: Config, corpus: Corpus, tokenizer: Tokenizer, count: Count) -> Examples:
+def _examples(config: Config, corpus: Corpus, tokenizer: Tokenizer, count: Counted) -> Examples:
     data = _tokenised(corpus, tokenizer, config.data.max_len, count)
     held_out = _measurable(config, corpus.held_out, tokenizer)
     return Examples(tokenizer, data, corpus.valid, held_out)
 
 
-def _learn(corpus: Corpus, c: TokenizerConfig, count: Count) -> Tokenizer:
+def _learn(corpus: Corpus, c: TokenizerConfig, count: Counted) -> Tokenizer:
     """A tokenizer with the vocabulary of the training pairs."""
     if c.kind == "pretrained":
         raise UserError("tokenizer.kind is pretrained: it comes with a model, train.init")
@@ -82,21 +83,21 @@ def _learn(corpus: Corpus, c: TokenizerConfig, count: Count) -> Tokenizer:
     if key and (entry := cache.load(key)):
         return Tokenizer.loads(entry.facts["tokenizer"])
     texts = (text for pair in corpus.train() for text in pair)
-    found = Tokenizer.train(
-        texts, *settings, lambda n: count("learning the vocabulary, pairs", n // 2)
-    )
+    count(what := "learning the vocabulary", 0, "pairs")
+    found = Tokenizer.train(texts, *settings, lambda n: count(what, n // 2, "pairs"))
     if key and corpus.unchanged():
         cache.save(key, {"tokenizer": found.dumps()})
     return found
 
 
-def _tokenised(corpus: Corpus, tokenizer: Tokenizer, max_len: int, count: Count) -> Dataset:
+def _tokenised(corpus: Corpus, tokenizer: Tokenizer, max_len: int, count: Counted) -> Dataset:
     """The training pairs as token ids."""
     key = corpus.key and _key("tokens", corpus.key, tokenizer.dumps(), max_len)
     if key and (kept := Dataset.kept(key)):
         return kept
+    count(what := "making token ids of the pairs", 0, "pairs")
     data = Dataset.from_pairs(
-        corpus.train(), tokenizer, max_len, bool(key), lambda n: count("tokenising pairs", n)
+        corpus.train(), tokenizer, max_len, bool(key), lambda n: count(what, n, "pairs")
     )
     data = replace(data, blank=data.blank + corpus.blank, too_long=data.too_long + corpus.too_long)
     if key and corpus.unchanged():

@@ -24,6 +24,17 @@ class Scores:
         )
 
 
+def chrf_of_each(translations: Sequence[str], references: Sequence[str]) -> list[float]:
+    """chrF2 of each sentence by itself."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    chrf = CHRF()
+    return [
+        chrf.sentence_score(translation, [reference]).score
+        for translation, reference in zip(translations, references, strict=True)
+    ]
+
+
 def score(
     translations: Sequence[str], references: Sequence[str], lowercase: bool = False
 ) -> Scores:

@@ -22,7 +22,7 @@ Sections = Mapping[str, Mapping[str, Any]]
 # Settings that may differ when a run goes on; any other would make it another run.
 _FREE = {
     *("max_steps", "max_epochs", "max_minutes", "log_every", "valid_every", "checkpoint_every"),
-    *("keep_last", "patience", "average_last", "compile"),
+    *("keep_last", "patience", "average_last", "compile", "samples", "tensorboard"),
 }
 _DATA = {
     *("corpus", "corpus_size", "src", "tgt", "tsv", "valid_src", "valid_tgt", "valid_tsv"),
@@ -33,8 +33,8 @@ _DATA = {
 @dataclass(frozen=True)
 class RunDirectory:
     """One run's files: config.toml, tokenizer.json, model.safetensors (the best weights),
-    metrics.jsonl, checkpoints/, translations.txt or samples.txt, and averaged.safetensors once
-    asked for."""
+    metrics.jsonl, samples.jsonl, sittings.jsonl, report.html, checkpoints/, translations.txt or
+    samples.txt; averaged.safetensors and tensorboard/ once asked for."""
 
     root: Path
 
@@ -62,6 +62,26 @@ class RunDirectory:
     @property
     def metrics(self) -> Path:
         return self.root / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """What each validation has seen of single sentences."""
+        return self.root / "samples.jsonl"
+
+    @property
+    def sittings(self) -> Path:
+        """When and where the run was at work."""
+        return self.root / "sittings.jsonl"
+
+    @property
+    def page(self) -> Path:
+        """How it went, for a browser."""
+        return self.root / "report.html"
+
+    @property
+    def events(self) -> Path:
+        """The directory of event files for TensorBoard."""
+        return self.root / "tensorboard"
 
     @property
     def reports(self) -> tuple[Path, ...]:
@@ -139,7 +159,10 @@ class RunDirectory:
                 f"{self.root} holds a run already: go on with it by --resume, or choose another "
                 "--out"
             )
-        left = (self.model, self.averaged, self.metrics, self.tokenizer, *self.reports)
+        left = (
+            *(self.model, self.averaged, self.metrics, self.tokenizer, *self.reports),
+            *(self.samples, self.sittings, self.page, self.events),
+        )
         for path in (*self.checkpoints()[-1:], *left):
             if path.exists():
                 raise UserError(

@@ -317,6 +317,8 @@ class TrainConfig(Section):
     precision: Precision = "fp32"  # of products; weights, sums and norms are float32 in any
     valid_bleu: bool = True
     valid_sentences: Count = 200  # that are translated for BLEU
+    samples: CountOrOff = 5  # sentences that report.html shows as each validation has found them
+    tensorboard: bool = False  # event files, too
     init: str | None = None  # the directory of a run, or of a pretrained model, to begin with
 
     def __post_init__(self) -> None:

@@ -12,8 +12,11 @@ from ..autocast import autocast
 from ..compiler import compile
 from ..creation import tensor
 from ..data import Batch
+from ..models.loading import PART
+from ..models.objective import plain_losses
 from ..optim import lr_scheduler
 from ..tensor import Tensor
+from .checkpoint import Stateful
 from .schema import Config
 
 Run = Callable[..., Any]
@@ -21,10 +24,12 @@ Inputs = Callable[[Any], tuple[Tensor, ...]]
 
 
 class Outcome(NamedTuple):
-    """loss: the mean over the batches' tokens, before the step. norm: of the gradient, unclipped.
-    lr: that the step was taken with. finite: True if it was taken at all."""
+    """loss: the mean over the batches' tokens, before the step; plain: without label smoothing, NaN
+    where a model's loss is of its own. norm: of the gradient, unclipped. lr: that the step was
+    taken with. finite: True if it was taken at all."""
 
     loss: float
+    plain: float
     norm: float
     lr: float
     finite: bool
@@ -34,12 +39,21 @@ class Trainable:
     """A model with all that changes in a step: optimizer, schedule, moving average, loss scale.
 
     Calling it takes a step on one or several batches, which together weigh as one batch of all
-    their tokens would. train.compile decides whether a step runs from a plan.
+    their tokens would. train.compile decides whether a step runs from a plan; `traced` counts those
+    that were made.
     """
 
-    def __init__(self, model: Any, config: Config, inputs: Inputs | None = None) -> None:
-        """inputs: what the model's loss takes of a batch; None: of sentence pairs."""
-        self.model, self._inputs = model, inputs or tensors
+    def __init__(
+        self,
+        model: Any,
+        config: Config,
+        inputs: Inputs | None = None,
+        compiling: Callable[[int], None] = lambda n: None,
+    ) -> None:
+        """inputs: what the model's loss takes of a batch; None: of sentence pairs. compiling: told,
+        before batches of another shape are compiled, how many there are by then."""
+        self.model, self._of, self._compiling = model, inputs or tensors, compiling
+        self._shapes: set[tuple[Any, ...]] = set()
         self.optimizer = _optimizer(model, config)
         self.schedule = _schedule(self.optimizer, config)
         decay = config.optim.ema_decay
@@ -48,7 +62,9 @@ class Trainable:
         self.scaler = optim.GradScaler(enabled=self.precision == "fp16")
         self._smoothing = config.train.label_smoothing
         self._clip = config.optim.clip_norm or float("inf")
-        planned: Callable[[Run], Run] = compile if config.train.compile else lambda run: run
+        self.traced = 0
+        self._compiled = config.train.compile
+        planned: Callable[[Run], Run] = compile if self._compiled else lambda run: run
         self._whole = planned(self._step)
         self._part, self._end = planned(self._add), planned(self._update)
 
@@ -57,33 +73,60 @@ class Trainable:
         lr = self.optimizer.param_groups[0]["lr"].item()
         skipped = self.optimizer.skipped.item()
         if len(batches) == 1:
-            found, norm = self._whole(*self._inputs(batches[0]))
-            loss = found.item()
+            found, same, norm = self._whole(*self._inputs(batches[0]))
+            loss, plain = found.item(), _number(same)
         else:
             n_tokens = sum(batch.n_tokens for batch in batches)
-            loss = 0.0
+            loss = plain = 0.0
             for batch in batches:
                 share = batch.n_tokens / n_tokens
                 weight = tensor(share, dtype=self.optimizer.parameters[0].dtype)
-                loss += share * self._part(weight, *self._inputs(batch)).item()
+                found, same = self._part(weight, *self._inputs(batch))
+                loss += share * found.item()
+                plain += share * _number(same)
             norm = self._end()
-        return Outcome(loss, norm.item(), lr, skipped == self.optimizer.skipped.item())
+        taken = skipped == self.optimizer.skipped.item()
+        return Outcome(loss, plain, norm.item(), lr, taken)
 
-    def _step(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        loss = self._loss(*inputs)
+    def parts(self) -> dict[str, Stateful]:
+        """All that has a state, by the names that a checkpoint knows it by."""
+        found: dict[str, Stateful] = {
+            PART: self.model,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+        }
+        if self.ema is not None:
+            found["ema"] = self.ema
+        if self.scaler.is_enabled():
+            found["scaler"] = self.scaler
+        return found
+
+    def _inputs(self, batch: Any) -> tuple[Tensor, ...]:
+        inputs = self._of(batch)
+        shapes = tuple(given.shape for given in inputs)
+        if self._compiled and shapes not in self._shapes:
+            self._shapes.add(shapes)
+            self._compiling(len(self._shapes))
+        return inputs
+
+    def _step(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        loss, plain = self._losses(*inputs)
         self.scaler.scale(loss).backward()
-        return loss, self._update()
+        return loss, plain, self._update()
 
-    def _add(self, weight: Tensor, *inputs: Tensor) -> Tensor:
+    def _add(self, weight: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Add a batch's share to the gradient."""
-        loss = self._loss(*inputs)
+        loss, plain = self._losses(*inputs)
         self.scaler.scale(loss * weight).backward()
-        return loss
+        return loss, plain
 
-    def _loss(self, *inputs: Tensor) -> Tensor:
-        with autocast(self.precision):
+    def _losses(self, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The loss to train on, and the plain one, if the model has taken one by mean_loss. Of a
+        compiled step this is run when it is traced, and not again."""
+        self.traced += self._compiled
+        with autocast(self.precision), plain_losses() as plain:
             loss: Tensor = self.model.loss(*inputs, label_smoothing=self._smoothing)
-        return loss
+        return loss, plain[0] if len(plain) == 1 else None
 
     def _update(self) -> Tensor:
         """Take the step that the gradient asks for; its norm."""
@@ -96,6 +139,10 @@ class Trainable:
         if self.ema is not None:
             self.ema.update()
         return norm
+
+
+def _number(loss: Tensor | None) -> float:
+    return float("nan") if loss is None else loss.item()
 
 
 def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,7 @@ by all that they depend on, and mapped from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -17,13 +17,14 @@ from ..data.tables import format_of, is_table, read_columns
 from ..data.text import Text, chunks
 from ..errors import UserError
 from ..vocabulary import Words, package
+from .progress import Counted
 from .schema import Config, DataConfig, TokenizerConfig
 
-Count = Callable[[str, int], None]
 Document = Iterable[str]  # in parts
 
 _VERSION = 1  # raised whenever the same text would give other ids
 _HELD_OUT = 10  # one part of so many
+_MANY = 1_000_000  # characters, which take a while to read
 
 
 class Loaded(NamedTuple):
@@ -79,7 +80,9 @@ class _Part(NamedTuple):
         )
 
 
-def load_texts(config: Config, tokenizer: Any, count: Count = lambda what, n: None) -> Loaded:
+def load_texts(
+    config: Config, tokenizer: Any, count: Counted = lambda what, n, unit: None
+) -> Loaded:
     """All that a run needs of its text; UserError if it cannot be trained with it.
 
     tokenizer: None if one is to be learnt.
@@ -100,20 +103,21 @@ def text_of(file: str, columns: str | None) -> _Part:
     return _Part(rereadable(file), DataConfig(columns=columns).column_names)
 
 
-def tokenised(part: _Part, tokenizer: Any, count: Count = lambda what, n: None) -> Text:
+def tokenised(part: _Part, tokenizer: Any, count: Counted = lambda what, n, unit: None) -> Text:
     """Its text as token ids; documents of a table end with the end token."""
     end = tokenizer.eos_id if part.several else None
     key = _key("text", part.key(), tokenizer.dumps(), end)
     if kept := Text.kept(key):
         return kept
+    count(what := "making token ids of the text", 0, "characters")
     found = Text.from_documents(
-        part.documents(), tokenizer, end, True, lambda n: count("tokenising characters", n)
+        part.documents(), tokenizer, end, True, lambda n: count(what, n, "characters")
     )
     found.keep(key)
     return Text.kept(key) or found  # of which nothing need stay in memory
 
 
-def _parts(data: DataConfig, count: Count) -> tuple[_Part, _Part]:
+def _parts(data: DataConfig, count: Counted) -> tuple[_Part, _Part]:
     """The parts to train on, and to validate with."""
     assert data.text is not None  # the configuration has seen to it
     whole = text_of(data.text, data.columns)
@@ -130,7 +134,7 @@ def _parts(data: DataConfig, count: Count) -> tuple[_Part, _Part]:
     return whole._replace(last=first), whole._replace(first=first)
 
 
-def _size(part: _Part, count: Count) -> _Size:
+def _size(part: _Part, count: Counted) -> _Size:
     """How much there is in a file; UserError where it is nothing. A first reading, for what is
     wrong to be known before anything is made of it."""
     key = _key("size", part.key())
@@ -143,7 +147,8 @@ def _size(part: _Part, count: Count) -> _Size:
         for text in document:
             characters += len(text)
             blank = blank and not text.strip()
-        count("reading characters", characters)
+        if characters >= _MANY:
+            count("reading the text", characters, "characters")
     if blank:
         what = "holds only blank lines" if characters else "is empty"
         raise UserError(f"{part.source} {what}")
@@ -152,7 +157,7 @@ def _size(part: _Part, count: Count) -> _Size:
     return found
 
 
-def _learn(part: _Part, c: TokenizerConfig, count: Count) -> Tokenizer:
+def _learn(part: _Part, c: TokenizerConfig, count: Counted) -> Tokenizer:
     """A tokenizer with the vocabulary of a text."""
     if c.kind == "pretrained":
         raise UserError("tokenizer.kind is pretrained: it comes with a model, train.init")
@@ -162,7 +167,8 @@ def _learn(part: _Part, c: TokenizerConfig, count: Count) -> Tokenizer:
         return Tokenizer.loads(entry.facts["tokenizer"])
     words = Words(c.kind != "char")
     texts = (chunk.taken for document in part.documents() for chunk in chunks(document, words))
-    found = Tokenizer.train(texts, *settings, lambda n: count("learning the vocabulary, parts", n))
+    count(what := "learning the vocabulary", 0, "parts")
+    found = Tokenizer.train(texts, *settings, lambda n: count(what, n, "parts"))
     cache.save(key, {"tokenizer": found.dumps()})
     return found
 

@@ -13,25 +13,26 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import random, serialize
 from ..atomic import write_bytes
 from ..autocast import autocast, require_precision
 from ..creation import get_default_device
 from ..errors import UserError
-from ..models.loading import PART, belongings, build, tokenizer_of, weights
-from . import checkpoint
+from ..models.loading import belongings, build, tokenizer_of, weights
+from . import checkpoint, tensorboard
 from .beginning import begin
 from .callbacks import CallbackError, Callbacks, require
 from .interrupt import Interrupts, Stopped
-from .log import Metrics, Row
+from .log import Row
 from .progress import Progress, counting, for_stream
+from .recorder import Recorder
 from .recovery import restore_newest, whole
 from .run import RunDirectory
 from .schema import Config
@@ -45,10 +46,12 @@ def train(
     out: Path | str,
     resume: bool = False,
     progress: Progress | None = None,
+    command: str | None = None,
     callbacks: Sequence[Any] = (),
 ) -> Report:
     """Train as `config` says, in the directory `out`; with resume, go on with the run that is
-    there. callbacks: objects with some of the methods of training.Callback.
+    there. command: the command line that the run's report shows; None: that of this process.
+    callbacks: objects with some of the methods of training.Callback.
 
     UserError for what is wrong with the data or the directory, when training diverges, or when a
     callback raises an error (which it names, with everything saved). Stopped (a KeyboardInterrupt)
@@ -56,6 +59,8 @@ def train(
     """
     config.require_data()
     require(callbacks)
+    if config.train.tensorboard:
+        tensorboard.require()
     run = RunDirectory(Path(out))
     if resume:
         run.config()  # it is a run
@@ -70,18 +75,46 @@ def train(
                 run.check_same(config)
             else:
                 run.check_new()
-            return Trainer(config, run, resume, show, interrupts).train(callbacks)
+            trainer = Trainer(config, run, resume, show, interrupts, command)
+            return trainer.train(callbacks)
     finally:
         show.close()
+
+
+def _compiling(tell: Callable[[str, int, str], Any], shapes: int) -> Callable[[int], Any]:
+    """What says which of so many shapes is compiled."""
+    return lambda n: tell(f"compiling shape {n} of {max(n, shapes)}", 0, "")
+
+
+def _resuming(run: RunDirectory) -> str:
+    return f"tinygrad-tx train --resume --out {shlex.quote(str(run.root))}"
+
+
+def _recorder(trainer: Trainer, command: str | None) -> Recorder:
+    return Recorder(
+        trainer.run,
+        trainer.state,
+        trainer.show,
+        command=command,
+        parameters=sum(p.numel() for p in trainer.model.parameters()),
+        tensorboard=trainer.config.train.tensorboard,
+    )
 
 
 class Trainer:
     """One run while it lasts."""
 
     def __init__(
-        self, config: Config, run: RunDirectory, resume: bool, show: Progress, asked: Interrupts
+        self,
+        config: Config,
+        run: RunDirectory,
+        resume: bool,
+        show: Progress,
+        asked: Interrupts,
+        command: str | None,
     ) -> None:
         self.config, self.run, self.show, self.asked = config, run, show, asked
+        tell = counting(show)
         require_precision(config.train.precision, get_default_device())
         random.manual_seed(config.train.seed)
         own = None
@@ -91,22 +124,16 @@ class Trainer:
         if first is not None:
             own = first.tokenizer
         then = partial(checkpoint.data_of, run.checkpoints() if resume else [])
-        task = TASKS[config.model.task](config, own, then, counting(show))
+        task = TASKS[config.model.task](config, own, then, tell)
         self.tokenizer, self.batches = task.tokenizer, task.batches
         show.say(task.summary())
+        tell("making the model", 0, "")
         self.model = build(asdict(config.model), self.tokenizer)
         if first is not None:
             first.give(self.model)
-        self.trainable = Trainable(self.model, config, task.inputs)
-        self.parts: dict[str, checkpoint.Stateful] = {
-            PART: self.model,
-            "optimizer": self.trainable.optimizer,
-            "schedule": self.trainable.schedule,
-        }
-        if self.trainable.ema is not None:
-            self.parts["ema"] = self.trainable.ema
-        if self.trainable.scaler.is_enabled():
-            self.parts["scaler"] = self.trainable.scaler
+        compiling = _compiling(tell, self.batches.n_shapes)
+        self.trainable = Trainable(self.model, config, task.inputs, compiling)
+        self.parts = self.trainable.parts()
         self.measuring = task.measuring(self.model, self._pause)
         self.state = checkpoint.State()
         if resume:
@@ -119,12 +146,10 @@ class Trainer:
         if not resume:
             self.tokenizer.save(run.tokenizer)
         self.belongings = belongings(run.root, asdict(config.model))
-        self.metrics = Metrics(run.metrics, keep=self.state.rows)
-        if lost := self.metrics.lost:
-            show.say(f"{run.metrics} is damaged: {lost} of its {self.state.rows} rows are lost")
+        self.record = _recorder(self, command)
         asked.can_save = True
-        self.seconds = 0.0  # of steps since the last row
-        self.spent = self.metrics.seconds  # of training, up to the last step
+        self.timed = Timed()  # steps since the last row
+        self.spent = self.record.seconds  # of training, up to the last step
 
     def train(self, callbacks: Sequence[Any] = ()) -> Report:
         """Every step that is left, then the report."""
@@ -144,16 +169,13 @@ class Trainer:
         except CallbackError as error:
             raise CallbackError(f"{error}; {self._kept()}") from error.__cause__
         finally:
-            self.metrics.close()
+            self.record.close()
 
     def _kept(self) -> str:
         """Where the run is left off, in words, when it is saved."""
         if self.saved != self._seen():
             self._write_checkpoint()
-        return (
-            f"step {self.state.step} is saved; go on by: tinygrad-tx train --resume --out "
-            f"{shlex.quote(str(self.run.root))}"
-        )
+        return f"step {self.state.step} is saved; go on by: {_resuming(self.run)}"
 
     def _pause(self) -> None:
         """Called where training may be left off."""
@@ -165,7 +187,9 @@ class Trainer:
         start = time.perf_counter()
         batches = [next(self.batches) for _ in range(self.config.optim.accumulate)]
         n_tokens = sum(batch.n_tokens for batch in batches)
+        traced = self.trainable.traced
         outcome = self.trainable(batches)
+        compiled = self.trainable.traced != traced
         state, window = self.state, self.state.window
         state.step += 1
         state.tokens += n_tokens
@@ -174,6 +198,7 @@ class Trainer:
         if outcome.finite:
             window.tokens += n_tokens
             window.loss += outcome.loss * n_tokens
+            window.plain += outcome.plain * n_tokens
         else:
             window.skipped += 1
             self.show.say(
@@ -181,10 +206,10 @@ class Trainer:
             )
         window.lr, window.norm = outcome.lr, outcome.norm
         end = time.perf_counter()
-        seconds = end - start
-        self.seconds += seconds
+        step = Timed() if compiled else Timed(n_tokens, end - start)
+        self.timed = self.timed.then(step)
         self.spent, self.mark = self.spent + end - self.mark, end
-        self.show.step(state.step, outcome.loss, outcome.lr, n_tokens / seconds)
+        self.show.step(state.step, outcome.loss, outcome.lr, step.rate)
         said = {"loss": outcome.loss, "lr": outcome.lr, "grad_norm": outcome.norm}
         said |= {"tokens": n_tokens, "finite": outcome.finite}
         self.callbacks.tell("on_step", state.step, said)
@@ -241,20 +266,22 @@ class Trainer:
                 "step": state.step,
                 "epoch": self.batches.state()["epoch"],
                 "tokens": state.tokens,
-                "loss": window.loss / window.tokens if window.tokens else float("nan"),
+                "loss": window.loss / window.tokens if window.tokens else _UNKNOWN,
+                "cross_entropy": window.plain / window.tokens if window.tokens else _UNKNOWN,
                 "lr": window.lr,
                 "grad_norm": window.norm,
                 "skipped": window.skipped,
-                "tokens_per_s": window.tokens / self.seconds if self.seconds else float("nan"),
+                "tokens_per_s": self.timed.rate if self.timed.seconds else None,
             }
         )
-        state.window, self.seconds = checkpoint.Window(), 0.0
+        state.window, self.timed = checkpoint.Window(), Timed()
 
     def _validate(self) -> None:
         state = self.state
         with self._averages():
             with self._precision():
-                row = self.measuring.row()
+                seen = self.measuring.seen()
+            row = seen.row
             better = _score(row) > state.best
             if better:
                 self._save_model()
@@ -264,6 +291,8 @@ class Trainer:
             state.worse += 1
         state.validated = state.step
         self._write({"step": state.step, **row})
+        self.record.seen(state.step, seen)
+        self.record.page()
         self.callbacks.tell("on_validation", state.step, row)
 
     def _save(self) -> None:
@@ -271,7 +300,7 @@ class Trainer:
         self.callbacks.tell("on_checkpoint", self.state.step, {}, path)
 
     def _write_checkpoint(self) -> Path:
-        self.metrics.sync()
+        self.record.sync()
         path = self.run.checkpoint(self.state.step)
         checkpoint.save(
             path, self.state, self.parts, self.batches, asdict(self.config), self.belongings
@@ -285,10 +314,8 @@ class Trainer:
         serialize.save(self.model.state_dict(), self.run.model, metadata)
 
     def _write(self, row: Row) -> None:
-        row = {**row, "seconds": self.spent}
-        self.metrics.write(row)
-        self.state.rows = self.metrics.rows
-        self.show.row(row)
+        self.record.row({**row, "seconds": self.spent})
+        self.state.rows = self.record.rows
 
     def _averages(self) -> AbstractContextManager[None]:
         """The model's weights are their moving averages inside, if the run keeps those."""
@@ -319,11 +346,30 @@ class Trainer:
             return
         self.model.load_state_dict(checkpoint.average(last))
         with self._precision():
-            row = self.measuring.row()
+            row = self.measuring.seen().row
         self._write({"step": self.state.step, "of": f"average of {len(last)} checkpoints", **row})
         if _score(row) > self.state.best:
             self.state.best, self.state.best_step = _score(row), self.state.step
             self._save_model()
+
+
+_UNKNOWN = float("nan")
+
+
+class Timed(NamedTuple):
+    """Tokens, and the seconds in which steps went through them, without steps that compiled."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def then(self, step: Timed) -> Timed:
+        """Together with one more."""
+        return Timed(self.tokens + step.tokens, self.seconds + step.seconds)
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second; NaN of nothing."""
+        return self.tokens / self.seconds if self.seconds else _UNKNOWN
 
 
 class _Asked(Exception):  # noqa: N818 - no error

@@ -11,11 +11,13 @@ from typing import Any, Protocol
 
 from ...data.epochs import Epochs
 from ...tensor import Tensor
+from ..progress import Counted
+from ..samples import Row, Seen
 from ..schema import Config
 
-Counted = Callable[[str, int], None]  # told what is being done, and with how much it is
+__all__ = ["Counted", "Measuring", "Pause", "Report", "Row", "Seen", "Task"]
+
 Pause = Callable[[], None]  # called between batches; what it raises ends a measurement
-Row = dict[str, Any]
 
 
 class Report(Protocol):
@@ -37,8 +39,9 @@ class Measuring(ABC):
     included, is touched."""
 
     @abstractmethod
-    def row(self) -> Row:
-        """What is measured at each validation: valid_loss in nats, not smoothed, and more."""
+    def seen(self) -> Seen:
+        """What is measured at each validation: valid_loss in nats, not smoothed, and more; and what
+        the model makes of some sentences."""
 
     @abstractmethod
     def final(self, steps: int, best_step: int) -> tuple[Row, Report]:

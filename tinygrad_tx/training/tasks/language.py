@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,9 +18,10 @@ from ...models.bert import BERT
 from ...models.language_model import LanguageModel
 from ...nn.module import evaluating
 from ...tensor import Tensor, no_grad
+from ..samples import Heads, Sample
 from ..schema import Config
 from ..texts import load_texts, text_of, tokenised
-from .base import Counted, Measuring, Pause, Row, Task
+from .base import Counted, Measuring, Pause, Row, Seen, Task
 
 _LONGEST = 1024  # tokens of a window
 _TOKENS = 4096  # in a batch
@@ -140,18 +142,29 @@ class Language(Task):
 
 
 class LanguageMeasuring(Measuring):
-    """The loss over the held-out text. most: so many tokens of it; 0: all."""
+    """The loss over the held-out text, as much of it as data.valid_tokens says, and samples."""
 
-    def __init__(self, model: Any, windows: Windows, pause: Pause, most: int) -> None:
-        self.model, self.windows, self._pause, self._most = model, windows, pause, most
+    def __init__(
+        self, model: Any, windows: Windows, pause: Pause, config: Config, tokenizer: Any
+    ) -> None:
+        self.model, self.windows, self._pause = model, windows, pause
+        self._most, self._samples = config.data.valid_tokens, config.train.samples
+        self._tokenizer, self._heads = tokenizer, Heads(model, across=False)
         self._loss = compiler.compile(lambda *batch: model.loss(*batch))
 
     def losses(self) -> Losses:
         """All of them."""
         return measured(self.model, self.windows, self._loss, self._pause, self._most)
 
-    def row(self) -> Row:
-        return self.shown(self.losses())
+    def seen(self) -> Seen:
+        row = self.shown(self.losses())
+        with suppress(UserError):  # of a model that has diverged, whose loss says so
+            return Seen(row, self.samples() if self._samples else ())
+        return Seen(row)
+
+    @abstractmethod
+    def samples(self) -> list[Sample]:
+        """What the model makes of some places of the held-out text."""
 
     @abstractmethod
     def shown(self, found: Losses) -> Row:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ...creation import tensor
 from ...data.text import Text
-from ...data.windows import IGNORED, MaskedWindows, Windows
+from ...data.windows import IGNORED, Ints, MaskedWindows, Windows
 from ...errors import UserError
 from ...nn.module import evaluating
 from ...tensor import no_grad
+from ..samples import LONGEST, Sample
 from ..schema import Config
 from .base import Counted, Measuring, Pause, Report, Row
 from .language import Language, LanguageMeasuring, LanguageReport, Losses
@@ -52,31 +55,56 @@ class MaskedWords(Language):
         return windows_of(text, self.tokenizer, length, self.rows, seed, only_once)
 
     def measuring(self, model: Any, pause: Pause) -> Measuring:
-        most = self._config.data.valid_tokens
-        return _Guesses(model, self._valid, pause, most, self.tokenizer)
+        return _Guesses(model, self._valid, pause, self._config, self.tokenizer)
+
+
+class _Asked(NamedTuple):
+    """A window (T,): its token ids, the tokens that are asked for, and those that are guessed."""
+
+    ids: Ints
+    targets: Ints
+    guesses: np.ndarray[Any, np.dtype[Any]]
 
 
 class _Guesses(LanguageMeasuring):
-    def __init__(
-        self, model: Any, windows: Windows, pause: Pause, most: int, tokenizer: Any
-    ) -> None:
-        super().__init__(model, windows, pause, most)
-        self._tokenizer = tokenizer
+    def samples(self) -> list[Sample]:
+        """Windows of the text with masked words, those words, and the guesses."""
+        rows = self._asked(self._samples)
+        return [self._sample(row) for row in rows if (row.targets != IGNORED).any()]
+
+    @no_grad()
+    def _asked(self, rows: int) -> list[_Asked]:
+        """The first windows of the text, and what the model takes their masked words for."""
+        batch = next(self.windows.once())
+        ids, targets = batch.ids[:rows], batch.targets[:rows]
+        with evaluating(self.model.modules()):
+            guesses = self.model.logits(tensor(ids)).argmax(-1).numpy()
+        return [_Asked(*found) for found in zip(ids, targets, guesses, strict=True)]
+
+    def _sample(self, row: _Asked) -> Sample:
+        asked = row.targets != IGNORED
+        wanted, guessed = (
+            " | ".join(self._tokenizer.tokens(found[asked][:_SHOWN].tolist()))
+            for found in (row.targets, row.guesses)
+        )
+        ids = row.ids[:LONGEST].tolist()
+        tokens = self._tokenizer.tokens(ids)
+        source = " ".join(
+            f"[{token}]" if hidden else token for token, hidden in zip(tokens, asked, strict=False)
+        )
+        return Sample(source, guessed, wanted, attention=self._heads.of([ids], tokens, tokens))
 
     def shown(self, found: Losses) -> Row:
         return {"valid_loss": found.loss, "perplexity": found.perplexity}
 
-    @no_grad()
     def final(self, steps: int, best_step: int) -> tuple[Row, Report]:
         """Some masked words, and what the model takes them for."""
-        found, batch = self.losses(), next(self.windows.once())
-        with evaluating(self.model.modules()):
-            guesses = self.model.logits(tensor(batch.ids[:1])).argmax(-1).numpy()[0]
+        found, [row] = self.losses(), self._asked(1)
         lines: list[str] = []
-        for at, wanted in enumerate(batch.targets[0]):
+        for at, wanted in enumerate(row.targets):
             if wanted != IGNORED and len(lines) < _SHOWN:
-                guess, word = self._tokenizer.tokens([int(guesses[at]), int(wanted)])
+                guess, word = self._tokenizer.tokens([int(row.guesses[at]), int(wanted)])
                 lines.append(f"word {at:>4}: {word!r}, guessed {guess!r}")
-        row = {"of": "held-out text", **self.shown(found)}
+        scores = {"of": "held-out text", **self.shown(found)}
         command = "Look at how it went by\n\n  tinygrad-tx info {model}"
-        return row, LanguageReport(steps, best_step, found, "\n".join(lines), command)
+        return scores, LanguageReport(steps, best_step, found, "\n".join(lines), command)
