@@ -16,6 +16,7 @@ from training_runs import SMALL, rows
 
 from tinygrad_tx.cli import main
 from tinygrad_tx.cli.program import COMMANDS
+from tinygrad_tx.models import Transformer
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -428,7 +429,59 @@ def test_attention(run: Path, tmp_path: Path, capsys: Capture) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert str(picture) in capsys.readouterr().out
     assert "blank" in fails(capsys, "attention", "--model", run, " ", "--png", picture)
-    assert "must end in" in fails(capsys, "attention", "--model", run, "a", "--png", "x.txt")
+
+
+def test_the_choice_of_attention(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    see, page = ["attention", "--model", str(run), "the dog sees"], tmp_path / "heads.html"
+    picture = tmp_path / "heads.svg"
+    for flags, shown, hidden in (
+        (["--layer", "cross_attn", "--head", "2"], "head 2", "self_attn"),
+        (["--layer", "decoder.layers.0", "--mean", "--arcs"], "mean of", "head 1"),
+        (["--rollout"], "rollout", "mean of"),
+    ):
+        assert main([*see, "--out", str(picture), "--html", str(page), *flags]) == 0
+        assert str(page) in capsys.readouterr().out
+        for text in (picture.read_text(encoding="utf-8"), page.read_text(encoding="utf-8")):
+            assert shown in text
+        assert hidden not in picture.read_text(encoding="utf-8")
+    assert "must end in" in fails(capsys, *see, "--png", "x.txt")
+    assert "a page's name ends in .html" in fails(capsys, *see, "--html", "x.svg")
+    assert "give --out FILE" in fails(capsys, *see)
+    assert "no layer is called" in fails(capsys, *see, "--out", picture, "--layer", "7")
+    assert "has no head 9" in fails(capsys, *see, "--out", picture, "--head", "9")
+
+
+def test_a_picture_for_each_line(
+    run: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = tmp_path / "lines"
+    lines.write_text("the dog sees 3 cats .\n\nthe dog\n")
+    command = ["translate", "--model", str(run), str(lines)]
+    assert main(command) == 0
+    wanted = capsys.readouterr().out
+    looks = tmp_path / "new" / "looks"
+    assert main([*command, "--attention", str(looks)]) == 0
+    out, err = capsys.readouterr()
+    assert out == wanted and err == f"pictures: 2, of attention, in {looks}\n"
+    assert sorted(p.name for p in looks.iterdir()) == ["000001.svg", "000003.svg"]
+    first = (looks / "000001.svg").read_text(encoding="utf-8")
+    assert "decoder.layers.0.cross_attn" in first and ">dog<" in first and "mean of" in first
+    assert "this is a file" in fails(capsys, *command, "--attention", lines)
+
+
+def test_check(run: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = tmp_path / "check.svg"
+    assert main(["check", str(run), "--out", str(picture)]) == 0
+    out = capsys.readouterr().out
+    assert "ok    no output depends on a later position of target\n" in out
+    assert out.endswith(f"drawn in {picture}\n") and "(a tiny copy of it)" in out
+    monkeypatch.setattr(Transformer, "source_mask", lambda self, src, lengths=None: None)
+    assert main(["check", str(run)]) == 1
+    out, err = capsys.readouterr()
+    assert "LEAK  output 0 of row 0 depends on source[3], which is padding" in out
+    assert err == f"tinygrad-tx: {run}: 1 leak, as told above\n"
+    assert "must end in" in fails(capsys, "check", run, "--out", "x.txt")
+    assert "there is no" in fails(capsys, "check", tmp_path / "absent")
 
 
 def test_graph(run: Path, tmp_path: Path, capsys: Capture) -> None:

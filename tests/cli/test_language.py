@@ -99,6 +99,10 @@ def test_generate(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     out = tmp_path / "run"
     run("train", "--task", "lm", "--text", text, "--out", out, "--set", *FEW, *GPT)
     capsys.readouterr()
+    run("attention", "--model", out, "7 times", "--out", str(tmp_path / "heads.svg"))
+    assert "head 1" in (tmp_path / "heads.svg").read_text(encoding="utf-8")
+    run("check", out)
+    capsys.readouterr()
     asked = ["generate", "--model", out, "--prompt", "7 times"]
 
     def said(*more: object) -> str:
@@ -126,6 +130,9 @@ def test_generate(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_embed(tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bert"
     run("train", "--task", "mlm", "--text", text, "--out", out, "--set", *FEW, *BERT, *BPE)
+    capsys.readouterr()
+    run("attention", "--model", out, "7 times", "--rollout", "--out", str(tmp_path / "heads.svg"))
+    run("check", out)
     capsys.readouterr()
     said = fails(capsys, "generate", "--model", out, "--prompt", "x")
     assert "BERT, which does not go on with texts" in said

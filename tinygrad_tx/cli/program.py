@@ -20,6 +20,7 @@ from ..version import __version__
 from . import (
     attention,
     average,
+    check,
     doctor,
     embed,
     evaluate,
@@ -43,6 +44,7 @@ COMMANDS: tuple[Command, ...] = (
     embed.COMMAND,
     attention.COMMAND,
     graph.COMMAND,
+    check.COMMAND,
     average.COMMAND,
     info.COMMAND,
     plot.COMMAND,

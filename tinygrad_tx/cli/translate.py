@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from .command import (
@@ -33,6 +33,10 @@ def _arguments(parser: ArgumentParser) -> None:
         "file", type=path, nargs="?", default="-", metavar="FILE|-", help="default: standard input"
     )
     add_precision(parser, "fp32")
+    parser.add_argument(
+        "--attention", type=path, metavar="DIR",
+        help="also draw what each layer looks at, the mean of its heads: DIR/000001.svg for line 1",
+    )  # fmt: skip
     search = parser.add_argument_group("search", "by default as the run's config.toml says")
     search.add_argument("--beam", type=count, metavar="N", help="hypotheses pursued; 1 is greedy")
     search.add_argument(
@@ -73,6 +77,8 @@ def _run(args: Namespace) -> None:
     )
     if not args.sample and args.n_best > translator.beam_size:
         translator = replace(translator, beam_size=args.n_best)
+    pictures = _Pictures(args.attention, translator) if args.attention else None
+    translator = replace(translator, observe=pictures)
     texts = read_lines(args.file)
     # At a terminal each line is answered at once.
     waiting = args.file == "-" and sys.stdin.isatty()
@@ -80,6 +86,35 @@ def _run(args: Namespace) -> None:
     for at, translations in enumerate(found, 1):
         for text, score in translations:
             print(text if args.n_best == 1 else f"{at}\t{score:.4f}\t{text}")
+    if pictures is not None:
+        pictures.close()
+
+
+class _Pictures:
+    """A picture of attention for each line that is translated, and how many there are on standard
+    error."""
+
+    def __init__(self, directory: str, translator: Translator) -> None:
+        self._root, self._count = Path(directory), 0
+        self._model: Any = translator.model
+        self._tokenizer = translator.tokenizer
+        if self._root.exists() and not self._root.is_dir():
+            raise UserError(f"--attention {directory}: this is a file; pictures need a directory")
+        self._root.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, line: int, source: list[int], tokens: list[int]) -> None:
+        from .. import viz
+
+        target = viz.decoder_input(self._model, tokens, len(source))
+        drawn = viz.attention(self._model, source, target, tokenizer=self._tokenizer, mean=True)
+        drawn.save(self._root / f"{line:06d}.svg")
+        self._count += 1
+        if sys.stderr.isatty():
+            print(f"\rpictures: {self._count}", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        begin = "\r" if sys.stderr.isatty() else ""
+        print(f"{begin}pictures: {self._count}, of attention, in {self._root}", file=sys.stderr)
 
 
 def translator_of(model: str, beam: int | None, length_penalty: float | None) -> Translator:
@@ -118,6 +153,10 @@ COMMAND = Command(
     (
         ("translate --model runs/de-en input.txt > output.txt", "a file"),
         ("translate --model runs/de-en --beam 4 --n-best 3 < input.txt", "the three best of each"),
+        (
+            "translate --model runs/de-en --attention looks input.txt > output.txt",
+            "also a picture of attention for each sentence: looks/000001.svg, ...",
+        ),
         ("translate --model runs/de-en --sample --top-p 0.9", "what you type, with some variety"),
     ),
     _arguments,

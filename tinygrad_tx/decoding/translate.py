@@ -33,6 +33,8 @@ class Translator:
 
     max_extra_tokens: a translation has at most as many tokens as its source and these.
     batch_size: how many sentences are translated at once; of long ones fewer, of short ones more.
+    observe: is told of each line that is translated, its number, the tokens of its source, and
+        those of its best translation, as soon as they are known, not in the order of lines.
     """
 
     model: Model
@@ -46,6 +48,7 @@ class Translator:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    observe: Callable[[int, list[int], list[int]], None] | None = None
 
     def n_best(
         self,
@@ -90,6 +93,8 @@ class Translator:
             )
             for i, row in zip(batch, hypotheses, strict=True):
                 found[full[i]] = [Translation(self._line(h.tokens), h.score) for h in row]
+                if self.observe is not None:
+                    self.observe(full[i] + first_line, list(sources[i]), list(row[0].tokens))
             if progress is not None:
                 progress(len(batch))
         return found

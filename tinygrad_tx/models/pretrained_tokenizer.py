@@ -137,7 +137,17 @@ class _Fast(PretrainedTokenizer):
         return text
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        return [self._core.id_to_token(i) or "?" for i in ids]
+        return [self._piece(i) for i in ids]
+
+    def _piece(self, token: int) -> str:
+        """A piece as letters, where it is written by its bytes, each of which has a letter."""
+        piece: str = self._core.id_to_token(token) or "?"
+        if piece.isascii() or type(self._core.decoder).__name__ != "ByteLevel":
+            return piece
+        text: str = self._core.decode([token], skip_special_tokens=False)
+        if not text.strip() or "\ufffd" in text:  # white space, and a part of a letter
+            return piece
+        return f"Ġ{text[1:]}" if text[0] == " " else text
 
     def dumps(self) -> str:
         text: str = self._core.to_str(pretty=True)

@@ -1,11 +1,16 @@
-"""A picture as shapes: rectangles, lines and texts, in pixels, each with what a hover says.
+"""A picture as shapes: rectangles, lines, texts and tables of colours, in pixels, each with what a
+hover says.
 
-In: shapes from picture.py. Out: the same for svg.py and raster.py, which draw them.
+In: shapes from picture.py, heads.py, positions.py and leaks.py. Out: the same for svg.py and
+raster.py, which draw them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
 
 # Advance widths of DejaVu Sans in hundredths of the size, from the space to "~"; other letters are
 # taken to be wide. Verdana is as wide, Helvetica and Arial are narrower.
@@ -47,7 +52,7 @@ class Rect:
 
 @dataclass(frozen=True)
 class Line:
-    """A line through points, its corners rounded. arrow: at its end."""
+    """A line through points. arrow: at its end. rounded: its corners are."""
 
     points: tuple[tuple[float, float], ...]
     stroke: str
@@ -55,11 +60,12 @@ class Line:
     dashed: bool = False
     arrow: bool = True
     hover: str = ""
+    rounded: bool = True
 
 
 @dataclass(frozen=True)
 class Text:
-    """y: of its base line. anchor: "start" or "middle"."""
+    """y: of its base line. anchor: "start", "middle" or "end". turned: it reads upwards."""
 
     x: float
     y: float
@@ -69,9 +75,31 @@ class Text:
     bold: bool = False
     anchor: str = "middle"
     hover: str = ""
+    turned: bool = False
 
 
-Shape = Rect | Line | Text
+@dataclass(frozen=True)
+class Cells:
+    """A table of cells, as wide and high as is said. levels: int (rows, columns), each the number
+    of one of the colours; -1 is drawn not at all."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    levels: np.ndarray[Any, np.dtype[np.integer[Any]]]
+    colours: tuple[str, ...]
+    hover: str = ""
+
+
+Shape = Rect | Line | Text | Cells
+
+
+def moved(shape: Shape, x: float, y: float) -> Shape:
+    """The same so far to the right and down."""
+    if isinstance(shape, Line):
+        return replace(shape, points=tuple((px + x, py + y) for px, py in shape.points))
+    return replace(shape, x=shape.x + x, y=shape.y + y)
 
 
 @dataclass

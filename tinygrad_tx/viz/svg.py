@@ -6,9 +6,12 @@ In: a Scene. Out: text, which browsers, notebooks and editors of drawings show.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from xml.sax.saxutils import escape, quoteattr
 
-from .scene import FONT, Line, Rect, Scene, Text
+import numpy as np
+
+from .scene import FONT, Cells, Line, Rect, Scene, Shape, Text
 
 CORNER, HEAD = 6.0, 5.0
 
@@ -30,10 +33,13 @@ def svg(scene: Scene) -> str:
     )
 
 
-def _shape(shape: Rect | Line | Text) -> str:
-    written = _rect(shape) if isinstance(shape, Rect) else (
-        _line(shape) if isinstance(shape, Line) else _words(shape)
-    )  # fmt: skip
+def _shape(shape: Shape) -> str:
+    if isinstance(shape, Rect):
+        written = _rect(shape)
+    elif isinstance(shape, Line):
+        written = _line(shape)
+    else:
+        written = _words(shape) if isinstance(shape, Text) else _cells(shape)
     return f"<g><title>{_text(shape.hover)}</title>{written}</g>" if shape.hover else written
 
 
@@ -59,9 +65,31 @@ def _line(line: Line) -> str:
 
 def _words(text: Text) -> str:
     bold = ' font-weight="bold"' if text.bold else ""
+    turned = f' transform="rotate(-90 {text.x:.1f} {text.y:.1f})"' if text.turned else ""
     return (
         f'<text x="{text.x:.1f}" y="{text.y:.1f}" font-size="{text.size:g}" fill="{text.colour}" '
-        f'text-anchor="{text.anchor}"{bold}>{_text(text.text)}</text>'
+        f'text-anchor="{text.anchor}"{bold}{turned}>{_text(text.text)}</text>'
+    )
+
+
+def _cells(cells: Cells) -> str:
+    """A path for each colour, of runs of cells that lie beside each other."""
+    runs: dict[int, list[str]] = {}
+    n_rows, n_columns = cells.levels.shape
+    edge = np.ones((n_rows, 1), bool)
+    begins = np.concatenate([edge, cells.levels[:, 1:] != cells.levels[:, :-1]], 1)
+    for row in range(n_rows):
+        starts = [*np.flatnonzero(begins[row]).tolist(), n_columns]
+        for start, end in pairwise(starts):
+            level = int(cells.levels[row, start])
+            if level >= 0:
+                x, y = cells.x + start * cells.width, cells.y + row * cells.height
+                wide = f"{(end - start) * cells.width:g}"
+                run = f"M{x:g} {y:g}h{wide}v{cells.height:g}h-{wide}z"
+                runs.setdefault(level, []).append(run)
+    return "".join(
+        f'<path fill="{cells.colours[level]}" shape-rendering="crispEdges" d="{"".join(found)}"/>'
+        for level, found in sorted(runs.items())
     )
 
 
@@ -71,6 +99,9 @@ def steps(line: Line) -> Iterator[tuple[str, tuple[tuple[float, float], ...]]]:
     if line.arrow:
         points[-1] = _before(points[-1], points[-2], HEAD)
     yield "M", (points[0],)
+    if not line.rounded:
+        yield from (("L", (point,)) for point in points[1:])
+        return
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         radius = min(CORNER, _length(before, corner) / 2, _length(corner, after) / 2)
         yield "L", (_before(corner, before, radius),)
