@@ -1,5 +1,6 @@
 """What README, docs/ and examples/ show is run: each file's ```python blocks, one after another in
-one namespace, and each example as a program. ```python no-run marks a block that only shows."""
+one namespace, and each example as a program. ```python no-run marks a block that only shows; an
+```output block is what they print, one after another, with other prints between."""
 
 from __future__ import annotations
 
@@ -43,8 +44,39 @@ def program(page: str) -> str:
     return "\n".join(lines)
 
 
-def run(script: Path, directory: Path) -> None:
-    """Runs a program in an empty directory; examples take TX_SMALL=1 as a wish to be quick."""
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+def outputs(page: str) -> list[list[str]]:
+    """The lines of each ```output block."""
+    return [x.split("\n") for x in re.findall(r"^```output\n(.*?)\n```$", page, re.M | re.S)]
+
+
+def is_alike(shown: str, printed: str) -> bool:
+    """True of lines that are equal, or differ in the last digits of their fractions: processors
+    round differently."""
+    if NUMBER.split(shown) != NUMBER.split(printed.rstrip()):
+        return False
+    pairs = zip(NUMBER.findall(shown), NUMBER.findall(printed), strict=True)
+    return all(float(a) == pytest.approx(float(b), rel=0.02, abs=0.011) for a, b in pairs)
+
+
+def not_printed(page: str, printed: str) -> list[str]:
+    """The first ```output block that has not been printed after the ones before it; [] if none."""
+    lines, at = printed.split("\n"), 0
+    for block in outputs(page):
+        ends = range(at + len(block), len(lines) + 1)
+        found = (e for e in ends if all(map(is_alike, block, lines[e - len(block) : e])))
+        end = next(found, None)
+        if end is None:
+            return block
+        at = end
+    return []
+
+
+def run(script: Path, directory: Path) -> str:
+    """Runs a program in an empty directory, and gives what it prints; examples take TX_SMALL=1 as a
+    wish to be quick."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TX_SMALL": "1", "MPLBACKEND": "agg"}
     done = subprocess.run(
         [sys.executable, str(script)],
@@ -57,17 +89,20 @@ def run(script: Path, directory: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
 
 
 @pytest.mark.parametrize("page", [pytest.param(p, id=name(p)) for p in PAGES])
 def test_page(page: Path, tmp_path: Path) -> None:
-    code = program(page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    code = program(text)
     if not code.strip():
         return  # a page may be prose alone; its fences have been read
     script = tmp_path / f"{page.stem}.py"
     script.write_text(code, encoding="utf-8")
     (tmp_path / "cwd").mkdir()
-    run(script, tmp_path / "cwd")
+    printed = run(script, tmp_path / "cwd")
+    assert not not_printed(text, printed), printed
 
 
 @pytest.mark.parametrize(
@@ -112,6 +147,14 @@ def test_blocks_are_found_with_their_line_numbers() -> None:
     for wrong in ("``` python\n```", "```py\n```", "```python\nx"):
         with pytest.raises(AssertionError):
             program(wrong)
+
+
+def test_outputs_are_compared_with_what_is_printed() -> None:
+    page = "```output\na 1.00\n```\n```text\nboom\n```\n```output\nb\nc -2.5\n```\n"
+    assert outputs(page) == [["a 1.00"], ["b", "c -2.5"]]
+    assert not not_printed(page, "a 1.01\nbetween\nb\nc -2.52\n")
+    for printed in ("a 1.2\nb\nc -2.5", "a 1.00\nb\nbetween\nc -2.5", "b\nc -2.5\na 1.00", ""):
+        assert not_printed(page, printed)
 
 
 @pytest.mark.parametrize("page", ["architecture", "inside-the-compiler", "glossary"])

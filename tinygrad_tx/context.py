@@ -83,6 +83,7 @@ def current_trace() -> Trace | None:
 
 
 def grad_enabled() -> bool:
+    """True if what is computed now is recorded for gradients."""
     return GRAD.get()
 
 

@@ -48,6 +48,7 @@ def set_default_device(device: str) -> None:
 
 
 def get_default_device() -> str:
+    """The device on which Tensors are made where none is named."""
     device: str = guarded(_DEFAULTS, "device")
     return device
 
@@ -164,6 +165,7 @@ def ones(
     layout: None = None,
     pin_memory: bool = False,
 ) -> Tensor:
+    """Ones of a shape, given as ints or as one tuple."""
     refuse("ones", out=out, layout=layout, pin_memory=pin_memory)
     return _filled("ones", size, 1.0, dtype, device, requires_grad)
 
@@ -212,6 +214,7 @@ def ones_like(
     requires_grad: bool = False,
     memory_format: None = None,
 ) -> Tensor:
+    """Ones of the shape, dtype and device of input, unless others are given."""
     refuse("ones_like", layout=layout, memory_format=memory_format)
     return full(input.shape, 1, *_like(input, dtype, device), requires_grad)
 
@@ -225,6 +228,7 @@ def full_like(
     requires_grad: bool = False,
     memory_format: None = None,
 ) -> Tensor:
+    """fill_value everywhere, in the shape, dtype and device of input, unless others are given."""
     refuse("full_like", layout=layout, memory_format=memory_format)
     return full(input.shape, fill_value, *_like(input, dtype, device), requires_grad)
 
@@ -426,12 +430,14 @@ def where(condition: Tensor, input: Any, other: Any, *, out: None = None) -> Ten
 
 
 def maximum(input: Any, other: Any, *, out: None = None) -> Tensor:
+    """The larger of the two, element by element; NaN wins."""
     refuse("maximum", out=out)
     y: Tensor = ops.MAXIMUM(input, other)
     return y
 
 
 def minimum(input: Any, other: Any, *, out: None = None) -> Tensor:
+    """The smaller of the two, element by element; NaN wins."""
     refuse("minimum", out=out)
     y: Tensor = ops.MINIMUM(input, other)
     return y
@@ -441,6 +447,7 @@ def minimum(input: Any, other: Any, *, out: None = None) -> Tensor:
 def split(
     tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0
 ) -> tuple[Tensor, ...]:
+    """Pieces of that size along dim (the last may be smaller), or of the given sizes."""
     return tensor.split(split_size_or_sections, dim)
 
 

@@ -61,17 +61,25 @@ class DType:
 
     @property
     def is_floating_point(self) -> bool:
+        """True of floats."""
         return self.kind == "f"
 
 
 # The one table of element types: everything that asks how one is stored reads it.
 float64 = DType("float64", "f", 8, "f64", 2.0**-52, "double", "double")
+"""64 bits, of which 53 are the number's."""
 float32 = DType("float32", "f", 4, "f32", 2.0**-23, "float", "float")
+"""32 bits, of which 24 are the number's: what Tensors are made of Python floats."""
 float16 = DType("float16", "f", 2, "f16", 2.0**-10, "i16", "i16")
+"""16 bits, of which 11 are the number's; up to 65504."""
 bfloat16 = DType("bfloat16", "f", 2, "bf16", 2.0**-7, "i16", "i16")
+"""16 bits, of which 8 are the number's; the range of float32."""
 int64 = DType("int64", "i", 8, "i64", 0, "i64", "i64")
+"""Whole numbers of 64 bits: what Tensors are made of Python ints."""
 int32 = DType("int32", "i", 4, "i32", 0, "i32", "i32")
+"""Whole numbers of 32 bits."""
 bool_ = DType("bool", "b", 1, "bool", 0, "i1", "i8")
+"""True or False."""
 
 AUTOCAST = {"bf16": bfloat16, "fp16": float16}  # the precisions of 16 bits, by tx.autocast's names
 ALL = {d.name: d for d in (float64, float32, float16, bfloat16, int64, int32, bool_)}

@@ -37,6 +37,7 @@ class Elementwise(Operators):
         return _t(self - _scaled("sub", self, other, alpha))
 
     def mul(self, other: Any) -> Tensor:
+        """self * other."""
         return _t(self * other)
 
     def div(self, other: Any, *, rounding_mode: str | None = None) -> Tensor:
@@ -53,6 +54,7 @@ class Elementwise(Operators):
         )
 
     def floor_divide(self, other: Any) -> Tensor:
+        """self // other, rounded down; integers stay integers."""
         return _t(self // other)
 
     def remainder(self, other: Any) -> Tensor:
@@ -60,36 +62,23 @@ class Elementwise(Operators):
         return _t(self % other)
 
     def neg(self) -> Tensor:
+        """-self."""
         return _t(-self)
 
-    def eq(self, other: Any) -> Tensor:
-        return _t(ops.EQ(self, other))
-
-    def ne(self, other: Any) -> Tensor:
-        return _t(ops.NE(self, other))
-
-    def lt(self, other: Any) -> Tensor:
-        return _t(self < other)
-
-    def le(self, other: Any) -> Tensor:
-        return _t(self <= other)
-
-    def gt(self, other: Any) -> Tensor:
-        return _t(self > other)
-
-    def ge(self, other: Any) -> Tensor:
-        return _t(self >= other)
-
     def bitwise_and(self, other: Any) -> Tensor:
+        """self & other: bit by bit, of integers and bools."""
         return _t(self & other)
 
     def bitwise_or(self, other: Any) -> Tensor:
+        """self | other: bit by bit, of integers and bools."""
         return _t(self | other)
 
     def bitwise_xor(self, other: Any) -> Tensor:
+        """self ^ other: bit by bit, of integers and bools."""
         return _t(self ^ other)
 
     def bitwise_not(self) -> Tensor:
+        """~self: every bit the other one, of integers and bools."""
         return _t(~self)
 
     def logical_and(self, other: Any) -> Tensor:
@@ -97,9 +86,11 @@ class Elementwise(Operators):
         return _t(_truth(self) & _truth(other))
 
     def logical_or(self, other: Any) -> Tensor:
+        """True where one of them is not 0."""
         return _t(_truth(self) | _truth(other))
 
     def logical_xor(self, other: Any) -> Tensor:
+        """True where exactly one of them is not 0."""
         return _t(_truth(self) ^ _truth(other))
 
     def logical_not(self) -> Tensor:
@@ -108,46 +99,60 @@ class Elementwise(Operators):
 
     # Functions -----------------------------------------------------------------------------------
     def exp(self) -> Tensor:
+        """e to the power of self."""
         return _t(ops.EXP(self))
 
     def log(self) -> Tensor:
+        """The natural logarithm; NaN below 0, -inf at 0."""
         return _t(ops.LOG(self))
 
     def log2(self) -> Tensor:
+        """The logarithm to base 2."""
         return _t(ops.LOG2(self))
 
     def log10(self) -> Tensor:
+        """The logarithm to base 10."""
         return _t(ops.LOG10(self))
 
     def log1p(self) -> Tensor:
+        """log(1 + self), exact near 0."""
         return _t(ops.LOG1P(self))
 
     def expm1(self) -> Tensor:
+        """exp(self) - 1, exact near 0."""
         return _t(ops.EXPM1(self))
 
     def sqrt(self) -> Tensor:
+        """The square root; NaN below 0."""
         return _t(ops.SQRT(self))
 
     def rsqrt(self) -> Tensor:
+        """1 / sqrt(self)."""
         return _t(ops.RSQRT(self))
 
     def square(self) -> Tensor:
+        """self * self."""
         return _t(self**2)
 
     @computed_in("float32")
     def reciprocal(self) -> Tensor:
+        """1 / self."""
         return 1 / self
 
     def pow(self, exponent: Any) -> Tensor:
+        """self ** exponent, a Tensor or a number."""
         return _t(self**exponent)
 
     def sin(self) -> Tensor:
+        """The sine of an angle in radians."""
         return _t(ops.SIN(self))
 
     def cos(self) -> Tensor:
+        """The cosine of an angle in radians."""
         return _t(ops.COS(self))
 
     def tan(self) -> Tensor:
+        """The tangent of an angle in radians."""
         return _t(ops.TAN(self))
 
     def atan2(self, other: Any) -> Tensor:
@@ -155,33 +160,43 @@ class Elementwise(Operators):
         return _t(ops.ATAN2(self, other))
 
     def sinh(self) -> Tensor:
+        """The hyperbolic sine."""
         return _t(ops.SINH(self))
 
     def cosh(self) -> Tensor:
+        """The hyperbolic cosine."""
         return _t(ops.COSH(self))
 
     def tanh(self) -> Tensor:
+        """The hyperbolic tangent."""
         return _t(ops.TANH(self))
 
     def sigmoid(self) -> Tensor:
+        """1 / (1 + exp(-self))."""
         return _t(ops.SIGMOID(self))
 
     def erf(self) -> Tensor:
+        """The error function, 2 / sqrt(pi) times the integral of exp(-t * t) from 0 to self."""
         return _t(ops.ERF(self))
 
     def relu(self) -> Tensor:
+        """max(self, 0)."""
         return _t(ops.RELU(self))
 
     def abs(self) -> Tensor:
+        """Without its sign."""
         return _t(ops.ABS(self))
 
     def sign(self) -> Tensor:
+        """-1, 0 or 1, as self is below, at or above 0."""
         return _t(ops.SIGN(self))
 
     def floor(self) -> Tensor:
+        """The nearest whole number that is not above."""
         return _t(ops.FLOOR(self))
 
     def ceil(self) -> Tensor:
+        """The nearest whole number that is not below."""
         return _t(ops.CEIL(self))
 
     def trunc(self) -> Tensor:
@@ -210,9 +225,11 @@ class Elementwise(Operators):
     clamp = clip
 
     def minimum(self, other: Any) -> Tensor:
+        """The smaller of the two, element by element; NaN wins."""
         return _t(ops.MINIMUM(self, other))
 
     def maximum(self, other: Any) -> Tensor:
+        """The larger of the two, element by element; NaN wins."""
         return _t(ops.MAXIMUM(self, other))
 
     def where(self, condition: Any, other: Any) -> Tensor:
@@ -224,12 +241,15 @@ class Elementwise(Operators):
         return _t(ops.WHERE(mask, indexing.converted(value, self), self))
 
     def isnan(self) -> Tensor:
+        """True where it is NaN."""
         return _t(ops.ISNAN(self))
 
     def isinf(self) -> Tensor:
+        """True where it is inf or -inf."""
         return _t(ops.ISINF(self))
 
     def isfinite(self) -> Tensor:
+        """True where it is neither NaN nor infinite."""
         return _t(ops.ISFINITE(self))
 
 

@@ -65,6 +65,7 @@ class Methods(Ordering):
         return _t(Handle.wrap(node))
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        """With the axes from start_dim to end_dim, both included, as a single one."""
         if not self.ndim:
             return self.reshape(1).flatten(start_dim, end_dim)
         start, end = self._axis(start_dim), self._axis(end_dim)
@@ -75,6 +76,7 @@ class Methods(Ordering):
 
     @spelled
     def unsqueeze(self, dim: int) -> Tensor:
+        """With an axis of size 1 at dim."""
         (axis,) = axes("unsqueeze", dim, self.ndim + 1)
         return self.reshape(*self.shape[:axis], 1, *self.shape[axis:])
 
@@ -86,10 +88,12 @@ class Methods(Ordering):
 
     @spelled
     def permute(self, *dims: Any) -> Tensor:
+        """With its axes in this order, as a view."""
         order = tuple(d % self.ndim if -self.ndim <= d < self.ndim else d for d in _sizes(dims))
         return _t(ops.PERMUTE(self, order=order))
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
+        """With two axes swapped, as a view."""
         if not self.ndim:
             axes("transpose", (dim0, dim1), 0)
             return self._again()
@@ -126,6 +130,7 @@ class Methods(Ordering):
 
     @spelled
     def flip(self, *dims: Any) -> Tensor:
+        """With the order of elements reversed along these axes."""
         return _t(ops.FLIP(self, axis=axes("flip", _sizes(dims), self.ndim)))
 
     @spelled
@@ -351,6 +356,7 @@ class Methods(Ordering):
         return self.unsqueeze(-1) * vec2
 
     def matmul(self, other: Any) -> Tensor:
+        """self @ other; tx.matmul says how."""
         return matmul(self, other)
 
     def __matmul__(self, other: Any) -> Tensor:

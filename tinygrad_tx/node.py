@@ -208,6 +208,7 @@ class Handle:
 
     @property
     def node(self) -> Node:
+        """The node it stands for."""
         raise NotImplementedError
 
 

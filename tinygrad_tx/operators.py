@@ -35,21 +35,26 @@ class Operators(Handle):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The size of each axis."""
         return self.node.shape
 
     @property
     def dtype(self) -> DType:
+        """The type of its elements."""
         return self.node.dtype
 
     @property
     def device(self) -> str:
+        """Where its array is: "cpu", "cuda" or a registered name."""
         return self.node.device
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.node.shape)
 
     def size(self, dim: int | None = None) -> Any:
+        """The shape, or the size of the axis dim."""
         if dim is None:
             return self.shape
         try:
@@ -60,9 +65,11 @@ class Operators(Handle):
             raise TypeError(f"size: dim must be an int, not {shown(dim)}") from None
 
     def dim(self) -> int:
+        """The number of axes, as ndim."""
         return self.ndim
 
     def numel(self) -> int:
+        """The number of elements."""
         return math.prod(self.shape)
 
     def __len__(self) -> int:
@@ -162,6 +169,30 @@ class Operators(Handle):
 
     def __invert__(self) -> Tensor:
         return _t(ops.NOT(self))
+
+    def eq(self, other: Any) -> Tensor:
+        """self == other, as bools."""
+        return _t(ops.EQ(self, other))
+
+    def ne(self, other: Any) -> Tensor:
+        """self != other, as bools."""
+        return _t(ops.NE(self, other))
+
+    def lt(self, other: Any) -> Tensor:
+        """self < other, as bools."""
+        return _t(self < other)
+
+    def le(self, other: Any) -> Tensor:
+        """self <= other, as bools."""
+        return _t(self <= other)
+
+    def gt(self, other: Any) -> Tensor:
+        """self > other, as bools."""
+        return _t(self > other)
+
+    def ge(self, other: Any) -> Tensor:
+        """self >= other, as bools."""
+        return _t(self >= other)
 
     def _both_bool(self, other: Any) -> bool:
         if self.node.spec[1] is not bool_:

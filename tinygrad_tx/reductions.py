@@ -55,6 +55,7 @@ class Reductions(Elementwise):
 
     @spelled
     def mean(self, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+        """The mean over dim (all axes by default), in dtype if one is given; of floats alone."""
         if dtype is not None:
             return self._as(dtype).mean(dim, keepdim)
         if not self.dtype.is_floating_point:
@@ -127,10 +128,12 @@ class Reductions(Elementwise):
 
     @spelled
     def amax(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
+        """The largest element over dim (all axes by default). Equal ones share the gradient."""
         return _t(ops.MAX(self, axis=_all(dim), keepdims=keepdim))
 
     @spelled
     def amin(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
+        """The smallest element over dim (all axes by default). Equal ones share the gradient."""
         return _t(ops.MIN(self, axis=_all(dim), keepdims=keepdim))
 
     @spelled
@@ -154,6 +157,7 @@ class Reductions(Elementwise):
 
     @spelled
     def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        """The index of the first smallest element, over all of them where dim is None."""
         return self._find(ops.ARGMIN, dim, keepdim)
 
     @spelled

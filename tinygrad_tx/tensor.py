@@ -40,8 +40,7 @@ Self = TypeVar("Self", bound="Tensor")
 class Tensor(Values):
     """A multi-dimensional array on one device that knows how it was computed.
 
-    Made by tx.tensor, tx.zeros, ... rather than by its constructor.
-    """
+    Made by tx.tensor, tx.zeros, ... rather than by its constructor."""
 
     __slots__ = ("__weakref__", "_grad", "_hooks", "_node")
     _hooks: hooks.Hooks  # of a leaf; set by the first one
@@ -106,6 +105,7 @@ class Tensor(Values):
 
     @property
     def requires_grad(self) -> builtins.bool:
+        """True if gradients are wanted for it, or flow through it."""
         return self.node.requires_grad
 
     @requires_grad.setter

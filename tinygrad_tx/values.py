@@ -46,6 +46,7 @@ class Values(Methods):
         return self._value(".item()").item()
 
     def tolist(self) -> Any:
+        """Its elements as nested lists of Python numbers; a number, if it is 0-d."""
         return self._value(".tolist()").tolist()
 
     def __array__(
@@ -95,24 +96,31 @@ class Values(Methods):
 
     # As another dtype --------------------------------------------------------------------------
     def float(self, memory_format: None = None) -> Tensor:
+        """In float32."""
         return self._as_format("float", float32, memory_format)
 
     def double(self, memory_format: None = None) -> Tensor:
+        """In float64."""
         return self._as_format("double", float64, memory_format)
 
     def half(self, memory_format: None = None) -> Tensor:
+        """In float16."""
         return self._as_format("half", float16, memory_format)
 
     def bfloat16(self, memory_format: None = None) -> Tensor:
+        """In bfloat16."""
         return self._as_format("bfloat16", bfloat16, memory_format)
 
     def long(self, memory_format: None = None) -> Tensor:
+        """In int64; fractions are cut off."""
         return self._as_format("long", int64, memory_format)
 
     def int(self, memory_format: None = None) -> Tensor:
+        """In int32; fractions are cut off."""
         return self._as_format("int", int32, memory_format)
 
     def bool(self, memory_format: None = None) -> Tensor:
+        """In bools: True where it is not 0."""
         return self._as_format("bool", bool_, memory_format)
 
     def _as_format(self, name: str, dtype: DType, memory_format: None) -> Tensor:
@@ -120,5 +128,6 @@ class Values(Methods):
         return _t(self)._to(dtype)
 
     def clone(self, *, memory_format: None = None) -> Tensor:
+        """A copy through which gradients flow."""
         refuse("clone", memory_format=memory_format)
         return _t(ops.COPY(self))

@@ -45,6 +45,7 @@ from .run.replay import Replay
 from .run.turn import TURN
 
 MAX_PLANS = 64
+"""So many recorded calls does a compiled function keep; those not used for longest go first."""
 MODES = ("", "0", "native", "interp", "replay")  # of TX_COMPILE
 Recorded = Replay | Execution
 _log = logging.getLogger("tinygrad_tx.compiler")

@@ -75,6 +75,7 @@ class BERTConfig:
 
     @property
     def n_positions(self) -> int:
+        """The longest sequence, in tokens."""
         return self.max_len
 
     @property

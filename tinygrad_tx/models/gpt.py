@@ -57,10 +57,12 @@ class GPTConfig:
 
     @property
     def d_model(self) -> int:
+        """The width of the model, GPT-2's n_embd."""
         return self.n_embd
 
     @property
     def n_positions(self) -> int:
+        """The longest sequence, in tokens: GPT's block_size."""
         return self.block_size
 
     max_len = n_positions

@@ -83,6 +83,7 @@ class LlamaConfig:
 
     @property
     def n_positions(self) -> int:
+        """The longest sequence, in tokens."""
         return self.max_len
 
     def describe(self) -> str:

@@ -78,6 +78,7 @@ class T5Config:
 
     @property
     def src_vocab_size(self) -> int:
+        """That of both sides."""
         return self.vocab_size
 
     @property
@@ -87,10 +88,12 @@ class T5Config:
 
     @property
     def decoder_layers(self) -> int:
+        """n_decoder_layers, or as many as the encoder has."""
         return self.n_layers if self.n_decoder_layers is None else self.n_decoder_layers
 
     @property
     def scaled(self) -> bool:
+        """Whether outputs are scaled by d_model ** -0.5 before the logits."""
         return self.tie_embeddings if self.scale_output is None else self.scale_output
 
     def describe(self) -> str:

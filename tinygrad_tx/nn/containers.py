@@ -47,10 +47,12 @@ class _Numbered(_Container[T]):
     """Members by number, with the methods of a Python list."""
 
     def append(self: Self, member: T) -> Self:
+        """Put it at the end."""
         self._set(str(len(self)), member)
         return self
 
     def extend(self: Self, members: Iterable[T]) -> Self:
+        """Put all of them at the end."""
         for member in _entries(type(self).__name__, members):
             self.append(member)
         return self
@@ -114,15 +116,19 @@ class _Named(_Container[T]):
         return iter(self._members())
 
     def keys(self) -> Iterable[str]:
+        """The names."""
         return self._members().keys()
 
     def values(self) -> Iterable[T]:
+        """The members."""
         return self._members().values()
 
     def items(self) -> Iterable[tuple[str, T]]:
+        """The members with their names."""
         return self._members().items()
 
     def update(self, members: Mapping[str, T]) -> None:
+        """Set members by name; those that are there are replaced."""
         if not isinstance(members, Mapping):
             given = type(members).__name__
             raise TypeError(f"{type(self).__name__} is made of a dict, not of a {given}")

@@ -138,6 +138,7 @@ def _placed(x: Tensor, y: Tensor, inplace: bool) -> Tensor:
 
 
 def tanh(input: Tensor) -> Tensor:
+    """The hyperbolic tangent."""
     return input.tanh()
 
 

@@ -147,6 +147,7 @@ class Module(Calls):
                 yield name, child
 
     def children(self) -> Iterator[Module]:
+        """The modules right inside it; a shared one once."""
         return (child for _, child in self.named_children())
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
@@ -159,6 +160,7 @@ class Module(Calls):
                     module._require_found(name, value)
 
     def modules(self) -> Iterator[Module]:
+        """Itself, and every module inside it; a shared one once."""
         return (module for _, module in self.named_modules())
 
     def named_parameters(
@@ -169,6 +171,7 @@ class Module(Calls):
         return self._named(_parameters, prefix, recurse)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Every Parameter; a shared one once. recurse=False: its own only."""
         return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
     def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
@@ -176,6 +179,7 @@ class Module(Calls):
         return self._named(_buffers, prefix, recurse)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """Every buffer; a shared one once. recurse=False: its own only."""
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
     def _named(

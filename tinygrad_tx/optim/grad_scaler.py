@@ -64,6 +64,7 @@ class GradScaler:
         self._known = 0
 
     def is_enabled(self) -> bool:
+        """False if it leaves losses and gradients as they are."""
         return self._enabled
 
     def get_scale(self) -> float:

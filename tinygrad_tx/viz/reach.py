@@ -80,6 +80,7 @@ class Dependencies(Shown):
 
     @property
     def ok(self) -> bool:
+        """True if no output depends on what it must not see."""
         return not self.leaks
 
     def __bool__(self) -> bool:

@@ -36,7 +36,59 @@ def _wide(x: Array) -> Any:
     return np.int64 if x.dtype.kind in "biu" else x.dtype
 
 
-class Backend(ABC):
+class _Reductions:
+    """The part of a Backend that reduces: `axis` is a tuple, axes are kept as 1."""
+
+    module: Any
+
+    def sum(self, x: Array, axis: tuple[int, ...]) -> Array:
+        """Accumulates in float32 or better; integers and bools in int64, as products do."""
+        if x.dtype.kind in "biu":
+            return x.sum(axis=axis, dtype=np.int64, keepdims=True)
+        if x.dtype.itemsize < 4:
+            return x.sum(axis=axis, dtype=np.float32, keepdims=True).astype(x.dtype)
+        return x.sum(axis=axis, keepdims=True)
+
+    def cumsum(self, x: Array, axis: int) -> Array:
+        """Sums of the elements up to each along axis; integers and bools in int64."""
+        wide = np.int64 if x.dtype.kind in "biu" else np.promote_types(x.dtype, np.float32)
+        out = self.module.cumsum(x, axis=axis, dtype=wide)
+        return out if x.dtype.kind in "biu" else out.astype(x.dtype)
+
+    def prod(self, x: Array, axis: tuple[int, ...]) -> Array:
+        """Accumulates as sum does."""
+        return x.prod(axis=axis, dtype=_wide(x), keepdims=True)
+
+    def cumprod(self, x: Array, axis: int) -> Array:
+        """Products of the elements up to each along axis."""
+        return self.module.cumprod(x, axis=axis, dtype=_wide(x))
+
+    def max(self, x: Array, axis: tuple[int, ...]) -> Array:
+        """The largest element; NaN wins."""
+        return x.max(axis=axis, keepdims=True)
+
+    def min(self, x: Array, axis: tuple[int, ...]) -> Array:
+        """The smallest element; NaN wins."""
+        return x.min(axis=axis, keepdims=True)
+
+    def any(self, x: Array, axis: tuple[int, ...]) -> Array:
+        """True where one element is not 0."""
+        return x.any(axis=axis, keepdims=True)
+
+    def all(self, x: Array, axis: tuple[int, ...]) -> Array:
+        """True where no element is 0."""
+        return x.all(axis=axis, keepdims=True)
+
+    def argmax(self, x: Array, axis: int) -> Array:
+        """int64 indices of the first largest elements along axis, which is kept as 1."""
+        return self.module.expand_dims(x.argmax(axis=axis), axis).astype(np.int64)
+
+    def argmin(self, x: Array, axis: int) -> Array:
+        """int64 indices of the first smallest elements along axis, which is kept as 1."""
+        return self.module.expand_dims(x.argmin(axis=axis), axis).astype(np.int64)
+
+
+class Backend(_Reductions, ABC):
     """One device's arrays. Called `xp` inside forwards."""
 
     device: str
@@ -134,12 +186,14 @@ class Backend(ABC):
         return dtype.scalar(value)
 
     def erf(self, x: Array) -> Array:
+        """The error function, within the rounding of x's dtype."""
         if x.dtype.itemsize < 4:
             return special.erf(self, x.astype(np.float32), double=False).astype(x.dtype)
         return special.erf(self, x, double=x.dtype.itemsize == 8)
 
     # Creation ------------------------------------------------------------------------------
     def full(self, shape: tuple[int, ...], value: float, dtype: DType) -> Array:
+        """value everywhere."""
         return self.module.full(shape, value, dtype=dtype.np)
 
     def iota(self, start: float, step: float, count: int, dtype: DType) -> Array:
@@ -148,46 +202,9 @@ class Backend(ABC):
         steps = self.module.arange(count, dtype=wide)
         return (steps * step + start).astype(dtype.np)
 
-    # Reductions: `axis` is a tuple, axes are kept as 1 ---------------------------------------
-    def sum(self, x: Array, axis: tuple[int, ...]) -> Array:
-        """Accumulates in float32 or better; integers and bools in int64, as products do."""
-        if x.dtype.kind in "biu":
-            return x.sum(axis=axis, dtype=np.int64, keepdims=True)
-        if x.dtype.itemsize < 4:
-            return x.sum(axis=axis, dtype=np.float32, keepdims=True).astype(x.dtype)
-        return x.sum(axis=axis, keepdims=True)
-
-    def cumsum(self, x: Array, axis: int) -> Array:
-        wide = np.int64 if x.dtype.kind in "biu" else np.promote_types(x.dtype, np.float32)
-        out = self.module.cumsum(x, axis=axis, dtype=wide)
-        return out if x.dtype.kind in "biu" else out.astype(x.dtype)
-
-    def prod(self, x: Array, axis: tuple[int, ...]) -> Array:
-        return x.prod(axis=axis, dtype=_wide(x), keepdims=True)
-
-    def cumprod(self, x: Array, axis: int) -> Array:
-        return self.module.cumprod(x, axis=axis, dtype=_wide(x))
-
-    def max(self, x: Array, axis: tuple[int, ...]) -> Array:
-        return x.max(axis=axis, keepdims=True)
-
-    def min(self, x: Array, axis: tuple[int, ...]) -> Array:
-        return x.min(axis=axis, keepdims=True)
-
-    def any(self, x: Array, axis: tuple[int, ...]) -> Array:
-        return x.any(axis=axis, keepdims=True)
-
-    def all(self, x: Array, axis: tuple[int, ...]) -> Array:
-        return x.all(axis=axis, keepdims=True)
-
-    def argmax(self, x: Array, axis: int) -> Array:
-        return self.module.expand_dims(x.argmax(axis=axis), axis).astype(np.int64)
-
-    def argmin(self, x: Array, axis: int) -> Array:
-        return self.module.expand_dims(x.argmin(axis=axis), axis).astype(np.int64)
-
     # Movement ------------------------------------------------------------------------------
     def pad(self, x: Array, widths: Sequence[tuple[int, int]], value: float) -> Array:
+        """x with value around it: widths are (before, after) for each axis."""
         return self.module.pad(x, widths, constant_values=value) if x.ndim else x
 
     def windows(self, x: Array, axis: int, size: int, step: int, dilation: int) -> Array:
@@ -243,6 +260,7 @@ class Backend(ABC):
         self.module.put_along_axis(x, index, value, axis)
 
     def take(self, x: Array, index: Array, axis: int) -> Array:
+        """The slices of x at index along axis, in the index's shape."""
         return self.module.take(x, index, axis=axis)
 
     def index_put(self, x: Array, index: Array, value: Array, axis: int) -> Array:

@@ -49,6 +49,8 @@ def load() -> Backend:
 
 
 class NumpyBackend(Backend):
+    """Arrays of NumPy, on the CPU; a backend of one's own may derive from it."""
+
     device = "cpu"
 
     def __init__(self) -> None:
@@ -126,6 +128,7 @@ class NumpyBackend(Backend):
         return super().sum(x, axis)
 
     def cumsum(self, x: Array, axis: int) -> Array:
+        """Of short floats in float64: the chain of sums is as long as the axis."""
         if x.dtype.itemsize <= 4 and x.dtype.kind in "fV":  # one chain, as long as the axis
             return np.cumsum(x, axis=axis, dtype=np.float64).astype(x.dtype)
         return super().cumsum(x, axis)
