@@ -78,8 +78,8 @@ def open_corpus(
 ) -> Corpus:
     """The pairs that a configuration names. UserError for files that cannot be used."""
     if data.corpus == "builtin":
-        pairs = grammar.pairs("train", data.corpus_size)
         valid, test = (grammar.pairs(split, data.valid_size) for split in ("valid", "test"))
+        pairs = grammar.pairs("train", data.corpus_size, counted=counted)
         return Corpus(lambda: iter(pairs), valid, test)
     cache.trim()
     files = _Files.of(data)

@@ -46,11 +46,9 @@ def load_examples(
     """
 
     def opened(rule: Rule) -> Corpus:
-        if config.data.corpus == "builtin":
-            count(f"making {config.data.corpus_size:,} pairs", 0, "pairs")
-        return open_corpus(
-            config.data, config.train.seed, rule, lambda n: count("reading pairs", n, "pairs")
-        )
+        made = config.data.corpus == "builtin"
+        what = f"making {config.data.corpus_size:,} pairs" if made else "reading pairs"
+        return open_corpus(config.data, config.train.seed, rule, lambda n: count(what, n, "pairs"))
 
     corpus = opened(FULL)
     tokenizer = tokenizer or _learn(corpus, config.tokenizer, count)

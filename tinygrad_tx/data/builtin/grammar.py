@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import product
 from typing import Literal, get_args
@@ -33,11 +33,14 @@ _PATIENCE = 20_000  # sentences in a row that are not new, after which the gramm
 _MOST = 4_000_000  # pairs: more than a gigabyte of memory, and minutes to compose
 
 
-def pairs(split: Split, n: int, seed: int = 0) -> list[tuple[str, str]]:
+def pairs(
+    split: Split, n: int, seed: int = 0, counted: Callable[[int], None] = lambda n: None
+) -> list[tuple[str, str]]:
     """`n` distinct (English, Spanish) sentence pairs of one split; the same for the same arguments.
 
-    Splits never share a sentence, whatever the seeds. Raises UserError for an unknown split, a
-    negative seed, or more pairs than the grammar yields.
+    counted: told 0 when the making begins, then now and then how many there are. Splits never share
+    a sentence, whatever the seeds. Raises UserError for an unknown split, a negative seed, or more
+    pairs than the grammar yields.
     """
     if split not in get_args(Split):
         raise UserError(f"unknown split {split!r}; choose one of {', '.join(get_args(Split))}")
@@ -48,6 +51,7 @@ def pairs(split: Split, n: int, seed: int = 0) -> list[tuple[str, str]]:
     rng = random.Random(seed)
     found: dict[str, str] = {}
     misses = 0
+    counted(0)
     while len(found) < n:
         sentence = compose(rng)
         if sentence.en in found or split_of(sentence.combinations) != split:
@@ -57,6 +61,8 @@ def pairs(split: Split, n: int, seed: int = 0) -> list[tuple[str, str]]:
             continue
         found[sentence.en] = sentence.es
         misses = 0
+        if not len(found) % 4096:
+            counted(len(found))
     return list(found.items())
 
 
