@@ -9,6 +9,7 @@ Tensors (floor 3) are mutable handles on Nodes; everything here knows them only 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
@@ -32,6 +33,8 @@ from .op import Op as Op
 from .places import PASSED, Place, here, said
 from .rules import Spec as Spec
 from .rules import as_promised, axes, promised
+
+_OPS_SHOWN = 6  # in the repr of a Graph
 
 
 class Node:
@@ -180,6 +183,14 @@ class Graph:
 
     def __len__(self) -> int:
         return len(self.nodes)
+
+    def __repr__(self) -> str:
+        counts = Counter(node.op.name for node in self.nodes).most_common()
+        some = [f"{n} {name}" for name, n in counts[:_OPS_SHOWN]]
+        more = ["..."] if len(counts) > _OPS_SHOWN else []
+        ends = ", ".join(f"{x.short}{list(n)}" for root in self.roots[:3] for n, x in root.specs)
+        ends += ", ..." if len(self.roots) > 3 else ""
+        return f"Graph({len(self)} nodes: {', '.join(some + more)}; results: {ends or 'none'})"
 
     def users(self) -> dict[Node, list[Node]]:
         """The nodes that read each node."""

@@ -15,15 +15,12 @@ from weakref import ref
 
 import numpy as np
 
-from . import autograd, backends, hooks, indexing, ops
+from . import autograd, backends, hooks, indexing, ops, printing
 from .arguments import explained, shown
 from .context import TRACE, WRITTEN, current_trace, grad_enabled, set_grad_enabled
 from .dtypes import (
     DType,
     as_dtype,
-    bool_,
-    float32,
-    int64,
     promote,
 )
 from .errors import DTypeError, GradError, ShapeError
@@ -140,15 +137,7 @@ class Tensor(Values):
         return _restored, (type(self), self._value("a copy").copy(), *state)
 
     def __repr__(self) -> str:
-        node = self.node
-        notes = [_values_of(node)]
-        if node.dtype not in (float32, int64, bool_):
-            notes.append(f"dtype={node.dtype!r}")
-        if node.device != backends.devices()[0]:
-            notes.append(f'device="{node.device}"')
-        if node.requires_grad:
-            notes.append("requires_grad=True" if node.is_leaf else f"op={node.op.name}")
-        return f"tensor({', '.join(notes)})"
+        return printing.shown(self.node)
 
     # Autograd ----------------------------------------------------------------------------------
     def backward(
@@ -305,18 +294,6 @@ class no_grad(ContextDecorator):  # noqa: N801
 
     def _recreate_cm(self) -> no_grad:
         return no_grad()  # a decorated function may call itself
-
-
-def _values_of(node: Node) -> str:
-    """A node's values as repr() shows them; its shape where there are none."""
-    if node.array is None:
-        return f"<traced, shape={node.shape}>"
-    if not node.has_values:
-        return f"..., shape={node.shape}"
-    value = backends.get(node.device).to_host(node.array)
-    if node.dtype.is_half:  # NumPy prints numbers of its own types side by side
-        value = value.astype(np.float32)
-    return np.array2string(value, separator=", ", prefix="tensor(")
 
 
 def _restored(

@@ -394,6 +394,7 @@ def test_info(run: Path, capsys: Capture, tmp_path: Path) -> None:
     shown = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert shown["preset"] == "tiny" and "d_model 16, 2 heads" in shown["model"]
     assert shown["checkpoints"] == "steps 3, 6, 8" and "valid loss" in shown["best"]
+    assert {"a", "memory", "module", "Transformer", "encoder:"} <= shown.keys()
     assert "holds no run" in fails(capsys, "info", tmp_path)
 
 

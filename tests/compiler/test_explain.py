@@ -19,6 +19,12 @@ from tinygrad_tx.op import OPS
 F = nn.functional
 
 
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a width of its own, wherever the tests run."""
+    monkeypatch.setenv("COLUMNS", str(explain.WIDTH))
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
@@ -66,6 +72,77 @@ def test_explain_tells_work_times_and_places(monkeypatch: pytest.MonkeyPatch) ->
     totals = re.findall(r"^(\w+) +\d+ .* (\d+\.\d)%$", text, re.MULTILINE)
     assert {"matmul", "rows", "attention"} <= {name for name, _ in totals}
     assert sum(float(share) for _, share in totals) == pytest.approx(100, abs=1)
+
+
+def test_the_slowest_kernels_stand_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = compiled(3).explain().splitlines()
+    first = next(i for i, line in enumerate(lines) if re.match(r"the 10 slowest of \d+:$", line))
+    found = [re.match(r" +(\d+\.\d) +\d+\.\d%  +#\d+  \w+: \S", x) for x in lines[first + 2 :][:10]]
+    times = [float(match[1]) for match in found if match]
+    assert len(times) == 10 and times == sorted(times, reverse=True)
+    assert first < next(i for i, line in enumerate(lines) if line.startswith(" wave kernel"))
+
+
+def test_kernels_have_the_numbers_of_their_listings() -> None:
+    text = compiled(3).explain(source=True)
+    listed = dict(re.findall(r"^#(\d+) (\w+)", text, re.MULTILINE))
+    table = re.findall(r"^ *[\d.+]+ (\w+) .* #(\d+)(?:  .*)?$", text, re.MULTILINE)
+    assert {number for _, number in table} == set(listed) and len(listed) > 5
+    for kind, number in table:
+        assert {"attentiongrad": "attention_grad"}.get(kind, kind) == listed[number]
+    assert sum(map(int, re.findall(r"called (\d+) times", text))) == len(
+        compiled(1)._plan().plan.calls()
+    )
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        self.a_layer_of_a_rather_long_name_to_be_read = nn.Linear(4, 4)
+
+    def forward(self, x: tx.Tensor) -> tx.Tensor:
+        return self.a_layer_of_a_rather_long_name_to_be_read(x)
+
+
+@pytest.mark.parametrize("width", [20, 80, 100, 140, 200])
+def test_the_width_of_the_terminal_cuts_no_name(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.chdir(Path(__file__).parent)
+    f = tx.compile(Deep())
+    for _ in range(3):
+        f(tx.ones(8, 4))
+    lines = f.explain().splitlines()
+    assert max(map(len, lines[1:])) <= max(width, 80)
+    name = "Deep.a_layer_of_a_rather_long_name_to_be_read"
+    assert sum(name in line for line in lines) >= 3
+    assert any("flop" in line and "wave" in line for line in lines) == (width >= 100)
+
+
+def test_an_explanation_shows_itself() -> None:
+    f = tx.compile(lambda x: x + 1)
+    f(tx.ones(3))
+    text = f.explain()
+    assert isinstance(text, str) and repr(text) == str(text) == f"{text}"
+    shown = text._repr_html_()
+    assert shown.startswith("<pre") and "&lt;lambda&gt;" in shown and "<lambda>" not in shown
+    assert "reached: work in this time" in text  # a legend
+
+
+def test_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    f = tx.compile(lambda x: (x.exp() * 2).sort()[0])
+    f(tx.ones(3))
+    text = f.explain(source="asm")
+    plain = f.explain(source=True)
+    assert re.search(r"^  \s+retq?$", text, re.MULTILINE)
+    assert "  kernel:" in text and "kernel:" not in plain and "for each row:" in text
+    assert "no machine code: it is called as it is" in text
+    with pytest.raises(UserError, match="explain: source must be False, True or \"asm\", not 'C'"):
+        f.explain(source="C")
+    monkeypatch.setenv("TX_COMPILE", "interp")
+    f = tx.compile(lambda x: x + 1)
+    f(tx.ones(3))
+    assert "no machine code: kernels run in NumPy" in f.explain(source="asm")
 
 
 def test_before_the_timed_run_there_are_no_times() -> None:

@@ -92,7 +92,7 @@ def test_what_looks_at_values_only_to_complain_does_not_look(meta: None) -> None
 def test_looks_and_copies() -> None:
     x = tx.zeros(2, 3, device="meta", dtype=tx.bfloat16, requires_grad=True)
     assert repr(x) == (
-        'tensor(..., shape=(2, 3), dtype=tx.bfloat16, device="meta", requires_grad=True)'
+        "tensor(..., device='meta', size=(2, 3), dtype=tx.bfloat16, requires_grad=True)"
     )
     for again in (copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
         assert (again.shape, again.dtype, again.requires_grad) == ((2, 3), tx.bfloat16, True)

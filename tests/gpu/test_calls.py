@@ -42,4 +42,4 @@ def test_as_on_the_cpu(name: str) -> None:
 def test_what_is_printed_names_the_device() -> None:
     for x in (tx.tensor([1.5, 2.0]), tx.tensor(3), tx.tensor([True]).requires_grad):
         if isinstance(x, tx.Tensor):
-            assert repr(x.to("cuda")) == repr(x)[:-1] + ', device="cuda")'
+            assert repr(x.to("cuda")) == repr(x)[:-1] + ", device='cuda')"

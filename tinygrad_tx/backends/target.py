@@ -196,3 +196,11 @@ class Target(ABC):
     @abstractmethod
     def source(self, kernel: Kernel) -> str:
         """The text that is compiled for a kernel."""
+
+    @abstractmethod
+    def assembly(self, kernel: Kernel) -> str:
+        """The machine code of a kernel, as text; of a GPU, PTX."""
+
+    def kept(self, kernel: Kernel) -> bool:
+        """True if the code of a kernel is kept from an earlier time, so that it is not made."""
+        return False

@@ -1,38 +1,143 @@
-"""`tinygrad-tx info`: the description of a run, its progress, and its scores."""
+"""`tinygrad-tx info`: the description of a run, its progress and its scores, and what its modules
+do and take."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..compiler.inspect.explain import short
 from ..errors import UserError
-from .command import Command, path
+from .command import Command, count_or_none, path
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..training.profile import ModuleProfile
     from ..training.run import RunDirectory
+
+_WIDTH = 140  # columns, where there is no terminal
 
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "directory", type=path, metavar="DIR", help="a run directory, or a pretrained model"
     )
+    parser.add_argument(
+        "--depth", type=count_or_none, default=2, metavar="N",
+        help="levels of modules in the table; default: 2",
+    )  # fmt: skip
 
 
 def _run(args: Namespace) -> None:
+    from rich.console import Console
+
     from ..models.loading import is_pretrained
     from ..training.history import facts
+    from ..training.profile import facts as measured
+    from ..training.profile import load
     from ..training.run import RunDirectory
 
     root = Path(args.directory)
     if is_pretrained(root):
-        lines = [*_pretrained(root)]
+        lines, table = [*_pretrained(root)], _on_shapes(root, args.depth)
     else:
         run = RunDirectory(root)
         lines = [*facts(run.config()), *_weights(run), *_history(run)]
+        profile = load(run.profile)
+        if profile is not None:
+            lines += measured(profile)
+        known = profile is not None and profile.modules
+        table = _profiled(profile.modules, args.depth) if profile and known else None
+        if table is None and run.model.exists():
+            table = _on_shapes(root, args.depth)
     for name, what in lines:
         print(f"{name:<21}{what}")
+    if table is not None:
+        console = Console()
+        if not console.is_terminal:
+            console.width = _WIDTH
+        console.print(table, highlight=False, markup=False)
+
+
+# Modules -----------------------------------------------------------------------------------------
+
+
+def _profiled(modules: Sequence[ModuleProfile], depth: int) -> Table:
+    """What a step of the run took, by module."""
+    heads = ("parameters", "FLOPs forward", "backward", "activations", "ms", "share")
+    total = sum(row.seconds for row in modules if row.depth == 0)
+    rows = []
+    for row in _nested(modules):
+        if row.depth > depth:
+            continue
+        name = row.path.rpartition(".")[2] if row.depth else ""
+        title = row.title or ("" if row.path else "in no module: the optimizer")
+        label = "  " * row.depth + ": ".join(x for x in (name, title) if x)
+        took = (f"{row.seconds * 1e3:.2f}", f"{row.seconds / total:.1%}") if total else ("", "")
+        work = (short(row.forward), short(row.backward), _bytes(row.activations))
+        rows.append(
+            (label or row.path, f"{row.parameters:,}" if row.parameters else "", *work, *took)
+        )
+    return _table(heads, rows)
+
+
+def _nested(modules: Sequence[ModuleProfile]) -> Iterator[ModuleProfile]:
+    """Each behind the one that it is in, what is in none last."""
+
+    def inside(path: str, depth: int) -> Iterator[ModuleProfile]:
+        for row in modules:
+            if row.depth == depth and row.path and row.path.startswith(path):
+                yield row
+                yield from inside(f"{row.path}.", depth + 1)
+
+    yield from inside("", 0)
+    yield from (row for row in modules if not row.path)
+
+
+def _on_shapes(root: Path, depth: int) -> Table | None:
+    """What a call of the model does, by module, where nobody has timed it; None where the model
+    cannot be read."""
+    from .. import models, random
+    from ..training.sample_step import sample_batch
+
+    drawn = random.get_state()
+    try:
+        model, _ = models.load(root)
+        batch, _ = sample_batch(model, 64, 64)
+        found = model.summary(*batch[: 2 if len(batch) > 2 else 1], depth=depth)
+    except UserError:
+        return None
+    finally:
+        if drawn:
+            random.set_state(drawn)
+    heads = ("gives", "parameters", "FLOPs", "activations")
+    rows = []
+    for row in found:
+        title = f"{row.kind}({row.options})" if row.options else row.kind
+        label = "  " * row.depth + ": ".join(x for x in (row.name, title) if x)
+        gives = ", ".join(map(str, row.outputs or ()))
+        counted = f"{row.parameters:,}" if row.parameters else ""
+        rows.append((label, gives, counted, short(row.flops or 0), _bytes(row.activations or 0)))
+    return _table(heads, rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("module", no_wrap=True, overflow="ellipsis")
+    for name in heads:
+        table.add_column(name, justify="left" if name == "gives" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _bytes(count: float) -> str:
+    return f"{short(count)}B" if count else ""
 
 
 def _pretrained(root: Path) -> Iterator[tuple[str, str]]:
@@ -88,7 +193,10 @@ def _or(number: float | None, otherwise: float) -> float:
 COMMAND = Command(
     "info",
     "show what a run is and how far it got",
-    (("info runs/de-en", "configuration, parameters, checkpoints, best scores"),),
+    (
+        ("info runs/de-en", "configuration, checkpoints, best scores; modules and what they take"),
+        ("info gpt2/ --depth 4", "of a pretrained model, more of its modules"),
+    ),
     _arguments,
     _run,
 )

@@ -1,12 +1,14 @@
-"""`tinygrad-tx plan`: a step of training on paper: its launches, bytes and memory, and the least
-time that a GPU takes for them."""
+"""`tinygrad-tx plan`: a step of training on paper: its launches, bytes and memory, and the time
+that this machine will take for them, as it was measured, or the least time of a GPU."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from ..backends.gpus import GPU
     from ..compiler.inspect.estimate import Work
+    from ..compiler.inspect.machine import Machine
+    from ..training.forecast import Forecast
     from ..training.outlook import Outlook
     from ..training.schema import Config
 
@@ -38,12 +42,21 @@ def _arguments(parser: ArgumentParser) -> None:
         help="instead, a step of known size: W1, W2, W3, W4, W4b (of benchmarks/) or gpt2-124m",
     )  # fmt: skip
     parser.add_argument(
-        "--gpu", type=path, default="h200", metavar="NAME",
-        help="h200 (default), h100, a100, a100-40, l40s, l4, 4090 or 3090",
+        "--gpu", type=path, metavar="NAME",
+        help="on a GPU that need not be here, rather than on this machine: h200, h100, a100, "
+        "a100-40, l40s, l4, 4090 or 3090",
     )  # fmt: skip
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="bf16",
-        help="of products, as train --precision has it; default: bf16",
+        "--calibrate", action="store_true",
+        help="measure this machine anew, in a minute at most; otherwise the first time only",
+    )  # fmt: skip
+    parser.add_argument(
+        "--check", action="store_true",
+        help="of a --work: take some steps, and say how far off the prediction was",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=PRECISIONS,
+        help="of products, as train --precision has it; default: on a GPU bf16, here the CONFIG's",
     )  # fmt: skip
     parser.add_argument("--batch", type=count, metavar="N", help="rows of a batch")
     parser.add_argument("--length", type=count, metavar="N", help="positions of a row")
@@ -60,21 +73,77 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> None:
     from ..backends.gpus import gpu
+    from ..training import calibration
 
     if bool(args.config) == bool(args.work):
         raise UserError("plan needs one of CONFIG and --work, such as: tinygrad-tx plan --work W1")
-    machine = gpu(args.gpu)
-    found = _outlook(args)
+    if args.gpu and (args.calibrate or args.check):
+        raise UserError("--calibrate and --check are of this machine: leave out --gpu")
+    if args.check and not args.work:
+        raise UserError("--check is for a --work; what a run took beside its plan, info says")
+    if args.gpu:
+        machine = gpu(args.gpu)
+        found = _outlook(args, "bf16", here=False)
+        _show(found, _OnGpu(found, machine), args)
+        return
+    config = _config(args.config, args.set) if args.config else None
+    found = _outlook(args, config.train.precision if config else "fp32", here=True)
+    learnt = _machine(anew=args.calibrate)
+    here = _Here(found, learnt)
+    if config is not None and not (args.batch or args.length):
+        try:
+            here.forecast = _forecast(config, learnt, args.precision, args.vocab)
+        except UserError as error:  # there is a plan of a step, whatever the data are
+            here.unknown = str(error)
+    if args.check:
+        here.checked = calibration.measured(_table_of(args))
+    _show(found, here, args)
+
+
+def _show(found: Outlook, on: _OnGpu | _Here, args: Namespace) -> None:
     if args.json:
-        print(json.dumps(_described(found, machine), indent=1))
+        print(json.dumps(_described(found, on), indent=1))
     else:
-        _print(found, machine, every=args.all)
+        _print(found, on, every=args.all)
 
 
-def _outlook(args: Namespace) -> Outlook:
+def _machine(anew: bool) -> Machine:
+    """This machine, measured now if it was not before."""
+    from ..training import calibration
+
+    known = None if anew else calibration.known()
+    return known or calibration.calibrate(_say)
+
+
+def _forecast(
+    config: Config, machine: Machine, precision: str | None, vocab: int | None
+) -> Forecast:
+    from ..training.forecast import forecast
+
+    _say("reading the data")
+    precision = precision or config.train.precision
+    return forecast(config, machine, precision=precision, vocab=vocab)
+
+
+def _say(text: str) -> None:
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
+
+
+def _table_of(args: Namespace) -> dict[str, Any]:
+    """The table of a --work, in the batches that were asked for."""
+    from ..training.works import work
+
+    table = dict(work(args.work))
+    table["batch"], table["length"] = args.batch or table["batch"], args.length or table["length"]
+    return table
+
+
+def _outlook(args: Namespace, precision: str, here: bool) -> Outlook:
     from ..training import outlook
 
-    sizes = {"batch": args.batch, "length": args.length, "precision": args.precision}
+    sizes = {"batch": args.batch, "length": args.length, "here": here}
+    sizes["precision"] = args.precision or precision
     if not args.work:
         return outlook.of_config(_config(args.config, args.set), vocab=args.vocab, **sizes)
     if args.set or args.vocab:
@@ -99,6 +168,107 @@ def _config(name: str, changes: list[str]) -> Config:
     return configs.apply_overrides(found, changes)
 
 
+# Machines --------------------------------------------------------------------------------------
+
+
+class _OnGpu:
+    """A step on a GPU on paper."""
+
+    def __init__(self, found: Outlook, gpu: GPU) -> None:
+        self._found, self.gpu = found, gpu
+        self.seconds = found.seconds(gpu)
+
+    def of(self, work: Work) -> float:
+        return self.gpu.seconds(work.bytes, work.flops, self._found.precision)
+
+    def bound(self, row: Row) -> str:
+        """Which of its work, its bytes and its launches takes longest."""
+        from ..backends.gpus import LAUNCH
+
+        bounds = {
+            "compute": row.flops / self.gpu.rate(self._found.precision),
+            "memory": row.bytes / self.gpu.bandwidth,
+            "launch": row.times * LAUNCH,
+        }
+        return max(bounds, key=lambda name: bounds[name])
+
+    @property
+    def where(self) -> str:
+        return f"on paper on {self.gpu.name}"
+
+    def totals(self) -> Iterator[str]:
+        found, gpu, seconds, memory = self._found, self.gpu, self.seconds, self._found.memory
+        used = found.flops / seconds / gpu.rate(found.precision)
+        yield (
+            f"{_work(found)}, at least {_time(seconds)}: at most "
+            f"{found.tokens / seconds:,.0f} tokens/s, {used:.0%} of the peak"
+        )
+        size = _number(gpu.memory)
+        fits = "" if memory.peak <= gpu.memory else f": more than the {size}B of the GPU"
+        yield f"memory    {_number(memory.peak)}B at the peak{fits}: {_parts(found)}"
+        if found.stand_in:
+            yield (
+                f"planned   as for {found.stand_in}, for there are no kernels for GPUs yet: with "
+                "its packed operands, and what rides on its products"
+            )
+
+    def described(self) -> dict[str, Any]:
+        from ..backends.gpus import LAUNCH
+
+        return {"gpu": {**self.gpu._asdict(), "launch": LAUNCH}}
+
+
+class _Here:
+    """A step on this machine. forecast: of an epoch; unknown: why there is none; checked: what
+    steps took."""
+
+    forecast: Forecast | None = None
+    unknown = ""
+    checked: dict[str, Any] | None = None
+
+    def __init__(self, found: Outlook, machine: Machine) -> None:
+        self._found, self._machine = found, machine
+        self.seconds, self.peak = found.on(machine), found.memory_on(machine)
+
+    def of(self, work: Work) -> float:
+        return 0.0 if work.load is None else self._machine.launch(work.load)
+
+    @property
+    def where(self) -> str:
+        name, n = self._machine.name, self._machine.threads
+        return f"on this machine as it was measured ({name}; {n} thread{'s' * (n > 1)})"
+
+    def totals(self) -> Iterator[str]:
+        from ..training.profile import off
+
+        found, own = self._found, self.peak - self._found.memory.peak
+        yield f"{_work(found)}, {_time(self.seconds)}: {found.tokens / self.seconds:,.0f} tokens/s"
+        yield (
+            f"memory    {_number(self.peak)}B at the peak: program {_number(own)}B, {_parts(found)}"
+        )
+        if (epoch := self.forecast) is not None:
+            yield (
+                f"an epoch  {epoch.steps:,} steps in batches of {epoch.shapes} shapes, "
+                f"{_time(epoch.seconds)} each: {_time(epoch.epoch)}; "
+                f"with the data {_number(epoch.peak_bytes)}B of memory at the peak"
+            )
+        if self.unknown:
+            yield f"an epoch  is not known: {self.unknown}"
+        if (took := self.checked) is not None:
+            yield (
+                f"checked   a step took {_time(took['seconds'])} (the prediction is "
+                f"{off(self.seconds, took['seconds'])}), memory {_number(took['peak'])}B "
+                f"({off(self.peak, took['peak'])})"
+            )
+
+    def described(self) -> dict[str, Any]:
+        predicted: dict[str, Any] = {"seconds": self.seconds, "peak_bytes": self.peak}
+        if (epoch := self.forecast) is not None:
+            predicted["epoch"] = {**vars(epoch), "seconds_per_epoch": epoch.epoch}
+        found = {"machine": asdict(self._machine), "predicted": predicted}
+        return found if self.checked is None else {**found, "measured": self.checked}
+
+
 # Rows ------------------------------------------------------------------------------------------
 
 
@@ -116,10 +286,10 @@ class Row(NamedTuple):
     seconds: float
 
 
-def _rows(found: Outlook, gpu: GPU) -> Iterator[Row]:
+def _rows(found: Outlook, on: _OnGpu | _Here) -> Iterator[Row]:
     """Each launch, in the order of the step."""
     for work in found.works:
-        n, seconds = work.times, gpu.seconds(work.bytes, work.flops, found.precision)
+        n, seconds = work.times, on.of(work)
         yield Row(*work[:4], n, n * work.bytes, n * work.flops, n * seconds)
 
 
@@ -142,28 +312,29 @@ def _sum(key: tuple[str, ...], rows: list[Row]) -> Row:
 # What is printed -------------------------------------------------------------------------------
 
 
-def _print(found: Outlook, gpu: GPU, every: bool) -> None:
+def _print(found: Outlook, on: _OnGpu | _Here, every: bool) -> None:
     from rich.console import Console
 
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH
-    rows = list(_rows(found, gpu))
+    rows = list(_rows(found, on))
     shown, rest = (rows, []) if every else (_alike(rows)[:_SHOWN], _alike(rows)[_SHOWN:])
     if rest:
         shown = [*shown, _sum(("others", "", "", ""), rest)]
     kinds = _alike(row._replace(ops="", result="", where="") for row in rows)
     texts = [*_WORDS][: 4 if console.width >= 130 else 2]
+    totals = [*on.totals(), *_opaque(found)]
     for part in (
-        _title(found, gpu),
-        _table(shown, texts, found, gpu),
-        _table(kinds, texts[:1], found, gpu),
-        "\n".join(_totals(found, gpu)),
+        _title(found, on),
+        _table(shown, texts, on),
+        _table(kinds, texts[:1], on),
+        "\n".join(totals),
     ):
         console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
 
 
-def _table(rows: Iterable[Row], texts: Sequence[str], found: Outlook, gpu: GPU) -> Table:
+def _table(rows: Iterable[Row], texts: Sequence[str], on: _OnGpu | _Here) -> Table:
     """texts: the columns that are no numbers."""
     from rich.table import Table
 
@@ -172,69 +343,55 @@ def _table(rows: Iterable[Row], texts: Sequence[str], found: Outlook, gpu: GPU) 
         table.add_column(name, width=_WORDS[name], no_wrap=True, overflow="ellipsis")
     for name in ("launches", "bytes", "flop", "us", "share"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("bound")
-    total = found.seconds(gpu)
+    if isinstance(on, _OnGpu):
+        table.add_column("bound")
     for row in rows:
         words = (row.kernel, row.ops, row.result, row.where)[: len(texts)]
-        table.add_row(*words, *_cells(row, found, gpu, total))
+        bound = (on.bound(row),) if isinstance(on, _OnGpu) else ()
+        table.add_row(*words, *_cells(row, on.seconds), *bound)
     table.add_row()
     return table
 
 
-def _cells(row: Row, found: Outlook, gpu: GPU, total: float) -> tuple[str, ...]:
-    """The numbers of a row, and which of its work, its bytes and its launches take longest."""
-    from ..backends.gpus import LAUNCH
-
-    bounds = {
-        "compute": row.flops / gpu.rate(found.precision),
-        "memory": row.bytes / gpu.bandwidth,
-        "launch": row.times * LAUNCH,
-    }
-    bound = max(bounds, key=lambda name: bounds[name])
-    share = f"{row.seconds / total:.1%}"
+def _cells(row: Row, total: float) -> tuple[str, ...]:
+    """The numbers of a row."""
     numbers = _number(row.bytes), _number(row.flops) if row.flops else ""
-    return (f"{row.times:,}", *numbers, f"{row.seconds * 1e6:,.1f}", share, bound)
+    return (f"{row.times:,}", *numbers, f"{row.seconds * 1e6:,.1f}", f"{row.seconds / total:.1%}")
 
 
-def _title(found: Outlook, gpu: GPU) -> str:
+def _title(found: Outlook, on: _OnGpu | _Here) -> str:
     batches = f"{found.accumulate} batches" if found.accumulate > 1 else "a batch"
     return (
         f"{found.name}: a step of training, {batches} of {found.batch} x {found.length}, "
-        f"{found.parameters:,} parameters, {found.precision}, on paper on {gpu.name}\n"
+        f"{found.parameters:,} parameters, {found.precision}, {on.where}\n"
     )
 
 
-def _totals(found: Outlook, gpu: GPU) -> Iterator[str]:
-    seconds, memory = found.seconds(gpu), found.memory
-    used = found.flops / seconds / gpu.rate(found.precision)
-    yield (
+def _work(found: Outlook) -> str:
+    return (
         f"a step    {found.launches:,} launches, {_number(found.bytes)}B moved, "
-        f"{_number(found.flops)} flop, at least {_time(seconds)}: at most "
-        f"{found.tokens / seconds:,.0f} tokens/s, {used:.0%} of the peak"
+        f"{_number(found.flops)} flop"
     )
-    parts = ", ".join(f"{name} {_number(size)}B" for name, size in memory._asdict().items() if size)
-    fits = "" if memory.peak <= gpu.memory else f": more than the {_number(gpu.memory)}B of the GPU"
-    yield f"memory    {_number(memory.peak)}B at the peak{fits}: {parts}"
+
+
+def _parts(found: Outlook) -> str:
+    parts = found.memory._asdict().items()
+    return ", ".join(f"{name} {_number(size)}B" for name, size in parts if size)
+
+
+def _opaque(found: Outlook) -> Iterator[str]:
     if found.opaque:
-        yield f"no kernel does {', '.join(found.opaque)}: called as they are, between graphs"
-    if found.stand_in:
-        yield (
-            f"planned   as for {found.stand_in}, for there are no kernels for GPUs yet: with its "
-            "packed operands, and what rides on its products"
-        )
+        yield f"no kernel does {', '.join(found.opaque)}: called as they are, between kernels"
 
 
-def _described(found: Outlook, gpu: GPU) -> dict[str, Any]:
+def _described(found: Outlook, on: _OnGpu | _Here) -> dict[str, Any]:
     """Everything, in plain values; times in seconds."""
-    from ..backends.gpus import LAUNCH
 
     def launch(work: Work) -> dict[str, Any]:
-        return {
-            **work._asdict(),
-            "seconds": gpu.seconds(work.bytes, work.flops, found.precision),
-        }
+        known = work._asdict()
+        del known["load"]
+        return {**known, "seconds": on.of(work)}
 
-    seconds = found.seconds(gpu)
     return {
         "name": found.name,
         "parameters": found.parameters,
@@ -243,12 +400,12 @@ def _described(found: Outlook, gpu: GPU) -> dict[str, Any]:
         "accumulate": found.accumulate,
         "precision": found.precision,
         "stand_in": found.stand_in,
-        "gpu": {**gpu._asdict(), "launch": LAUNCH},
+        **on.described(),
         "launches": found.launches,
         "bytes": found.bytes,
         "flops": found.flops,
-        "seconds": seconds,
-        "tokens_per_second": found.tokens / seconds,
+        "seconds": on.seconds,
+        "tokens_per_second": found.tokens / on.seconds,
         "memory": {**found.memory._asdict(), "peak": found.memory.peak},
         "opaque": list(found.opaque),
         "works": [launch(work) for work in found.works],
@@ -264,17 +421,23 @@ def _number(value: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:.2f} ms"
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} us"
+    if seconds < 1:
+        return f"{seconds * 1e3:.2f} ms"
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
 COMMAND = Command(
     "plan",
-    "say on paper what a step of training takes on a GPU, before any run",
+    "say on paper what a step of training takes, on this machine or on a GPU, before any run",
     (
-        ("plan --work gpt2-124m --gpu h100", "launches, bytes, memory, and the least time"),
-        ("plan multi30k --gpu 4090", "the same of a preset, a config.toml or a run directory"),
+        ("plan tiny", "time of a step and an epoch, and memory, on this machine"),
+        ("plan --work W1 --check", "a step of known size, and how far off the prediction was"),
         ("plan base --set model.d_model=1024 --batch 8 --length 256", "in other sizes"),
-        ("plan --work W4 --precision fp32 --all", "every launch, in order"),
+        ("plan --work gpt2-124m --gpu h100", "launches, bytes, memory, and a GPU's least time"),
+        ("plan multi30k --gpu 4090", "the same of a preset, a config.toml or a run directory"),
+        ("plan --work W4 --gpu h200 --precision fp32 --all", "every launch, in order"),
         ("plan --work W1 --json", "everything, for another program"),
     ),
     _arguments,

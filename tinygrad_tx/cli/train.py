@@ -208,8 +208,14 @@ def _absolute(file: str | None) -> str | None:
 
 
 def _print(report: Report, out: Path) -> None:
+    from ..training.profile import compared, load
+    from ..training.run import RunDirectory
+
     print(f"\n{report.text()}\n")
     print(f"The run is in {out}. {report.next_step(shlex.quote(str(out)))}", flush=True)
+    profile = load(RunDirectory(out).profile)
+    for what, found in compared(profile) if profile is not None else ():
+        print(f"{what:<19}{found}", flush=True)
 
 
 COMMAND = Command(

@@ -35,6 +35,7 @@ from .capture.callables import check_callable, name_of
 from .capture.guards import Match, difference
 from .capture.trace import Signature, Traced, trace
 from .inspect import debug, explore, timeline
+from .inspect.explain import Explanation, Source, require_source, short
 from .keys import key as key_of
 from .rewrite.registered import current
 from .run.execution import Execution
@@ -94,6 +95,17 @@ class Compiled:
             object.__setattr__(self, name, value)
         else:
             setattr(self._f, name, value)
+
+    def __repr__(self) -> str:
+        name, last = self._name.rpartition("<locals>.")[2], self._last
+        if last is None:
+            return f"Compiled({name}, not called yet)"
+        what = "op call" if isinstance(last, Replay) else "kernel"
+        plans, kernels = sum(map(len, self._plans.values())), last.kernels()
+        return (
+            f"Compiled({name}, {_some(plans, 'plan')}; the last: {_some(kernels, what)}, "
+            f"{short(last.peak_bytes()) or 0} bytes, {_some(last.runs, 'run')})"
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(args, kwargs, None)
@@ -156,10 +168,15 @@ class Compiled:
         """The graph of the plan that ran last."""
         return self._plan().graph
 
-    def explain(self, source: bool = False) -> str:
-        """The plan that ran last, in words: its kernels with their ops, shapes, work, times and
-        source lines, and the ops that no kernel does. source: also what each kernel computes."""
-        return f"{self._name}: {self._plan().explain(source)}"
+    def explain(self, source: Source = False) -> Explanation:
+        """The plan that ran last, in words: the ten slowest kernels, then all with their ops,
+        shapes, work, times and source lines, and the ops that no kernel does. As wide as the
+        terminal; in a notebook it shows itself. source: also what each kernel computes, under the
+        number that it has in the table; "asm": and the machine code of each (on a GPU PTX).
+
+        TraceError before the first call; UserError for another source."""
+        require_source(source)
+        return Explanation(f"{self._name}: {self._plan().explain(source)}")
 
     def describe(self) -> dict[str, Any]:
         """The plan that ran last as plain data, as JSON has it: modules, the graph after each
@@ -247,6 +264,10 @@ class Compiled:
             debug.say(message)
 
 
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def _renew() -> None:
     """In a child process: a lock may have been held by a thread that is not there."""
     for compiled in _ALL:
@@ -262,6 +283,9 @@ class Method:
 
     def __init__(self, compiled: Compiled, instance: Any) -> None:
         self._compiled, self._instance = compiled, instance
+
+    def __repr__(self) -> str:
+        return f"{self._compiled!r} of a {type(self._instance).__name__}"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._compiled(self._instance, *args, **kwargs)

@@ -20,6 +20,9 @@ from ..mistakes import missing_from
 from ..operands import note
 from ..spelling import refuse
 
+if TYPE_CHECKING:
+    from .summary import Summary
+
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M", bound="Calls")
@@ -108,6 +111,16 @@ class Calls:
             for told in error.__notes__:
                 better.add_note(told)
             raise
+
+    def summary(self: Any, *inputs: Any, depth: int | None = None) -> Summary:
+        """The module and those inside it as a table: parameters and, with the inputs of a call,
+        what each gives, its FLOPs and activations. It is called on shapes alone, in evaluation
+        mode, and nothing is changed; see Summary. depth: levels below it that are shown.
+
+        Raises what forward raises, and UserError for a depth below 0."""
+        from .summary import summary
+
+        return summary(self, inputs, depth)
 
     # Hooks -------------------------------------------------------------------------------------
     def register_forward_pre_hook(

@@ -41,6 +41,9 @@ class Parameter(Tensor):
         super().__init__(data.detach().node)
         self.requires_grad_(requires_grad)
 
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
     def move(self, target: str | DType) -> None:
         """Go to another device or dtype, staying the same object; a gradient goes along."""
         grad, self.grad = self.grad, None

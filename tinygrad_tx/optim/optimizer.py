@@ -58,9 +58,30 @@ class Group(UserDict[str, Any]):
             super().__setitem__(key, value)
             self.options = tuple((k, v) for k, v in self.data.items() if k not in _NO_OPTIONS)
 
+    def __repr__(self) -> str:
+        options = {name: self.data[name] for name in _RATES if name in self.data}
+        options |= {k: v for k, v in self.data.items() if k != "params"}
+        params = self.data.get("params", ())
+        what = f"{len(params)} parameters of {sum(p.numel() for p in params):,} numbers"
+        return f"Group({', '.join([what, *(f'{k}={_shown(v)}' for k, v in options.items())])})"
+
     def __missing__(self, key: str) -> Any:
         known = ", ".join(name for name in self.data if name != "params")
         raise KeyError(f'the optimizer has no option "{key}"; it has {known}')
+
+
+def _shown(value: Any) -> str:
+    """An option as repr() has it; a Tensor by its number, where that can be seen."""
+    if not isinstance(value, Tensor):
+        return repr(value)
+    hidden = current_trace() is not None or value.ndim or not value.node.has_values
+    return "..." if hidden else repr(value.item())
+
+
+def _listed(optimizer: Optimizer) -> str:
+    lines = [f"({i}): {group!r}" for i, group in enumerate(optimizer.param_groups)]
+    inside = "\n  ".join([*lines, f"step_count={_shown(optimizer.step_count)}"])
+    return f"{type(optimizer).__name__}(\n  {inside}\n)"
 
 
 # The methods of derived classes as they were called before they were public.
@@ -159,6 +180,8 @@ class Optimizer:
             kind = type(self).__name__
             raise TypeError(f"{kind}: its __init__ must call super().__init__(params, defaults)")
         raise missing_from(self, f"{type(self).__name__!r} object", name)
+
+    __repr__ = _listed
 
     @no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

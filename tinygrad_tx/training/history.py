@@ -12,6 +12,8 @@ from typing import Any
 
 from ..viz.curves import Panel, panels
 from . import lines, log
+from .profile import Profile
+from .profile import load as load_profile
 from .run import RunDirectory
 from .schema import Config
 
@@ -28,6 +30,7 @@ class History:
     rows: list[Line]
     samples: list[Line]
     sittings: list[Line]
+    profile: Profile | None
     notes: list[str]
 
     @classmethod
@@ -49,7 +52,8 @@ class History:
         ]
         if lost := len(samples) - len(whole):
             notes.append(f"{run.samples.name}: {lost} lines are not as they were written: left out")
-        return cls(run, config, rows, whole, [s for s in sittings if _is_sitting(s)], notes)
+        sittings = [s for s in sittings if _is_sitting(s)]
+        return cls(run, config, rows, whole, sittings, load_profile(run.profile), notes)
 
     @property
     def name(self) -> str:

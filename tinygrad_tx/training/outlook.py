@@ -6,16 +6,18 @@ so nothing of its size is allocated. Called by `tinygrad-tx plan`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
-from .. import random
+from .. import backends, random
 from ..autocast import named
 from ..backends.gpus import GPU
+from ..backends.target import Target
 from ..compiler.inspect.estimate import Estimate, Memory, Work, estimate
+from ..compiler.inspect.machine import Machine
 from ..creation import get_default_device, set_default_device, zeros, zeros_like
 from ..dtypes import int64
 from ..errors import UserError
@@ -85,6 +87,34 @@ class Outlook:
         """The least time that a step takes."""
         return sum(times * part.seconds(gpu) for times, part in self.parts)
 
+    def on(self, machine: Machine) -> float:
+        """The seconds that a step takes on this machine, as it was measured. It was planned for
+        here."""
+        return sum(times * part_seconds(part, machine) for times, part in self.parts)
+
+    def memory_on(self, machine: Machine, plans: int = 1, made: bool | None = None) -> float:
+        """The bytes that a process takes at most which trains here. plans: of so many shapes; made:
+        whether it makes code; by default, if there is some to be made."""
+        own = machine.bytes + plans * self.launches_planned * machine.launch_bytes
+        made = self.fresh if made is None else made
+        return own + made * machine.making_bytes + self.memory.peak
+
+    @property
+    def launches_planned(self) -> int:
+        """Launches that stand in plans, those in loops once."""
+        return sum(len(part.works) for _, part in self.parts)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether code of its kernels has to be made."""
+        return any(part.fresh for _, part in self.parts)
+
+
+def part_seconds(part: Estimate, machine: Machine) -> float:
+    """The seconds of a call."""
+    own = machine.step + machine.tensor * part.tensors
+    return own + sum(w.times * machine.launch(w.load) for w in part.works if w.load is not None)
+
 
 def of_work(
     name: str,
@@ -93,15 +123,29 @@ def of_work(
     length: int | None = None,
     precision: str = "fp32",
     device: str = "cuda",
+    here: bool = False,
 ) -> Outlook:
-    """A step of a work, in other batches where they are given, as a device would run it. UserError
-    for an unknown name."""
+    """A step of a work, in other batches where they are given, as a device would run it, or (here)
+    this machine. UserError for an unknown name."""
     table = dict(work(name))
     table["batch"], table["length"] = batch or table["batch"], length or table["length"]
+    return of_table(name, table, precision=precision, device=device, here=here)
+
+
+def of_table(
+    name: str,
+    table: Mapping[str, Any],
+    *,
+    precision: str = "fp32",
+    device: str = "cuda",
+    here: bool = False,
+) -> Outlook:
+    """A step of what works.toml could hold; the rest as of_work."""
+    options: dict[str, Any] = {"precision": precision, "device": device}
     with on_meta():
         model, step = begin(table, named(precision))
         inputs = _ids(2 if table["kind"] == "gpt" else 3, table["batch"], table["length"])
-        part = estimate(step, *inputs, precision=precision, device=device)
+        part = estimate(step, *inputs, here=_machine(here), **options)
     return Outlook(name, _count(model), table["batch"], table["length"], 1, ((1, part),))
 
 
@@ -113,10 +157,12 @@ def of_config(
     vocab: int | None = None,
     precision: str = "fp32",
     device: str = "cuda",
+    here: bool = False,
+    shapes: Sequence[Sequence[int]] = (),
 ) -> Outlook:
-    """A step of a run as it is configured, as a device would run it, on full batches: of
-    data.max_len tokens in a row, and as many rows as data.max_tokens lets in, where nothing else is
-    given.
+    """A step of a run as it is configured, as a device would run it, or (here) this machine. On
+    full batches: of data.max_len tokens in a row, and as many rows as data.max_tokens lets in,
+    where nothing else is given. shapes: of what a batch consists of, if that is known.
 
     vocab: pieces of the tokenizer, by default as many as it may have. UserError for a length that
     the model has no positions for.
@@ -135,13 +181,15 @@ def of_config(
         trainable = Trainable(registry.build(asdict(config.model), tokens), config)
         trainable.model.train()
         inputs = _ids(3 if task == "translate" else 2, batch, length)
-        options = {"precision": precision, "device": device}
+        if shapes:
+            inputs = [zeros(*shape, dtype=int64) for shape in shapes]
+        options: dict[str, Any] = {"precision": precision, "device": device, "here": _machine(here)}
         parts = tuple(_parts(trainable, inputs, accumulate, options))
     return Outlook(config.preset, _count(trainable.model), batch, length, accumulate, parts)
 
 
 def _parts(
-    trainable: Trainable, inputs: Sequence[Tensor], accumulate: int, options: dict[str, str]
+    trainable: Trainable, inputs: Sequence[Tensor], accumulate: int, options: dict[str, Any]
 ) -> Iterator[tuple[int, Estimate]]:
     """The calls that make a step: one, or one for each batch and one that takes the step."""
     if accumulate == 1:
@@ -162,6 +210,11 @@ def _ids(count: int, batch: int, length: int) -> list[Tensor]:
 
 def _count(model: Any) -> int:
     return sum(p.numel() for p in model.parameters())
+
+
+def _machine(here: bool) -> Target | None:
+    """This machine, if it is wanted. NativeUnavailable where no code is made for it."""
+    return backends.target_of(backends.devices()[0]) if here else None
 
 
 @contextmanager

@@ -5,6 +5,7 @@ nothing else (pages.py; its script is viz/report.js). Written by the recorder an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..errors import UserError
 from ..pages import page
 from ..viz.curves import thinned
 from .history import History, facts
+from .profile import facts as measured
 from .progress import describe
 from .run import RunDirectory
 
@@ -36,7 +38,7 @@ def content(history: History) -> dict[str, Any]:
     return {
         "name": history.name,
         "status": _status(history),
-        "facts": [*facts(history.config), *_scores(history)],
+        "facts": [*facts(history.config), *_took(history), *_scores(history)],
         "panels": [
             {
                 "title": panel.title,
@@ -64,6 +66,12 @@ def _status(history: History) -> str:
         return f"finished after step {step:,}"
     last = history.config.train.max_steps
     return f"at step {step:,}" + (f" of {last:,}" if last is not None else "")
+
+
+def _took(history: History) -> Iterator[tuple[str, str]]:
+    """The time and memory of its last sitting."""
+    if history.profile is not None:
+        yield from measured(history.profile)
 
 
 def _scores(history: History) -> list[tuple[str, str]]:

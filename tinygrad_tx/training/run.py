@@ -33,8 +33,8 @@ _DATA = {
 @dataclass(frozen=True)
 class RunDirectory:
     """One run's files: config.toml, tokenizer.json, model.safetensors (the best weights),
-    metrics.jsonl, samples.jsonl, sittings.jsonl, report.html, checkpoints/, translations.txt or
-    samples.txt; averaged.safetensors and tensorboard/ once asked for."""
+    metrics.jsonl, samples.jsonl, sittings.jsonl, profile.json, report.html, checkpoints/,
+    translations.txt or samples.txt; averaged.safetensors and tensorboard/ once asked for."""
 
     root: Path
 
@@ -82,6 +82,11 @@ class RunDirectory:
     def events(self) -> Path:
         """The directory of event files for TensorBoard."""
         return self.root / "tensorboard"
+
+    @property
+    def profile(self) -> Path:
+        """What a step took, and each module of it."""
+        return self.root / "profile.json"
 
     @property
     def reports(self) -> tuple[Path, ...]:
@@ -160,8 +165,8 @@ class RunDirectory:
                 "--out"
             )
         left = (
-            *(self.model, self.averaged, self.metrics, self.tokenizer, *self.reports),
-            *(self.samples, self.sittings, self.page, self.events),
+            *(self.model, self.averaged, self.metrics, self.profile, self.tokenizer),
+            *(self.samples, self.sittings, self.page, self.events, *self.reports),
         )
         for path in (*self.checkpoints()[-1:], *left):
             if path.exists():

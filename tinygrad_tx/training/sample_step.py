@@ -24,18 +24,24 @@ def sample_step(model: Any, config: Config) -> tuple[Compiled, tuple[int, int]]:
     """The step that trains a model, after it has run on one batch of words in turn; and the rows
     and positions of the batch: as the configuration cuts them, 2,048 positions at most. The model
     is changed, as training changes it."""
-    length = config.data.max_len
-    rows = max(1, min(config.data.max_tokens, POSITIONS) // length)
-    longest = model.config.n_positions
-    length = length if longest is None else min(length, longest)
+    batch, shape = sample_batch(model, config.data.max_len, config.data.max_tokens)
     model.train()
     config = replace(config, train=replace(config.train, compile=True))
     step = Trainable(model, config)._whole
     assert isinstance(step, Compiled)
-    batch = _batch(model.config, rows, length, isinstance(model, EncoderDecoder))
     for _ in range(RUNS):
         step(*batch)
-    return step, (rows, length)
+    return step, shape
+
+
+def sample_batch(model: Any, max_len: int, max_tokens: int) -> tuple[list[Tensor], tuple[int, int]]:
+    """A batch of words in turn as the model's loss takes it, and its rows and positions: as many as
+    are allowed, 2,048 positions at most."""
+    rows = max(1, min(max_tokens, POSITIONS) // max_len)
+    longest = model.config.n_positions
+    length = max_len if longest is None else min(max_len, longest)
+    pairs = isinstance(model, EncoderDecoder)
+    return _batch(model.config, rows, length, pairs), (rows, length)
 
 
 def _batch(config: Any, rows: int, length: int, pairs: bool) -> list[Tensor]:

@@ -29,8 +29,10 @@ from ..models.loading import belongings, build, tokenizer_of, weights
 from . import checkpoint, tensorboard
 from .beginning import begin
 from .callbacks import CallbackError, Callbacks, require
+from .forecast import expecting
 from .interrupt import Interrupts, Stopped
 from .log import Row
+from .profile import Stopwatch, weighed
 from .progress import Progress, counting, for_stream
 from .recorder import Recorder
 from .recovery import restore_newest, whole
@@ -124,7 +126,7 @@ class Trainer:
         if first is not None:
             own = first.tokenizer
         then = partial(checkpoint.data_of, run.checkpoints() if resume else [])
-        task = TASKS[config.model.task](config, own, then, tell)
+        task, data = weighed(TASKS[config.model.task], config, own, then, tell)
         self.tokenizer, self.batches = task.tokenizer, task.batches
         show.say(task.summary())
         tell("making the model", 0, "")
@@ -150,6 +152,7 @@ class Trainer:
         asked.can_save = True
         self.timed = Timed()  # steps since the last row
         self.spent = self.record.seconds  # of training, up to the last step
+        self.watch = Stopwatch(self.trainable, data)
 
     def train(self, callbacks: Sequence[Any] = ()) -> Report:
         """Every step that is left, then the report."""
@@ -169,6 +172,7 @@ class Trainer:
         except CallbackError as error:
             raise CallbackError(f"{error}; {self._kept()}") from error.__cause__
         finally:
+            self.watch.save(self.run.profile, partial(expecting, self.config))
             self.record.close()
 
     def _kept(self) -> str:
@@ -209,6 +213,8 @@ class Trainer:
         step = Timed() if compiled else Timed(n_tokens, end - start)
         self.timed = self.timed.then(step)
         self.spent, self.mark = self.spent + end - self.mark, end
+        if not compiled:
+            self.watch.step(end - start, n_tokens)
         self.show.step(state.step, outcome.loss, outcome.lr, step.rate)
         said = {"loss": outcome.loss, "lr": outcome.lr, "grad_norm": outcome.norm}
         said |= {"tokens": n_tokens, "finite": outcome.finite}
@@ -236,8 +242,7 @@ class Trainer:
             self._save()
 
     def _seen(self) -> tuple[int, int]:
-        """The key that distinguishes states: a step may be saved before, and again after it is
-        validated."""
+        """The key of a state: a step may be saved before it is validated, and again then."""
         return self.state.step, self.state.validated
 
     def _over(self) -> bool:

@@ -83,6 +83,12 @@ def load(identity: str, text: Callable[[], str], target: Processor) -> jit.Loade
         return _keep(key, found)
 
 
+def kept(kernel: Kernel, target: Processor) -> bool:
+    """True if a kernel's code is on disk."""
+    path = store.place(_digest(repr(kernel), target), "o")
+    return path is not None and path.exists()
+
+
 def _keep(key: tuple[str, Processor], code: jit.Loaded) -> jit.Loaded:
     """Mark it as used last. The least recently used are freed if nobody holds them."""
     _loaded[key] = code

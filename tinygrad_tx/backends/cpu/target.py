@@ -70,6 +70,12 @@ class Cpu(target.Target):
         writers.render(kernel, module, "kernel", self.machine)
         return module.text()
 
+    def kept(self, kernel: Kernel) -> bool:
+        return library.kept(kernel, self.machine)
+
+    def assembly(self, kernel: Kernel) -> str:
+        return jit.assembly(self.source(kernel), self.machine)
+
 
 def _entry(code: Mapping[Kernel, int], entry: target.Entry, values: Sequence[int]) -> Wave | Loop:
     if isinstance(entry, target.Loop):

@@ -134,6 +134,9 @@ class Gpu(target.Target):
         chosen = writers.choose(kernel, [1] * word_count(kernel))
         return self.driver.source(kernel, chosen.form, chosen.threads)
 
+    def assembly(self, kernel: Kernel) -> str:
+        return self.source(kernel)
+
 
 class _Chosen(NamedTuple):
     """A call that is to be launched. words: its places among the program's; moves: what is added to

@@ -1,23 +1,26 @@
 """costs: what the calls of a run take, and what the modules of a model do.
 
-In: a Plan and the Timeline of a run. Out: the seconds of each call; the work of each module,
-forward and backward. Called by describe.py.
+In: a Plan and the Timeline of a run; or a recorded call alone. Out: the seconds of each call; the
+work of each module, forward and backward. Called by describe.py, explain.py and nn/summary.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from ...context import Call as ModuleCall
 from ...loops.record import SCAN
-from ...node import Graph, Node
+from ...node import ITEM, Graph, Node, Spec
+from ..fuse.order import VIEWS
 from ..schedule.records import Buffer, Call, Launch, Plan
-from .explain import calls_run, flops, moved, share
 from .timeline import Timeline
+from .work import calls_run, flops, moved, node_flops, share
 
 FORWARD, BACKWARD, UPDATE = "forward", "backward", "update"
 PHASES = (FORWARD, BACKWARD, UPDATE)
+_VIEWS = frozenset(VIEWS) - {ITEM}
 OTHER = "copies"  # what is of no node
 _PRODUCTS = ("matmul", "attention")  # what the names of ops begin with that multiply
 
@@ -104,7 +107,7 @@ def _inside(launches: Iterable[Launch]) -> Iterator[Launch]:
 
 
 def of_calls(
-    calls: Iterable[tuple[Call, int]], seconds: dict[Call, float], phase: Phases
+    calls: Iterable[tuple[Call, int]], seconds: Mapping[Call, float], phase: Phases
 ) -> dict[tuple[str, str], Cost]:
     """The work of each module, by its path and the phase. calls: with the number of times that each
     runs. A call of nodes from several modules is split among them: products by the module that
@@ -144,6 +147,46 @@ def add_kept(found: dict[tuple[str, str], Cost], plan: Plan, phase: Phases) -> N
         for view in launch.writes:
             if plan.roles[view.buffer] == "arena":
                 first.setdefault(view.buffer, (view.buffer.node or nodes[-1], when))
+
+
+def of_ops(
+    roots: Sequence[Node], times: int = 1, inside: bool = False
+) -> Iterator[tuple[ModuleCall | None, Cost]]:
+    """The work of a recorded call op by op: for each node the call of a module that it was made in,
+    None outside of all. `kept` is what goes from one such call to another, or out; what stays
+    inside of one is as good as never there. In loops it is that of all rounds.
+
+    times: how often it runs; inside: it is the round of a loop."""
+    graph = Graph(roots)
+    leaving = set() if inside else {_value(root) for root in roots}
+    for node in graph:
+        if node.op not in _VIEWS:
+            made = [_value(src) for src in node.srcs]
+            leaving |= {src for src in made if module_call(src) is not module_call(node)}
+    for node in graph:
+        if node.op is SCAN:
+            made, rounds = node.attrs["round"].outs, node.attrs["length"]
+            yield from of_ops((*made, *node.attrs["keep"]), times * rounds, inside=True)
+            continue
+        cost = Cost(flops=times * node_flops(node))
+        if node.srcs and isinstance(node.spec, Spec) and node in leaving:
+            cost.kept = times * prod(node.shape) * node.dtype.itemsize
+        yield module_call(node), cost
+
+
+def _value(node: Node) -> Node:
+    """The node whose memory a view shows."""
+    while node.op in _VIEWS and node.srcs:
+        node = node.srcs[0]
+    return node
+
+
+def module_call(node: Node) -> ModuleCall | None:
+    """The innermost call of a module that a node was made in."""
+    call: str = node.scope
+    while isinstance(call, ModuleCall) and call.kind is None:  # a part of a module
+        call = call.outer
+    return call if isinstance(call, ModuleCall) else None
 
 
 def _at(found: dict[tuple[str, str], Cost], node: Node, phase: Phases) -> Cost:

@@ -19,8 +19,9 @@ from ...node import CONST, Graph, Node
 from ..fuse.body import Body
 from ..fuse.decisions import Joins
 from ..schedule.records import Call, Ends, Fusion, Launch, Plan, Schedule, View, waves_of
-from .explain import refusals, wave_times
+from .explain import refusals, run_times
 from .origin import named
+from .timeline import Timeline
 
 RETRACES, TIMES, GRAPHS, SOURCE = 1, 2, 3, 4
 _LEVELS = ("0", "1", "2", "3", "4")
@@ -140,8 +141,8 @@ def _unit(unit: Body | Call) -> str:
     return f"{kind}: {what}: {ins or 'nothing'} -> {outs or 'nothing'}"
 
 
-def show_times(name: str, run: int, plan: Plan, seconds: Sequence[float]) -> None:
-    say(f"{name}: run {run}, {sum(seconds) * 1e6:.0f} us\n{wave_times(plan, seconds)}")
+def show_times(name: str, plan: Plan, timed: Timeline) -> None:
+    say(f"{name}: run {timed.run}, {timed.total * 1e6:.0f} us\n{run_times(plan, timed)}")
 
 
 def source(kernel: Kernel, target: Target) -> str:

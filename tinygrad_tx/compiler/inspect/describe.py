@@ -21,10 +21,10 @@ from ..capture.trace import Traced
 from ..run.garbage import REST
 from ..schedule.records import Buffer, Call, Launch, Plan
 from .costs import Cost, Phases, add_kept, of_calls, seconds_of
-from .explain import calls_run, flops, moved
 from .names import Modules, input_names, modules_of
 from .tables import Table, results, stage_rows
 from .timeline import Timeline
+from .work import calls_run, flops, moved, node_flops
 
 if TYPE_CHECKING:  # both have a method that calls these
     from ..run.execution import Execution
@@ -45,8 +45,7 @@ def of_execution(recording: Execution) -> Data:
     seconds = seconds_of(plan, timeline)
     kernels = _Kernels(table, phase, seconds)
     kernels.add(plan, again)
-    costs = of_calls([x for launch in plan.launches() for x in calls_run(launch)], seconds, phase)
-    add_kept(costs, plan, phase)
+    costs = _costs(plan, seconds, phase)
     memory = kernels.memory(plan, names)
     refusals = kernels.refusals(plan, again)
     kernel_data = {"calls": kernels.calls, "sources": kernels.sources(recording.planned[2])}
@@ -81,6 +80,25 @@ def of_execution(recording: Execution) -> Data:
     )
 
 
+def modules_of_execution(recording: Execution) -> list[Data]:
+    """Its modules alone, as describe() has them, which is soon told."""
+    plan, graph = recording.plan, Graph(recording.traced.ends)
+    phase = Phases(recording.traced.ends)
+    table = Table(phase, {})
+    for node in graph:  # in the order of the program
+        table.modules(node.scope)
+    costs = _costs(plan, seconds_of(plan, recording.timeline), phase)
+    return _modules(table, modules_of(graph), costs)
+
+
+def _costs(plan: Plan, seconds: Mapping[Call, float], phase: Phases) -> dict[tuple[str, str], Cost]:
+    """What each module does in each phase."""
+    calls = [x for launch in plan.launches() for x in calls_run(launch)]
+    costs = of_calls(calls, seconds, phase)
+    add_kept(costs, plan, phase)
+    return costs
+
+
 def of_replay(recording: Replay) -> Data:
     """A call that runs op by op: each op is as good as a kernel, each value has memory of its
     own."""
@@ -96,7 +114,7 @@ def of_replay(recording: Replay) -> Data:
     for i, (step, took) in enumerate(zip(steps, times, strict=True)):
         node = step.node
         size = _bytes(node) + sum(_bytes(src) for src in node.srcs)
-        work = _product_flops(node)
+        work = node_flops(node)
         number = table.number(node)
         row = table.rows[number]
         calls.append(
@@ -496,13 +514,6 @@ def _gap(living: Iterable[tuple[int, int, int]], size: int) -> int:
             break
         at = max(at, offset + taken)
     return at
-
-
-def _product_flops(node: Node) -> int:
-    """Of a product of matrices; other ops are measured in bytes."""
-    if node.op.name != "matmul":
-        return 0
-    return 2 * prod(node.shape) * node.srcs[0].shape[-1]
 
 
 def _shapes(node: Node) -> str:

@@ -18,20 +18,22 @@ from typing import Any, NamedTuple
 from ... import backends
 from ...backends.gpus import GPU
 from ...backends.kernels.arguments import Place, ScatterAddArgs, words
+from ...backends.kernels.kinds import Opaque
 from ...backends.target import Target
 from ...context import set_precision
 from ...dtypes import ALL
 from .. import pipeline
 from ..capture.trace import Argument, GradOf, Traced, trace
 from ..schedule.records import Buffer, Call, Launch, Plan, View, itemsize
-from .explain import flops
+from .loads import Load, loads
 from .origin import origin
+from .work import flops
 
 
 class Work(NamedTuple):
     """A launch of a plan. kernel: the kinds of its calls; ops: what they compute; result, where: of
     the last of them. times: how often it runs in a call, more than once in loops. bytes, flops: of
-    one time."""
+    one time. load: what it asks of this processor; None of other machines."""
 
     kernel: str
     ops: str
@@ -40,6 +42,7 @@ class Work(NamedTuple):
     times: int
     bytes: int
     flops: int
+    load: Load | None = None
 
 
 class Memory(NamedTuple):
@@ -64,13 +67,16 @@ class Memory(NamedTuple):
 class Estimate:
     """A call on paper. precision: of tx.autocast; stand_in: the device that it was planned
     for because there are no kernels for the one that was asked for, or empty; opaque: the ops that
-    no kernel does."""
+    no kernel does; tensors: how many it reads or changes; fresh: whether code of its kernels has to
+    be made."""
 
     works: tuple[Work, ...]
     memory: Memory
     precision: str
     stand_in: str
     opaque: tuple[str, ...]
+    tensors: int = 0
+    fresh: bool = True
 
     @property
     def launches(self) -> int:
@@ -94,23 +100,31 @@ class Estimate:
 
 
 def estimate(
-    f: Callable[..., Any], *args: Any, precision: str = "fp32", device: str = "cuda"
+    f: Callable[..., Any],
+    *args: Any,
+    precision: str = "fp32",
+    device: str = "cuda",
+    here: Target | None = None,
 ) -> Estimate:
     """A call f(*args) on paper, as a device would run it, wherever its Tensors are. It is traced,
     and neither run nor are its effects applied.
 
-    precision: of tx.autocast, in which f is called. Raises what tracing raises.
+    precision: of tx.autocast, in which f is called. here: this machine, as whose it is planned,
+    and what each launch asks of it is told. Raises what tracing raises.
     """
-    target, stand_in = _target(device)
+    target, stand_in = _target(device) if here is None else (here, "")
     with set_precision(precision):
         traced = trace(f, args, {})
     states = {found.placeholder: found.node for found in traced.changed}
     results = [made._node for made in traced.made.values()]
     plan = pipeline.plan(results, states, target)
-    works = tuple(_works(plan, target, 1))
+    works = tuple(_works(plan, target, 1, here is not None))
     opaque = [call.ops for launch in plan.launches() if launch.opaque for call in launch.calls]
     memory = _memory(plan, traced)
-    return Estimate(works, memory, precision, stand_in, tuple(dict.fromkeys(opaque)))
+    ops = tuple(dict.fromkeys(opaque))
+    kernels = dict.fromkeys(call.kernel for call in (*plan.prepacked, *plan.calls()))
+    fresh = not all(target.kept(kernel) for kernel in kernels if not isinstance(kernel, Opaque))
+    return Estimate(works, memory, precision, stand_in, ops, len(traced.inputs), fresh)
 
 
 def _target(device: str) -> tuple[Target, str]:
@@ -128,16 +142,18 @@ def _target(device: str) -> tuple[Target, str]:
 # Launches ------------------------------------------------------------------------------------
 
 
-def _works(plan: Plan, target: Target, times: int) -> Iterator[Work]:
-    """Each launch of a plan that runs so many times; of a loop, those of its rounds."""
+def _works(plan: Plan, target: Target, times: int, here: bool) -> Iterator[Work]:
+    """Each launch of a plan that runs so many times; of a loop, those of its rounds. here: with
+    their loads."""
     readers: dict[Buffer, int] = {}
     for launch in plan.launches():
         for buffer in {view.buffer for view in launch.reads}:
             readers[buffer] = readers.get(buffer, 0) + 1
     for wave in plan.waves():
         if wave[0].loop:
-            yield from _works(wave[0].loop.plan, target, times * wave[0].loop.rounds)
+            yield from _works(wave[0].loop.plan, target, times * wave[0].loop.rounds, here)
             continue
+        load = dict(zip(wave, loads(wave), strict=True)) if here else {}
         for launches in _launched(plan, target, wave):
             last = launches[-1].calls[-1]
             outs = (f"{ALL[v.dtype].short}[{','.join(map(str, v.shape))}]" for v in last.writes)
@@ -150,6 +166,7 @@ def _works(plan: Plan, target: Target, times: int) -> Iterator[Work]:
                 times,
                 sum(_touched(launch, plan.roles, readers) for launch in launches),
                 sum(flops(call) for launch in launches for call in launch.calls),
+                load.get(launches[0]),
             )
 
 

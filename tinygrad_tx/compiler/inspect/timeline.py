@@ -18,8 +18,8 @@ from ...backends.target import Done
 from ...errors import UserError
 from ...node import Node
 from ..schedule.records import Launch
-from .explain import flops, moved
 from .origin import named, origin
+from .work import flops, moved
 
 if TYPE_CHECKING:  # both import this file
     from ..run.execution import Execution

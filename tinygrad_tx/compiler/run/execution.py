@@ -26,7 +26,7 @@ from ..capture.guards import Match
 from ..capture.trace import Argument, Traced
 from ..inspect import check, debug
 from ..inspect.describe import of_execution
-from ..inspect.explain import explained
+from ..inspect.explain import Source, explained
 from ..inspect.timeline import TIMED, Timeline
 from ..schedule.in_place import early
 from ..schedule.records import Buffer, Launch, Plan
@@ -65,7 +65,8 @@ class Execution(Recording):
         self.report = np.zeros(2, np.int64)
         report = self.report.ctypes.data if target.reports is None else target.reports.address
         self.by_ops = ByOps(self)
-        self.seconds: list[float] = []  # of each wave and opaque call, in run number TIMED
+        self.timed: Timeline | None = None  # run number TIMED
+        self.timing = False  # whether the next run is timed, whatever its number
         # Inputs that no kernel reads have no buffer. Behind them stand the numbers of the host.
         buffers = [plan.inputs.get(x) for x in (*inputs, *self.host.given.values())]
         self.addresses = Addresses(plan, buffers, report, self.memory)
@@ -190,7 +191,7 @@ class Execution(Recording):
         self.report[0] = 0
         self.runs += 1
         # The first, too, for whoever wants a timeline so soon; but not where nobody waits.
-        timed = self.runs == TIMED or (self.runs == 1 and self.reports is None)
+        timed = self.timing or self.runs == TIMED or (self.runs == 1 and self.reports is None)
         if (timed or self.debug >= debug.TIMES) and not self.checked:
             self._run_timed()
         else:
@@ -213,11 +214,11 @@ class Execution(Recording):
 
     def _run_timed(self) -> None:
         """Run all steps, and note what ran when."""
-        self.timeline = _timeline(self)
+        self.timing, self.timeline = False, _timeline(self)
         if self.debug >= debug.TIMES:
-            debug.show_times(self.traced.name, self.runs, self.plan, self.timeline.seconds)
+            debug.show_times(self.traced.name, self.plan, self.timeline)
         if self.runs == TIMED:
-            self.seconds = [*self.timeline.seconds]
+            self.timed = self.timeline
 
     def kernels(self) -> int:
         """The number of calls of kernels in a run, those of loops once."""
@@ -229,12 +230,12 @@ class Execution(Recording):
         own = sum(b.bytes for b, role in roles if role in ("result", "prepacked"))
         return self.plan.arena_bytes + own
 
-    def explain(self, source: bool = False) -> str:
-        if self.seconds:
+    def explain(self, source: Source = False) -> str:
+        if self.timed is not None:
             timed = f"times are those of run {TIMED} of {self.runs}, the first that finds all warm"
         else:
             timed = f"no times: {self.untimed()}"
-        return explained(self.plan, self.seconds, [timed, *self.notes()], source)
+        return explained(self.plan, self.timed, [timed, *self.notes()], self.planned[2], source)
 
     def notes(self) -> list[str]:
         """What is to be said of how it runs."""

@@ -17,6 +17,7 @@ from ...procedure import Procedure
 from ..capture.guards import Match
 from ..capture.trace import Traced
 from ..inspect.describe import of_replay
+from ..inspect.explain import Source
 from ..inspect.origin import named
 from ..inspect.timeline import TIMED, Timeline
 from .recording import Budget, Recording
@@ -55,7 +56,7 @@ class Replay(Recording):
     def kernels(self) -> int:
         return len(self.procedure.steps)
 
-    def explain(self, source: bool = False) -> str:
+    def explain(self, source: Source = False) -> str:
         """Why no kernels run it, and a line for each op call: its result, module and source line.
         There is no source."""
         steps = self.procedure.steps
