@@ -69,7 +69,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 def outcome(run: Path) -> dict[str, Any]:
     """All that two runs must have in common to be the same run: not the clock, nor the machine."""
-    other = ("metrics.jsonl", "sittings.jsonl", "report.html")
+    other = ("metrics.jsonl", "sittings.jsonl", "profile.json", "report.html")
     return {
         "rows": rows(run),
         **{

@@ -220,6 +220,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} == {
         *("config.toml", "tokenizer.json", "model.safetensors", "metrics.jsonl"),
         *("checkpoints", "translations.txt", "samples.jsonl", "sittings.jsonl", "report.html"),
+        "profile.json",
     }
     assert watch.last == 8 and watch.closed and "120 pairs" in "".join(watch.said)
     found = rows(out)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from ..data.epochs import Epochs
 from ..errors import DamagedError, DeviceError, UserError
 from ..models.loading import weights
 from ..tensor import Tensor
+
+if TYPE_CHECKING:
+    from .step import Outcome
 
 _KEY = "run"  # of the JSON in the metadata
 
@@ -53,6 +56,21 @@ class State:
     worse: int = 0  # validations since then
     rows: int = 0  # of metrics.jsonl
     window: Window = field(default_factory=Window)
+
+    def add(self, outcome: Outcome, n_tokens: int) -> None:
+        """A step is done, or left out where its gradient was not finite."""
+        window = self.window
+        self.step += 1
+        self.tokens += n_tokens
+        self.bad_steps = 0 if outcome.finite else self.bad_steps + 1
+        window.steps += 1
+        if outcome.finite:
+            window.tokens += n_tokens
+            window.loss += outcome.loss * n_tokens
+            window.plain += outcome.plain * n_tokens
+        else:
+            window.skipped += 1
+        window.lr, window.norm = outcome.lr, outcome.norm
 
 
 class Stateful(Protocol):

@@ -6,7 +6,7 @@ Out: a Forecast; a Profile that says how far off it was. Called by `tinygrad-tx 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -18,6 +18,7 @@ from ..errors import NativeUnavailable
 from . import outlook
 from .calibration import known
 from .profile import Profile, weighed
+from .progress import Counted
 from .schema import Config
 from .tasks import TASKS
 
@@ -49,7 +50,7 @@ def forecast(
     *,
     precision: str = "fp32",
     vocab: int | None = None,
-    counted: Callable[[str, int], None] = lambda what, n: None,
+    counted: Counted = lambda what, n, unit: None,
 ) -> Forecast:
     """That of a run, whose data are read. counted: told how far that is. UserError as training
     raises it."""

@@ -194,21 +194,12 @@ class Trainer:
         traced = self.trainable.traced
         outcome = self.trainable(batches)
         compiled = self.trainable.traced != traced
-        state, window = self.state, self.state.window
-        state.step += 1
-        state.tokens += n_tokens
-        state.bad_steps = 0 if outcome.finite else state.bad_steps + 1
-        window.steps += 1
-        if outcome.finite:
-            window.tokens += n_tokens
-            window.loss += outcome.loss * n_tokens
-            window.plain += outcome.plain * n_tokens
-        else:
-            window.skipped += 1
+        state = self.state
+        state.add(outcome, n_tokens)
+        if not outcome.finite:
             self.show.say(
                 f"step {state.step}: the gradient is not finite (norm {outcome.norm}); skipped"
             )
-        window.lr, window.norm = outcome.lr, outcome.norm
         end = time.perf_counter()
         step = Timed() if compiled else Timed(n_tokens, end - start)
         self.timed = self.timed.then(step)
