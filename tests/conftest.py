@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,6 +63,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     if config.pluginmanager.hasplugin("xdist") and option.numprocesses is None:
         option.numprocesses, option.dist = min(os.cpu_count() or 1, 4), "worksteal"
+        # Each has a core: threads of NumPy's own products would wait for each other's.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -125,7 +128,26 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def _thin_out(items: list[pytest.Item]) -> None:
+    """Of a test marked one_in(n), all cases but one in n are slow ones; a hash chooses, so that no
+    parameter decides alone."""
+    cases: dict[object, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("one_in"):
+            cases.setdefault((item.parent, getattr(item, "originalname", item.name)), []).append(
+                item
+            )
+    for some in cases.values():
+        mark = some[0].get_closest_marker("one_in")
+        assert mark is not None
+        some.sort(key=lambda item: zlib.crc32(item.name.encode()))
+        for item in some[-(-len(some) // mark.args[0]) :]:
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _thin_out(items)
     for item in items:
         if item.path in QUICK:
             item.add_marker(pytest.mark.quick)

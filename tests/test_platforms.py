@@ -67,6 +67,7 @@ def test_the_executor_on_windows(target: Processor) -> None:
     assert "_fltused" in jit.assembly(text, target)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("target", WINDOWS, ids=lambda t: t.name)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: type(k).__name__)
 def test_kernels_on_windows(kernel: Kernel, target: Processor) -> None:
@@ -78,6 +79,7 @@ def test_kernels_on_windows(kernel: Kernel, target: Processor) -> None:
     assert "rcx" in code  # the first argument's register there, where it is rdi elsewhere
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("triple", "system"),
     [("aarch64-unknown-linux-gnu", "elf"), ("arm64-apple-macosx13.0.0", "macho")],

@@ -86,6 +86,7 @@ def test_a_run_whose_progress_cannot_be_written(
         assert last.endswith(f"; training is done, and its report is in {out}")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("stream", ["/dev/full", "&-"])
 @pytest.mark.parametrize(
     "command", ["translate --model {run} {file}", "info {run}", "--help", "doctor --help"]
@@ -142,9 +143,12 @@ def on_a_terminal(out: Path, **environment: str) -> str:
     return shown.decode()
 
 
-def test_a_terminal_that_draws_nothing_gets_lines(tmp_path: Path) -> None:
-    for n, environment in enumerate(({"TERM": "dumb"}, {"TERM": "unknown"})):
-        assert "step      8  loss" in on_a_terminal(tmp_path / f"run{n}", **environment)
+@pytest.mark.parametrize("term", ["dumb", pytest.param("unknown", marks=pytest.mark.slow)])
+def test_a_terminal_that_draws_nothing_gets_lines(term: str, tmp_path: Path) -> None:
+    assert "step      8  loss" in on_a_terminal(tmp_path / "run", TERM=term)
+
+
+def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     drawn = on_a_terminal(tmp_path / "bar", TERM="xterm", COLUMNS="120")
     assert "step      8  loss" not in drawn and "8/8" in drawn
 

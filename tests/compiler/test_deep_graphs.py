@@ -81,6 +81,7 @@ def chained(step: Step, count: int) -> Callable[[tx.Tensor], tx.Tensor]:
     return f
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", STEPS)
 def test_plans(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TX_COMPILE", "interp")

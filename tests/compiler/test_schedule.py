@@ -104,7 +104,7 @@ def words(call: Call) -> str:
 
 
 @given(PROGRAMS)
-@settings(max_examples=20, derandomize=True, deadline=None, database=None)
+@settings(max_examples=10, derandomize=True, deadline=None, database=None)
 def test_random_plans(program: Program) -> None:
     machine = Machine(kept(program))
     for changes in ({}, SMALL):

@@ -309,6 +309,7 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
 }
 
 
+@pytest.mark.one_in(2)
 @halves
 @modes
 @pytest.mark.parametrize("name", OPTIMIZERS)

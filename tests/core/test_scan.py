@@ -61,6 +61,7 @@ def test_compiled_it_gives_and_changes_the_same(
         assert np.shape(a) == np.shape(b) and np.asarray(a).dtype == np.asarray(b).dtype
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("options", [{}, {"reverse": True}, {"checkpoint": True}], ids=str)
 def test_gradients_are_those_of_the_loop(name: str, options: dict[str, bool]) -> None:

@@ -167,6 +167,7 @@ def test_matrix_products(m: int, n: int, k: int, dtype: str) -> None:
             np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("mask", ["none", "bool", "float"])
 @pytest.mark.parametrize(
     ("causal", "stored"), [(False, "float32"), (True, "float32"), (True, "bfloat16")]

@@ -70,6 +70,7 @@ class Case(AttentionCase):
             np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.one_in(2)
 @each_target
 @each_dtype
 @pytest.mark.parametrize("causal", [False, True])
@@ -91,6 +92,7 @@ def test_sizes(target: Processor, dtype: str, sizes: tuple[int, ...], causal: bo
     Case(*sizes, dtype, causal=causal).check(target)  # type: ignore[arg-type]
 
 
+@pytest.mark.one_in(2)
 @each_target
 @each_dtype
 @pytest.mark.parametrize("causal", [False, True])
@@ -159,6 +161,7 @@ def test_operands_in_16_bits(target: Processor, half: tx.DType, kind: str, causa
             np.testing.assert_array_equal(got.astype("d"), want.astype(half.np).astype("d"))
 
 
+@pytest.mark.one_in(2)
 @each_target
 @each_dtype
 @pytest.mark.parametrize("causal", [False, True])
@@ -307,6 +310,7 @@ def test_without_a_query_the_gradients_are_zero(target: Processor) -> None:
     assert (dk == 0).all() and (dv == 0).all()
 
 
+@pytest.mark.one_in(2)
 @each_dtype
 @pytest.mark.parametrize("name", ["avx512", "avx2", "neon", "plain"])
 def test_code_for_every_kind_of_processor(name: str, dtype: str) -> None:

@@ -82,6 +82,7 @@ VARIABLES = ("TX_HOST_FEATURES", "TX_TARGET", "TX_NUM_THREADS", "TX_COMPILE")
 BETTER = [name for name in ("avx512", "avx2", "neon") if name not in REAL]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

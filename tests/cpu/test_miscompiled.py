@@ -46,6 +46,7 @@ def test_places_of_extremes(name: str) -> None:
             np.testing.assert_array_equal(found, wanted, err_msg=f"{size} {dtype}")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("settings", [{}, {"min_p": 0.01}, {"top_p": 0.99}, {"temperature": 2.0}])
 def test_every_token_is_drawn(settings: dict[str, float]) -> None:
     """Of a model to which all tokens are alike."""

@@ -119,6 +119,7 @@ def test_timed(code: Callable[[Body], int], threads: int) -> None:
     assert last == len(seconds) == 1
 
 
+@pytest.mark.one_in(2)
 def test_what_each_thread_did_is_known_of_a_timed_run(
     code: Callable[[Body], int], threads: int
 ) -> None:

@@ -50,6 +50,7 @@ def controlled(
     return of
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("beam", [1, 3])
 @pytest.mark.parametrize(

@@ -173,6 +173,7 @@ def test_fewer_hypotheses_where_there_are_fewer() -> None:
 # Models: caches, batches, padding ----------------------------------------------------------------
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("beam", "alpha"), [(1, 0.0), (3, 0.6), (4, -1.0)])
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_a_transformer_decodes_as_without_caches(norm: str, beam: int, alpha: float) -> None:
@@ -215,6 +216,7 @@ def test_a_gpt_decodes_as_without_caches(beam: int, alpha: float) -> None:
         same(row, wanted)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", ["float64", "float32"])
 @pytest.mark.parametrize("beam", [1, 4])
 def test_random_weights_give_the_same_whatever_the_batch(kind: str, beam: int) -> None:

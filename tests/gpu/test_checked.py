@@ -56,6 +56,7 @@ def trained(device: str, precision: str = "fp32") -> tuple[list[float], Any, Any
     return losses, step, [p.numpy() for p in model.parameters()]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("device", "precision"),
     [(NAME, "bf16"), pytest.param("cuda", "fp32", marks=pytest.mark.gpu)],

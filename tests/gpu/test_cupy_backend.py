@@ -159,6 +159,7 @@ def test_a_training_step_waits_once_and_for_its_loss(
     assert waits() - before == 1
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_step_of_a_model_does_not_wait(waits: Callable[[], int], name: str) -> None:
     case, rng = MODELS[name], np.random.default_rng(0)

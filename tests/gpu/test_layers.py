@@ -63,6 +63,7 @@ def test_as_on_the_cpu(name: str) -> None:
         same_on_both(lambda d, one=layer: used(one, one.make().to(d), d, compiled=False))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", LAYERS)
 def test_made_there_and_compiled(name: str) -> None:
     def made(device: str, layer: Layer) -> list[Any]:

@@ -40,6 +40,7 @@ def test_loops(name: str) -> None:
     same_on_both(run)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", CELLS)
 def test_gradients(name: str) -> None:
     def run(device: str) -> list[Any]:

@@ -53,6 +53,7 @@ def written(model: Any, name: str, device: str) -> list[Any]:
 
 
 # 20 steps of the two kinds that are trained most, 2 of the others.
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_trained_and_used(name: str) -> None:
     steps = 20 if name in ("Transformer", "GPT") else 2

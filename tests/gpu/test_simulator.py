@@ -258,6 +258,7 @@ print("fine")
 PAGE = 4096 // 4  # floats
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("which", ["read", "written"])
 @pytest.mark.parametrize("how", ["argument", "apart"])
 def test_arrays_of_plans_lie_between_pages_without_access(which: str, how: str) -> None:

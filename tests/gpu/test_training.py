@@ -119,6 +119,7 @@ def close(one: Path, other: Path) -> None:
                 assert b[name] == value
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", kinds(*RUNS))
 def test_losses(kind: str, tmp_path: Path) -> None:
     close(*(train(kind, device, tmp_path) for device in DEVICES))

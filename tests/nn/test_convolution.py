@@ -29,6 +29,7 @@ def test_values_and_gradients_are_pytorchs(name: str) -> None:
         np.testing.assert_allclose(found[1:], numbers, rtol=1e-9, atol=1e-9 * np.abs(got).sum())
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_equals_eager(name: str) -> None:
     for got, want in zip(by_us(name, compiled=True), by_us(name), strict=True):

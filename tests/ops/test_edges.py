@@ -146,6 +146,7 @@ def test_of_two_numbers(dtype: tx.DType) -> None:
     check({name: OPS[name] for name in accepted(BINARY, a, b)}, a, b)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "dtype",
     [pytest.param(d, marks=pytest.mark.slow) if d == tx.float16 else d for d in DTYPES],

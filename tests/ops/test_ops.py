@@ -174,6 +174,7 @@ HALVES = ("float16", "bfloat16")
 ONE_OF_EACH = {c.name: c for c in reversed(CASES) if HALVES[0] in c.dtypes and c.inputs}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("name", sorted(ONE_OF_EACH))
 def test_compiled_in_half_precision(name: str, dtype: str) -> None:

@@ -332,6 +332,7 @@ def test_a_run_of_before_keeps_its_pairs(tmp_path: Path) -> None:
     assert load(config, tokenizer=tokenizer, then=then + 1).data.fingerprint != then
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("usable", [1, 2, 3])
 @pytest.mark.parametrize("useless", ["", "\t", f"{'long ' * 90}\tx", f"x\t{'long ' * 900}"])
 @pytest.mark.parametrize("seed", [0, 1])

@@ -144,6 +144,7 @@ def pairs(root: Path, n: int = 40) -> tuple[Path, Path]:
     return src, tgt
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -250,6 +251,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_one_before_is_gone_on_from(made: Path, run: Path, damage: str) -> None:
     last = run / "checkpoints" / "step-00000008.safetensors"

@@ -59,6 +59,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", MODELS)
 def test_no_model_of_ours_leaks(kind: str) -> None:
     model = MODELS[kind]()

@@ -63,7 +63,7 @@ def sources(*rooms: str) -> str:
 
 def place(digest: str, kind: str) -> Path | None:
     """The file of some code, whether it is there or not; None where nothing is kept."""
-    found = _directory()
+    found = directory()
     return found / f"{digest}.{kind}" if found else None
 
 
@@ -92,16 +92,16 @@ class CacheInfo(NamedTuple):
 
 def cache_info() -> CacheInfo:
     """The directory of the disk cache, and the number and bytes of its files."""
-    directory = _directory()
-    sizes = [size for _, size, _ in _entries(directory)] if directory else []
-    return CacheInfo(directory, len(sizes), sum(sizes))
+    place = directory()
+    sizes = [size for _, size, _ in _entries(place)] if place else []
+    return CacheInfo(place, len(sizes), sum(sizes))
 
 
 def clear_cache() -> int:
     """Remove the files of the disk cache; the number of them. Loaded code stays."""
-    directory = _directory()
+    place = directory()
     removed = 0
-    for _, _, path in _entries(directory) if directory else []:
+    for _, _, path in _entries(place) if place else []:
         with suppress(OSError):
             path.unlink()
             removed += 1
@@ -109,7 +109,7 @@ def clear_cache() -> int:
     return removed
 
 
-def _directory() -> Path | None:
+def directory() -> Path | None:
     """The directory, made where it is missing; None, and a warning, where it cannot be trusted."""
     if named := settings.get("TX_CACHE_DIR"):
         return _trusted(Path(named))

@@ -140,7 +140,7 @@ def _name() -> str:
 
 def _path() -> Path | None:
     """The file of this machine, as code is made for it now."""
-    directory = store.cache_info().path
+    directory = store.directory()
     if directory is None:
         return None
     what = [_name(), repr(jit.host_target()), str(get_num_threads()), store.sources("cpu", "llvm")]
