@@ -16,13 +16,14 @@ from ..kernels.kinds import Output, RowProgram
 from ..llvm import ir
 from ..llvm.ir import Builder, Value
 from ..llvm.loops import Loop, plan
-from ..llvm.operands import Operand, RowValues
+from ..llvm.operands import Operand, RowValues, Words
 from ..llvm.scalars import memory, to_memory
 from .elements import Elements, Given
 from .indexing import decode, i32, number, wide
 from .thread import Thread
 
 EACH = 4  # columns of a thread at a time
+_KEPT = 16  # operands whose words are kept in registers from row to row
 T = TypeVar("T")
 
 
@@ -90,33 +91,44 @@ class Program:
     ) -> None:
         self.kernel, self.b, self.words, self.given = kernel, t.b, t.words, given
         self.each = each
-        self.how, words = plan(kernel, keeps=False), t.words
+        self.how, self._at = plan(kernel, keeps=False), at
         self.extents = [number(t, i) for i in at.outer]
         self.columns = number(t, at.columns)
-        inputs = [
-            Operand.of(words, x.place, *x.outer, x.column, dtype=i.dtype)
-            for i, x in zip(kernel.inputs, at.inputs, strict=True)
-        ]
-        self.outputs = [
-            self._output(output, x, inputs)
-            for output, x in zip(kernel.outputs, at.outputs, strict=True)
-        ]
-        self.row = RowValues(t.b, kernel, inputs, self.how.rowwise)
         self.rows = i32(1)
         for extent in self.extents:
             self.rows = t.b.mul(self.rows, extent)
+        # Words of many operands would take the registers from what is computed.
+        self._crowded = each == 1 and len(kernel.inputs) + len(kernel.outputs) > _KEPT
+        self._read(self.words)
 
-    def _output(self, output: Output, at: RowOperand[int], inputs: Sequence[Operand]) -> Operand:
+    def _read(self, words: Words) -> None:
+        """The operands, as the words have them."""
+        kernel = self.kernel
+        inputs = [
+            Operand.of(words, x.place, *x.outer, x.column, dtype=i.dtype)
+            for i, x in zip(kernel.inputs, self._at.inputs, strict=True)
+        ]
+        self.outputs = [
+            self._output(output, x, inputs, words)
+            for output, x in zip(kernel.outputs, self._at.outputs, strict=True)
+        ]
+        self.row = RowValues(self.b, kernel, inputs, self.how.rowwise)
+
+    def _output(
+        self, output: Output, at: RowOperand[int], inputs: Sequence[Operand], words: Words
+    ) -> Operand:
         b, dtype = self.b, self.kernel.instrs[output.instr].dtype
-        found = Operand.of(self.words, at.place, *at.outer, at.column, dtype=dtype)
+        found = Operand.of(words, at.place, *at.outer, at.column, dtype=dtype)
         if at.at is None:
             return found
-        moved = b.mul(b.load("i64", inputs[output.at].base), self.words.number(at.at))
+        moved = b.mul(b.load("i64", inputs[output.at].base), words.number(at.at))
         return replace(found, base=b.at(found.base, moved, found.element))
 
     def begin(self, row: Value) -> None:
         """Begin a row, an i32: the addresses of its operands."""
         b = self.b
+        if self._crowded:
+            self._read(self.words.again())
         index = decode(b, row, self.extents)
         self.row.begin(wide(b, row), index)
         self._index = index

@@ -258,10 +258,13 @@ class Straight:
             f"getelementptr {element}, {pointer.type} {pointer.name}, {index.type} {index.name}",
         )
 
-    def load(self, type: str, pointer: Value, align: int | None = None) -> Value:
-        """A scalar or a vector; align in bytes, by default that of one element."""
-        align = align or width(Value(type, "").element)
-        return self.emit(type, f"load {type}, {pointer.type} {pointer.name}, align {align}")
+    def load(
+        self, type: str, pointer: Value, align: int | None = None, *, volatile: bool = False
+    ) -> Value:
+        """A scalar or a vector; align in bytes, by default that of one element. volatile: it is
+        read here, whatever is known of it."""
+        align, how = align or width(Value(type, "").element), "volatile " * volatile
+        return self.emit(type, f"load {how}{type}, {pointer.type} {pointer.name}, align {align}")
 
     def store(self, value: Value, pointer: Value, align: int | None = None) -> None:
         align = align or width(value.element)

@@ -20,12 +20,20 @@ from .scalars import cast, constant, from_memory, memory, scalar
 class Words:
     """The arguments of a call, by the numbers of their words."""
 
-    def __init__(self, b: Builder, args: Value, pointer: str = "ptr") -> None:
-        """pointer: the type of addresses."""
-        self._b, self._args, self._pointer = b, args, pointer
+    def __init__(
+        self, b: Builder, args: Value, pointer: str = "ptr", volatile: bool = False
+    ) -> None:
+        """pointer: the type of addresses. volatile: words are read wherever they are asked for,
+        rather than kept in registers from the first time on."""
+        self._b, self._args, self._pointer, self._volatile = b, args, pointer, volatile
+
+    def again(self) -> Words:
+        """The same, volatile."""
+        return Words(self._b, self._args, self._pointer, volatile=True)
 
     def number(self, word: int) -> Value:
-        return self._b.load("i64", self._b.at(self._args, ir.integer(word), "i64"))
+        place = self._b.at(self._args, ir.integer(word), "i64")
+        return self._b.load("i64", place, volatile=self._volatile)
 
     def numbers(self, *words: int) -> tuple[Value, ...]:
         return tuple(map(self.number, words))
