@@ -80,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(), help="the folder to write to")
     out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
     for name, draw in (("mlp", mlp), ("transformer", transformer), ("tagger", tagger)):
         path = draw().save(out / f"step-{name}.svg")
         print(f"drawn in {path}")

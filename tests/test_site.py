@@ -3,6 +3,7 @@ links are those of the repository. `.ci/run` builds it, strictly."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import inspect
 import os
@@ -30,7 +31,7 @@ def hook(name: str) -> ModuleType:
     return module
 
 
-reference, pages = hook("reference"), hook("pages")
+reference, pages, commands = hook("reference"), hook("pages"), hook("commands")
 
 
 def test_every_public_name_has_a_docstring() -> None:
@@ -96,6 +97,22 @@ def test_docstrings_become_markdown() -> None:
         "x \\* y\\_ of \\<a\\>, `x * y`.\n\n    f(*args)\n\n"
         "\\# no heading. **`n`**, **`m`**: sizes.  \n**`k`**: a \\[list\\]."
     )
+
+
+def test_every_command_is_in_the_reference_with_every_option() -> None:
+    text = commands.page()
+    parts = dict(re.findall(r"^## `([a-z]+)`.*?\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    assert [*parts] == [command.name for command in commands.COMMANDS]
+    for command in commands.COMMANDS:
+        parser = argparse.ArgumentParser(add_help=False)
+        command.arguments(parser)
+        for action in parser._actions:
+            names = ", ".join(action.option_strings)
+            row = rf"^\| `{re.escape(names)}[^`]*` \| \S.* \|$"
+            assert re.search(row, parts[command.name], re.MULTILINE), (command.name, action.dest)
+        assert all(f"tinygrad-tx {line}\n" in parts[command.name] for line, _ in command.examples)
+    assert "| `--top-k K` | from the K most probable tokens only |" in parts["translate"]
+    assert "| search | by default as the run's config.toml says |" in parts["translate"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from .dtypes import int64
 from .errors import UserError
 from .node import leaf
 from .rules import whole
+from .state import KEEPERS
 from .tensor import Tensor
 
 _HOST = backends.devices()[0]
@@ -32,12 +33,16 @@ class Generator:
     def __init__(self, seed: int, stream: int = 0) -> None:
         with tracing(None):
             self.key, self.stream = _scalar(seed), _scalar(stream)
+        KEEPERS.add(self)
 
     def next(self) -> tuple[Tensor, Tensor]:
         """The key and a stream number that no other call gets."""
         stream = self.stream.detach()
         self.stream.assign(stream + 1)
         return self.key, stream
+
+    def _state(self) -> dict[str, Tensor]:
+        return {"key": self.key, "stream": self.stream}
 
 
 class _Sources:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from .indexing import leaf_like
 from .tensor import Tensor, no_grad
 
 State = Mapping[str, Tensor | np.ndarray[Any, Any]]
+KEEPERS: WeakSet[Any] = WeakSet()
+"""What keeps Tensors from step to step beside a model, as optimizers do; each has `_state()`, its
+Tensors by name. compiler/inspect/names.py tells of them by these names."""
 
 
 class IncompatibleKeys(NamedTuple):

@@ -1,8 +1,9 @@
 """What mkdocs asks while it builds the site: pages that are made, and links out of docs/.
 
 In: the pages of docs/, which are written for the repository. Out: the same pages for the site. The
-reference comes from reference.py; examples, the changelog and other pages of the repository are
-shown as they are; a link to one of them leads to its page on the site. mkdocs.yml names this file.
+reference comes from reference.py, that of the command line from commands.py; examples, the
+changelog and other pages of the repository are shown as they are; a link to one of them leads to
+its page on the site. mkdocs.yml names this file.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import reference  # noqa: E402 - found by the line above
+import commands  # noqa: E402 - found by the line above
+import reference  # noqa: E402
 
 # Pages of the repository that do not lie in docs/, and where the site has them.
 OUTSIDE = {
@@ -47,6 +49,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     named = set(re.findall(r"[\w/-]+\.md", repr(config.nav)))
     every = sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
     sections["How to"] += [name for name in every if name not in named]
+    sections["Reference"].append({"tinygrad-tx": f"reference/{commands.FILE}"})
     sections["Reference"] += [
         {file.removesuffix(".md"): f"reference/{file}"}
         for file in sorted(reference.pages(), key=lambda file: file.removesuffix(".md").lower())
@@ -62,6 +65,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     from mkdocs.structure.files import File
 
     made = {f"reference/{file}": text for file, text in reference.pages().items()}
+    made[f"reference/{commands.FILE}"] = commands.page()
     made |= {page: _shown(ROOT / name) for name, page in OUTSIDE.items()}
     for page, text in made.items():
         files.append(File.generated(config, page, content=text))

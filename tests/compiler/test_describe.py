@@ -218,6 +218,28 @@ def test_names_of_arguments() -> None:
     assert inputs == {"input", "Linear.weight", "Linear.bias"}
 
 
+def test_names_of_what_is_kept_from_step_to_step() -> None:
+    buffers = CASES["mlp"]().describe()["memory"]["buffers"]
+    names = [b["name"] for b in buffers]
+    assert "exp_avg of Sequential.0.weight" in names and "Adam: step" in names
+    assert "a captured Tensor" not in names
+    new = buffers[names.index("new exp_avg of Sequential.0.weight")]
+    assert names[new["over"]] == "exp_avg of Sequential.0.weight"
+    assert all(b["over"] < 0 for b in buffers if not b["name"].startswith("new "))
+
+
+def test_names_of_variables() -> None:
+    factor, unset = tx.ones(2), None
+
+    def f(x: tx.Tensor) -> tx.Tensor:
+        return x * factor if unset is None else later  # type: ignore[unreachable]
+
+    compiled = called(tx.compile(f), tx.ones(2))
+    later = tx.ones(2)
+    names = [b["name"] for b in compiled.describe()["memory"]["buffers"]]
+    assert names[:2] == ["x", "factor"] and later is not factor
+
+
 def test_to_look_changes_nothing(tmp_path: Path) -> None:
     def losses(look: Callable[[Any], object]) -> list[float]:
         tx.manual_seed(5)
@@ -266,6 +288,13 @@ def test_before_the_first_call() -> None:
     for look in (f.describe, lambda: f.explore("x.html"), lambda: f.trace("x.json")):
         with pytest.raises(tx.errors.TraceError, match="before its first call"):
             look()
+
+
+def test_what_runs_as_it_is_written_has_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TX_COMPILE", "0")
+    f = called(tx.compile(lambda x: x + 1), tx.ones(2))
+    with pytest.raises(tx.errors.TraceError, match="runs as it is written: it has no plan"):
+        f.explain()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from explorer_cases import mlp
 
 import tinygrad_tx as tx
 from tinygrad_tx import nn
@@ -81,6 +82,12 @@ def test_the_slowest_kernels_stand_first(monkeypatch: pytest.MonkeyPatch) -> Non
     times = [float(match[1]) for match in found if match]
     assert len(times) == 10 and times == sorted(times, reverse=True)
     assert first < next(i for i, line in enumerate(lines) if line.startswith(" wave kernel"))
+
+
+def test_a_place_stands_in_its_row_where_there_is_room() -> None:
+    slowest, _, _ = mlp().explain().partition(" wave kernel")
+    assert slowest.startswith("train_step: ") and "Sequential.0  " in slowest
+    assert not re.findall(r"^ {8}\S", slowest, re.MULTILINE)  # places on lines of their own
 
 
 def test_kernels_have_the_numbers_of_their_listings() -> None:

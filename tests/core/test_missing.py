@@ -35,6 +35,7 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: x().sigmod(), "Tensor has no attribute 'sigmod'; did you mean sigmoid"),
     (lambda: x().reshap(3), "did you mean reshape"),
     (lambda: x().unSqueeze(0), "did you mean unsqueeze"),
+    (lambda: tx.backends.get("cpu").tanhh, "xp of cpu has no attribute 'tanhh'; did you mean tanh"),
     (lambda: x().zzzzzz, "Tensor has no attribute 'zzzzzz'$"),
     (lambda: Net().encoder.wieght, r"Net.encoder has no attribute 'wieght'; did you mean weight\?"),
     (lambda: Net()(x()), r"Net has no attribute 'encodr'; did you mean encoder\?"),

@@ -87,6 +87,12 @@ def waited(driver: Any, path: Path) -> Any:
     return driver
 
 
+def undisturbed(name: str) -> Compiled:
+    """A step of a work, the quickest of some: one in which nobody else had the processor."""
+    steps = [training(name) for _ in range(8)]
+    return min(steps, key=lambda step: float(step.describe()["totals"]["seconds"]))
+
+
 def pictures(folder: Path) -> None:
     """A view a picture: of a step that trains W1, a Transformer of two and two layers; the graph,
     of a GPT of one."""
@@ -94,7 +100,7 @@ def pictures(folder: Path) -> None:
 
     with tempfile.TemporaryDirectory() as directory, browser((1200, 720)) as driver:
         tx.manual_seed(0)
-        step = training("W1").explore(Path(directory) / "step.html")
+        step = undisturbed("W1").explore(Path(directory) / "step.html")
         gpt = training("tiny-gpt2").explore(Path(directory) / "gpt.html")
         for view in ("modules", "graph", "kernels", "memory"):
             dark(driver, view == "kernels")

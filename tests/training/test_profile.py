@@ -21,6 +21,8 @@ def test_a_run_tells_what_its_modules_took(
     assert found is not None and found.seconds > 0 and 0 < found.steps < 8 and found.tokens > 0
     assert found.device == "cpu" and found.threads >= 1 and len(found.shapes) == 3
     rows = {row.path: row for row in found.modules}
+    order = [row.path for row in found.modules]  # that of the program
+    assert order.index("Transformer.encoder") < order.index("Transformer.decoder")
     whole, encoder = rows["Transformer"], rows["Transformer.encoder"]
     assert encoder.depth == 1 and 0 < encoder.seconds < whole.seconds
     assert 0 < encoder.forward < whole.forward < whole.backward

@@ -121,6 +121,21 @@ def test_links_between_views(driver: Any, pages: dict[str, Path]) -> None:
     assert not complaints(driver)
 
 
+def test_a_whole_model_and_what_is_in_none_are_found_in_the_graph(
+    driver: Any, pages: dict[str, Path]
+) -> None:
+    page = Page(driver, pages["mlp"])
+    for path, kind in (("Sequential", "module"), ("", "line")):
+        number = page.script(f"return P.moduleOf.get({path!r})")
+        page.script(f"go('modules', 'module', {number})")
+        page.wait("document.querySelector('#modules tr.marked')")
+        page.one("#details .jump", "in the graph").click()
+        page.wait(f"document.querySelectorAll('#graph .box.{kind}.marked').length")
+    marked = page.texts("#graph .box.marked")
+    assert not [text for text in marked if "Linear" in text or "gelu" in text]
+    assert not complaints(driver)
+
+
 def test_the_graph_opens_and_closes(driver: Any, pages: dict[str, Path]) -> None:
     page = Page(driver, pages["mlp"])
     page.view("graph")

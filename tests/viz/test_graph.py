@@ -494,6 +494,11 @@ def test_the_step_of_w3_is_drawn_soon() -> None:
 # Files, notebooks, errors -------------------------------------------------------------------------
 
 
+def test_a_picture_is_the_same_each_time() -> None:
+    pictures = {viz.graph(transformer(1), *batch()[:2], depth=3).svg for _ in range(4)}
+    assert len(pictures) == 1
+
+
 def test_files_without_any_program(
     loss: tx.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,9 +549,11 @@ def test_errors(loss: tx.Tensor, tmp_path: Path) -> None:
         viz.graph(loss, loss)
     with pytest.raises(TypeError, match="with the inputs of a call"):
         viz.graph(lambda x: x)
-    for nothing in ([], 3, [3]):
+    for nothing in (3, [3]):
         with pytest.raises(TypeError, match=r"viz\.graph draws a Tensor"):
             viz.graph(nothing)
+    with pytest.raises(TypeError, match=r"there is nothing to draw in \[\]"):
+        viz.graph([])
     x = tx.ones(2, requires_grad=True)
     y = x.exp()
     total = y.sum()

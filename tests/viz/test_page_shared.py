@@ -25,10 +25,12 @@ def test_elements_numbers_tips_and_themes(tmp_path: Path) -> None:
         assert run(f"return {times}") == ["2 s", "12.3 ms", "42 us"]
         colour = "return getComputedStyle(document.body).backgroundColor"
         assert run(colour) == "rgb(255, 255, 255)"
+        button = driver.find_element("id", "theme")
+        assert button.text == "dark"  # where a click leads
         dark(driver)
-        assert run(colour) == "rgb(21, 24, 28)"
-        driver.find_element("id", "theme").click()
-        assert run(colour) == "rgb(255, 255, 255)"
+        assert run(colour) == "rgb(21, 24, 28)" and button.text == "light"
+        button.click()
+        assert run(colour) == "rgb(255, 255, 255)" and button.text == "dark"
         where = "{bubbles: true, clientX: 5, clientY: 5}"
         move = f"new PointerEvent('pointermove', {where})"
         run(f"document.getElementById('p').dispatchEvent({move})")

@@ -92,7 +92,8 @@ def test_files_and_errors(tmp_path: Path) -> None:
     seq2seq = models.Seq2Seq(models.Seq2SeqConfig(**SMALL))
     with pytest.raises(tx.errors.UserError, match="Seq2Seq has no positions that are known"):
         viz.positions(seq2seq)
-    with pytest.raises(tx.errors.UserError, match="length = 1 must be 2 or more"):
-        viz.positions(transformer(), length=1)
+    for length in (1, 10**7, 2.5, True):
+        with pytest.raises(tx.errors.UserError, match="must be a whole number from 2 to 4096"):
+            viz.positions(transformer(), length=length)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="is no Module"):
         viz.positions("model")  # type: ignore[arg-type]

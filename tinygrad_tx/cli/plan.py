@@ -88,7 +88,10 @@ def _run(args: Namespace) -> None:
         return
     config = _config(args.config, args.set) if args.config else None
     found = _outlook(args, config.train.precision if config else "fp32", here=True)
-    learnt = _machine(anew=args.calibrate)
+    learnt = None if args.calibrate else calibration.known()
+    if learnt is None:
+        learnt = calibration.calibrate(_say)
+        found = _outlook(args, found.precision, here=True)  # some of its code is there by now
     here = _Here(found, learnt)
     if config is not None and not (args.batch or args.length):
         try:
@@ -105,14 +108,6 @@ def _show(found: Outlook, on: _OnGpu | _Here, args: Namespace) -> None:
         print(json.dumps(_described(found, on), indent=1))
     else:
         _print(found, on, every=args.all)
-
-
-def _machine(anew: bool) -> Machine:
-    """This machine, measured now if it was not before."""
-    from ..training import calibration
-
-    known = None if anew else calibration.known()
-    return known or calibration.calibrate(_say)
 
 
 def _forecast(

@@ -92,7 +92,7 @@ def _run(argv: Sequence[str] | None) -> None:
         if "\0" in text:
             raise UserError(f"argument {number} has a NUL in it")
     try:
-        args = _parser().parse_args(given)
+        args = parser().parse_args(given)
     except SystemExit:  # --help is a result, too
         sys.stdout.flush()
         raise
@@ -132,12 +132,13 @@ def _prepare(device: str, number: int | None) -> None:
         manual_seed(number)
 
 
-def _parser() -> ArgumentParser:
+def parser() -> ArgumentParser:
+    """The whole command line."""
     common = ArgumentParser(add_help=False)
     group = common.add_argument_group("everywhere")
     group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     group.add_argument("--seed", type=seed, metavar="N", help="of all random numbers")
-    parser = ArgumentParser(
+    found = ArgumentParser(
         prog="tinygrad-tx",
         description="Train Transformers, translate and write with them, and look inside.",
         epilog=_examples((("train", "a translator, in minutes, without any data"),))
@@ -145,8 +146,8 @@ def _parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"tinygrad-tx {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    found.add_argument("--version", action="version", version=f"tinygrad-tx {__version__}")
+    commands = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         sub = commands.add_parser(
             command.name,
@@ -159,7 +160,7 @@ def _parser() -> ArgumentParser:
         )
         command.arguments(sub)
         sub.set_defaults(run=command.run)
-    return parser
+    return found
 
 
 def _examples(examples: Sequence[tuple[str, str]]) -> str:

@@ -31,7 +31,7 @@ def _arguments(parser: ArgumentParser) -> None:
         type=path,
         nargs="?",
         metavar="CONFIG.toml",
-        help="what config.toml of a run looks like",
+        help="a file like config.toml of a run: settings, over those of a preset",
     )
     parser.add_argument(
         "--task",
@@ -73,12 +73,11 @@ def _arguments(parser: ArgumentParser) -> None:
         help="both, with a tab between; or in columns of a .jsonl, .csv or .parquet",
     )  # fmt: skip
     files.add_argument(
-        "--valid-src", type=path, metavar="FILE", help="the same, to validate with; by default"
-    )
-    files.add_argument(
-        "--valid-tgt", type=path, metavar="FILE", help="some training pairs are held out"
-    )
-    files.add_argument("--valid-tsv", type=path, metavar="FILE")
+        "--valid-src", type=path, metavar="FILE",
+        help="the same three, to validate with; default: some training pairs are held out",
+    )  # fmt: skip
+    files.add_argument("--valid-tgt", type=path, metavar="FILE", help="their translations")
+    files.add_argument("--valid-tsv", type=path, metavar="FILE", help="both in one file")
     parser.add_argument(
         "--columns", metavar="NAME[,NAME]",
         help="of a .jsonl, .csv or .parquet: the text's, or the source's and the target's",

@@ -97,7 +97,7 @@ class Compiled:
             setattr(self._f, name, value)
 
     def __repr__(self) -> str:
-        name, last = self._name.rpartition("<locals>.")[2], self._last
+        name, last = self._short_name, self._last
         if last is None:
             return f"Compiled({name}, not called yet)"
         what = "op call" if isinstance(last, Replay) else "kernel"
@@ -106,6 +106,11 @@ class Compiled:
             f"Compiled({name}, {_some(plans, 'plan')}; the last: {_some(kernels, what)}, "
             f"{short(last.peak_bytes()) or 0} bytes, {_some(last.runs, 'run')})"
         )
+
+    @property
+    def _short_name(self) -> str:
+        """Without the functions that it was defined in."""
+        return self._name.rpartition("<locals>.")[2]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(args, kwargs, None)
@@ -176,7 +181,7 @@ class Compiled:
 
         TraceError before the first call; UserError for another source."""
         require_source(source)
-        return Explanation(f"{self._name}: {self._plan().explain(source)}")
+        return Explanation(f"{self._short_name}: {self._plan().explain(source)}")
 
     def describe(self) -> dict[str, Any]:
         """The plan that ran last as plain data, as JSON has it: modules, the graph after each
@@ -210,6 +215,10 @@ class Compiled:
 
     def _plan(self) -> Recorded:
         if self._last is None:
+            if settings.get("TX_COMPILE") == "0":
+                raise TraceError(
+                    "with TX_COMPILE=0 a function runs as it is written: it has no plan"
+                )
             raise TraceError("nothing is known of a compiled function before its first call")
         return self._last
 

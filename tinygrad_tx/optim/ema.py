@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from ..dtypes import float32
 from ..errors import DeviceError
-from ..state import State, load_state
+from ..state import KEEPERS, State, load_state
 from ..tensor import Tensor, no_grad
 from .optimizer import require, require_numbers, require_tensors, tensors
 
@@ -28,6 +28,7 @@ class EMA:
         self.averages = [
             p.detach().to(float32) if p.dtype.is_half else p.detach() for p in self.parameters
         ]
+        KEEPERS.add(self)
 
     @no_grad()
     def update(self) -> None:

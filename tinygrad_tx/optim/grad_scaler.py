@@ -18,7 +18,7 @@ from ..context import guarded, tracing
 from ..creation import ones_like, tensor, where, zeros_like
 from ..dtypes import bool_, float16, float32, float64, int64
 from ..errors import DTypeError, UserError
-from ..state import State, load_state
+from ..state import KEEPERS, State, load_state
 from ..tensor import Tensor, no_grad
 from .optimizer import Optimizer, require, require_numbers, squared_norm
 
@@ -62,6 +62,7 @@ class GradScaler:
         # For each optimizer, whether its gradients have been unscaled since the last update().
         self._unscaled: WeakKeyDictionary[Optimizer, Tensor] = WeakKeyDictionary()
         self._known = 0
+        KEEPERS.add(self)
 
     def is_enabled(self) -> bool:
         """False if it leaves losses and gradients as they are."""

@@ -20,7 +20,7 @@ from ..creation import stack, tensor, where, zeros, zeros_like
 from ..dtypes import DType, float32, float64, int64
 from ..errors import DeviceError, DTypeError, GradError, UserError
 from ..mistakes import missing_from
-from ..state import State, load_state, require_state
+from ..state import KEEPERS, State, load_state, require_state
 from ..tensor import Tensor, no_grad
 
 Params = Iterable[Tensor] | Iterable[Mapping[str, Any]]
@@ -137,11 +137,11 @@ class Optimizer:
         self.defaults = dict(defaults)
         groups = _groups(name, params, defaults)
         device = _one_device(name, (p for group in groups for p in group["params"]))
-        self.step_count = tensor(0, dtype=int64, device=device)
-        self.skipped = tensor(0, dtype=int64, device=device)
+        self.step_count, self.skipped = (tensor(0, dtype=int64, device=device) for _ in range(2))
         self.param_groups, self.parameters, self.moments = (), (), []
         for group in groups:
             self._add(group)
+        KEEPERS.add(self)
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """Learn more parameters: {"params": [...], "lr": ..., ...}, with the defaults for options

@@ -13,7 +13,7 @@ from typing import Any
 from ..creation import tensor, where
 from ..dtypes import float64, int64
 from ..errors import UserError
-from ..state import State, load_state
+from ..state import KEEPERS, State, load_state
 from ..tensor import Tensor, no_grad
 from .optimizer import Optimizer, require, require_numbers
 from .schedule import require_optimizer
@@ -65,6 +65,7 @@ class ReduceLROnPlateau:
         self.best = tensor(worst, dtype=float64, device=device)
         self.bad = tensor(0, dtype=int64, device=device)
         self.cooling = tensor(0, dtype=int64, device=device)
+        KEEPERS.add(self)
 
     @no_grad()
     def step(self, metrics: Tensor | float) -> None:

@@ -18,7 +18,7 @@ from ..creation import tensor
 from ..dtypes import float64, int64
 from ..errors import UserError
 from ..rules import whole
-from ..state import State, load_state, require_state
+from ..state import KEEPERS, State, load_state, require_state
 from ..tensor import Tensor, no_grad
 from .optimizer import Optimizer, adopt
 
@@ -52,6 +52,7 @@ class Schedule(ABC):
         self.step_count = tensor(
             max(last_epoch, -1) + 2, dtype=int64, device=optimizer.step_count.device
         )
+        KEEPERS.add(self)
         self._set()
 
     @property

@@ -38,6 +38,7 @@ from .works import work
 LIMIT = 45.0  # seconds after which no other size is begun
 _LEAST = 3  # sizes that are measured in any case
 _TIMEOUT = 300.0
+Run = tuple[Mapping[str, Any], dict[str, Any]]  # the table of a work, and what its steps took
 # Steps that have all kinds of kernels, products of few and of many rows, and memory near and far.
 SIZES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("W1", {"width": 96, "hidden": 384, "layers": 1, "vocab": 1500, "batch": 32, "length": 20}),
@@ -85,7 +86,9 @@ def calibrate(say: Callable[[str], None] = lambda text: None) -> Machine:
         table = {**work(name), **sizes}
         with TemporaryDirectory() as empty:  # the first makes all of its code, whatever is kept
             found.append((table, measured({**table, "timed": True}, "" if i else empty)))
-    machine = _learnt(found)
+    name, sizes = SIZES[1]  # whose code is there by now: so what making some takes is told apart
+    table = {**work(name), **sizes}
+    machine = _learnt(found, [*found, (table, measured(table))])
     path = _path()
     if path is not None:
         with suppress(OSError, UserError):
@@ -111,7 +114,8 @@ def measured(table: Mapping[str, Any], cache: str = "") -> dict[str, Any]:
     return found
 
 
-def _learnt(found: Sequence[tuple[Mapping[str, Any], dict[str, Any]]]) -> Machine:
+def _learnt(found: Sequence[Run], of_memory: Sequence[Run]) -> Machine:
+    """What runs tell of time, and what they and another one tell of memory."""
     runs = [run for _, run in found]
     threads = runs[0]["threads"]
     per_run = [
@@ -124,13 +128,13 @@ def _learnt(found: Sequence[tuple[Mapping[str, Any], dict[str, Any]]]) -> Machin
     seconds, wave = fitted([sample for samples in per_run for sample in samples], threads)
     rest = [max(run["rest"], 1e-6) for run in runs]
     step, tensor = positive(np.array([[1, run["tensors"]] for run in runs], float), np.array(rest))
-    outlooks = [outlook.of_table("", table, here=True) for table, _ in found]
-    beside = [run["peak"] - o.memory.peak for run, o in zip(runs, outlooks, strict=True)]
-    about = [[1, run["launches"], bool(run["made"])] for run in runs]
+    outlooks = [outlook.of_table("", table, here=True) for table, _ in of_memory]
+    beside = [run["peak"] - o.memory.peak for (_, run), o in zip(of_memory, outlooks, strict=True)]
+    about = [[1, run["launches"], bool(run["made"])] for _, run in of_memory]
     own = positive(np.array(about, float), np.array(beside, float))
     machine = Machine(_name(), threads, seconds, wave, float(step), float(tensor), *own.tolist())
     # What is usual rather than the least, and what the parts leave out.
-    times = [run["seconds"] / o.on(machine) for run, o in zip(runs, outlooks, strict=True)]
+    times = [run["seconds"] / o.on(machine) for run, o in zip(runs, outlooks, strict=False)]
     return machine.slower(median(times))
 
 

@@ -671,10 +671,11 @@ function graphView() {
 
   function marks() {
     const chosenModule = chosen.kind === "module" ? P.modules[chosen.id].path : null;
+    const ofModule = (item) => (chosenModule ? item.kind === "module" && item.about === chosenModule : item.kind !== "phase" && item.nodes.every((id) => !pathOf(node(id).module)));
     let first = null;
     for (const box of picture.placed) {
       const shape = svg.querySelector(`[data-key="${CSS.escape(box.item.key)}"]`), item = box.item;
-      const on = chosenModule !== null ? (item.kind === "module" && item.about === chosenModule) : !box.frame && item.nodes.some((id) => marked.nodes.has(id) || marked.places?.has(`${node(id).order} ${node(id).op}`));
+      const on = chosenModule !== null ? ofModule(item) : !box.frame && item.nodes.some((id) => marked.nodes.has(id) || marked.places?.has(`${node(id).order} ${node(id).op}`));
       shape.classList.toggle("marked", on);
       if (on) first ??= shape;
     }
@@ -787,7 +788,7 @@ function memoryView() {
   const button = (label, name, f) => el("button", { type: "button", "aria-label": name, onclick: f }, label);
   legend.append(el("span.space"), button("−", "narrower", () => { zoom = Math.max(1, zoom / 1.5); draw(); }), button("+", "wider", () => { zoom = Math.min(60, zoom * 1.5); draw(); }));
   const roles = new Map();
-  P.memory.buffers.forEach((b) => { const r = roles.get(b.role) || { count: 0, bytes: 0 }; r.count++; r.bytes += b.bytes; roles.set(b.role, r); });
+  P.memory.buffers.filter((b) => b.over < 0).forEach((b) => { const r = roles.get(b.role) || { count: 0, bytes: 0 }; r.count++; r.bytes += b.bytes; roles.set(b.role, r); });
   const outside = P.memory.buffers.filter((b) => b.offset === null).sort((a, b) => b.bytes - a.bytes);
   const rows = outside.slice(0, 200).map((b) => el("tr", { tabindex: -1, "data-id": b.id, "data-tip": bufferTip(b), onclick: () => select("buffer", b.id) }, el("td.number", {}, short(b.bytes, "B")), el("td", {}, b.role), el("td", {}, b.name), el("td", {}, `${b.dtype} ${b.result}`)));
   rows[0]?.setAttribute("tabindex", 0);

@@ -79,8 +79,11 @@ function themeButton() {
   const dark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
   const button = el("button", { type: "button", id: "theme", onclick: () => {
     document.documentElement.dataset.theme = dark() ? "light" : "dark";
-    button.textContent = dark() ? "light" : "dark";
-  } }, dark() ? "light" : "dark");
+    tell();
+  } });
+  const tell = () => (button.textContent = dark() ? "light" : "dark");
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
+  tell();
   button.setAttribute("aria-label", "switch between the light and the dark theme");
   return button;
 }

@@ -111,7 +111,7 @@ def _folded(boxes: Boxes, deeper: Boxes, depth: int) -> str:
 def scene(picture: Picture) -> Scene:
     """The picture as shapes. Texts stand in boxes and beside frames' edges, never on each other."""
     boxes, written = picture.boxes.boxes, picture.labels
-    levels = {level for box in boxes for level in box.path}
+    levels = dict.fromkeys(level for box in boxes for level in box.path)
     frames = {level: labels.frame(level) for level in levels}
     sizes = {box: _size(written[box]) for box in boxes}
     titles = {level: text_width(label.title, SMALL, True) for level, label in frames.items()}

@@ -28,7 +28,7 @@ from .shown import Shown
 Values = np.ndarray[Any, np.dtype[Any]]
 
 _NAMES = ("wpe", "positions", "position_embeddings", "embed_positions")  # of an nn.Embedding
-_LENGTH = 64
+_LENGTH, _MOST = 64, 4096  # positions
 _TALL, _WIDE = 240.0, 480.0  # pixels of a part, the most
 _CURVES = 6
 _FAINT, _FRAME = "#68727d", "#9aa3ad"
@@ -90,8 +90,10 @@ def positions(model: nn.Module, length: int | None = None) -> Positions:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"viz.positions: {shown(model)} is no Module")
-    if length is not None and (isinstance(length, bool) or length < 2):
-        raise UserError(f"viz.positions: length = {length!r} must be 2 or more")
+    if length is not None and (type(length) is not int or not 2 <= length <= _MOST):
+        raise UserError(
+            f"viz.positions: length = {shown(length)} must be a whole number from 2 to {_MOST}"
+        )
     with no_grad():
         found = [*_tables(model, length or _LENGTH)]
     if not found:

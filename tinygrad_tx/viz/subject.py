@@ -7,7 +7,6 @@ variables that hold them where viz.graph is called.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import FrameType
@@ -15,7 +14,7 @@ from typing import Any
 
 from ..arguments import shown
 from ..compiler.capture.callables import name_of
-from ..compiler.capture.trace import Captured, Traced, trace
+from ..compiler.capture.trace import Traced, trace
 from ..compiler.compiled import Compiled, Method
 from ..compiler.inspect.names import input_names
 from ..compiler.rewrite.cse import cse
@@ -76,6 +75,8 @@ def subject(of: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
             f"viz.graph: {shown(of)} is drawn with the inputs of a call, viz.graph(f, x), or once "
             "it is compiled and has run"
         )
+    if isinstance(of, (list, tuple)) and not of:
+        raise TypeError(f"viz.graph: there is nothing to draw in {of}")
     raise TypeError(
         "viz.graph draws a Tensor or a list of them, a compiled function, a Module with its "
         f"inputs, or a Graph, not {shown(of)}"
@@ -85,8 +86,7 @@ def subject(of: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
 def _of_compiled(of: Compiled | Method) -> Subject:
     plan = of._plan()
     graph = plan.graph
-    f = of._compiled._f if isinstance(of, Method) else of._f
-    return _recorded(f, plan.traced, _once(graph) if isinstance(plan, Replay) else graph)
+    return _recorded(plan.traced, _once(graph) if isinstance(plan, Replay) else graph)
 
 
 def _of_call(f: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
@@ -97,7 +97,7 @@ def _of_call(f: Any, inputs: tuple[Any, ...], caller: FrameType) -> Subject:
             traced = trace(f, inputs, {})
         except TraceError:
             return _run(f, inputs, caller)
-    return _recorded(f, traced, _once(Graph(traced.ends)))
+    return _recorded(traced, _once(Graph(traced.ends)))
 
 
 def _once(graph: Graph) -> Graph:
@@ -105,16 +105,8 @@ def _once(graph: Graph) -> Graph:
     return Graph(cse(lift(graph.roots)))
 
 
-def _recorded(f: Any, traced: Traced, graph: Graph) -> Subject:
-    names = input_names(traced, lambda tensor: "")
-    code = getattr(f, "__code__", None)
-    if code is not None:  # Tensors that it reaches by variables
-        used = {name: f.__globals__.get(name) for name in code.co_names}
-        used |= inspect.getclosurevars(f).nonlocals
-        named = {id(value): name for name, value in used.items() if isinstance(value, Tensor)}
-        for found in traced.inputs:
-            if isinstance(found.source, Captured) and id(found.source.tensor) in named:
-                names[found.placeholder] = named[id(found.source.tensor)]
+def _recorded(traced: Traced, graph: Graph) -> Subject:
+    names = input_names(traced, lambda tensor: traced.variables.get(id(tensor), ""))
     return _named(graph, names, None, traced.name.rpartition("<locals>.")[2])
 
 

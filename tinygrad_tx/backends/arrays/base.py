@@ -11,11 +11,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...dtypes import DType
+from ...mistakes import missing_from
 from . import special
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the op forwards work on either
@@ -100,6 +101,11 @@ class Backend(_Reductions, ABC):
         for name in _SHARED:
             if not hasattr(type(self), name):  # a backend's own method comes first
                 setattr(self, name, getattr(module, name))
+
+    if not TYPE_CHECKING:  # which knows what there is
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_from(self, f"xp of {self.device}", name)
 
     # Running -------------------------------------------------------------------------------
     @abstractmethod

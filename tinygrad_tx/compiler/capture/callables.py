@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from ...errors import TraceError
@@ -90,6 +91,21 @@ def argument_names(f: Any, args: Any, kwargs: Any) -> tuple[str, ...]:
     for name, arg in kwargs.items():
         names += _paths(name, arg)
     return tuple(names)
+
+
+def variables(f: Any) -> dict[int, str]:
+    """The variables by which a function reaches Tensors, by the ids of the Tensors."""
+    while isinstance(f, functools.partial):
+        f = f.func
+    f = getattr(f, "__func__", f)
+    code = getattr(f, "__code__", None)
+    if code is None:
+        return {}
+    found = {name: f.__globals__.get(name) for name in code.co_names}
+    for name, cell in zip(code.co_freevars, f.__closure__ or (), strict=True):
+        with suppress(ValueError):  # a variable that is not set yet
+            found[name] = cell.cell_contents
+    return {id(value): name for name, value in found.items() if isinstance(value, Tensor)}
 
 
 def _paths(name: str, nest: Any) -> Iterator[str]:

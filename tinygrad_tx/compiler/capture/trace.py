@@ -22,7 +22,7 @@ from ...errors import TraceError
 from ...node import INPUT, Node
 from ...tensor import Tensor
 from ..rewrite.lift.idioms import lift
-from .callables import argument_names, check_returned, name_of
+from .callables import argument_names, check_returned, name_of, variables
 
 # Sources: how an input is found when the recording runs -----------------------------------------
 
@@ -117,6 +117,7 @@ class Traced:
 
     name: str  # of the function
     arguments: tuple[str, ...]  # what the leaves of its arguments are called
+    variables: dict[int, str]  # and the Tensors that its variables hold, by id
     inputs: list[Input]
     results: Any  # the returned structure, its Tensors inside
     grads: list[tuple[Input, Any]]  # the .grad that an input ends with, where it was set
@@ -313,6 +314,7 @@ def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> Traced:
     return Traced(
         name_of(f),
         argument_names(f, args, kwargs),
+        variables(f),
         tracer.inputs,
         results,
         grads,

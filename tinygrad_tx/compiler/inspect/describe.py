@@ -21,7 +21,7 @@ from ..capture.trace import Traced
 from ..run.garbage import REST
 from ..schedule.records import Buffer, Call, Launch, Plan
 from .costs import Cost, Phases, add_kept, of_calls, seconds_of
-from .names import Modules, input_names, modules_of
+from .names import Modules, input_names, kept, modules_of
 from .tables import Table, results, stage_rows
 from .timeline import Timeline
 from .work import calls_run, flops, moved, node_flops
@@ -85,7 +85,7 @@ def modules_of_execution(recording: Execution) -> list[Data]:
     plan, graph = recording.plan, Graph(recording.traced.ends)
     phase = Phases(recording.traced.ends)
     table = Table(phase, {})
-    for node in graph:  # in the order of the program
+    for node in sorted(graph, key=lambda node: node.place):  # in the order of the program
         table.modules(node.scope)
     costs = _costs(plan, seconds_of(plan, recording.timeline), phase)
     return _modules(table, modules_of(graph), costs)
@@ -199,16 +199,22 @@ def _padded(timeline: Timeline | None, count: int) -> list[float | None]:
 
 
 def _input_names(traced: Traced, modules: Modules) -> dict[Node, str]:
-    """What the inputs are called: a parameter by its path in the model."""
+    """What the inputs are called: a parameter by its path in the model, others by the variables
+    that hold them, what an optimizer remembers by the parameter that it is of."""
     of_tensors: dict[int, str] = {}
     for path, found in modules.items():
         for attribute, value in vars(found() or object).items():
             if isinstance(value, Tensor):
                 of_tensors.setdefault(id(value), f"{path}.{attribute}")
+    of_tensors, state = {**traced.variables, **of_tensors}, kept()
 
     def captured(tensor: Tensor) -> str:
-        kind = "a parameter" if tensor._node.requires_grad else "a captured Tensor"
-        return of_tensors.get(id(tensor), kind)
+        if id(tensor) in of_tensors:
+            return of_tensors[id(tensor)]
+        what, parameter = state.get(id(tensor), ("", None))
+        if parameter is not None:
+            return f"{what} of {captured(parameter)}"
+        return what or ("a parameter" if tensor._node.requires_grad else "a captured Tensor")
 
     return input_names(traced, captured)
 
@@ -344,6 +350,9 @@ class _Kernels:
         last: dict[Buffer, int] = {}
         number = {buffer: i for i, buffer in enumerate(plan.roles)}
         of_input = {buffer: names.get(node, "") for node, buffer in plan.inputs.items()}
+        pairs = [*plan.aliases.items(), *((b, a) for a, b in plan.aliases.items())]
+        over = {new: old for new, old in pairs if new not in of_input and old in of_input}
+        of_input |= {new: f"new {of_input[old]}" for new, old in over.items()}
         makers: dict[Buffer, int] = {}
         entries: list[tuple[int, tuple[Call, ...]]] = [(0, (call,)) for call in plan.prepacked]
         entries += [(i, x.calls) for i, wave in enumerate(plan.waves(), 1) for x in wave]
@@ -367,6 +376,7 @@ class _Kernels:
                     "offset": plan.offsets.get(buffer),
                     "first": first.get(buffer, 0),
                     "last": last.get(buffer, 0),
+                    "over": number[over[buffer]] if buffer in over else -1,
                 }
                 for buffer, role in plan.roles.items()
             ],
@@ -498,6 +508,7 @@ def _op_memory(recording: Replay, table: Table, calls: Sequence[Data]) -> Data:
                 "offset": offset,
                 "first": i + 1,
                 "last": last + 1,
+                "over": -1,
                 "kernel": i,
             }
         )

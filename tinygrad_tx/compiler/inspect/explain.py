@@ -229,7 +229,7 @@ def _slowest(rows: Sequence[_Row], total: float, width: int) -> list[str]:
     slowest = sorted(timed, key=lambda row: -row.seconds)[:_SLOWEST]
     whats = [f"{row.kind}: {row.what} -> {row.result}" for row in slowest]
     longest = max(len(row.where) for row in slowest)
-    room = max(min(max(map(len, whats)), width - 24 - longest), width // 3)
+    room = max(min(max(map(len, whats)), width - 25 - longest), width // 3)
     lines = [f"the {len(slowest)} slowest of {len(timed)}:", f"{'us':>8} {'share':>6}  {'no.':>4}"]
     for row, what in zip(slowest, whats, strict=True):
         part = row.seconds / total

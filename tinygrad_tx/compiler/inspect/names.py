@@ -11,6 +11,7 @@ from typing import Any
 
 from ...context import Call
 from ...node import Graph, Node
+from ...state import KEEPERS
 from ...tensor import Tensor
 from ..capture.trace import Argument, Captured, Source, Traced
 
@@ -32,6 +33,22 @@ def input_names(traced: Traced, captured: Callable[[Tensor], str]) -> dict[Node,
 
     named = {i.placeholder: name(i.source) for i in traced.inputs}
     return {node: found for node, found in named.items() if found}
+
+
+def kept() -> dict[int, tuple[str, Tensor | None]]:
+    """What optimizers and the like keep from step to step, by the ids of the Tensors: what it is,
+    and the parameter that it is of."""
+    found: dict[int, tuple[str, Tensor | None]] = {}
+    for keeper in [*KEEPERS]:
+        for name, tensor in keeper._state().items():
+            found.setdefault(id(tensor), (f"{type(keeper).__name__}: {name}", None))
+        remembered = zip(
+            getattr(keeper, "parameters", ()), getattr(keeper, "moments", ()), strict=False
+        )
+        for parameter, moments in remembered:
+            for name, tensor in moments.items():
+                found[id(tensor)] = name, parameter
+    return found
 
 
 def modules_of(graph: Graph) -> Modules:
