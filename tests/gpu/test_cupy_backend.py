@@ -368,3 +368,14 @@ def test_floats_as_integers() -> None:
     for dtype in (tx.int32, tx.int64, tx.bool_):
         there = tx.tensor(given, device="cuda").to(dtype).tolist()
         assert there == tx.tensor(given).to(dtype).tolist()
+
+
+def test_pictures_leave_out_which_stream_is_next() -> None:
+    """The number goes to the device for attention, which drops inside."""
+    drop, x = nn.Dropout(0.5), tx.ones(1, 2, 3, 4, device="cuda")
+
+    def attend(x: tx.Tensor) -> tx.Tensor:
+        return drop(F.scaled_dot_product_attention(drop(x), x, x, dropout_p=0.5)).sum()
+
+    drawn = tx.viz.graph(attend, x).dot
+    assert "attention" in drawn and "int64 ()" not in drawn

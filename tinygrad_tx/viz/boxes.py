@@ -223,11 +223,13 @@ def _sides(computed: Iterable[Node]) -> dict[Node, tuple[int, int]]:
 
 
 def _counters(graph: Graph) -> set[Node]:
-    """Numbers that only say which random stream is next, from one drawing to another."""
+    """Numbers that only say which random stream is next, from one drawing to another, and to which
+    device they go; attention drops inside."""
     users, found = graph.users(), set[Node]()
     for node in reversed(graph.nodes):
-        number = node.op.kind == "map" and node.shape == () and node.dtype.kind == "i"
-        if number and all(user.op.kind == "random" or user in found for user in users[node]):
+        kind, drawn = node.op.kind, (user.op.kind in ("random", "fused") for user in users[node])
+        number = kind in ("map", "transfer") and node.shape == () and node.dtype.kind == "i"
+        if number and all(d or user in found for d, user in zip(drawn, users[node], strict=True)):
             found.add(node)
     for node in graph:
         if node in found and not all(is_data(src) or src in found for src in node.srcs):
