@@ -52,6 +52,7 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("task", "flags", "settings"),
     [

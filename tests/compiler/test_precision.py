@@ -187,6 +187,7 @@ def test_convolutions(precision: str, mode: str) -> None:
         assert {k.left for k in products} == {HALVES[precision].name}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("mode", ["native", "interp"])
 def test_a_step_of_odd_sizes(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TX_COMPILE", mode)

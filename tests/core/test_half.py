@@ -309,7 +309,7 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @halves
 @modes
 @pytest.mark.parametrize("name", OPTIMIZERS)

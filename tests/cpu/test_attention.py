@@ -70,7 +70,7 @@ class Case(AttentionCase):
             np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @each_target
 @each_dtype
 @pytest.mark.parametrize("causal", [False, True])
@@ -92,7 +92,7 @@ def test_sizes(target: Processor, dtype: str, sizes: tuple[int, ...], causal: bo
     Case(*sizes, dtype, causal=causal).check(target)  # type: ignore[arg-type]
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @each_target
 @each_dtype
 @pytest.mark.parametrize("causal", [False, True])
@@ -124,6 +124,7 @@ def test_heads_that_share_keys(
         Case(2, 6, t, 37, 12, 9, dtype, mask, causal, group=2).check(target)
 
 
+@pytest.mark.one_in(2)
 @each_target
 @pytest.mark.parametrize(
     ("half", "kind", "causal"),

@@ -41,6 +41,7 @@ def expected() -> dict[str, str]:
     return found(HOST, *QUICK)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", ["avx2", "plain"])
 def test_kernels_and_a_program(kind: str, expected: dict[str, str]) -> None:
     if kind == HOST:

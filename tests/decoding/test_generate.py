@@ -69,6 +69,7 @@ def test_a_beam_as_wide_as_everything_finds_the_true_best(alpha: float, min_new:
         same(row, sorted(every, key=lambda h: -h.score)[:20])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("beam", "alpha"), SEARCHES)
 def test_stopping_early_changes_nothing(
     beam: int, alpha: float, monkeypatch: pytest.MonkeyPatch

@@ -259,6 +259,7 @@ def uses_tensor_cores(case: Case) -> bool:
     return writers.choose(kernel, args).form.layout is not None
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "dtype", [pytest.param("float16", marks=pytest.mark.slow), "bfloat16", "tf32"]
 )

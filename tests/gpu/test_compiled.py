@@ -172,7 +172,7 @@ def trainable(device: str) -> tuple[Any, Callable[..., tx.Tensor], list[tx.Tenso
     return model, step, batch
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(("precision", "within"), [("fp32", 1e-4), ("bf16", 2e-2)])
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_steps_are_the_cpus(precision: str, within: float, compiled: bool) -> None:

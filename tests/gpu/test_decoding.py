@@ -35,7 +35,7 @@ def gpu() -> None:
     backends.get("cuda")  # conftest.py has chosen what must work, or skipped
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("build", [transformer, gpt], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_generate(name: str, build: Any) -> None:

@@ -118,6 +118,7 @@ def run(build: Callable[[], Any], task: Callable[..., Batch], steps: int, compil
     return model, [run(*map(tx.tensor, task(rng))).item() for _ in range(steps)]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=pytest.mark.slow) if n in VARIANTS else n for n in TASKS],

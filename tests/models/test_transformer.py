@@ -359,6 +359,7 @@ def trainer(
     return step
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_compiled_training_equals_eager(norm: str) -> None:
     """With dropout on: the same random streams are drawn."""

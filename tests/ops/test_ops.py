@@ -163,6 +163,7 @@ def test_errors(case: OpCase, bad: Bad) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.one_in(2)
 @cases([c for c in CASES if c.inputs])
 def test_compiled(case: OpCase) -> None:
     """A compiled call gives the same values, and so do its gradients: kernels add in another order
@@ -174,7 +175,7 @@ HALVES = ("float16", "bfloat16")
 ONE_OF_EACH = {c.name: c for c in reversed(CASES) if HALVES[0] in c.dtypes and c.inputs}
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("name", sorted(ONE_OF_EACH))
 def test_compiled_in_half_precision(name: str, dtype: str) -> None:

@@ -59,6 +59,7 @@ def test_they_change_nothing(plain: Path, tmp_path: Path) -> None:
     assert kept(tmp_path / "with") == kept(plain)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("moment", "step"), [("on_step", 5), ("on_validation", 4), ("on_checkpoint", 3)]
 )

@@ -53,6 +53,7 @@ def test_a_model_translates_as_it_did(name: str, tmp_path: Path) -> None:
         assert translate(model, tokenizer, ended["lines"], beam_size=2) == wanted
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["builtin", "files"])
 def test_a_run_goes_on_and_ends_as_it_ended(name: str, tmp_path: Path) -> None:
     run, ended = copied(name, tmp_path)

@@ -75,6 +75,7 @@ def losses(name: str, precision: str) -> list[float]:
     return found
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", CASES)
 def test_fifty_steps(name: str) -> None:
     want = losses(name, "fp32")
