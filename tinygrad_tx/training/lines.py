@@ -33,25 +33,28 @@ def keep(path: Path, kept: Callable[[Line], bool]) -> None:
         write_bytes(path, b"".join(map(_encoded, found)))
 
 
-def examine(path: Path) -> tuple[list[Line], list[int]]:
-    """The objects in a file that have a `step`, and the numbers of the lines that are damaged; a
-    missing file has none. UserError if it cannot be read."""
+def decoded(text: bytes) -> Line | None:
+    """The object that a line holds; None if it is none that has a `step`."""
+    try:
+        line = json.loads(text.decode())
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) and type(line.get("step")) is int else None
+
+
+def examine(
+    path: Path, decode: Callable[[bytes], Line | None] = decoded
+) -> tuple[list[Line], list[int]]:
+    """What decode() makes of the lines of a file, and the numbers of those that it gives None for,
+    which are damaged; a missing file has none. UserError if it cannot be read."""
     try:
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    found = {number: _decoded(line) for number, line in enumerate(lines, 1)}
+    found = {number: decode(line) for number, line in enumerate(lines, 1)}
     whole = [line for line in found.values() if line is not None]
     return whole, [number for number, line in found.items() if line is None]
 
 
 def _encoded(line: Line) -> bytes:
     return (json.dumps(line, ensure_ascii=False) + "\n").encode(errors="replace")
-
-
-def _decoded(text: bytes) -> Line | None:
-    try:
-        line = json.loads(text.decode())
-    except (ValueError, RecursionError):
-        return None
-    return line if isinstance(line, dict) and type(line.get("step")) is int else None

@@ -16,6 +16,7 @@ from types import NoneType
 from typing import Any
 
 from ..errors import UserError
+from . import lines
 
 Row = Mapping[str, Any]
 
@@ -70,22 +71,13 @@ def read(path: Path) -> list[dict[str, Any]]:
 def examine(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     """The rows of a metrics file, and the numbers of the lines that are damaged. UserError if it
     cannot be read."""
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    found = {number: _row(line) for number, line in enumerate(lines, 1)}
-    rows = [row for row in found.values() if row is not None]
-    return rows, [number for number, row in found.items() if row is None]
+    return lines.examine(path, _row)
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
     """The row that a line holds, or None if it is not one that `Metrics` has written."""
-    try:
-        row = json.loads(line.decode())
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(row, dict) or type(row.get("step")) is not int:
+    row = lines.decoded(line)
+    if row is None:
         return None
     texts = {"of"}
     whole = {"step", "skipped"}
