@@ -17,8 +17,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from .atomic import write_bytes
+from .errors import UserError
+
 _FILES = Path(__file__).parent / "viz"
 _SHARED = ("page.css", "page.js")
+_OTHERS = (".svg", ".png", ".pdf", ".dot", ".json")  # what else can be drawn or told
 _UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
@@ -47,6 +51,16 @@ def page(title: str, files: Sequence[str], data: Any, lang: str = "en") -> str:
             "",
         ]
     )
+
+
+def save(path: str | Path, text: str) -> Path:
+    """Write a page, whole or not at all; gives path back. UserError for a name that says it is
+    something else, before anything is written."""
+    path = Path(path)
+    if path.suffix.lower() in _OTHERS:
+        raise UserError(f"{path} is to be a page for a browser: choose a name that ends in .html")
+    write_bytes(path, text.encode(errors="replace"))
+    return path
 
 
 def as_json(data: Any) -> str:

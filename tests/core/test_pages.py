@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tinygrad_tx import pages
+from tinygrad_tx.errors import UserError
 
 NASTY = "</script><script>alert(1)</script> <!-- ' \" & \u2028 \u2029 \\ ünï"
 
@@ -53,3 +54,13 @@ def test_scripts_never_make_html_of_text() -> None:
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", text
         )
         assert not re.search(r"\bfetch\(|XMLHttpRequest|\bimport\(|</script", text)
+
+
+def test_a_page_is_no_picture(tmp_path: Path) -> None:
+    """A name that says otherwise is refused before anything is written."""
+    for name in ("step.pdf", "step.SVG", "step.json"):
+        with pytest.raises(UserError, match=r"choose a name that ends in \.html"):
+            pages.save(tmp_path / name, "text")
+    assert not list(tmp_path.iterdir())
+    for name in ("step.html", "step.htm", "step"):
+        assert pages.save(tmp_path / name, "text").read_text() == "text"

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..atomic import write_bytes
 from ..errors import UserError
-from ..pages import page
+from ..pages import page, save
 from ..viz.curves import thinned
 from .history import History, facts
 from .profile import facts as measured
@@ -28,9 +27,7 @@ def write(run: RunDirectory, path: Path | None = None) -> Path:
     UserError if the directory holds no run, or the page cannot be written."""
     history = History.of(run)
     text = page(f"{history.name}: report of a run", ["report.css", "report.js"], content(history))
-    path = path or run.page
-    write_bytes(path, text.encode(errors="replace"))
-    return path
+    return save(path or run.page, text)
 
 
 def content(history: History) -> dict[str, Any]:

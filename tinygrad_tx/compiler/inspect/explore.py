@@ -12,7 +12,7 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from ... import atomic, pages
+from ... import pages
 
 FILES = ("explorer.css", "explorer.js")
 
@@ -24,10 +24,8 @@ def save(described: dict[str, Any], path: str | Path) -> Path:
     sources = [{**s, "code": len(s["code"])} for s in described["kernels"]["sources"]]
     kernels = {**described["kernels"], "sources": sources}
     data = {"plan": packed({**described, "kernels": kernels}), "code": packed(code)}
-    path = Path(path)
     text = pages.page(f"{described['name']}: tinygrad_tx explorer", FILES, data)
-    atomic.write_bytes(path, text.encode())
-    return path
+    return pages.save(path, text)
 
 
 def packed(data: Any) -> str:
