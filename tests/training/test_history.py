@@ -185,7 +185,7 @@ def test_a_page_that_cannot_be_written_ends_no_run(
     def full(*_: Any) -> None:
         raise UserError("cannot write report.html: No space left on device")
 
-    monkeypatch.setattr(page, "write_bytes", full)
+    monkeypatch.setattr(page, "save", full)
     watch = Watch()
     train(small("train.max_steps=2", "train.samples=0"), tmp_path / "run", progress=watch)
     assert "cannot write report.html: No space left on device" in watch.said
