@@ -524,3 +524,12 @@ def test_cuda_is_missing_in_one_line(run: Path, capsys: Capture) -> None:
         assert 'device "cuda"' in fails(capsys, "info", run, "--device", "cuda")
     else:
         pytest.skip("there is a GPU")
+
+
+def test_a_command_imports_what_it_needs() -> None:
+    """Not the compiler, for --help; the library itself is NumPy's time."""
+    code = (
+        "import sys, tinygrad_tx.cli.program\nprint('tinygrad_tx.compiler.compiled' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

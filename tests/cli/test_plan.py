@@ -209,6 +209,10 @@ def test_a_machine_is_measured_once(
     assert len(asked) == 2 * measured_once
     out = plan(capsys, "--work", "tiny", "--check")
     assert "checked   a step took 20.00 ms (the prediction is" in out
+    sent: list[Any] = []
+    monkeypatch.setattr(calibration, "measured", lambda t: sent.append(t) or measured(t))
+    plan(capsys, "--work", "tiny", "--check", "--batch", "2", "--precision", "bf16")
+    assert (sent[0]["batch"], sent[0]["precision"]) == (2, "bf16"), "the same step"
     (file,) = (tmp_path / "cache").glob("machine-*.json")
     for damaged in ("", "[]", "{}", file.read_text().replace('"threads": ', '"threads": 9')):
         file.write_text(damaged)

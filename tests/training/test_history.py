@@ -19,7 +19,7 @@ from training_runs import Watch, rows, small
 from tinygrad_tx import models
 from tinygrad_tx.errors import UserError
 from tinygrad_tx.models.objective import plain_losses
-from tinygrad_tx.training import checkpoint, page, progress, train
+from tinygrad_tx.training import checkpoint, lines, page, progress, train
 from tinygrad_tx.training.history import History, names
 from tinygrad_tx.training.interrupt import Stopped
 from tinygrad_tx.training.run import RunDirectory
@@ -177,6 +177,17 @@ def test_an_old_run_has_a_page(run: RunDirectory, tmp_path: Path) -> None:
     assert held(page.write(run))["panels"] == []
     with pytest.raises(UserError, match="holds no run"):
         page.write(RunDirectory(tmp_path))
+
+
+def test_a_torn_sitting_takes_no_other_with_it(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(small("train.max_steps=2", "train.samples=0"), out, progress=Watch())
+    sittings = out / "sittings.jsonl"
+    with sittings.open("a") as file:
+        file.write('{"step": 2, "da')
+    train(small("train.max_steps=4", "train.samples=0"), out, resume=True, progress=Watch())
+    found, damaged = lines.examine(sittings)
+    assert [line["step"] for line in found] == [0, 2] and not damaged
 
 
 def test_a_page_that_cannot_be_written_ends_no_run(

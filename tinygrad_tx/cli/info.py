@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..compiler.inspect.explain import short
 from ..errors import UserError
 from .command import Command, count_or_none, path
 
@@ -77,7 +76,7 @@ def _profiled(modules: Sequence[ModuleProfile], depth: int) -> Table:
         title = row.title or ("" if row.path else "in no module: the optimizer")
         label = "  " * row.depth + ": ".join(x for x in (name, title) if x)
         took = (f"{row.seconds * 1e3:.2f}", f"{row.seconds / total:.1%}") if total else ("", "")
-        work = (short(row.forward), short(row.backward), _bytes(row.activations))
+        work = (_short(row.forward), _short(row.backward), _bytes(row.activations))
         rows.append(
             (label or row.path, f"{row.parameters:,}" if row.parameters else "", *work, *took)
         )
@@ -120,7 +119,7 @@ def _on_shapes(root: Path, depth: int) -> Table | None:
         label = "  " * row.depth + ": ".join(x for x in (row.name, title) if x)
         gives = ", ".join(map(str, row.outputs or ()))
         counted = f"{row.parameters:,}" if row.parameters else ""
-        rows.append((label, gives, counted, short(row.flops or 0), _bytes(row.activations or 0)))
+        rows.append((label, gives, counted, _short(row.flops or 0), _bytes(row.activations or 0)))
     return _table(heads, rows)
 
 
@@ -137,7 +136,13 @@ def _table(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
 
 
 def _bytes(count: float) -> str:
-    return f"{short(count)}B" if count else ""
+    return f"{_short(count)}B" if count else ""
+
+
+def _short(count: float) -> str:
+    from ..compiler.inspect.explain import short
+
+    return short(count)
 
 
 def _pretrained(root: Path) -> Iterator[tuple[str, str]]:

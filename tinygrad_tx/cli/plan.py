@@ -74,6 +74,7 @@ def _arguments(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> None:
     from ..backends.gpus import gpu
     from ..training import calibration
+    from ..training.works import sized
 
     if bool(args.config) == bool(args.work):
         raise UserError("plan needs one of CONFIG and --work, such as: tinygrad-tx plan --work W1")
@@ -99,7 +100,9 @@ def _run(args: Namespace) -> None:
         except UserError as error:  # there is a plan of a step, whatever the data are
             here.unknown = str(error)
     if args.check:
-        here.checked = calibration.measured(_table_of(args))
+        here.checked = calibration.measured(
+            {**sized(args.work, args.batch, args.length), "precision": found.precision}
+        )
     _show(found, here, args)
 
 
@@ -123,15 +126,6 @@ def _forecast(
 def _say(text: str) -> None:
     if sys.stderr.isatty():
         print(text, file=sys.stderr, flush=True)
-
-
-def _table_of(args: Namespace) -> dict[str, Any]:
-    """The table of a --work, in the batches that were asked for."""
-    from ..training.works import work
-
-    table = dict(work(args.work))
-    table["batch"], table["length"] = args.batch or table["batch"], args.length or table["length"]
-    return table
 
 
 def _outlook(args: Namespace, precision: str, here: bool) -> Outlook:
@@ -409,10 +403,9 @@ def _described(found: Outlook, on: _OnGpu | _Here) -> dict[str, Any]:
 
 def _number(value: float) -> str:
     """A count in three digits."""
-    power = next(p for p in (4, 3, 2, 1, 0) if value >= 1000**p or not p)
-    value /= 1000**power
-    digits = f"{value:.0f}" if value >= 100 or not power else f"{value:.1f}"
-    return digits + ["", "k", "M", "G", "T"][power]
+    from ..compiler.inspect.explain import short
+
+    return short(value) or "0"
 
 
 def _time(seconds: float) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autocast import named
 from ..backends.cpu import library
 from ..backends.cpu.run.team import get_num_threads
 from ..compiler import compile
@@ -33,7 +34,7 @@ _WARM, _LEAST, _MOST, _SECONDS = 2, 3, 15, 3.0  # steps; seconds after which the
 
 def measure(table: Mapping[str, Any]) -> dict[str, Any]:
     """Steps of a work: their seconds, the memory of the process, and what the waves took."""
-    _, step = begin(table)
+    _, step = begin(table, named(table.get("precision", "fp32")))
     compiled, inputs = compile(step), _batch(table)
     for _ in range(_WARM):
         compiled(*inputs).item()

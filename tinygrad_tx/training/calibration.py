@@ -132,14 +132,11 @@ def _learnt(found: Sequence[Run], of_memory: Sequence[Run]) -> Machine:
     beside = [run["peak"] - o.memory.peak for (_, run), o in zip(of_memory, outlooks, strict=True)]
     about = [[1, run["launches"], bool(run["made"])] for _, run in of_memory]
     own = positive(np.array(about, float), np.array(beside, float))
-    machine = Machine(_name(), threads, seconds, wave, float(step), float(tensor), *own.tolist())
+    name = host.described()
+    machine = Machine(name, threads, seconds, wave, float(step), float(tensor), *own.tolist())
     # What is usual rather than the least, and what the parts leave out.
     times = [run["seconds"] / o.on(machine) for run, o in zip(runs, outlooks, strict=False)]
     return machine.slower(median(times))
-
-
-def _name() -> str:
-    return f"{host.cpuinfo()['model name']}, {host.cores()} cores"
 
 
 def _path() -> Path | None:
@@ -147,6 +144,7 @@ def _path() -> Path | None:
     directory = store.directory()
     if directory is None:
         return None
-    what = [_name(), repr(jit.host_target()), str(get_num_threads()), store.sources("cpu", "llvm")]
+    what = [host.described()]
+    what += [repr(jit.host_target()), str(get_num_threads()), store.sources("cpu", "llvm")]
     digest = sha256("\0".join(what).encode()).hexdigest()
     return directory / f"machine-{digest[:32]}.json"

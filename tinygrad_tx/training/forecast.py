@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import backends
 from ..compiler.inspect.machine import Machine
 from ..errors import NativeUnavailable
 from . import outlook
@@ -63,6 +64,7 @@ def forecast(
     total = found.total()
     by_size = sorted(found, key=_positions)
     chosen = [by_size[round(i)] for i in np.linspace(0, len(by_size) - 1, _PLANNED)]
+    vocab = vocab or task.tokenizer.vocab_size
     options: dict[str, Any] = {"precision": precision, "vocab": vocab, "here": True}
     planned = [outlook.of_config(config, shapes=s, **options) for s in dict.fromkeys(chosen)]
     sizes = [_positions(shapes) for shapes in dict.fromkeys(chosen)]
@@ -76,8 +78,8 @@ def forecast(
 def expecting(config: Config, profile: Profile) -> Profile:
     """The profile with what is predicted for its most frequent batches, as far as it is of this
     machine, and that was measured."""
-    machine = known()
-    if machine is None or not profile.shapes or profile.threads != machine.threads:
+    machine = known() if profile.device == backends.devices()[0] and profile.shapes else None
+    if machine is None or profile.threads != machine.threads:
         return profile
     options: dict[str, Any] = {"precision": config.train.precision, "here": True}
     try:

@@ -25,7 +25,7 @@ from ..models import registry
 from ..tensor import Tensor
 from .schema import Config
 from .step import Trainable
-from .works import begin, work
+from .works import begin, sized
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,7 @@ def of_work(
 ) -> Outlook:
     """A step of a work, in other batches where they are given, as a device would run it, or (here)
     this machine. UserError for an unknown name."""
-    table = dict(work(name))
-    table["batch"], table["length"] = batch or table["batch"], length or table["length"]
-    return of_table(name, table, precision=precision, device=device, here=here)
+    return of_table(name, sized(name, batch, length), precision=precision, device=device, here=here)
 
 
 def of_table(

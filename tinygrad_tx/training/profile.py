@@ -51,8 +51,8 @@ class Profile:
     median; peak_bytes: the most memory that the process had, None where the system does not say;
     device, threads: on what; made: whether code of kernels was made, rather than found; data_bytes:
     of memory that the data took; vocab: of the model; plans: that were made of a step, one for each
-    shape of batches; shapes: of the most frequent batches, usual: the seconds of a step on them;
-    modules: what they do in it. Empty, all three, where no kernels ran. expected, expected_bytes:
+    shape of batches; shapes: of the most frequent batches, usual: the seconds of a step on them, 0
+    where batches add up to a step; modules: what they do in it. Empty, all three, where no kernels ran. expected, expected_bytes:
     what was predicted of usual and peak_bytes, 0 where this machine was not measured."""
 
     seconds: float
@@ -90,9 +90,11 @@ class Stopwatch:
         out."""
         if not self._steps:
             return
+        found = self._profile()
+        with suppress(UserError):  # it is one of its own, whatever becomes of a prediction
+            found = complete(found)
         with suppress(OSError, UserError):
-            found = asdict(complete(self._profile()))
-            write_bytes(path, json.dumps(found, indent=1).encode())
+            write_bytes(path, json.dumps(asdict(found), indent=1).encode())
 
     def _profile(self) -> Profile:
         seconds, tokens, ran = zip(*self._steps, strict=True)
@@ -114,7 +116,11 @@ class Stopwatch:
             return found
         modules = [*map(_module, modules_of_execution(run))]
         usual = [t for t, plan in zip(seconds, ran, strict=True) if plan == id(run)]
-        shapes, of_them = _shapes(run), median(usual) if usual else 0.0
+        # Where batches add up to a step, the weight of each comes before it, and they have several
+        # shapes: no step is one of the most frequent.
+        parts = steps[0] is self._trainable._part
+        shapes = _shapes(run)[parts:]
+        of_them = median(usual) if usual and not parts else 0.0
         return replace(found, shapes=shapes, usual=of_them, modules=modules)
 
 
@@ -133,7 +139,8 @@ def load(path: Path) -> Profile | None:
     for m in modules:
         numbers += [m.depth, m.parameters, m.forward, m.backward, m.activations, m.seconds]
     texts = [profile.device, *(x for m in modules for x in (m.path, m.title))]
-    whole = all(isinstance(x, (int, float)) for x in numbers)
+    whole = all(isinstance(x, (int, float)) for x in numbers) and profile.seconds > 0
+    whole &= bool(profile.shapes) or not profile.usual
     return profile if whole and all(isinstance(x, str) for x in texts) else None
 
 

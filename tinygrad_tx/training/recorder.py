@@ -37,6 +37,7 @@ class Recorder:
         if lost := self._metrics.lost:
             show.say(f"{run.metrics} is damaged: {lost} of its {state.rows} rows are lost")
         lines.keep(run.samples, lambda line: line["step"] <= state.validated)
+        lines.keep(run.sittings, lambda line: True)  # a kill may have torn the last one
         lines.append(run.sittings, sitting(state.step, command, parameters))
         self._events = Events(run.events, state.step) if tensorboard else None
         self.seconds = self._metrics.seconds

@@ -46,7 +46,7 @@ def machine() -> dict[str, str]:
     found = {
         "host": platform.node(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "processor": f"{host.cpuinfo()['model name']}, {host.cores()} cores",
+        "processor": host.described(),
     }
     with suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

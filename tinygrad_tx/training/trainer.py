@@ -172,7 +172,13 @@ class Trainer:
         except CallbackError as error:
             raise CallbackError(f"{error}; {self._kept()}") from error.__cause__
         finally:
-            self.watch.save(self.run.profile, partial(expecting, self.config))
+            self._close()
+
+    def _close(self) -> None:
+        try:  # who interrupts a run does not wait for a prediction
+            complete = partial(expecting, self.config) if self._over() else lambda found: found
+            self.watch.save(self.run.profile, complete)
+        finally:
             self.record.close()
 
     def _kept(self) -> str:

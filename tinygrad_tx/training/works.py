@@ -40,6 +40,13 @@ def work(name: str) -> Mapping[str, Any]:
     return works()[name]
 
 
+def sized(name: str, batch: int | None = None, length: int | None = None) -> dict[str, Any]:
+    """The table of a work, in other batches where they are given."""
+    table = dict(work(name))
+    table["batch"], table["length"] = batch or table["batch"], length or table["length"]
+    return table
+
+
 def begin(work: Mapping[str, Any], precision: Precision = "fp32") -> tuple[Any, Step]:
     """A new model, in training mode, and its step, not compiled: (src, tgt_in, tgt_out) of a
     transformer or (ids, targets) of a gpt, int64 (batch, length) each -> the loss. precision: of

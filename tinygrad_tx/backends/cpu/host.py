@@ -60,6 +60,11 @@ def _sysctl(name: str) -> int:
     return 0 if failed else int(value.value)
 
 
+def described() -> str:
+    """The processor in words: its model, and how many cores this process may use."""
+    return f"{cpuinfo()['model name']}, {cores()} cores"
+
+
 def cpuinfo() -> dict[str, str]:
     """Linux's description of the first processor, with its model's name and its flags; elsewhere
     only the name."""

@@ -310,10 +310,10 @@ def short(value: float) -> str:
     """A count in three digits; nothing for nothing."""
     if not value:
         return ""
-    power = next(p for p in (3, 2, 1, 0) if value >= 1000**p or not p)
+    power = next(p for p in (4, 3, 2, 1, 0) if value >= 1000**p or not p)
     value /= 1000**power
     digits = f"{value:.0f}" if value >= 100 or not power else f"{value:.1f}"
-    return digits + " kMG"[power].strip()
+    return digits + " kMGT"[power].strip()
 
 
 def _cut(text: str, width: int) -> str:
