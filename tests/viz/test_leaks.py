@@ -172,6 +172,48 @@ def test_a_shift_in_the_wrong_direction() -> None:
     assert (leak.kind, leak.output, leak.position) == ("future", 0, 1)
 
 
+class Later(models.GPT):
+    """Adds the embedding of the next word: targets that are off by one."""
+
+    def embed(self, ids: tx.Tensor, positions: tx.Tensor) -> tuple[tx.Tensor]:
+        [x] = super().embed(ids, positions)
+        return (x + self.wte(tx.cat([ids[:, 1:], ids[:, :1]], 1)),)
+
+
+class Numbers(nn.Module):
+    """What a user's own model does with the numbers of words beside looking them up."""
+
+    def __init__(self, way: Callable[..., tx.Tensor]) -> None:
+        self.a, self.b, self.way = nn.Embedding(9, 4), nn.Embedding(9, 4), way
+
+    def forward(self, ids: tx.Tensor) -> tx.Tensor:
+        return self.a(ids) + self.way(self.b, ids)
+
+
+WAYS: dict[str, Callable[..., tx.Tensor]] = {
+    "a second lookup": lambda e, x: e(tx.cat([x[:, 1:], x[:, :1]], 1)),
+    "a copy": lambda e, x: e(x.reshape(-1).reshape(x.shape)).sum(1, keepdim=True),
+    "a sum of integers": lambda e, x: x.sum(1, keepdim=True)[:, :, None].to(tx.float32),
+    "one-hot": lambda e, x: F.one_hot(x, 9).flip(1).to(tx.float32)[:, :, :4],
+    "rows": lambda e, x: x.sum(0, keepdim=True)[:, :, None].to(tx.float32),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_words_that_come_in_by_their_numbers(way: str) -> None:
+    """No gradient goes through these."""
+    ids = tx.tensor([[1, 2, 3], [4, 5, 6]])
+    found = viz.dependencies(Numbers(WAYS[way]), ids, causal=True)
+    assert {leak.kind for leak in found.leaks} == ({"rows"} if way == "rows" else {"future"})
+    right = Numbers(lambda e, x: e(x).cumsum(1) + x.cumsum(1)[:, :, None].to(tx.float32))
+    assert viz.dependencies(right, ids, causal=True).ok
+
+
+def test_a_second_lookup_in_a_model_of_ours() -> None:
+    [leak] = viz.dependencies(gpt(Later)).leaks
+    assert (leak.kind, leak.output, leak.position) == ("future", 0, 1)
+
+
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
 def test_rows_that_see_each_other(mode: str) -> None:
     class Mixed(nn.Module):

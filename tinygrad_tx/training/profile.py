@@ -49,11 +49,12 @@ class ModuleProfile:
 class Profile:
     """seconds: of a step, the median of `steps`, from batch to batch; tokens: in a step, the
     median; peak_bytes: the most memory that the process had, None where the system does not say;
-    device, threads: on what; made: whether code of kernels was made, rather than found; data_bytes:
-    of memory that the data took; vocab: of the model; plans: that were made of a step, one for each
-    shape of batches; shapes: of the most frequent batches, usual: the seconds of a step on them, 0
-    where batches add up to a step; modules: what they do in it. Empty, all three, where no kernels ran. expected, expected_bytes:
-    what was predicted of usual and peak_bytes, 0 where this machine was not measured."""
+    device, threads: on what; made: whether code of kernels was made, rather than found;
+    data_bytes: of memory that the data took; vocab: of the model; plans: that were made of a
+    step, one for each shape of batches; shapes: of the most frequent batches, usual: the seconds
+    of a step on them, 0 where batches add up to a step; modules: what they do in it. Empty, all
+    three, where no kernels ran. expected, expected_bytes: what was predicted of usual and
+    peak_bytes, 0 where this machine was not measured."""
 
     seconds: float
     steps: int

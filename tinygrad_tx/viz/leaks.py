@@ -1,5 +1,5 @@
-"""Which inputs each output of a model depends on, proved by gradients, and whether any of these is
-forbidden: a later one, padding, or one of another row of the batch.
+"""Which inputs each output of a model depends on, proved by gradients and by other words, and
+whether any of these is forbidden: a later one, padding, or one of another row of the batch.
 
 In: a model; a user's own kind of model with the inputs of a call. Out: `Dependencies`, which shows
 itself. Called by users and by `tinygrad-tx check`.
@@ -8,6 +8,8 @@ The gradient of an output by an input that it cannot see is exactly 0: a mask ma
 exactly 0, and what is not read has no path at all. So a gradient for each output, in evaluation
 mode and in training mode, tells what it depends on, for those weights and words; a mistake in a
 mask shows itself with any. Words are looked up, so gradients are those by the looked-up vectors.
+What is computed from their numbers has no gradient: so each word is replaced by another one, too,
+and outputs that change depend on it. Padding is not replaced, for masks are made of it.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from .reach import Dependencies, Input, Leak
 from .tiny import tiny
 from .weights import learning
 
+_SPECIAL = ("pad_id", "bos_id", "eos_id", "mask_id")
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -94,11 +97,12 @@ def dependencies(
     try:
         random.set_state(dict.fromkeys(state, (7, 0)))
         call = _with_inputs(model, inputs, pad_id, names) if inputs else _own(model)
-        with _unchanged(call.model):
-            runs = [_recorded(call, training) for training in (False, True)]
-            if inputs:
-                call = _causal(call, runs[0], causal)
-            return _judged(call, runs, on_copy=call.model is not model)
+        runs = [_recorded(call, training) for training in (False, True)]
+        for run in runs:
+            _require_sources(call, run)
+        if inputs:
+            call = _causal(call, runs[0], causal)
+        return _judged(call, runs, on_copy=call.model is not model)
     finally:
         random.set_state(state)
 
@@ -141,7 +145,7 @@ def _sentences(
     config: Any, vocab_size: int | None, lengths: tuple[int, ...], width: int
 ) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Mask]:
     """Ids (B, width) of words that are no special tokens and differ, and where there is padding."""
-    special = {getattr(config, name, None) for name in ("pad_id", "bos_id", "eos_id", "mask_id")}
+    special = {getattr(config, name, None) for name in _SPECIAL}
     words = [i for i in range(vocab_size or config.vocab_size) if i not in special]
     if not words:
         raise UserError("viz.dependencies: the vocabulary has special tokens alone")
@@ -204,11 +208,10 @@ def _recorded(call: _Call, training: bool) -> _Run:
         taken = [*_tensors((args, kwargs))]
         calls.append((names[module], module, taken, [*_tensors(output)]))
 
-    call.model.train(training)
     with ExitStack() as hooks, set_grad_enabled(True), learning(call.model):
         for module in names:
             hooks.enter_context(module.register_forward_hook(keep, with_kwargs=True))
-        out = call.run(*(given.value for given in call.given), *call.others)
+        out = _called(call, training)
     rows = call.given[0].value.shape[0]
     if not isinstance(out, Tensor) or not out.dtype.is_floating_point or out.shape[:1] != (rows,):
         raise UserError(
@@ -217,14 +220,42 @@ def _recorded(call: _Call, training: bool) -> _Run:
         )
     graph = Graph([out.node])
     sources = tuple(_sources(given.value, graph) for given in call.given)
-    for given, found in zip(call.given, sources, strict=True):
-        if not found and (given.causal or not any(sources)):
+    return _Run(out, sources, calls, "training" if training else "evaluation")
+
+
+def _called(call: _Call, training: bool) -> Any:
+    """What the call gives, from the same random numbers each time."""
+    random.set_state(dict.fromkeys(_random_state(), (7, 0)))
+    with _unchanged(call.model):
+        call.model.train(training)
+        return call.run(*(given.value for given in call.given), *call.others)
+
+
+def _require_sources(call: _Call, run: _Run) -> None:
+    for given, found in zip(call.given, run.sources, strict=True):
+        if not found and (given.causal or not any(run.sources)):
             raise UserError(
                 f"viz.dependencies: {given.name} is not looked up in an embedding, so there is "
                 "nothing to take gradients by; look it up by nn.Embedding or weight[ids], or give "
                 "vectors in its place"
             )
-    return _Run(out, sources, calls, "training" if training else "evaluation")
+
+
+def _with_another_word(call: _Call, at: int, row: int, place: int) -> _Call | None:
+    """The same call but for one word of an input; None where there is no other word."""
+    given = call.given[at]
+    ids = given.value.numpy()
+    special = {getattr(getattr(call.model, "config", None), name, None) for name in _SPECIAL}
+    others = set(ids[~given.padding].tolist()) - {*special, *ids[given.padding].tolist()}
+    words = sorted(others - {int(ids[row, place])})
+    if not words:
+        return None
+    changed = ids.copy()
+    changed[row, place] = words[-1]
+    value = tensor(changed, device=given.value.device).to(given.value.dtype)
+    every = [*call.given]
+    every[at] = given._replace(value=value)
+    return call._replace(given=tuple(every))
 
 
 def _sources(value: Tensor, graph: Graph) -> tuple[Node, ...]:
@@ -234,11 +265,8 @@ def _sources(value: Tensor, graph: Graph) -> tuple[Node, ...]:
     if value.dtype.kind != "i":
         return ()  # a mask
     lookups = [node for node in graph if node.op is TAKE and node.requires_grad]
-    found = [node for node in lookups if node.srcs[1] is value.node]
-    if not found:  # a copy of the ids
-        found = [node for node in lookups if _same(node.srcs[1], value.node)]
-    if not found:
-        return ()
+    # By the ids, or by a copy of them.
+    found = [n for n in lookups if n.srcs[1] is value.node or _same(n.srcs[1], value.node)]
     users = graph.users()
     return tuple(_with_padding(node, users[node]) for node in found)
 
@@ -300,6 +328,7 @@ def _judged(call: _Call, runs: Sequence[_Run], on_copy: bool) -> Dependencies:
     leaks: dict[tuple[str, str], Leak] = {}
     mixed = np.eye(rows, dtype=bool)
     reached = [_reached(run, call) for run in runs]  # per run and input: (B, T, B', n)
+    _add_words(reached, runs, call)
     for at, given in enumerate(call.given):
         if not runs[0].sources[at]:
             continue
@@ -341,6 +370,40 @@ def _reached(run: _Run, call: _Call) -> list[Mask]:
     return found
 
 
+def _add_words(reached: Sequence[list[Mask]], runs: Sequence[_Run], call: _Call) -> None:
+    """Add what changes with words to what gradients have found. The last run, in training mode,
+    does all that the others do: these are asked where it shows what no gradient did."""
+    for at, given in enumerate(call.given):
+        if not (runs[0].sources[at] and given.value.dtype.kind == "i" and given.value.ndim == 2):
+            continue
+        changed = _changed_by_words(runs[-1], call, at)
+        hidden = changed & ~reached[-1][at]
+        reached[-1][at] |= changed
+        for run, found in zip(runs[:-1], reached[:-1], strict=True):
+            if hidden.any():
+                found[at] |= _changed_by_words(run, call, at)
+
+
+def _changed_by_words(run: _Run, call: _Call, at: int) -> Mask:
+    """Which outputs change with each word of an input, (B, T, B', n)."""
+    padding = call.given[at].padding
+    found = np.zeros((run.out.shape[0], _length(run.out), *padding.shape), bool)
+    for row, place in np.argwhere(~padding):
+        other = _with_another_word(call, at, row, place)
+        if other is not None:
+            with set_grad_enabled(False):
+                out = _called(other, run.mode == "training")
+            found[:, :, row, place] = _differs(run.out, out, found.shape[:2])
+    return found
+
+
+def _differs(a: Tensor, b: Tensor, places: tuple[int, ...]) -> Mask:
+    """At which places, the first axes, two values differ; NaN is NaN."""
+    x, y = a.numpy(), b.numpy()
+    equal = (x == y) | ((x != x) & (y != y))
+    return np.asarray(~equal.reshape(*places, -1).all(-1))
+
+
 def _seen_by(out: Tensor, where: Mask, run: _Run, call: _Call) -> list[Mask]:
     """Of each input: which of its places (B, n) a value depends on at one or more of (B, T)."""
     none = [np.zeros(given.padding.shape, bool) for given in call.given]
@@ -374,24 +437,48 @@ def _leak(kind: str, place: Any, at: int, run: _Run, call: _Call) -> Leak:
 
 def _entry(kind: str, place: tuple[int, int, int], at: int, run: _Run, call: _Call) -> str:
     """The first module that gives what it must not know, and was not given it; "" if none is."""
+    _, row, column = place
 
-    def knows(values: Sequence[Tensor]) -> bool:
-        return any(_knows(value, kind, place, at, run, call) for value in values)
+    def knows(value: Tensor) -> bool:
+        where = _forbidden(value, kind, place, at, run, call)
+        if where is None or not value.dtype.is_floating_point or not value.node.requires_grad:
+            return False
+        return bool(_seen_by(value, where, run, call)[at][row, column])
 
     for name, module, taken, gave in run.calls:
-        if knows(gave) and not knows(taken):
+        if any(map(knows, gave)) and not any(map(knows, taken)):
+            return f"{name} ({type(module).__name__})" if name else ""
+    # It comes in by numbers of words, which no gradient goes through.
+    ids = call.given[at].value.dtype.kind == "i" and not call.given[at].padding[row, column]
+    then = _with_another_word(call, at, row, column) if ids else None
+    other = None if then is None else _recorded(then, run.mode == "training")
+    if other is None or len(other.calls) != len(run.calls):
+        return ""
+
+    def changed(values: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+        for a, b in zip(values, others, strict=False):
+            where = _forbidden(a, kind, place, at, run, call) if a.shape == b.shape else None
+            if where is not None and bool((_differs(a, b, a.shape[:2]) & where).any()):
+                return True
+        return False
+
+    for (name, module, taken, gave), (_, _, taken2, gave2) in zip(
+        run.calls, other.calls, strict=True
+    ):
+        if changed(gave, gave2) and not changed(taken, taken2):
             return f"{name} ({type(module).__name__})" if name else ""
     return ""
 
 
-def _knows(
+def _forbidden(
     value: Tensor, kind: str, place: tuple[int, int, int], at: int, run: _Run, call: _Call
-) -> bool:
-    """True if a value inside depends on an input that it must not depend on."""
-    row, other, column = place
+) -> Mask | None:
+    """The places of a value inside, its first two axes, that must not know an input's place; None
+    where nobody can tell."""
+    row, _, column = place
     rows = run.out.shape[0]
-    if not value.dtype.is_floating_point or value.ndim < 2 or not value.node.requires_grad:
-        return False
+    if value.ndim < 2:
+        return None
     given = call.given[at]
     where = np.zeros(value.shape[:2], bool)
     if value.shape[0] == rows:
@@ -399,7 +486,7 @@ def _knows(
         if kind == "rows" or (kind == "padding" and length != given.padding.shape[1]):
             where[row] = True
         elif length != given.padding.shape[1]:
-            return False
+            return None
         elif kind == "padding":
             where[row] = ~given.padding[row]
         else:
@@ -407,6 +494,5 @@ def _knows(
     elif value.ndim == 3 and value.shape[1] == rows and kind != "future":
         where[:, row] = True  # the states of recurrent layers (layers, B, D)
     else:
-        return False
-    seen = _seen_by(value, where, run, call)[at]
-    return bool(seen[other, column])
+        return None
+    return where
