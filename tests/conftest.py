@@ -133,7 +133,7 @@ def _thin_out(items: list[pytest.Item]) -> None:
     parameter decides alone."""
     cases: dict[object, list[pytest.Item]] = {}
     for item in items:
-        if item.get_closest_marker("one_in"):
+        if item.get_closest_marker("one_in") and not item.get_closest_marker("slow"):
             cases.setdefault((item.parent, getattr(item, "originalname", item.name)), []).append(
                 item
             )

@@ -499,6 +499,20 @@ def test_a_picture_is_the_same_each_time() -> None:
     assert len(pictures) == 1
 
 
+def test_a_pdf_is_the_same_each_time(loss: tx.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No date is in it."""
+    pytest.importorskip("matplotlib")
+    found = set()
+    for seconds in ("0", "1000000000"):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", seconds)
+        found.add(viz.graph(loss).render("pdf"))
+    assert len(found) == 1
+    with pytest.raises(
+        tx.errors.UserError, match="it is drawn as svg, dot, png, pdf, not as 'gif'"
+    ):
+        viz.graph(loss).render("gif")
+
+
 def test_files_without_any_program(
     loss: tx.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

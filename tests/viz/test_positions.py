@@ -84,6 +84,21 @@ def test_biases_by_distance() -> None:
     assert "head 2" in texts(found)
 
 
+def test_weights_that_are_not_finite() -> None:
+    """A gap in the curve; the picture stays one that can be read."""
+    model = transformer(positions="learned", max_len=12)
+    weight = next(p for n, p in model.named_parameters() if "positions" in n)
+    for value in (float("nan"), float("inf")):
+        with tx.no_grad():
+            weight[3:5] = value
+        found = viz.positions(model).svg
+        ET.fromstring(found)
+        assert "nan" not in found and "inf" not in found
+    with tx.no_grad():
+        weight[:] = float("nan")
+    assert "nan" not in viz.positions(model).svg
+
+
 def test_files_and_errors(tmp_path: Path) -> None:
     found = viz.positions(transformer(), length=4)
     found.save(tmp_path / "p.svg")

@@ -7,30 +7,27 @@ by `tinygrad-tx graph`. What is drawn is decided in subject.py and picture.py.
 
 from __future__ import annotations
 
-import pathlib
 import sys
 from functools import cached_property
 from typing import Any
 
-from .. import atomic
 from ..errors import GradError, UserError
 from ..node import RELEASED
 from .dot import dot
 from .picture import READABLE as READABLE
 from .picture import Picture, picture, scene
-from .raster import raster
 from .scene import Scene
+from .shown import Shown
 from .subject import subject
-from .svg import svg
-
-_FORMATS = (".svg", ".dot", ".png", ".pdf")
 
 
-class Drawing:
+class Drawing(Shown):
     """A picture of a graph. Notebooks show it as SVG.
 
     note: what is folded, and the depth that opens it, in words; "" where nothing is.
     """
+
+    forms = (".svg", ".dot", ".png", ".pdf")
 
     def __init__(self, picture: Picture) -> None:
         self._picture = picture
@@ -45,41 +42,17 @@ class Drawing:
     def _scene(self) -> Scene:
         return scene(self._picture)
 
-    @cached_property
-    def svg(self) -> str:
-        """The picture as the text of an <svg> element."""
-        return svg(self._scene)
-
-    def save(self, path: str | pathlib.Path) -> pathlib.Path:
-        """Write .svg, .dot, .png or .pdf, told apart by the suffix of path, and give path back.
-
-        .png and .pdf need matplotlib, the extra `plots`; UserError where it is missing.
-        """
-        path = pathlib.Path(path)
-        if path.suffix not in _FORMATS:
-            raise UserError(
-                f'cannot draw "{path}": its name must end in one of {", ".join(_FORMATS)}'
-            )
-        atomic.write_bytes(path, self.render(path.suffix[1:]))
-        return path
+    def scene(self) -> Scene:
+        """What is drawn, laid out once."""
+        return self._scene
 
     def render(self, form: str) -> bytes:
         """The picture as "svg", "dot", "png" or "pdf"; UserError for another form, and where
         matplotlib is missing that the last two need."""
-        if form in ("svg", "dot"):
-            return (self.svg if form == "svg" else self.dot).encode()
-        if f".{form}" not in _FORMATS:
-            raise UserError(f"a graph is drawn as svg, dot, png or pdf, not {form!r}")
-        return raster(self._scene, form)
+        return self.dot.encode() if form == "dot" else super().render(form)
 
     def __repr__(self) -> str:
         return f"Drawing({self._picture.summary})"
-
-    def _repr_svg_(self) -> str:
-        return self.svg
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"image/svg+xml": self.svg, "text/plain": repr(self)}
 
 
 def graph(of: Any, *inputs: Any, depth: int | None = None) -> Drawing:

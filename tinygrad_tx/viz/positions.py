@@ -7,7 +7,9 @@ Called by users.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,7 +204,7 @@ def _map(part: Part) -> tuple[float, float, list[Shape]]:
         cell = (cell[1], cell[1])
     width, height, left, top = columns * cell[0], rows * cell[1], 34.0, 18.0
     colours = signed(part.values)
-    most = float(np.abs(part.values).max(initial=0))
+    most = float(np.abs(_finite(part.values)).max(initial=0))
     shapes: list[Shape] = [
         Text(left + width / 2, 12, f"{part.title}, to ±{most:.2g}", 10),
         Cells(left, top, *cell, colours, SIGNED),
@@ -218,11 +220,18 @@ def _map(part: Part) -> tuple[float, float, list[Shape]]:
     return left + width, top + height + 30, shapes
 
 
+def _finite(values: Any) -> Any:
+    return values[np.isfinite(values)]
+
+
 def _curves(part: Part) -> tuple[float, float, list[Shape]]:
     count = part.values.shape[1]
     width, height, left, top = 360.0, _TALL, 44.0, 18.0
-    low, high = float(part.values.min()), float(part.values.max())
-    low, high = (low - 1, high + 1) if low == high else (low, high)
+    known = _finite(part.values)
+    low, high = float(known.min(initial=np.inf)), float(known.max(initial=-np.inf))
+    low, high = (
+        (0.0, 1.0) if not known.size else (low - 1, high + 1) if low == high else (low, high)
+    )
 
     def place(i: float, value: float) -> tuple[float, float]:
         x = left + width * i / max(count - 1, 1)
@@ -240,9 +249,11 @@ def _curves(part: Part) -> tuple[float, float, list[Shape]]:
         shapes.append(Text(left - 4, y, f"{value:.2g}", 8.5, _FAINT, anchor="end"))
     beside = 0.0
     for number, (curve, name) in enumerate(zip(part.values, part.names, strict=True)):
-        points = tuple(place(i, value) for i, value in enumerate(curve.tolist()))
         colour = LINES[number % len(LINES)]
-        shapes.append(Line(points, colour, 1.4, arrow=False, hover=name, rounded=False))
+        for known, run in groupby(enumerate(curve.tolist()), lambda at: math.isfinite(at[1])):
+            points = tuple(place(i, value) for i, value in run)
+            if known:  # there is a gap where a value is infinite or none
+                shapes.append(Line(points, colour, 1.4, arrow=False, hover=name, rounded=False))
         if len(part.names) > 1:
             y = top + 8 + number * 14
             shapes.append(Text(left + width + 8, y, name, 9, colour, anchor="start"))

@@ -51,8 +51,10 @@ def raster(scene: Scene, form: str) -> bytes:
     buffer = BytesIO()
     sides = scene.width, scene.height
     dpi = min(_DPI, 72 * _MOST / max(sides), 72 * math.sqrt(_LARGEST / (sides[0] * sides[1])))
-    quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}} if form == "png" else {}
-    figure.savefig(buffer, format=form, dpi=dpi, **quick)
+    options: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}}  # quick
+    if form == "pdf":
+        options = {"metadata": {"CreationDate": None}}  # the same each time
+    figure.savefig(buffer, format=form, dpi=dpi, **options)
     return buffer.getvalue()
 
 

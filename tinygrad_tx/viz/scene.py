@@ -1,7 +1,7 @@
 """A picture as shapes: rectangles, lines, texts and tables of colours, in pixels, each with what a
 hover says.
 
-In: shapes from picture.py, heads.py, positions.py and leaks.py. Out: the same for svg.py and
+In: shapes from picture.py, heads.py, positions.py and reach.py. Out: the same for svg.py and
 raster.py, which draw them.
 """
 

@@ -1,7 +1,7 @@
 """Shown: a picture that shows itself, in a notebook and as a file.
 
 In: what a derived class draws as a Scene. Out: SVG, or a file of the kind that its name says. The
-base of what attention(), positions() and dependencies() give.
+base of what graph(), attention(), positions() and dependencies() give.
 """
 
 from __future__ import annotations
@@ -51,7 +51,11 @@ class Shown(ABC):
         return suffix[1:]
 
     def render(self, form: str) -> bytes:
-        """The content of a file of one of the forms, without its dot."""
+        """The content of a file of one of the forms, without its dot; UserError for another one,
+        and where matplotlib is missing that .png and .pdf need."""
+        if f".{form}" not in self.forms:
+            known = ", ".join(suffix[1:] for suffix in self.forms)
+            raise UserError(f"it is drawn as {known}, not as {form!r}")
         return self.svg.encode() if form == "svg" else raster(self.scene(), form)
 
     def _repr_svg_(self) -> str:
