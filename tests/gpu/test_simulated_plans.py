@@ -254,6 +254,35 @@ def test_rows_of_any_length_have_the_bits_of_the_processors(columns: int, dtype:
             assert got.tobytes() == wanted.tobytes()
 
 
+@pytest.mark.parametrize("rows", [1, 7, 300])
+@pytest.mark.parametrize("dtype", [tx.float32, tx.float64], ids=lambda d: d.name)
+def test_more_operands_than_registers_keep(dtype: tx.DType, rows: int) -> None:
+    """Their addresses are read in each row: of blocks with several rows, strides and broadcasting;
+    with a result that is written in the middle of another Tensor."""
+    rng = np.random.default_rng(3)
+    arrays = [rng.standard_normal((rows, 33)) for _ in range(11)]
+    shapes = [(33,), (rows, 1), (rows, 33), (1, 33)] * 3
+
+    @tx.compile
+    def f(cache: tx.Tensor, at: tx.Tensor, *xs: tx.Tensor) -> tuple[tx.Tensor, ...]:
+        total, made = xs[0], []
+        for x in xs[1:]:
+            total = (total * x).tanh() + x
+            made.append(total)
+        cache[at] = total[0]
+        return (*made[::3], total.sum(-1), cache.clone())
+
+    others = [rng.standard_normal(shape) for shape in shapes]
+    found = []
+    for device in ("cpu", NAME):
+        given = [tx.tensor(x, dtype, device=device) for x in (*arrays, *others)]
+        cache = tx.zeros(4, 33, dtype=dtype, device=device)
+        found.append([y.numpy() for y in f(cache, tx.tensor(2, device=device), *given)])
+    assert runs_kernels(f)
+    for wanted, got in zip(*found, strict=True):
+        assert got.tobytes() == wanted.tobytes()
+
+
 def decoded(device: str) -> list[list[int]]:
     tx.manual_seed(3)
     model = tx.models.GPT(tx.models.GPTConfig(23, 2, 2, 24, 32)).eval().to(device)
