@@ -27,6 +27,7 @@ from benchmarks import (
     memory,
     ours,
     paired,
+    plan,
     recurrent,
     train_step,
 )
@@ -43,9 +44,12 @@ from benchmarks.works import (
     TransformerWork,
     weights,
 )
+from tinygrad_tx.compiler.inspect.loads import KINDS
+from tinygrad_tx.compiler.inspect.machine import Machine
+from tinygrad_tx.training import calibration
 
 TINY = ("tiny", "tiny-gpt")
-PROGRAMS = (train_step, recurrent, decode, compile_time, memory, kernels, eager, gpu)
+PROGRAMS = (train_step, plan, recurrent, decode, compile_time, memory, kernels, eager, gpu)
 ALONE = ["--against", ""]
 
 
@@ -244,6 +248,18 @@ def test_compile_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="VmHWM is Linux's")
+def test_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a machine that is said to be known, held to real steps."""
+    kinds = dict.fromkeys(KINDS, 0.0) | {"product": 1e-10}
+    machine = Machine("a processor", 2, kinds, 3e-6, 1e-4, 1e-6, 1e8, 1e4, 3e7)
+    monkeypatch.setattr(calibration, "calibrate", lambda say: machine)
+    assert plan.main(["--work", "tiny-gpt", "--out", str(tmp_path)]) == 0
+    [row] = result(tmp_path)["runs"]
+    assert row["work"] == "tiny-gpt" and row["median_ms"] > 0 < row["peak_mb"]
+    off = row["predicted_ms"] / row["median_ms"] - 1
+    assert row["time_off"] == pytest.approx(off, rel=0.1, abs=0.01)
+
+
 def test_memory(tmp_path: Path) -> None:
     assert memory.main([*ALONE, "--work", "tiny", "--steps", "2", "--out", str(tmp_path)]) == 0
     (run,) = result(tmp_path)["runs"]
