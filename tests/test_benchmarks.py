@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from benchmarks import (
     paired,
     plan,
     recurrent,
+    scaling,
     train_step,
 )
 from benchmarks.common import interleave, present, summary
@@ -161,7 +163,7 @@ def test_who_is_not_installed_is_left_out(
     assert "torch is not installed" in said and "ctranslate2 has no training" in said
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", (*PROGRAMS, scaling))
 def test_help_has_examples(program: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         program.main(["--help"])
@@ -209,6 +211,14 @@ def test_train_step(work: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow  # a compiled step by one process, and by two
+@pytest.mark.skipif(find_spec("mpi4py") is None, reason="mpi4py is missing")
+def test_scaling(tmp_path: Path) -> None:
+    assert scaling.main(["--work", "W1", "--steps", "2", "--out", str(tmp_path)]) == 0
+    one, two = result(tmp_path)["runs"]
+    assert (one["ranks"], two["ranks"]) == (1, 2) and not one["sent_mb"] < 0 < two["sent_mb"]
+
+
 def test_recurrent(tmp_path: Path) -> None:
     arguments = ["--work", "tiny-lstm", "--repeats", "1", "--threads", "1", "--out", str(tmp_path)]
     assert recurrent.main([*ALONE, *arguments]) == 0

@@ -27,7 +27,7 @@ FLOORS = {
         0,
     ),
     "backends": 1,
-    **dict.fromkeys(("context", "finite", "half", "node", "op", "ops", "rules"), 2),
+    **dict.fromkeys(("context", "distributed", "finite", "half", "node", "op", "ops", "rules"), 2),
     # 3: every other file beside __init__.py
     "loops": 3,
     "compiler": 4,

@@ -54,7 +54,7 @@ from .tensor import Tensor, no_grad
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import compiler, data, decoding, models, nn, optim, training, viz
+    from . import compiler, data, decoding, distributed, models, nn, optim, training, viz
     from .backends.cpu.run.team import get_num_threads, set_num_threads
     from .compiler import compile
     from .contraction import einsum
@@ -81,7 +81,8 @@ __all__ = [
     "bernoulli",
     "bfloat16", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bool_", "broadcast_to",
     "bucketize", "cat", "ceil", "checkpoint", "chunk", "clamp", "clip", "clone", "compile",
-    "compiler", "cos", "cosh", "cumprod", "cumsum", "data", "decoding", "diagonal", "div", "einsum",
+    "compiler", "cos", "cosh", "cumprod", "cumsum", "data", "decoding", "diagonal", "distributed",
+    "div", "einsum",
     "empty", "empty_like", "eq", "erf", "errors", "exp", "expm1", "eye", "flatten", "flip",
     "float16", "float32", "float64", "floor", "floor_divide", "from_dlpack", "full", "full_like",
     "gather", "ge", "get_default_device", "get_num_threads", "grad", "gradcheck", "gt", "index_add",
@@ -114,7 +115,9 @@ _LAZY = {
     "get_num_threads": "backends.cpu.run.team",
     "set_num_threads": "backends.cpu.run.team",
 }
-_PACKAGES = ("compiler", "data", "decoding", "models", "nn", "optim", "training", "viz")
+_PACKAGES = (
+    *("compiler", "data", "decoding", "distributed", "models", "nn", "optim", "training", "viz"),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ take two), eager or compiled.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from . import ops, random
@@ -95,9 +96,25 @@ def randint(
     return y.requires_grad_() if requires_grad else y
 
 
-def bernoulli_keep(shape: Sequence[int], p: float, device: str | None = None) -> Tensor:
-    """Booleans that are False with probability p: the mask of dropout."""
-    return _drawn(ops.KEEP, device, p=float(p), shape=tuple(shape))
+def dropped(x: Tensor, p: float, axis: int = 0) -> Tensor:
+    """Zeros with probability p and x / (1 - p) elsewhere. axis: that of a batch's rows, for ranks
+    that share it (random.drawing_for)."""
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    y: Tensor = (x * scale).where(bernoulli_keep(x.shape, p, x.device, axis), 0)
+    return y
+
+
+def bernoulli_keep(
+    shape: Sequence[int], p: float, device: str | None = None, axis: int = 0
+) -> Tensor:
+    """Booleans that are False with probability p: the mask of dropout. axis: as of dropped."""
+    rows = random.rows_here() if axis else None
+    if rows is None:
+        return _drawn(ops.KEEP, device, p=float(p), shape=tuple(shape))
+    with random.drawing_for(None):  # rows lie apart: all are drawn, and these taken
+        whole = (*shape[:axis], rows.whole, *shape[axis + 1 :])
+        kept = _drawn(ops.KEEP, device, p=float(p), shape=whole)
+    return kept[(slice(None),) * axis + (slice(rows.first, rows.first + rows.count),)]
 
 
 def _drawn(op: Op, device: str | None, **attrs: Any) -> Tensor:
@@ -106,6 +123,9 @@ def _drawn(op: Op, device: str | None, **attrs: Any) -> Tensor:
     key, stream = random.generator(there).next()
     if there != key.device:
         attrs["target"] = there
+    rows, shape = random.rows_here(), attrs["shape"]
+    if rows and rows.first and shape and not shape[0] % rows.count:
+        attrs["first"] = rows.first * (prod(shape) // rows.count)
     out: Tensor = op(key, stream, **attrs)
     return out
 

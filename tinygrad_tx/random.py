@@ -9,6 +9,10 @@ would draw; a device gets their values with the call that draws, without a wait.
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,6 +62,45 @@ def generator(device: str) -> Generator:
     found = _GENERATORS.get(name)
     if found is None:
         found = _GENERATORS[name] = Generator(_SEED)
+    return found
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a batch that are computed here: `count` of them from number `first` on, of
+    `whole` in all."""
+
+    first: int
+    count: int
+    whole: int
+
+
+class _Here(threading.local):
+    """rows: those that are drawn for, in this thread; None: whatever is drawn is drawn whole."""
+
+    rows: Rows | None = None
+
+
+_HERE = _Here()
+
+
+@contextmanager
+def drawing_for(rows: Rows | None) -> Iterator[None]:
+    """Inside, what is drawn is the part of some rows of what would be drawn for a whole batch: a
+    Tensor whose first axis is one of rows (it is a multiple of their number) gets the numbers that
+    these rows have in the whole one. So ranks that share a batch drop what one rank would."""
+    before = _HERE.rows
+    _HERE.rows = None if rows is None or rows.count == rows.whole else rows
+    try:
+        yield
+    finally:
+        _HERE.rows = before
+
+
+def rows_here() -> Rows | None:
+    """The rows that are drawn for; None where all are. Traced functions are traced again when it
+    changes."""
+    found: Rows | None = guarded(_HERE, "rows")
     return found
 
 

@@ -21,6 +21,7 @@ MEANINGS = {
     "TX_CACHE_DIR": "where compiled kernels and tokenised data are kept",
     "TX_HOST_FEATURES": "the lesser processor that this one is taken for",
     "TX_TARGET": "the lesser kind of code that is made",
+    "TX_NCCL": "1: between ranks of several processes, arrays go from GPU to GPU",
     "TX_CUBLASLT": "0: on a GPU, no product is NVIDIA's library's",
 }
 

@@ -31,6 +31,18 @@ def test_a_mask_is_the_eager_one(p: float) -> None:
             assert guarded[0] == guarded[-1] == 9
 
 
+@pytest.mark.parametrize("first", [1, 7, 2**20, 2**31])
+def test_a_mask_from_the_middle_of_a_stream(first: int) -> None:
+    """first: the number of its first counter, of four elements."""
+    key, number, count = np.array(5, np.int64), np.array(2, np.int64), 203
+    kernel = DropoutMask(numpy_random.keep_threshold(0.3), part=True)
+    mask = np.full(count, 9, np.uint8)
+    places = [key.ctypes.data, number.ctypes.data, mask.ctypes.data]
+    run(kernel, [count, 64, *places, first])
+    wanted = numpy_random.bernoulli_keep(5, 2, 0.3, (count,), 4 * first)
+    np.testing.assert_array_equal(mask, wanted)
+
+
 # Indices -----------------------------------------------------------------------------------------
 
 

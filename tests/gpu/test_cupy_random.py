@@ -58,8 +58,9 @@ def test_uniform_stays_below_one(rng: ModuleType) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("p", [0.0, 5e-324, 0.1, 0.5, 1 - 2**-24, 1.0])
 def test_keep(rng: ModuleType, shape: tuple[int, ...], p: float) -> None:
-    expected = numpy_random.bernoulli_keep(5, 6, p, shape)
-    assert_same(rng, rng.bernoulli_keep(5, 6, p, shape), expected)
+    for first in (0, 4, 40):
+        expected = numpy_random.bernoulli_keep(5, 6, p, shape, first)
+        assert_same(rng, rng.bernoulli_keep(5, 6, p, shape, first), expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

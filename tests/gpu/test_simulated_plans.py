@@ -28,6 +28,7 @@ from simulator.device import NAME, Simulator, apart, install
 import tinygrad_tx as tx
 from benchmarks import ours
 from benchmarks.works import WORKS
+from tinygrad_tx import drawing, random
 from tinygrad_tx.backends.kernels.kinds import Gemm, Scored
 from tinygrad_tx.compiler.compiled import Compiled
 from tinygrad_tx.compiler.run.execution import Execution
@@ -71,6 +72,18 @@ def test_fuzzer(program: Program, small: bool, alone: bool) -> None:
     finally:
         tx.set_default_device("cpu")
     require_same(found, wanted, program, "simulated")
+
+
+@pytest.mark.parametrize("inner", [(3,), (2, 5), (64,)])
+def test_masks_of_some_rows_of_a_batch(inner: tuple[int, ...]) -> None:
+    tx.manual_seed(5)
+    whole = drawing.bernoulli_keep((9, *inner), 0.3).numpy()
+    tx.set_default_device(NAME)
+    for first, count in ((4, 2), (5, 4)):
+        tx.manual_seed(5)
+        with random.drawing_for(random.Rows(first, count, 9)):
+            part = tx.compile(lambda n=count: drawing.bernoulli_keep((n, *inner), 0.3))()
+        assert (part.numpy() == whole[first : first + count]).all()
 
 
 # Steps of training -------------------------------------------------------------------------------

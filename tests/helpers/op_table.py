@@ -39,6 +39,14 @@ STRUCTURAL = {
     "rebound": "a traced detach(); made by node.rebound",
     "scan": "a loop over a function; core/test_scan.py",
     "checkpoint": "a call that is made again; core/test_scan.py",
+    **dict.fromkeys(
+        ("all_reduce", "all_gather", "reduce_scatter", "from_rank", "to_rank"),
+        "needs several ranks; distributed/test_collectives.py",
+    ),
+    **dict.fromkeys(
+        ("start_all_reduce", "start_reduce_scatter", "finish_reduce"),
+        "half of an all_reduce; distributed/test_collectives.py",
+    ),
     "move": "needs two devices; test_devices.py and gpu/test_ops.py move Tensors",
 }
 

@@ -14,6 +14,7 @@ from errno import ENOMEM
 
 from .. import settings
 from ..creation import set_default_device
+from ..distributed.launcher import ended
 from ..errors import DeviceError, UserError
 from ..random import manual_seed
 from ..version import __version__
@@ -104,7 +105,9 @@ def _run(argv: Sequence[str] | None) -> None:
 
 def _failed(reason: object) -> int:
     """One line, whatever the reason has in it, and the exit code."""
-    line = " ".join(str(reason).splitlines())
+    line = " ".join(ended(str(reason)).splitlines())
+    if not line:
+        return 1
     end = " ..." if len(line) > _LONGEST else ""
     print(f"tinygrad-tx: {line[:_LONGEST]}{end}", file=sys.stderr)
     return 1

@@ -100,11 +100,13 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> None:
+    from ..distributed import launcher
     from ..training import config as configs
     from ..training.beginning import configured
     from ..training.run import RunDirectory
     from ..training.trainer import train
 
+    ranks = launcher.enter()
     given = {f"--preset {args.preset}": args.preset, f"--init {args.init}": args.init}
     several = [name for name, value in (*given.items(), (args.config, args.config)) if value]
     if len(several) > 1:
@@ -132,6 +134,8 @@ def _run(args: Namespace) -> None:
     date = time.strftime("%Y%m%d-%H%M%S")
     out = Path(args.out or f"runs/{config.preset}-{date}")
     report = train(config, out, resume=args.resume, command=args.command_line)
+    if ranks.rank:
+        return
     try:
         _print(report, out)
     except OutputError as error:

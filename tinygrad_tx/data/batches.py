@@ -98,6 +98,16 @@ class Batches(Epochs[tuple[Shape, Indices], Batch]):
     def n_shapes(self) -> int:
         return len(self.shapes)
 
+    def rows_of(self, batch: Batch) -> int:
+        return len(batch.src)
+
+    def part(self, batch: Batch, first: int, count: int) -> Batch:
+        rows, pad = slice(first, first + count) if count else slice(0, 1), self.dataset.special[0]
+        wanted = batch.tgt_out[rows] if count else np.full_like(batch.tgt_out[:1], pad)
+        indices = batch.indices[first : first + count]
+        n_tokens = int((wanted != pad).sum())
+        return Batch(batch.src[rows], batch.tgt_in[rows], wanted, n_tokens, indices)
+
     def once(self) -> Iterator[Batch]:
         """Every example once, in the order of the first epoch; the stream stays where it is."""
         return map(self._batch, self._order(0))

@@ -44,6 +44,15 @@ class Epochs(ABC, Generic[Planned, Made]):
     def _batch(self, planned: Planned) -> Made:
         """A batch."""
 
+    def rows_of(self, batch: Made) -> int:
+        """The rows of a batch."""
+        raise UserError(f"{type(self).__name__} has no rows_of(batch): ranks cannot share a batch")
+
+    def part(self, batch: Made, first: int, count: int) -> Made:
+        """Some rows of a batch, for a rank that has only these; where they are none, a row in which
+        nothing is asked for."""
+        raise UserError(f"{type(self).__name__} has no part(batch, first, count) of a batch")
+
     @property
     def batches_per_epoch(self) -> int:
         """The same in every epoch."""

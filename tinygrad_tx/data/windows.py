@@ -77,6 +77,16 @@ class Windows(Epochs[Planned, WindowBatch]):
     def fingerprint(self) -> int:
         return self.text.fingerprint
 
+    def rows_of(self, batch: WindowBatch) -> int:
+        return len(batch.ids)
+
+    def part(self, batch: WindowBatch, first: int, count: int) -> WindowBatch:
+        rows = slice(first, first + count) if count else slice(0, 1)
+        targets = batch.targets[rows] if count else np.full_like(batch.targets[:1], IGNORED)
+        n_tokens = int((targets != IGNORED).sum())
+        bounds = None if batch.bounds is None else batch.bounds[rows]
+        return WindowBatch(batch.ids[rows], targets, n_tokens, bounds)
+
     def once(self) -> Iterator[WindowBatch]:
         """Every token once, in order; the last window, and rows that only fill the last batch, have
         places where nothing is asked for. The stream stays where it is."""

@@ -17,7 +17,7 @@ from ..arguments import explain_functions
 from ..autocast import computed_in, product_dtype
 from ..context import PRECISION
 from ..creation import arange, tensor
-from ..drawing import bernoulli_keep
+from ..drawing import dropped
 from ..dtypes import AUTOCAST, bool_, float32, int64
 from ..errors import DTypeError, ShapeError, UserError
 from ..lazy import lazily
@@ -403,9 +403,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         raise ValueError(f"dropout: p = {p} must be between 0 and 1")
     if not training or p == 0:
         return input
-    scale = 1 / (1 - p) if p < 1 else 0.0
-    y = (input * scale).where(bernoulli_keep(input.shape, p, input.device), 0)
-    return _placed(input, y, inplace)
+    return _placed(input, dropped(input, p), inplace)
 
 
 # Attention -------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from .. import ops
 from ..context import PRECISION, current_trace
 from ..creation import arange, cat, stack, tensor, where, zeros
+from ..drawing import dropped
 from ..dtypes import AUTOCAST
 from ..errors import DTypeError, ShapeError, UserError
 from ..loops.scan import scan
@@ -244,7 +245,7 @@ class _Layers(_Weighted):
         last: list[State] = []
         for layer in range(self.num_layers):
             if layer:
-                x = F.dropout(x, self.dropout, self.training)
+                x = dropped(x, self.dropout, axis=1) if self.training and self.dropout else x
             places = range(layer * D, (layer + 1) * D)
             x, ended = self._layer(x, layer, [tuple(p[i] for p in first) for i in places], valid)
             last += ended

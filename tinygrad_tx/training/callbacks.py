@@ -59,6 +59,11 @@ class Callbacks:
         require(given)
         self._given, self._model, self._run = tuple(given), model, run
 
+    @property
+    def any(self) -> bool:
+        """True if there are some."""
+        return bool(self._given)
+
     def tell(
         self, moment: str, step: int, values: Mapping[str, Any], path: Path | None = None
     ) -> None:

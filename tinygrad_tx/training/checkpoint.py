@@ -81,10 +81,26 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> object: ...
 
 
+class HasState(Protocol):
+    """What a checkpoint is made of."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Held:
+    """A state that was asked for before."""
+
+    state: dict[str, Tensor]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.state
+
+
 def save(
     path: Path,
     state: State,
-    parts: Mapping[str, Stateful],
+    parts: Mapping[str, HasState],
     batches: Epochs[Any, Any],
     config: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
 from types import FrameType
 from typing import Self
 
 _NOTE = b"\nstopping after this step; once more to quit at once, without saving\n"
+_SAME = 1.0  # seconds
 
 
 class Interrupted(KeyboardInterrupt):
@@ -37,8 +39,11 @@ class Interrupts:
     Outside the main thread, where Python lets nobody handle signals, nothing changes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: int = 1, quiet: bool = False) -> None:
+        """ranks: of the job, where a launcher hands on what its processes have got already: what
+        comes within a second is then the same signal. quiet: another rank says that it came."""
         self.requested = self.can_save = False
+        self._same, self._quiet, self._asked = (_SAME if ranks > 1 else 0.0), quiet, 0.0
 
     def __enter__(self) -> Self:
         signals = [signal.SIGINT, signal.SIGTERM]
@@ -57,10 +62,13 @@ class Interrupts:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and time.monotonic() - self._asked < self._same:
+            return
         if self.requested:
             raise Interrupted(number, "without saving; --resume goes on from the last checkpoint")
         if not self.can_save:
             raise Interrupted(number, "before the first step")
-        self.requested = True
+        self.requested, self._asked = True, time.monotonic()
         with suppress(OSError):
-            os.write(2, _NOTE)  # print() is not safe in a signal handler
+            if not self._quiet:
+                os.write(2, _NOTE)  # print() is not safe in a signal handler

@@ -214,7 +214,7 @@ def _resident() -> int:
 
 def _compiled(trainable: Trainable) -> list[Compiled]:
     """The functions that make a step, as far as they are compiled."""
-    steps = (trainable._whole, trainable._part, trainable._end)
+    steps = (trainable._whole, trainable._shared, trainable._part, trainable._end)
     return [step for step in steps if isinstance(step, Compiled) and step._last is not None]
 
 
@@ -229,8 +229,10 @@ def _busiest(steps: Sequence[Compiled]) -> Execution | None:
 
 
 def _shapes(run: Execution) -> list[list[int]]:
+    """Of a batch's arrays; the weight of a part of one is a number."""
     inputs = enumerate(run.traced.inputs)
-    return [list(x.signature.shape) for i, x in inputs if i in run.arguments]
+    shapes = [list(x.signature.shape) for i, x in inputs if i in run.arguments]
+    return [shape for shape in shapes if shape]
 
 
 def _module(row: dict[str, Any]) -> ModuleProfile:

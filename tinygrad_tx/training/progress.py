@@ -100,6 +100,25 @@ def in_notebook() -> bool:
     return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)
 
 
+class Quiet:
+    """Shows nothing: what a rank has to say, the first one says."""
+
+    def start(self, step: int, last: int | None) -> None:
+        return
+
+    def step(self, step: int, loss: float, lr: float, tokens_per_s: float) -> None:
+        return
+
+    def row(self, row: Row) -> None:
+        return
+
+    def say(self, text: str) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
 class Pace:
     """The time that steps take, those left out that were compiled."""
 

@@ -285,6 +285,7 @@ class OptimConfig(Section):
     clip_norm: PositiveOrOff = 1.0  # the gradient's greatest norm
     accumulate: Size = 1  # batches per step
     ema_decay: Rate = 0.0  # of the weights' moving average
+    shard: bool = False  # each of several ranks keeps the moments of its part of the weights
     max_bad_steps: Count = 20  # steps in a row with a gradient that is not finite: then it stops
 
 

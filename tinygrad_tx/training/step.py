@@ -12,11 +12,16 @@ from ..autocast import autocast
 from ..compiler import compile
 from ..creation import tensor
 from ..data import Batch
+from ..distributed import world
+from ..distributed.functional import all_reduce_gradients
 from ..models.loading import PART
 from ..models.objective import plain_losses
 from ..optim import lr_scheduler
+from ..optim.shards import ShardedState, Shards
+from ..random import drawing_for
 from ..tensor import Tensor
 from .checkpoint import Stateful
+from .parallel import Part
 from .schema import Config
 
 Run = Callable[..., Any]
@@ -24,9 +29,9 @@ Inputs = Callable[[Any], tuple[Tensor, ...]]
 
 
 class Outcome(NamedTuple):
-    """loss: the mean over the batches' tokens, before the step; plain: without label smoothing, NaN
-    where a model's loss is of its own. norm: of the gradient, unclipped. lr: that the step was
-    taken with. finite: True if it was taken at all."""
+    """loss: the mean over the batches' tokens, before the step, or a rank's part of it; plain:
+    without label smoothing, NaN where a model's loss is of its own. norm: of the gradient,
+    unclipped. lr: that the step was taken with. finite: True if it was taken at all."""
 
     loss: float
     plain: float
@@ -49,12 +54,18 @@ class Trainable:
         config: Config,
         inputs: Inputs | None = None,
         compiling: Callable[[int], None] = lambda n: None,
+        share: Callable[[Any], Part] = Part,
     ) -> None:
         """inputs: what the model's loss takes of a batch; None: of sentence pairs. compiling: told,
-        before batches of another shape are compiled, how many there are by then."""
+        before batches of another shape are compiled, how many there are by then. share: the part of
+        a batch that this rank has of it."""
         self.model, self._of, self._compiling = model, inputs or tensors, compiling
+        self._share = share
         self._shapes: set[tuple[Any, ...]] = set()
-        self.optimizer = _optimizer(model, config)
+        learnt = [p for p in model.parameters() if p.requires_grad]
+        shared = config.optim.shard and world.current().size > 1
+        self.shards = Shards(learnt) if shared else None
+        self.optimizer = _optimizer(learnt, config, self.shards)
         self.schedule = _schedule(self.optimizer, config)
         decay = config.optim.ema_decay
         self.ema = optim.EMA(model.parameters(), decay) if decay else None
@@ -65,34 +76,38 @@ class Trainable:
         self.traced = 0
         self._compiled = config.train.compile
         planned: Callable[[Run], Run] = compile if self._compiled else lambda run: run
-        self._whole = planned(self._step)
+        self._whole, self._shared = planned(self._step), planned(self._step_of_part)
         self._part, self._end = planned(self._add), planned(self._update)
 
     def __call__(self, batches: Sequence[Any]) -> Outcome:
         """One step on all of the batches."""
         lr = self.optimizer.param_groups[0]["lr"].item()
         skipped = self.optimizer.skipped.item()
-        if len(batches) == 1:
-            found, same, norm = self._whole(*self._inputs(batches[0]))
-            loss, plain = found.item(), _number(same)
-        else:
-            n_tokens = sum(batch.n_tokens for batch in batches)
-            loss = plain = 0.0
-            for batch in batches:
-                share = batch.n_tokens / n_tokens
+        n_tokens = max(sum(batch.n_tokens for batch in batches), 1)
+        loss = plain = 0.0
+        norm: list[Tensor] = []
+        for batch in batches:
+            part, rows = self._share(batch)
+            share, inputs, run = part.n_tokens / n_tokens, self._inputs(part), self._whole
+            if len(batches) > 1 or rows is not None:
                 weight = tensor(share, dtype=self.optimizer.parameters[0].dtype)
-                found, same = self._part(weight, *self._inputs(batch))
-                loss += share * found.item()
-                plain += share * _number(same)
-            norm = self._end()
+                inputs, run = (weight, *inputs), self._part if len(batches) > 1 else self._shared
+            with drawing_for(rows):
+                found, same, *norm = run(*inputs)
+            loss += share * found.item()
+            plain += share * _number(same)
+        if len(batches) > 1:
+            norm = [self._end()]
         taken = skipped == self.optimizer.skipped.item()
-        return Outcome(loss, plain, norm.item(), lr, taken)
+        return Outcome(loss, plain, norm[0].item(), lr, taken)
 
     def parts(self) -> dict[str, Stateful]:
         """All that has a state, by the names that a checkpoint knows it by."""
         found: dict[str, Stateful] = {
             PART: self.model,
-            "optimizer": self.optimizer,
+            "optimizer": self.optimizer
+            if self.shards is None
+            else ShardedState(self.optimizer, self.shards),
             "schedule": self.schedule,
         }
         if self.ema is not None:
@@ -114,6 +129,13 @@ class Trainable:
         self.scaler.scale(loss).backward()
         return loss, plain, self._update()
 
+    def _step_of_part(
+        self, weight: Tensor, *inputs: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """A step on a batch of which other ranks have the rest."""
+        loss, plain = self._add(weight, *inputs)
+        return loss, plain, self._update()
+
     def _add(self, weight: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Add a batch's share to the gradient."""
         loss, plain = self._losses(*inputs)
@@ -129,10 +151,20 @@ class Trainable:
         return loss, plain[0] if len(plain) == 1 else None
 
     def _update(self) -> Tensor:
-        """Take the step that the gradient asks for; its norm."""
+        """Take the step that the gradient asks for, of all ranks; its norm."""
+        shards = self.shards
+        if shards is None:
+            all_reduce_gradients(self.optimizer.parameters)
+        else:
+            shards.take_gradients()
         self.scaler.unscale_(self.optimizer)
-        norm = optim.clip_grad_norm_(self.model.parameters(), self._clip)
+        if shards is None:
+            norm = optim.clip_grad_norm_(self.model.parameters(), self._clip)
+        else:
+            norm = shards.clip_grad_norm_(self._clip)
         self.scaler.step(self.optimizer)
+        if shards is not None:
+            shards.spread()
         self.scaler.update()
         self.optimizer.zero_grad()
         self.schedule.step()
@@ -150,13 +182,13 @@ def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return tensor(batch.src), tensor(batch.tgt_in), tensor(batch.tgt_out)
 
 
-def _optimizer(model: Any, config: Config) -> optim.Adam:
+def _optimizer(learnt: list[Tensor], config: Config, shards: Shards | None) -> optim.Adam:
     c = config.optim
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    groups: list[Any] = learnt
+    parts = learnt if shards is None else shards.of(learnt)
+    groups: list[Any] = parts
     if c.weight_decay and not c.decay_vectors:
-        matrices = [p for p in learnt if p.ndim > 1]
-        vectors = [p for p in learnt if p.ndim <= 1]
+        matrices = [part for p, part in zip(learnt, parts, strict=True) if p.ndim > 1]
+        vectors = [part for p, part in zip(learnt, parts, strict=True) if p.ndim <= 1]
         groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     kind: type[optim.Adam] = {"adam": optim.Adam, "adamw": optim.AdamW}[c.name]
     lr = 0.0 if c.lr is None else c.lr  # noam sets its own

@@ -14,29 +14,29 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import random, serialize
-from ..atomic import write_bytes
-from ..autocast import autocast, require_precision
+from .. import random
+from ..autocast import require_precision
 from ..creation import get_default_device
 from ..errors import UserError
-from ..models.loading import belongings, build, tokenizer_of, weights
+from ..models.loading import build, tokenizer_of
 from . import checkpoint, tensorboard
 from .beginning import begin
 from .callbacks import CallbackError, Callbacks, require
 from .forecast import expecting
 from .interrupt import Interrupts, Stopped
+from .keeper import Keeper, score
 from .log import Row
+from .parallel import Ranks
 from .profile import Stopwatch, weighed
-from .progress import Progress, counting, for_stream
-from .recorder import Recorder
-from .recovery import restore_newest, whole
+from .progress import Progress, Quiet, counting, for_stream
 from .run import RunDirectory
+from .samples import Seen
 from .schema import Config
 from .step import Trainable
 from .tasks import TASKS
@@ -58,29 +58,33 @@ def train(
     UserError for what is wrong with the data or the directory, when training diverges, or when a
     callback raises an error (which it names, with everything saved). Stopped (a KeyboardInterrupt)
     after Ctrl-C or SIGTERM, with everything saved.
+
+    Where this process is one of several ranks (tx.distributed), all of them call this, and train
+    together: the first one writes, shows progress, measures and calls the callbacks.
     """
     config.require_data()
     require(callbacks)
     if config.train.tensorboard:
         tensorboard.require()
-    run = RunDirectory(Path(out))
-    if resume:
-        run.config()  # it is a run
-    else:
-        run.check_new()  # before a directory is made
-    show = progress or for_stream()
-    try:
-        with Interrupts() as interrupts, run.at_work(make=not resume) as kept:
-            if not kept:
+    run, ranks = RunDirectory(Path(out)), Ranks()
+    # Before a directory is made.
+    ranks.first_does(lambda: run.config() and None if resume else run.check_new())
+    show = (progress or for_stream()) if ranks.first else Quiet()
+    with ExitStack() as stack:
+        stack.callback(show.close)
+        interrupts = stack.enter_context(Interrupts(ranks.size, quiet=not ranks.first))
+
+        def begin() -> None:
+            if not stack.enter_context(run.at_work(make=not resume)):
                 show.say(f"{run.root} is on a file system without locks: see that one run uses it")
             if resume:
                 run.check_same(config)
             else:
                 run.check_new()
-            trainer = Trainer(config, run, resume, show, interrupts, command)
-            return trainer.train(callbacks)
-    finally:
-        show.close()
+
+        ranks.first_does(begin)
+        trainer = Trainer(config, run, resume, show, interrupts, command, ranks)
+        return trainer.train(callbacks)
 
 
 def _compiling(tell: Callable[[str, int, str], Any], shapes: int) -> Callable[[int], Any]:
@@ -90,17 +94,6 @@ def _compiling(tell: Callable[[str, int, str], Any], shapes: int) -> Callable[[i
 
 def _resuming(run: RunDirectory) -> str:
     return f"tinygrad-tx train --resume --out {shlex.quote(str(run.root))}"
-
-
-def _recorder(trainer: Trainer, command: str | None) -> Recorder:
-    return Recorder(
-        trainer.run,
-        trainer.state,
-        trainer.show,
-        command=command,
-        parameters=sum(p.numel() for p in trainer.model.parameters()),
-        tensorboard=trainer.config.train.tensorboard,
-    )
 
 
 class Trainer:
@@ -114,8 +107,10 @@ class Trainer:
         show: Progress,
         asked: Interrupts,
         command: str | None,
+        ranks: Ranks,
     ) -> None:
         self.config, self.run, self.show, self.asked = config, run, show, asked
+        self.ranks = ranks
         tell = counting(show)
         require_precision(config.train.precision, get_default_device())
         random.manual_seed(config.train.seed)
@@ -126,32 +121,31 @@ class Trainer:
         if first is not None:
             own = first.tokenizer
         then = partial(checkpoint.data_of, run.checkpoints() if resume else [])
-        task, data = weighed(TASKS[config.model.task], config, own, then, tell)
+        made = partial(weighed, TASKS[config.model.task], config, own, then, tell)
+        task, data = ranks.first_goes_ahead(made)
         self.tokenizer, self.batches = task.tokenizer, task.batches
+        ranks.require_same("data", self.batches.fingerprint, config)
         show.say(task.summary())
         tell("making the model", 0, "")
         self.model = build(asdict(config.model), self.tokenizer)
         if first is not None:
             first.give(self.model)
         compiling = _compiling(tell, self.batches.n_shapes)
-        self.trainable = Trainable(self.model, config, task.inputs, compiling)
+        share = partial(ranks.part, self.batches)
+        self.trainable = Trainable(self.model, config, task.inputs, compiling, share)
         self.parts = self.trainable.parts()
-        self.measuring = task.measuring(self.model, self._pause)
-        self.state = checkpoint.State()
-        if resume:
-            if own is None:
-                self.tokenizer.save(run.tokenizer)
-            self.state = restore_newest(run, config, self.parts, self.batches, show.say)
+        self.keeper = keeper = Keeper(self, task.measuring(self.model, self._pause))
+        self.state = ranks.first_does(lambda: keeper.begin(resume, own is None))
+        if not self.state.step:
+            ranks.begin_alike(self.parts, self.batches)
+        elif not ranks.first:  # from the file that the first rank has found whole
+            path = run.checkpoint(self.state.step)
+            self.state = checkpoint.restore(path, self.parts, self.batches)
         self.saved = self._seen()
-        # Everything could be read: this is a run now.
-        run.record(config)
-        if not resume:
-            self.tokenizer.save(run.tokenizer)
-        self.belongings = belongings(run.root, asdict(config.model))
-        self.record = _recorder(self, command)
+        # Seconds of training, up to the last step.
+        self.spent = ranks.first_does(lambda: keeper.open(command))
         asked.can_save = True
         self.timed = Timed()  # steps since the last row
-        self.spent = self.record.seconds  # of training, up to the last step
         self.watch = Stopwatch(self.trainable, data)
 
     def train(self, callbacks: Sequence[Any] = ()) -> Report:
@@ -164,22 +158,24 @@ class Trainer:
                 self._whatever_is_due()
                 self._check_gradients()
                 if self._over():
-                    return self._finish()
-                self._pause()
+                    return self.ranks.first_does(self.keeper.finish)
+                if self.ranks.stop or self.ranks.alone:
+                    self._pause(self.ranks.stop)
                 self._step()
         except (_Asked, Stopped):
             raise Stopped(self._kept()) from None
         except CallbackError as error:
             raise CallbackError(f"{error}; {self._kept()}") from error.__cause__
         finally:
-            self._close()
+            if self.ranks.first:
+                self._close()
 
     def _close(self) -> None:
         try:  # who interrupts a run does not wait for a prediction
             complete = partial(expecting, self.config) if self._over() else lambda found: found
             self.watch.save(self.run.profile, complete)
         finally:
-            self.record.close()
+            self.keeper.close()
 
     def _kept(self) -> str:
         """Where the run is left off, in words, when it is saved."""
@@ -187,9 +183,9 @@ class Trainer:
             self._write_checkpoint()
         return f"step {self.state.step} is saved; go on by: {_resuming(self.run)}"
 
-    def _pause(self) -> None:
+    def _pause(self, stop: bool = False) -> None:
         """Called where training may be left off."""
-        if self.asked.requested:
+        if stop or self.asked.requested:
             raise _Asked
 
     # One step ------------------------------------------------------------------------------------
@@ -200,7 +196,10 @@ class Trainer:
         traced = self.trainable.traced
         outcome = self.trainable(batches)
         compiled = self.trainable.traced != traced
-        state = self.state
+        state, now = self.state, time.perf_counter()
+        spent = self.spent + now - self.mark
+        outcome, self.spent = self.ranks.agree(outcome, self.asked.requested, spent)
+        self.mark = now
         state.add(outcome, n_tokens)
         if not outcome.finite:
             self.show.say(
@@ -209,13 +208,18 @@ class Trainer:
         end = time.perf_counter()
         step = Timed() if compiled else Timed(n_tokens, end - start)
         self.timed = self.timed.then(step)
-        self.spent, self.mark = self.spent + end - self.mark, end
         if not compiled:
             self.watch.step(end - start, n_tokens)
         self.show.step(state.step, outcome.loss, outcome.lr, step.rate)
         said = {"loss": outcome.loss, "lr": outcome.lr, "grad_norm": outcome.norm}
         said |= {"tokens": n_tokens, "finite": outcome.finite}
-        self.callbacks.tell("on_step", state.step, said)
+        self._tell("on_step", said)
+
+    def _tell(self, moment: str, values: Mapping[str, Any], path: Path | None = None) -> None:
+        """Call the user's callbacks, if there are any, on the first rank."""
+        if self.callbacks.any:
+            tell = self.callbacks.tell
+            self.ranks.first_does(lambda: tell(moment, self.state.step, values, path))
 
     def _check_gradients(self) -> None:
         bad = self.state.bad_steps
@@ -280,79 +284,28 @@ class Trainer:
 
     def _validate(self) -> None:
         state = self.state
-        with self._averages():
-            with self._precision():
-                seen = self.measuring.seen()
-            row = seen.row
-            better = _score(row) > state.best
-            if better:
-                self._save_model()
-        if better:
-            state.best, state.best_step, state.worse = _score(row), state.step, 0
+        seen = self.ranks.first_does(self.keeper.measured)
+        row = seen.row
+        if score(row) > state.best:
+            state.best, state.best_step, state.worse = score(row), state.step, 0
         else:
             state.worse += 1
         state.validated = state.step
-        self._write({"step": state.step, **row})
-        self.record.seen(state.step, seen)
-        self.record.page()
-        self.callbacks.tell("on_validation", state.step, row)
+        self._write({"step": state.step, **row}, seen)
+        self._tell("on_validation", row)
 
     def _save(self) -> None:
-        path = self._write_checkpoint()
-        self.callbacks.tell("on_checkpoint", self.state.step, {}, path)
+        self._tell("on_checkpoint", {}, self._write_checkpoint())
 
     def _write_checkpoint(self) -> Path:
-        self.record.sync()
         path = self.run.checkpoint(self.state.step)
-        checkpoint.save(
-            path, self.state, self.parts, self.batches, asdict(self.config), self.belongings
-        )
+        parts = {name: checkpoint.Held(part.state_dict()) for name, part in self.parts.items()}
+        self.ranks.first_does(lambda: self.keeper.save(path, parts))
         self.saved = self._seen()
-        self.run.prune(self.config.train.keep_last, self.config.train.checkpoint_every)
         return path
 
-    def _save_model(self) -> None:
-        metadata = {"step": str(self.state.step), **self.belongings}
-        serialize.save(self.model.state_dict(), self.run.model, metadata)
-
-    def _write(self, row: Row) -> None:
-        self.record.row({**row, "seconds": self.spent})
-        self.state.rows = self.record.rows
-
-    def _averages(self) -> AbstractContextManager[None]:
-        """The model's weights are their moving averages inside, if the run keeps those."""
-        ema = self.trainable.ema
-        return nullcontext() if ema is None else ema.swapped()
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        """What is measured is measured as it is trained."""
-        return autocast(self.config.train.precision)
-
-    # The end -------------------------------------------------------------------------------------
-    def _finish(self) -> Report:
-        """Choose the final weights, show what they do on held-out data, and report."""
-        self._average()
-        state = self.state
-        self.model.load_state_dict(weights(self.run.model))
-        with self._precision():
-            row, report = self.measuring.final(state.step, state.best_step)
-        self._write({"step": state.step, **row})
-        write_bytes(self.run.root / report.file, f"{report.text()}\n".encode())
-        return report
-
-    def _average(self) -> None:
-        """Keep the average of the last checkpoints' weights, if it is better than the best."""
-        n = self.config.train.average_last
-        last = whole(self.run.checkpoints()[-n:], self.show.say) if n else []
-        if len(last) < 2:
-            return
-        self.model.load_state_dict(checkpoint.average(last))
-        with self._precision():
-            row = self.measuring.seen().row
-        self._write({"step": self.state.step, "of": f"average of {len(last)} checkpoints", **row})
-        if _score(row) > self.state.best:
-            self.state.best, self.state.best_step = _score(row), self.state.step
-            self._save_model()
+    def _write(self, row: Row, seen: Seen | None = None) -> None:
+        self.state.rows = self.ranks.first_does(lambda: self.keeper.row(row, seen))
 
 
 _UNKNOWN = float("nan")
@@ -376,10 +329,3 @@ class Timed(NamedTuple):
 
 class _Asked(Exception):  # noqa: N818 - no error
     """The user has asked to stop."""
-
-
-def _score(row: Mapping[str, float]) -> list[float]:
-    """The key by which validations are compared, greater is better: BLEU, if measured, then the
-    loss."""
-    bleu = [row["bleu"]] if "bleu" in row else []
-    return [*bleu, -row["valid_loss"]]

@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import optim
 from ..autocast import Precision, autocast
+from ..distributed.functional import all_reduce_gradients
 from ..errors import UserError
 from ..models import GPT, GPTConfig, Transformer, TransformerConfig
 from ..tensor import Tensor
@@ -50,7 +51,8 @@ def sized(name: str, batch: int | None = None, length: int | None = None) -> dic
 def begin(work: Mapping[str, Any], precision: Precision = "fp32") -> tuple[Any, Step]:
     """A new model, in training mode, and its step, not compiled: (src, tgt_in, tgt_out) of a
     transformer or (ids, targets) of a gpt, int64 (batch, length) each -> the loss. precision: of
-    the model's forward (tx.autocast)."""
+    the model's forward (tx.autocast). Of several ranks each takes the step with its rows of a
+    batch, and weight=, its share of the tokens."""
     model: Any
     rates, options = (work["lr"], tuple(work["betas"]), work["eps"]), {}
     if work["kind"] == "transformer":
@@ -83,10 +85,11 @@ def begin(work: Mapping[str, Any], precision: Precision = "fp32") -> tuple[Any, 
         optimizer = optim.AdamW(model.parameters(), *rates, work["weight_decay"])
     model.train()
 
-    def step(*batch: Tensor) -> Tensor:
+    def step(*batch: Tensor, weight: Tensor | None = None) -> Tensor:
         with autocast(precision):
             loss: Tensor = model.loss(*batch, **options)
-        loss.backward()
+        (loss if weight is None else loss * weight).backward()
+        all_reduce_gradients(model.parameters())
         optim.clip_grad_norm_(model.parameters(), work["clip_norm"])
         optimizer.step()
         optimizer.zero_grad()

@@ -291,21 +291,36 @@ class Backend(_Reductions, ABC):
     def argtopk(self, x: Array, k: int, axis: int) -> Array:
         """The first k of argsort(descending=True) along axis."""
 
-    # Randomness: Philox 4x32-10; key and stream are 0-d int64 arrays ---------------------------
+    # Randomness: Philox 4x32-10; key and stream are 0-d int64 arrays. first: the place in the
+    # stream of the first number, a multiple of 4; given where it is not 0
+    # --------------------------------
     @abstractmethod
-    def uniform(self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType) -> Array:
+    def uniform(
+        self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType, first: int = 0
+    ) -> Array:
         """[0, 1) in steps of 2^-24."""
 
     @abstractmethod
-    def normal(self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType) -> Array:
+    def normal(
+        self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType, first: int = 0
+    ) -> Array:
         """Mean 0, standard deviation 1."""
 
     @abstractmethod
     def randint(
-        self, key: Array, stream: Array, low: int, high: int, shape: tuple[int, ...], dtype: DType
+        self,
+        key: Array,
+        stream: Array,
+        low: int,
+        high: int,
+        shape: tuple[int, ...],
+        dtype: DType,
+        first: int = 0,
     ) -> Array:
         """Integers in [low, high)."""
 
     @abstractmethod
-    def keep(self, key: Array, stream: Array, p: float, shape: tuple[int, ...]) -> Array:
+    def keep(
+        self, key: Array, stream: Array, p: float, shape: tuple[int, ...], first: int = 0
+    ) -> Array:
         """Booleans: uniform(...) >= p."""

@@ -234,16 +234,29 @@ class CupyBackend(Backend):
         order = self.argsort(x, axis, descending=True)
         return order[(slice(None),) * axis + (slice(0, k),)]
 
-    def uniform(self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType) -> Array:
-        return cupy_random.uniform(key, stream, shape, dtype.np)
+    def uniform(
+        self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType, first: int = 0
+    ) -> Array:
+        return cupy_random.uniform(key, stream, shape, dtype.np, first)
 
-    def normal(self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType) -> Array:
-        return cupy_random.normal(key, stream, shape, dtype.np)
+    def normal(
+        self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType, first: int = 0
+    ) -> Array:
+        return cupy_random.normal(key, stream, shape, dtype.np, first)
 
     def randint(
-        self, key: Array, stream: Array, low: int, high: int, shape: tuple[int, ...], dtype: DType
+        self,
+        key: Array,
+        stream: Array,
+        low: int,
+        high: int,
+        shape: tuple[int, ...],
+        dtype: DType,
+        first: int = 0,
     ) -> Array:
-        return cupy_random.randint(key, stream, low, high, shape, dtype.np)
+        return cupy_random.randint(key, stream, low, high, shape, dtype.np, first)
 
-    def keep(self, key: Array, stream: Array, p: float, shape: tuple[int, ...]) -> Array:
-        return cupy_random.bernoulli_keep(key, stream, p, shape)
+    def keep(
+        self, key: Array, stream: Array, p: float, shape: tuple[int, ...], first: int = 0
+    ) -> Array:
+        return cupy_random.bernoulli_keep(key, stream, p, shape, first)

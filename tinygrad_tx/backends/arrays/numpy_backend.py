@@ -190,19 +190,32 @@ class NumpyBackend(Backend):
             chosen = np.take_along_axis(candidates, order, axis=1)
         return np.moveaxis(chosen.reshape(*last.shape[:-1], k), -1, axis)
 
-    def uniform(self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType) -> Array:
-        return numpy_random.uniform(int(key), int(stream), shape, dtype.np)
+    def uniform(
+        self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType, first: int = 0
+    ) -> Array:
+        return numpy_random.uniform(int(key), int(stream), shape, dtype.np, first)
 
-    def normal(self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType) -> Array:
-        return numpy_random.normal(int(key), int(stream), shape, dtype.np)
+    def normal(
+        self, key: Array, stream: Array, shape: tuple[int, ...], dtype: DType, first: int = 0
+    ) -> Array:
+        return numpy_random.normal(int(key), int(stream), shape, dtype.np, first)
 
     def randint(
-        self, key: Array, stream: Array, low: int, high: int, shape: tuple[int, ...], dtype: DType
+        self,
+        key: Array,
+        stream: Array,
+        low: int,
+        high: int,
+        shape: tuple[int, ...],
+        dtype: DType,
+        first: int = 0,
     ) -> Array:
-        return numpy_random.randint(int(key), int(stream), low, high, shape, dtype.np)
+        return numpy_random.randint(int(key), int(stream), low, high, shape, dtype.np, first)
 
-    def keep(self, key: Array, stream: Array, p: float, shape: tuple[int, ...]) -> Array:
-        return numpy_random.bernoulli_keep(int(key), int(stream), p, shape)
+    def keep(
+        self, key: Array, stream: Array, p: float, shape: tuple[int, ...], first: int = 0
+    ) -> Array:
+        return numpy_random.bernoulli_keep(int(key), int(stream), p, shape, first)
 
 
 def _blas_ready(x: Array) -> Array:

@@ -51,16 +51,17 @@ def words(seed: int, stream: int, n: int) -> Words:
 
 
 def uniform(
-    seed: int, stream: int, shape: tuple[int, ...], dtype: DTypeLike = np.float32
+    seed: int, stream: int, shape: tuple[int, ...], dtype: DTypeLike = np.float32, first: int = 0
 ) -> NDArray[Any]:
     """Uniform numbers in [0, 1), exactly (word >> 8) * 2^-24 in float32 and float64.
 
-    A narrower floating dtype gets the nearest of its numbers below 1.
+    A narrower floating dtype gets the nearest of its numbers below 1. first: the place in the
+    stream of the first number, a multiple of 4, as in all functions below.
     """
     out = np.empty(shape, dtype)
     flat = out.reshape(-1)
     exact = out.dtype in (np.float32, np.float64)
-    for part, bits in _chunks(seed, stream, flat.size):
+    for part, bits in _chunks(seed, stream, flat.size, first):
         target = flat[part] if exact else _scratch.singles(bits.size)
         np.right_shift(bits, 8, out=bits)
         np.copyto(target, bits.view(np.int32))  # as signed: processors convert no other kind fast
@@ -70,7 +71,9 @@ def uniform(
     return out
 
 
-def bernoulli_keep(seed: int, stream: int, p: float, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def bernoulli_keep(
+    seed: int, stream: int, p: float, shape: tuple[int, ...], first: int = 0
+) -> NDArray[np.bool_]:
     """Dropout's mask: True where uniform(seed, stream, shape) >= p, so with probability 1 - p.
 
     The comparison is exact: `p` is the double it is, not its float32. Raises UserError unless
@@ -80,13 +83,13 @@ def bernoulli_keep(seed: int, stream: int, p: float, shape: tuple[int, ...]) -> 
     least = keep_threshold(p)
     if least < 1 << 24:
         flat, least_word = out.reshape(-1), np.uint32(least << 8)
-        for part, bits in _chunks(seed, stream, flat.size):
+        for part, bits in _chunks(seed, stream, flat.size, first):
             np.greater_equal(bits, least_word, out=flat[part])
     return out
 
 
 def normal(
-    seed: int, stream: int, shape: tuple[int, ...], dtype: DTypeLike = np.float32
+    seed: int, stream: int, shape: tuple[int, ...], dtype: DTypeLike = np.float32, first: int = 0
 ) -> NDArray[Any]:
     """Standard normal numbers, computed in float64 and cast to the floating `dtype`.
 
@@ -96,7 +99,7 @@ def normal(
     out = np.empty(shape, dtype)
     flat = out.reshape(-1)
     coarse, fine = _turns()
-    for part, bits in _chunks(seed, stream, flat.size + flat.size % 2):
+    for part, bits in _chunks(seed, stream, flat.size + flat.size % 2, first):
         np.right_shift(bits, 8, out=bits)
         radius, index, value, factor = _scratch.polar(bits.size // 2)
         # exp(2 pi i u2), of which there are 2^24, is the product of two out of 2^12 each.
@@ -127,6 +130,7 @@ def randint(
     high: int,
     shape: tuple[int, ...],
     dtype: DTypeLike = np.int64,
+    first: int = 0,
 ) -> NDArray[Any]:
     """Integers in [low, high): low + (word * (high - low) >> 32), as an integer `dtype`.
 
@@ -136,7 +140,7 @@ def randint(
     check_range(low, high, out.dtype)
     flat = out.reshape(-1)
     span, base = np.uint64(high - low), np.uint64(low % 2**64)
-    for part, bits in _chunks(seed, stream, flat.size):
+    for part, bits in _chunks(seed, stream, flat.size, first):
         value = _scratch.longs(bits.size)
         np.copyto(value, bits)
         np.multiply(value, span, out=value)
@@ -215,12 +219,17 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-def _chunks(seed: int, stream: int, n: int) -> Iterator[tuple[slice, Words]]:
-    """The first `n` words in pieces: where a piece lies, and the piece, to be used up in place."""
-    for start in range(0, n, _CHUNK):
-        stop = min(start + _CHUNK, n)
+def _chunks(seed: int, stream: int, n: int, first: int = 0) -> Iterator[tuple[slice, Words]]:
+    """`n` words in pieces: where a piece lies, and the piece, to be used up in place. first: the
+    place in the stream of the first word, a multiple of 4."""
+    start = 0
+    while start < n:
+        block = (first + start) // 4
+        room = 4 * ((1 << 32) - block % (1 << 32))  # until the low half of the number wraps
+        stop = min(start + _CHUNK, start + room, n)
         blocks = -(-(stop - start) // 4)
-        yield slice(start, stop), block_words(seed, start // 4, stream, blocks)[: stop - start]
+        yield slice(start, stop), block_words(seed, block, stream, blocks)[: stop - start]
+        start = stop
 
 
 def block_words(seed: int, block: int, stream: int, count: int) -> Words:

@@ -48,6 +48,8 @@ def dropout_mask(kernel: DropoutMask, module: ir.Module, name: str, target: Proc
         place = b.at(mask, loop.i, "i8")
         to = b.select(short, spare, place)
         block = b.binary("lshr", loop.i, ir.integer(2))
+        if at.first is not None:
+            block = b.add(block, words.number(at.first))
         for v in range(_VECTORS):
             first = b.add(block, ir.integer(v * _BLOCKS))
             kept = _kept(b, philox(b, first, number, keys, _BLOCKS), kernel.threshold)

@@ -52,7 +52,8 @@ def dropout_mask(kernel: DropoutMask, form: Hashable, t: Thread) -> None:
     mask = words.place(at.mask)
     counters = ir.ceil_div(b, count, ir.integer(_WORDS))
     with b.loop(_mine(t), counters, _threads(t)) as loop:
-        kept = [_kept(b, x, kernel.threshold) for x in philox32(b, loop.i, stream, key)]
+        number = loop.i if at.first is None else b.add(loop.i, words.number(at.first))
+        kept = [_kept(b, x, kernel.threshold) for x in philox32(b, number, stream, key)]
         first = b.mul(loop.i, ir.integer(_WORDS))
         whole = b.compare("sle", b.add(first, ir.integer(_WORDS)), count)
         with b.when(whole):

@@ -246,13 +246,15 @@ class AttentionKeyGradArgs(NamedTuple, Generic[P]):
 
 
 class DropoutMaskArgs(NamedTuple, Generic[P]):
-    """Of DropoutMask. per_task: a multiple of 64. key, stream: an int64 each."""
+    """Of DropoutMask. per_task: a multiple of 64. key, stream: an int64 each. first: the number of
+    the counter of the first four elements."""
 
     elements: int
     per_task: int
     key: P
     stream: P
     mask: P
+    first: int | None = None
 
 
 class CheckIndexArgs(NamedTuple, Generic[P]):

@@ -65,7 +65,7 @@ def describe(kernel: Kernel) -> str:
             form = f"{kernel.dtype}{_stored(kernel)}"
             return f"attention_key_grad {form}: dk, dv of {_softmax(kernel)} @ v"
         case DropoutMask():
-            return f"keep: philox >> 8 >= {kernel.threshold}"
+            return f"keep: philox >> 8 >= {kernel.threshold}" + ", of a part" * kernel.part
         case CheckIndex():
             notes = ", negative ones from the end" * kernel.wrap + ", one skipped" * kernel.skip
             return f"index {kernel.dtype}: checked{notes}"

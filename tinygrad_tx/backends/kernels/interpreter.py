@@ -444,7 +444,8 @@ def _dropout_mask(kernel: DropoutMask, words: Sequence[int]) -> None:
     args = read(kernel.layout, words)
     seed, number = (int(view(place, "int64", (), ())) for place in (args.key, args.stream))
     p, shape = kernel.threshold * numpy_random.UNIT, (args.elements,)
-    view(args.mask, "bool", shape, (1,))[...] = numpy_random.bernoulli_keep(seed, number, p, shape)
+    kept = numpy_random.bernoulli_keep(seed, number, p, shape, 4 * (args.first or 0))
+    view(args.mask, "bool", shape, (1,))[...] = kept
 
 
 def _check_index(kernel: CheckIndex, words: Sequence[int]) -> None:

@@ -395,17 +395,25 @@ def dropout_factor(dropout: float) -> float:
 Weighted = Attention | AttentionGrad | AttentionQueryGrad | AttentionKeyGrad
 
 
+_MASK: DropoutMaskArgs[int] = layout_of(DropoutMaskArgs)
+_MASK_OF_PART: DropoutMaskArgs[int] = layout_of(DropoutMaskArgs, first=0)
+
+
 @dataclass(frozen=True)
 class DropoutMask(Kernel):
     """A dropout mask: byte i is 1 where Philox word i of a stream is at least p.
 
     threshold: ceil(p * 2^24); kept where (word >> 8) >= threshold. Element i is word i % 4 of
-    counter i // 4.
+    counter i // 4. part: True if counters begin at another number than 0.
     """
 
     word: ClassVar[str] = "keep"
     threshold: int
-    layout: ClassVar[DropoutMaskArgs[int]] = layout_of(DropoutMaskArgs)
+    part: bool = False
+
+    @property
+    def layout(self) -> DropoutMaskArgs[int]:
+        return _MASK_OF_PART if self.part else _MASK
 
     def tasks(self, words: Sequence[int]) -> int:
         return -(-words[self.layout.elements] // words[self.layout.per_task])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ... import atomic
 from ...backends.target import Done
+from ...distributed.communicator import Span
 from ...errors import UserError
 from ...node import Node
 from ..schedule.records import Launch
@@ -44,13 +45,15 @@ class Did(NamedTuple):
 class Timeline:
     """A run that was timed. run: its number, from 1; seconds: of each wave and opaque call, or of
     each op where no kernels run; did: what each thread did, as far as that is known. waves, nodes:
-    what was run, in the order of `seconds`; one of them is empty."""
+    what was run, in the order of `seconds`; one of them is empty. sent: what went between ranks, in
+    seconds since the run began."""
 
     run: int
     seconds: tuple[float, ...]
     did: tuple[Did, ...] = ()
     waves: Sequence[Sequence[Launch]] = ()
     nodes: Sequence[Node] = ()
+    sent: Sequence[Span] = ()
 
     @classmethod
     def of(
@@ -59,6 +62,7 @@ class Timeline:
         seconds: Sequence[float],
         done: Sequence[tuple[float, Sequence[tuple[Launch, Done]]]],
         waves: Sequence[Sequence[Launch]],
+        sent: Sequence[Span] = (),
     ) -> Timeline:
         """done: of each segment, when it began and what it has noted. Between two segments, time
         that is no part of a wave is left out."""
@@ -67,7 +71,7 @@ class Timeline:
             for begun, notes in done
             for launch, x in notes
         ]
-        return cls(run, tuple(seconds), tuple(did), waves)
+        return cls(run, tuple(seconds), tuple(did), waves, sent=sent)
 
     @property
     def total(self) -> float:
@@ -124,6 +128,11 @@ def _of_waves(timeline: Timeline, name: str) -> Iterator[Any]:
             about["wave"] = number[id(x.launch)]
         kind = " + ".join(call.kernel.word for call in x.launch.calls)
         yield _event(kind, "kernel", 1 + x.thread, x.begin, x.end - x.begin, about)
+    if timeline.sent:
+        row = 2 + max(threads, default=0)
+        yield _meta("thread_name", row, "between ranks")
+        for name, size, begin, end in timeline.sent:
+            yield _event(name, "communication", row, begin, end - begin, {"bytes": size})
 
 
 def _of_ops(timeline: Timeline, name: str) -> Iterator[Any]:

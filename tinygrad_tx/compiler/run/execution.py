@@ -20,6 +20,7 @@ import numpy as np
 from ...backends.kernels.kinds import Kernel, Opaque
 from ...backends.reports import Reports
 from ...backends.target import Target
+from ...distributed import world
 from ...node import Node
 from .. import pipeline
 from ..capture.guards import Match
@@ -298,6 +299,7 @@ def _timeline(execution: Execution) -> Timeline:
     """Run all steps; the seconds of each wave and opaque call, and what each thread did."""
     seconds: list[float] = []
     segments: list[tuple[float, Segment]] = []
+    began = perf_counter()
     for step in execution.steps:
         if isinstance(step, Launch):
             started = perf_counter()
@@ -310,7 +312,9 @@ def _timeline(execution: Execution) -> Timeline:
         if execution.report[0]:
             opaque.raise_outside(step, last, step.args)
     done = [(at, step.done()) for at, step in segments]
-    return Timeline.of(execution.runs, seconds, done, execution.plan.waves())
+    spans = [x for x in world.current().spans if x.begin >= began]
+    sent = [x._replace(begin=x.begin - began, end=x.end - began) for x in spans]
+    return Timeline.of(execution.runs, seconds, done, execution.plan.waves(), sent)
 
 
 def _kernels(plan: Plan) -> list[Kernel]:

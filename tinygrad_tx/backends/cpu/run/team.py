@@ -36,6 +36,7 @@ _MOST = 1024  # threads: each has scratch memory of its own
 _LOCK = RLock()  # one job at a time; also guards the two below
 _team: Team | None = None
 _asked: int | None = None
+_sharing = 1  # processes that have the same cores
 
 
 def set_num_threads(n: int) -> None:
@@ -53,7 +54,18 @@ def set_num_threads(n: int) -> None:
 
 def get_num_threads() -> int:
     """The number of threads that compiled functions run on."""
-    return _asked if _asked is not None else _default()
+    if _asked is not None:
+        return _asked
+    if _sharing == 1 or settings.get("TX_NUM_THREADS"):
+        return _default()
+    return max(1, _default() // _sharing)
+
+
+def share_cores(processes: int) -> None:
+    """So many processes have the same cores: without a call of set_num_threads, and without the
+    environment variable, each takes its share of them."""
+    global _sharing
+    _sharing = processes
 
 
 @cache

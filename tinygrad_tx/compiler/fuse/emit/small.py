@@ -9,9 +9,10 @@ from __future__ import annotations
 from math import ceil, prod
 
 from .... import ops
-from ....backends.kernels.arguments import CheckIndexArgs, DropoutMaskArgs, ScatterAddArgs
+from ....backends.kernels.arguments import CheckIndexArgs, DropoutMaskArgs, Place, ScatterAddArgs
 from ....backends.kernels.kinds import CheckIndex, DropoutMask, ScatterAdd
 from ....node import Node
+from ...schedule.layout import dense
 from ...schedule.records import Buffer, Call, View
 from ..build import add, copy_dense, join, materialise, note_made, store_flat
 from ..group import Fetch, Gather, Group, fresh
@@ -21,9 +22,13 @@ from .writes import own_or_copy
 
 def emit_mask(values: Values, node: Node) -> None:
     key, stream = (materialise(values, src) for src in node.srcs)
-    out = fresh("bool", node.shape, node)
-    args = DropoutMaskArgs(prod(node.shape), 1 << 15, key.place, stream.place, out.place)
-    kernel = DropoutMask(ceil(node.attrs["p"] * 2**24))
+    first = node.attrs.get("first", 0)
+    lead = first % 4  # elements that the first counter makes before: they are made, and lie before
+    made = Buffer("value", "bool", prod(node.shape) + lead, node)
+    out = View(made, node.shape, dense(node.shape), lead)
+    places = key.place, stream.place, Place(made, 0)
+    args = DropoutMaskArgs(made.size, 1 << 15, *places, first // 4 if first else None)
+    kernel = DropoutMask(ceil(node.attrs["p"] * 2**24), part=bool(first))
     add(values, Call(kernel, args, (key, stream), (out,), (node,)))
     note_made(values, node, out)
 

@@ -84,6 +84,7 @@ def _dropped(weights: Node) -> tuple[Node, tuple[Node, ...], dict[str, float]]:
                 and target.keeps_statistics
                 and keep.shape == weights.shape == inner.shape
                 and 0 < p < 1
+                and not keep.attrs.get("first")
                 and isclose(factor, 1 / (1 - p), rel_tol=1e-2 if x.dtype.is_half else 1e-6)
             ):
                 drawn = tuple([_there(src, weights) for src in keep.srcs])

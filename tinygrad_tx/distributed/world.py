@@ -1,0 +1,38 @@
+"""The job that this process is a rank of. Set by launcher.py and local.py, read by the collective
+ops, by api.py and by the trainer."""
+
+from __future__ import annotations
+
+from .communicator import Communicator
+from .engine import Alone
+
+
+class _World:
+    """host: between the ranks' memories. device: between their GPUs, where an engine does that;
+    else their arrays go through the host."""
+
+    host = Communicator(Alone())
+    device: Communicator | None = None
+
+
+def current() -> Communicator:
+    """The ranks of this job; one that no launcher has started has one."""
+    return _World.host
+
+
+def for_device() -> Communicator | None:
+    """The ranks as their GPUs see each other; None where arrays go through the host."""
+    return _World.device
+
+
+def enter(host: Communicator, device: Communicator | None = None) -> None:
+    """This process is a rank of a job from now on."""
+    _World.host, _World.device = host, device
+
+
+def leave() -> None:
+    """It is alone again."""
+    for found in (_World.device, _World.host):
+        if found is not None:
+            found.close()
+    enter(Communicator(Alone()))
