@@ -33,7 +33,7 @@ FLOORS = {
     "compiler": 4,
     **dict.fromkeys(("nn", "optim"), 5),
     "models": 6,
-    **dict.fromkeys(("data", "training", "decoding", "viz"), 7),
+    **dict.fromkeys(("bulk", "data", "training", "decoding", "viz"), 7),
     **dict.fromkeys(("cli", "__main__"), 8),
     "__init__": 9,  # where the floors are put together
 }

@@ -1,4 +1,5 @@
-"""The command line: program.py reads it, each other file but command.py is one command."""
+"""The command line: program.py reads it, each other file is one command, but for
+command.py, bulk.py and streams.py."""
 
 from .program import main
 

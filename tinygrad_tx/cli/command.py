@@ -1,4 +1,5 @@
-"""A command of `tinygrad-tx`. Each of the other files here but program.py makes one."""
+"""A command of `tinygrad-tx`. Each of the other files here makes one, but for program.py, bulk.py
+and streams.py."""
 
 from __future__ import annotations
 

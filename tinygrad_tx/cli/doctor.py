@@ -17,6 +17,7 @@ _NEEDED = ("numpy", "ml-dtypes", "safetensors", "tokenizers", "sacrebleu", "rich
 _OPTIONAL = {
     "matplotlib": "pictures of attention and of runs, graphs as .png and .pdf",
     "tensorboardX": "event files of train.tensorboard",
+    "distributed": "bulk work by --workers and --scheduler",
 }
 _CPU_FEATURES = ("avx512f", "avx512_bf16", "amx_tile", "avx2", "fma", "asimd", "neon", "sve")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

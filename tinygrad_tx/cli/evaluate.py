@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from .bulk import add_bulk, model_of, pairs_of, plan_of
 from .command import Command, add_model, add_precision, count, in_precision, number, path
-from .translate import translator_of
+
+_TOGETHER = 512  # sentences are sorted by length before they are cut into batches
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -31,6 +33,7 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--lowercase", action="store_true", help="upper and lower case are equal")
     add_precision(parser, "fp32")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_bulk(parser, _TOGETHER, out="the translations")
 
 
 @in_precision
@@ -40,6 +43,8 @@ def _run(args: Namespace) -> None:
     if args.text:
         if args.beam or args.lowercase or args.length_penalty is not None:
             raise UserError("--beam, --length-penalty and --lowercase go with --src and --ref")
+        if args.out or args.chunk:
+            raise UserError("--out and --chunk go with --src and --ref")
         _text(args)
     elif args.src and args.ref:
         _pairs(args)
@@ -49,10 +54,17 @@ def _run(args: Namespace) -> None:
 
 def _text(args: Namespace) -> None:
     from .. import models
-    from ..training.tasks.language import losses_on
+    from ..bulk.losses import Measuring, Windowed
+    from ..bulk.run import by, run
 
     model, tokenizer = models.load(args.model)
-    found = losses_on(model, tokenizer, args.text, args.columns, _window(args.model))
+    text = Windowed(model, tokenizer, args.text, args.columns, _window(args.model))
+    work = Measuring(model_of(args, args.precision or "fp32"))
+    plan = plan_of(args, work, 1, (args.text,), write=_nowhere)
+    plan = replace(plan, total=None, unit="batches")
+    if plan.cluster is None:  # the model has been read
+        plan = replace(plan, cluster=by(work.using(model)))
+    found = text.losses(run(work, iter(text), plan))
     facts: dict[str, Any] = {
         "tokens": found.n_tokens,
         "loss": found.loss,
@@ -68,6 +80,10 @@ def _text(args: Namespace) -> None:
     print(f"bits per byte  {found.bits_per_byte:.4f}")
 
 
+def _nowhere(text: str) -> None:
+    """The translations are not asked for."""
+
+
 def _window(model: str) -> int | None:
     """The length of the windows that a run was trained on; None for a pretrained model."""
     from ..models.loading import CONFIG
@@ -79,23 +95,21 @@ def _window(model: str) -> int | None:
 
 
 def _pairs(args: Namespace) -> None:
-    from ..data import read_pairs
+    from ..bulk.run import run
+    from ..bulk.translating import Evaluating, Translating
     from ..data.tables import is_table
-    from ..training.metrics import score
 
     if table := next((file for file in (args.src, args.ref) if is_table(file)), None):
         raise UserError(f"{table} has columns, and --src and --ref are lines of text")
     if args.columns is not None:
         raise UserError("--columns goes with --text")
-    sources, references = [], []
-    for source, reference in read_pairs(args.src, args.ref):
-        sources.append(source)
-        references.append(reference)
-    translator = translator_of(args.model, args.beam, args.length_penalty)
-    found = [best[0].text for best in translator.n_best(sources)]
-    scores = score(found, references, args.lowercase)
+    model = model_of(args, args.precision or "fp32")
+    work = Evaluating(Translating(model, args.beam, args.length_penalty), args.lowercase)
+    plan = plan_of(args, work, _TOGETHER, (args.src, args.ref), write=_nowhere)
+    sums = run(work, pairs_of(args), plan)
+    scores = work.score(sums)
     if args.json:
-        facts = {"sentences": len(sources), "beam": translator.beam_size}
+        facts = {"sentences": int(sums[0]), "beam": work.beam_size}
         print(json.dumps(facts | asdict(scores)))
     else:
         print(scores)
@@ -107,6 +121,10 @@ COMMAND = Command(
     (
         ("evaluate --model runs/de-en --src test.de --ref test.en --beam 4", "text"),
         ("evaluate --model runs/de-en --src test.de --ref test.en --json", "for a program"),
+        (
+            "evaluate --model runs/de-en --src test.de --ref test.en --workers 8 --out found.en",
+            "large files by 8 processes, and the translations; goes on when it was stopped",
+        ),
         ("evaluate --model runs/lm --text test.txt", "loss, perplexity, bits per byte"),
     ),
     _arguments,

@@ -31,7 +31,9 @@ from . import (
     plan,
     plot,
     report,
+    score,
     streams,
+    tokenize,
     train,
     translate,
 )
@@ -41,6 +43,8 @@ COMMANDS: tuple[Command, ...] = (
     train.COMMAND,
     translate.COMMAND,
     evaluate.COMMAND,
+    score.COMMAND,
+    tokenize.COMMAND,
     generate.COMMAND,
     embed.COMMAND,
     attention.COMMAND,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from .bulk import add_bulk, is_bulk, model_of, plan_of
 from .command import (
     Command,
     add_model,
@@ -22,6 +23,7 @@ from .command import (
 )
 
 if TYPE_CHECKING:
+    from ..bulk.translating import Translating
     from ..decoding import Translator
 
 _TOGETHER = 512  # lines are read and sorted by length before they are cut into batches
@@ -57,37 +59,59 @@ def _arguments(parser: ArgumentParser) -> None:
     search.add_argument(
         "--temperature", type=positive, metavar="T", help="below 1 sharpens, above 1 flattens"
     )
+    add_bulk(parser, _TOGETHER)
 
 
 @in_precision
 def _run(args: Namespace) -> None:
+    from ..bulk.run import by, run
     from ..data import read_lines
 
+    _check(args)
+    work = _work(args)
+    plan = plan_of(args, work, _TOGETHER, (args.file,))
+    if not args.attention:
+        run(work, read_lines(args.file), plan)
+        return
+    translator = work.translator()
+    pictures = _Pictures(args.attention, translator)
+    do = work.using(replace(translator, observe=pictures))
+    run(work, read_lines(args.file), replace(plan, cluster=by(do)))
+    pictures.close()
+
+
+def _check(args: Namespace) -> None:
     if not args.sample and (args.top_k or args.top_p or args.temperature):
         raise UserError("--top-k, --top-p and --temperature go with --sample")
     if args.sample and args.beam:
         raise UserError("--sample and --beam exclude each other")
-    translator = replace(
-        translator_of(args.model, args.beam, args.length_penalty),
-        num_return_sequences=args.n_best,
-        do_sample=args.sample,
-        temperature=args.temperature or 1.0,
-        top_k=args.top_k or 0,
-        top_p=args.top_p or 1.0,
+    if args.sample and args.chunk:
+        raise UserError(
+            "--sample and --chunk exclude each other: what is drawn hangs on the chunks"
+        )
+    if args.sample and args.out and args.seed is None:
+        raise UserError("--sample with --out needs --seed N, for what is drawn to go on")
+    if args.attention and is_bulk(args):
+        raise UserError(
+            "--attention draws by one process: leave --workers, --scheduler, --out away"
+        )
+
+
+def _work(args: Namespace) -> Translating:
+    from .. import random
+    from ..bulk.translating import Translating
+
+    return Translating(
+        model_of(args, args.precision or "fp32"),
+        args.beam,
+        args.length_penalty,
+        args.n_best,
+        args.sample,
+        args.temperature or 1.0,
+        args.top_k or 0,
+        args.top_p or 1.0,
+        random.generator("cpu").key.item() if args.sample else 0,
     )
-    if not args.sample and args.n_best > translator.beam_size:
-        translator = replace(translator, beam_size=args.n_best)
-    pictures = _Pictures(args.attention, translator) if args.attention else None
-    translator = replace(translator, observe=pictures)
-    texts = read_lines(args.file)
-    # At a terminal each line is answered at once.
-    waiting = args.file == "-" and sys.stdin.isatty()
-    found = translator.stream(texts, chunk_size=1 if waiting else _TOGETHER)
-    for at, translations in enumerate(found, 1):
-        for text, score in translations:
-            print(text if args.n_best == 1 else f"{at}\t{score:.4f}\t{text}")
-    if pictures is not None:
-        pictures.close()
 
 
 class _Pictures:
@@ -117,36 +141,6 @@ class _Pictures:
         print(f"{begin}pictures: {self._count}, of attention, in {self._root}", file=sys.stderr)
 
 
-def translator_of(model: str, beam: int | None, length_penalty: float | None) -> Translator:
-    """A run's model, to search as its configuration says unless told otherwise."""
-    from .. import models
-    from ..decoding import Translator
-    from ..models.encoder_decoder import EncoderDecoder
-    from ..models.loading import directory_of, is_pretrained
-    from ..training.run import RunDirectory
-    from ..training.schema import DecodeConfig
-
-    decode = DecodeConfig(beam_size=4)
-    if not is_pretrained(Path(model)):
-        decode = RunDirectory(directory_of(Path(model))).config().decode
-    found, tokenizer = models.load(model)
-    if not isinstance(found, EncoderDecoder):
-        raise UserError(
-            f"{model} holds a {type(found).__name__}, which does not translate; `tinygrad-tx info` "
-            "says what it is"
-        )
-    if tokenizer is None:
-        raise UserError(f"{model} has no tokenizer, so no ids can be made of a text")
-    return Translator(
-        found,
-        tokenizer,
-        beam or decode.beam_size,
-        decode.length_penalty if length_penalty is None else length_penalty,
-        decode.max_extra_tokens,
-        decode.batch_size,
-    )
-
-
 COMMAND = Command(
     "translate",
     "translate text, line by line",
@@ -158,6 +152,10 @@ COMMAND = Command(
             "also a picture of attention for each sentence: looks/000001.svg, ...",
         ),
         ("translate --model runs/de-en --sample --top-p 0.9", "what you type, with some variety"),
+        (
+            "translate --model runs/de-en --workers 8 --out output.txt input.txt",
+            "a large file by 8 processes; the same command goes on when it was stopped",
+        ),
     ),
     _arguments,
     _run,

@@ -1,5 +1,5 @@
 """Floor 7: decoding. generate() takes ids; translate() and Translator take lines of text, stream()
-a prompt; Embedder makes vectors of lines."""
+a prompt; Embedder makes vectors of lines, Scorer says how probable translations are."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ from ..lazy import lazily
 from .embed import Embedder
 from .generate import generate
 from .protocols import Hypothesis
+from .scoring import Score, Scorer
 from .streaming import stream
 from .translate import Translation, Translator, translate
 
@@ -16,6 +17,8 @@ if not TYPE_CHECKING:
 __all__ = [
     "Embedder",
     "Hypothesis",
+    "Score",
+    "Scorer",
     "Translation",
     "Translator",
     "generate",

@@ -217,3 +217,9 @@ def _drawn(seed: int, first: int, rows: int, shape: tuple[int, int]) -> Floats:
     """For each row its stream, counted from the first."""
     found = [numpy_random.uniform(seed, first + i, shape, np.float64) for i in range(rows)]
     return np.stack(found)
+
+
+def skip(rows: int) -> None:
+    """Let the streams of so many rows pass, as if they had been drawn since the random numbers were
+    seeded: what is drawn next is what follows them."""
+    _Line.seeding, _Line.taken = random.generator("cpu").key.node, rows
