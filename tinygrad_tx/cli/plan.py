@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..compiler.inspect.machine import Machine
     from ..training.forecast import Forecast
     from ..training.outlook import Outlook
+    from ..training.ranks import Timing
     from ..training.schema import Config
 
 _SHOWN = 20  # rows of the table, unless --all is given
@@ -67,6 +68,18 @@ def _arguments(parser: ArgumentParser) -> None:
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE",
         help="any value of config.toml, such as model.d_model=256",
     )  # fmt: skip
+    parser.add_argument(
+        "--ranks", type=count, nargs="+", metavar="N",
+        help="instead of the launches: the step on so many ranks, whose gradients are summed",
+    )  # fmt: skip
+    parser.add_argument(
+        "--network", type=path, metavar="NAME", default="10gbit",
+        help="between them: 10gbit (the default), 100gbit or nvlink",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weak", action="store_true",
+        help="each rank has a batch of its own; otherwise they share the rows of one",
+    )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="every launch, in order")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
 
@@ -74,6 +87,7 @@ def _arguments(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> None:
     from ..backends.gpus import gpu
     from ..training import calibration
+    from ..training.ranks import Timing
     from ..training.works import sized
 
     if bool(args.config) == bool(args.work):
@@ -85,7 +99,12 @@ def _run(args: Namespace) -> None:
     if args.gpu:
         machine = gpu(args.gpu)
         found = _outlook(args, "bf16", here=False)
-        _show(found, _OnGpu(found, machine), args)
+        on = _OnGpu(found, machine)
+        if args.ranks:
+            timing = Timing(on.of, lambda outlook: outlook.seconds(machine), apart=True)
+            _show_ranks(found, on, timing, "bf16", args)
+        else:
+            _show(found, on, args)
         return
     config = _config(args.config, args.set) if args.config else None
     found = _outlook(args, config.train.precision if config else "fp32", here=True)
@@ -94,6 +113,10 @@ def _run(args: Namespace) -> None:
         learnt = calibration.calibrate(_say)
         found = _outlook(args, found.precision, here=True)  # some of its code is there by now
     here = _Here(found, learnt)
+    if args.ranks:
+        timing = Timing(here.of, lambda outlook: outlook.on(learnt))
+        _show_ranks(found, here, timing, found.precision, args)
+        return
     if config is not None and not (args.batch or args.length):
         try:
             here.forecast = _forecast(config, learnt, args.precision, args.vocab)
@@ -111,6 +134,27 @@ def _show(found: Outlook, on: _OnGpu | _Here, args: Namespace) -> None:
         print(json.dumps(_described(found, on), indent=1))
     else:
         _print(found, on, every=args.all)
+
+
+def _show_ranks(
+    found: Outlook, on: _OnGpu | _Here, timing: Timing, precision: str, args: Namespace
+) -> None:
+    """The same step on several ranks."""
+    from ..training.ranks import shares
+    from . import ranks
+
+    between, here = ranks.network(args.network), isinstance(on, _Here)
+
+    def planned(rows: int) -> Outlook:
+        if rows == found.batch:
+            return found
+        return _outlook(Namespace(**{**vars(args), "batch": rows}), precision, here=here)
+
+    made = [*shares(planned, found.batch, args.ranks, between, timing, weak=args.weak)]
+    if args.json:
+        print(ranks.described(made, between))
+    else:
+        ranks.show(f"{_title(found, on)}over {between.name}\n", made, between)
 
 
 def _forecast(
@@ -426,6 +470,10 @@ COMMAND = Command(
         ("plan --work gpt2-124m --gpu h100", "launches, bytes, memory, and a GPU's least time"),
         ("plan multi30k --gpu 4090", "the same of a preset, a config.toml or a run directory"),
         ("plan --work W4 --gpu h200 --precision fp32 --all", "every launch, in order"),
+        (
+            "plan --work gpt2-124m --gpu h100 --ranks 1 2 8 64 --network 100gbit",
+            "on several ranks, before there are any",
+        ),
         ("plan --work W1 --json", "everything, for another program"),
     ),
     _arguments,

@@ -6,7 +6,7 @@ so nothing of its size is allocated. Called by `tinygrad-tx plan`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -16,9 +16,11 @@ from .. import backends, random
 from ..autocast import named
 from ..backends.gpus import GPU
 from ..backends.target import Target
+from ..compiler.inspect.costs import BACKWARD, PHASES, UPDATE
 from ..compiler.inspect.estimate import Estimate, Memory, Work, estimate
 from ..compiler.inspect.machine import Machine
 from ..creation import get_default_device, set_default_device, zeros, zeros_like
+from ..distributed.paper import Parts
 from ..dtypes import int64
 from ..errors import UserError
 from ..models import registry
@@ -91,6 +93,19 @@ class Outlook:
         """The seconds that a step takes on this machine, as it was measured. It was planned for
         here."""
         return sum(times * part_seconds(part, machine) for times, part in self.parts)
+
+    def phases(self, seconds: Callable[[Work], float], total: float) -> Parts:
+        """A step of so many seconds in all, by phases. seconds: of one time of a launch. The
+        forward pass is what the others are not: with several batches, all but the last one."""
+
+        def of(part: Estimate, *phases: str) -> float:
+            return sum(w.times * seconds(w) for w in part.works if w.phase in phases)
+
+        *_, (_, last) = self.parts[:-1] or self.parts
+        apart = len(self.parts) > 1
+        backward = of(last, BACKWARD)
+        update = of(self.parts[-1][1], *(PHASES if apart else (UPDATE,)))
+        return Parts(total - backward - update, backward, update)
 
     def memory_on(self, machine: Machine, plans: int = 1, made: bool | None = None) -> float:
         """The bytes that a process takes at most which trains here. plans: of so many shapes; made:

@@ -25,6 +25,7 @@ from ...dtypes import ALL
 from .. import pipeline
 from ..capture.trace import Argument, GradOf, Traced, trace
 from ..schedule.records import Buffer, Call, Launch, Plan, View, itemsize
+from .costs import Phases
 from .loads import Load, loads
 from .origin import origin
 from .work import flops
@@ -32,13 +33,15 @@ from .work import flops
 
 class Work(NamedTuple):
     """A launch of a plan. kernel: the kinds of its calls; ops: what they compute; result, where: of
-    the last of them. times: how often it runs in a call, more than once in loops. bytes, flops: of
-    one time. load: what it asks of this processor; None of other machines."""
+    the last of them; phase: of a training step, "forward", "backward" or "update". times: how often
+    it runs in a call, more than once in loops. bytes, flops: of one time. load: what it asks of
+    this processor; None of other machines."""
 
     kernel: str
     ops: str
     result: str
     where: str
+    phase: str
     times: int
     bytes: int
     flops: int
@@ -118,7 +121,7 @@ def estimate(
     states = {found.placeholder: found.node for found in traced.changed}
     results = [made._node for made in traced.made.values()]
     plan = pipeline.plan(results, states, target)
-    works = tuple(_works(plan, target, 1, here is not None))
+    works = tuple(_works(plan, target, 1, Phases(traced.ends), here is not None))
     opaque = [call.ops for launch in plan.launches() if launch.opaque for call in launch.calls]
     memory = _memory(plan, traced)
     ops = tuple(dict.fromkeys(opaque))
@@ -142,7 +145,7 @@ def _target(device: str) -> tuple[Target, str]:
 # Launches ------------------------------------------------------------------------------------
 
 
-def _works(plan: Plan, target: Target, times: int, here: bool) -> Iterator[Work]:
+def _works(plan: Plan, target: Target, times: int, phase: Phases, here: bool) -> Iterator[Work]:
     """Each launch of a plan that runs so many times; of a loop, those of its rounds. here: with
     their loads."""
     readers: dict[Buffer, int] = {}
@@ -151,7 +154,7 @@ def _works(plan: Plan, target: Target, times: int, here: bool) -> Iterator[Work]
             readers[buffer] = readers.get(buffer, 0) + 1
     for wave in plan.waves():
         if wave[0].loop:
-            yield from _works(wave[0].loop.plan, target, times * wave[0].loop.rounds, here)
+            yield from _works(wave[0].loop.plan, target, times * wave[0].loop.rounds, phase, here)
             continue
         load = dict(zip(wave, loads(wave), strict=True)) if here else {}
         for launches in _launched(plan, target, wave):
@@ -163,6 +166,7 @@ def _works(plan: Plan, target: Target, times: int, here: bool) -> Iterator[Work]
                 "; ".join(call.ops for call in launches[0].calls),
                 " ".join(outs),
                 origin(last),
+                phase.of(last.nodes)[1],
                 times,
                 sum(_touched(launch, plan.roles, readers) for launch in launches),
                 sum(flops(call) for launch in launches for call in launch.calls),
