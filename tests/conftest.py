@@ -6,9 +6,11 @@ import contextlib
 import gc
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -69,6 +71,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     _hear_signals()
+    _keep_bytecode(config)
     chosen = config.getoption("--gpu")
     if chosen == "auto":
         chosen = "device" if _has_gpu() else "double"
@@ -85,6 +88,15 @@ def _hear_signals() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
+
+
+def _keep_bytecode(config: pytest.Config) -> None:
+    """Where the environment has Python write no bytecode, each of the hundreds of processes that
+    tests start would compile the package again: these write it into a folder of this run."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        folder = tempfile.mkdtemp(prefix="bytecode-")
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def _has_gpu() -> bool:

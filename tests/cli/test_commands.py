@@ -232,6 +232,7 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path, capsys: Capture) -> Non
 
 LIMITED = """
 import resource, sys
+sys.dont_write_bytecode = True  # it would be cut off without a word, and kept
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 from tinygrad_tx.cli import main
 sys.exit(main(sys.argv[1:]))

@@ -88,6 +88,7 @@ from tokenizers import Tokenizer, models
 from tinygrad_tx import atomic
 from tinygrad_tx.errors import UserError
 
+sys.dont_write_bytecode = True  # it would be cut off without a word, and kept
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 words = Tokenizer(models.WordLevel({f"word{i}": i for i in range(9_000)}, unk_token="word0"))
 path = Path(sys.argv[1])

@@ -93,7 +93,7 @@ class _Checked:
         """Run one launch both ways and compare. False where an index was outside."""
         copy = _Copy(self, launch)
         given = [copy.look(view) for view in _read(launch)]
-        made = _made(launch)
+        made = self._left(launch)
         # What is written in part keeps the rest.
         given += [copy.look(_all(view.buffer)) for call, view in made if _partly(call, view)]
         clean = not any(map(_has_nan, given))
@@ -105,6 +105,25 @@ class _Checked:
         for (call, view), found in zip(made, native, strict=True):
             _compare(call, launch, found, copy.look(view), largest, clean)
         return inside
+
+    def _left(self, launch: Launch) -> list[tuple[Call, View]]:
+        """The live-outs of a launch that are there when it ends: a later part may have got the
+        memory of an earlier part's result, which it reads for the last time."""
+        order = {call: number for number, call in enumerate(launch.calls)}
+        spans = [
+            (order[call], self._span(view.buffer)) for call in launch.calls for view in call.writes
+        ]
+        return [
+            (call, view)
+            for call, view in _made(launch)
+            for begin, end in [self._span(view.buffer)]
+            if not any(order[call] < by and a < end and begin < b for by, (a, b) in spans)
+        ]
+
+    def _span(self, buffer: Buffer) -> tuple[int, int]:
+        """The addresses of a buffer: the first, and the one behind the last."""
+        begin = self.segment.address(_all(buffer), self.bases)
+        return begin, begin + buffer.bytes
 
     def look(self, view: View) -> Array:
         """What lies under a view in the memory of the machine."""
