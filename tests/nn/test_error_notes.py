@@ -122,6 +122,10 @@ def test_other_errors_have_the_module_too() -> None:
     error, note = failed(nn.Linear(3, 4), [1, 2])
     assert str(error).startswith("Linear: input must be a Tensor, not a list")
     assert "in the module Linear, at" in note
+
+
+@pytest.mark.cpu  # a GPU is not waited for: there the error comes later
+def test_an_index_outside_has_the_module_too() -> None:
     error, note = failed(nn.Embedding(3, 4), tx.tensor([7]))
     assert isinstance(error, IndexError) and "weight: float32 (3, 4), Embedding.weight" in note
 

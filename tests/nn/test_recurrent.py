@@ -133,7 +133,7 @@ def test_no_steps_and_no_rows() -> None:
     assert not y.numpy()[:, 0].any()
 
 
-BAD: list[tuple[Any, type[Exception], str]] = [
+BAD: list[Any] = [
     (lambda: nn.RNN(2, 0), ShapeError, "hidden_size = 0 must be positive"),
     (lambda: nn.RNN(2, 3, nonlinearity="silu"), UserError, 'must be "tanh" or "relu"'),
     (lambda: nn.GRU(2, 3, 0), ShapeError, "num_layers = 0 must be positive"),
@@ -144,12 +144,15 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: nn.LSTM(2, 3)(tx.ones(4, 1, 2), tx.ones(1, 1, 3)), UserError, r"a tuple \(h, c\)"),
     (lambda: nn.GRU(2, 3)(tx.ones(4, 1, 2), tx.ones(2, 1, 3)), ShapeError, r"= \(1, 1, 3\)"),
     (lambda: nn.GRU(2, 3)(tx.ones(4, 1, 2), tx.ones(1, 1, 3).double()), DTypeError, "float64"),
-    (lambda: nn.GRU(2, 3)(tx.ones(4, 1, 2), None, [5]), UserError, "a length is 5; .* 0 to 4"),
+    pytest.param(  # a GPU is not waited for: there an IndexError comes later
+        lambda: nn.GRU(2, 3)(tx.ones(4, 1, 2), None, [5]), UserError, "a length is 5; .* 0 to 4",
+        marks=pytest.mark.cpu,
+    ),
     (lambda: nn.GRU(2, 3)(tx.ones(4, 1, 2), None, [1, 2]), ShapeError, "one for each row"),
     (lambda: nn.GRU(2, 3)(tx.ones(4, 1, 2), None, [1.0]), DTypeError, "must be ints"),
     (lambda: nn.GRU(2, 3)(tx.ones(4, 2), None, [4]), UserError, "cut this one sequence"),
     (lambda: nn.GRUCell(2, 3)(tx.ones(1, 3)), ShapeError, "input_size = 2"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("call", "error", "words"), BAD)

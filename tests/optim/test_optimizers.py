@@ -335,7 +335,8 @@ def test_a_compiled_step_equals_eager_and_is_traced_once(name: str) -> None:
     other_optimizer.param_groups[0]["lr"] = other_optimizer.param_groups[0]["lr"].item()
     got += [compiled(x).item() for _ in range(2)]
     np.testing.assert_allclose(got, eager, rtol=2e-5)
-    np.testing.assert_allclose(other.weight.numpy(), model.weight.numpy(), rtol=2e-5)
+    # Some optimizers divide a gradient by its own size, however small and rounded it is.
+    np.testing.assert_allclose(other.weight.numpy(), model.weight.numpy(), rtol=2e-5, atol=2e-6)
     assert compiled.stats()["retraces"] == 0
     assert other_optimizer.step_count.item() == optimizer.step_count.item() == 12
     compiled(x * np.nan)
