@@ -245,6 +245,7 @@ class ModelConfig(ModelSection):
     positions: Literal["sinusoidal", "sinusoidal_halves", "learned"] = "sinusoidal"
     max_len: Size = 1024  # positions that are learned; sinusoids know no longest length
     layer_norm_eps: Positive = 1e-5
+    tensor_parallel: bool = False  # ranks share feed-forwards and vocabulary
 
     def __post_init__(self) -> None:
         Section.__post_init__(self)
