@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
 
 from .creation import cat
 from .distributed import world
@@ -21,7 +21,8 @@ from .tensor import Tensor, no_grad
 _first_alone: ContextVar[bool] = ContextVar("whole Tensors on the first rank", default=False)
 
 
-class Partition(NamedTuple):
+@dataclass(frozen=True)
+class Partition:
     """shape: of the whole. axis: the one that is shared. blocks: equal ones that it consists of,
     each of which is shared by itself. Where ranks do not divide it, some have one more."""
 
@@ -101,6 +102,11 @@ class Partitioned(Tensor):
 def partition_of(tensor: Tensor) -> Partition | None:
     """How ranks share it; None: each has it whole."""
     return tensor.partition if isinstance(tensor, Partitioned) else None
+
+
+def partitions_of(owners: Mapping[str, Tensor]) -> dict[str, Partition]:
+    """How ranks share what belongs to some Tensors, or is them, by name, where they do."""
+    return {name: found for name, t in owners.items() if (found := partition_of(t)) is not None}
 
 
 def whole_size(tensor: Tensor) -> int:

@@ -1,5 +1,5 @@
-"""The objective that all models are trained by. In: what makes logits, and the tokens that are right. Out: a
-loss. Called by language_model.py, encoder_decoder.py and bert.py.
+"""The objective that all models are trained by. In: what makes logits, and the tokens that
+are right. Out: a loss. Called by language_model.py, encoder_decoder.py and bert.py.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from ..creation import zeros_like
 from ..dtypes import DType
 from ..errors import DTypeError
 from ..node import rebound
-from ..partition import Partition, partition_of, whole_state
+from ..partition import partitions_of, whole_state
 from ..spelling import refuse
 from ..state import IncompatibleKeys, State, load_state
 from ..tensor import Tensor, placed
@@ -202,7 +202,7 @@ class Module(Calls):
         training does not change them; whole ones where ranks share them, who then ask together.
         keep_vars: the Tensors themselves."""
         found = {prefix + name: p for name, p in self._named(_saved, "")}
-        return found if keep_vars else whole_state(found, _partitions(found))
+        return found if keep_vars else whole_state(found, partitions_of(found))
 
     def load_state_dict(
         self, state_dict: State, strict: bool = True, assign: bool = False
@@ -213,7 +213,7 @@ class Module(Calls):
         refuse("load_state_dict", "parameters stay the same objects", assign=assign)
         targets = dict(self._named(_saved, ""))
         return load_state(
-            type(self).__name__, targets, state_dict, strict, partitions=_partitions(targets)
+            type(self).__name__, targets, state_dict, strict, partitions=partitions_of(targets)
         )
 
     def apply(self: M, fn: Callable[[Module], Any]) -> M:
@@ -357,11 +357,6 @@ def _saved(module: Module) -> Iterator[tuple[str, Tensor]]:
     """What its state consists of."""
     yield from _parameters(module)
     yield from ((name, x) for name, x in _buffers(module) if module._buffer_names[name])
-
-
-def _partitions(tensors: Mapping[str, Tensor]) -> dict[str, Partition]:
-    """Those of the Tensors that ranks share."""
-    return {name: found for name, t in tensors.items() if (found := partition_of(t)) is not None}
 
 
 def _walk(root: Module) -> Iterator[tuple[str, Module]]:

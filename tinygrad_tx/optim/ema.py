@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from ..dtypes import float32
 from ..errors import DeviceError
-from ..partition import Partition, partition_of, whole_state
+from ..partition import Partition, partitions_of, whole_state
 from ..state import KEEPERS, State, load_state
 from ..tensor import Tensor, no_grad
 from .optimizer import require, require_numbers, require_tensors, tensors
@@ -71,8 +71,4 @@ class EMA:
         return {f"average.{i}": average for i, average in enumerate(self.averages)}
 
     def _partitions(self) -> dict[str, Partition]:
-        return {
-            f"average.{i}": found
-            for i, p in enumerate(self.parameters)
-            if (found := partition_of(p)) is not None
-        }
+        return partitions_of({f"average.{i}": p for i, p in enumerate(self.parameters)})

@@ -21,7 +21,7 @@ from ..distributed.functional import all_reduce
 from ..dtypes import DType, float32, float64, int64
 from ..errors import DeviceError, DTypeError, GradError, UserError
 from ..mistakes import missing_from
-from ..partition import Partition, partition_of, whole_state
+from ..partition import Partition, partition_of, partitions_of, whole_state
 from ..state import KEEPERS, State, load_state, require_state
 from ..tensor import Tensor, no_grad
 
@@ -249,7 +249,7 @@ class Optimizer:
         """Everything a step depends on, under flat names: "step", "skipped"; of each group "lr",
         "missed" and, once there was a schedule, "initial_lr"; and "{moment}.{parameter number}",
         the whole one where ranks share the parameter, who then ask together."""
-        return whole_state(self._state(), self._partitions())
+        return whole_state(self._state(), _partitions(self))
 
     def load_state_dict(self, state_dict: State) -> None:
         """Go on from a state_dict of an optimizer of the same parameters, in the same order and in
@@ -257,8 +257,7 @@ class Optimizer:
 
         A state without "missed", as it was when all parameters shared one count, means that none
         has missed a step."""
-        state = state_dict
-        targets = self._state()
+        state, targets = state_dict, self._state()
         fresh: dict[int, Tensor] = {}
         require_state(type(self).__name__, state)
         for i, group in enumerate(self.param_groups):
@@ -270,9 +269,7 @@ class Optimizer:
         if not any(name.startswith("missed.") for name in state):
             counts = {n: zeros_like(t) for n, t in targets.items() if n.startswith("missed.")}
             state = {**state, **counts}
-        load_state(
-            type(self).__name__, targets, state, strict=True, partitions=self._partitions()
-        )
+        load_state(type(self).__name__, targets, state, strict=True, partitions=_partitions(self))
         for i, rate in fresh.items():
             self.param_groups[i]["initial_lr"] = rate
 
@@ -285,15 +282,6 @@ class Optimizer:
             **{f"initial_lr.{i}": g["initial_lr"] for i, g in groups if "initial_lr" in g},
             **{f"missed.{i}": group.missed for i, group in groups},
             **{f"{k}.{i}": t for i, moments in enumerate(self.moments) for k, t in moments.items()},
-        }
-
-    def _partitions(self) -> dict[str, Partition]:
-        """Of the moments that are a rank's part, as their parameters are."""
-        return {
-            f"{name}.{i}": partition
-            for i, (p, moments) in enumerate(zip(self.parameters, self.moments, strict=True))
-            if (partition := partition_of(p)) is not None
-            for name in moments
         }
 
     # The parts of an optimizer -------------------------------------------------------------------
@@ -364,6 +352,12 @@ class Optimizer:
 
 for _old, _new in _BEFORE.items():  # for super() of those
     setattr(Optimizer, _old, getattr(Optimizer, _new))
+
+
+def _partitions(optimizer: Optimizer) -> dict[str, Partition]:
+    """How ranks share moments, which is as they share the parameters."""
+    owners = enumerate(zip(optimizer.parameters, optimizer.moments, strict=True))
+    return partitions_of({f"{name}.{i}": p for i, (p, moments) in owners for name in moments})
 
 
 def momentum(group: Group, option: float) -> float | Tensor:

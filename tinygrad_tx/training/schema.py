@@ -256,6 +256,11 @@ class ModelConfig(ModelSection):
             )
 
 
+def shares_a_model(section: ModelSection) -> bool:
+    """True if several ranks would share one model: model.tensor_parallel, of kinds that can."""
+    return bool(getattr(section, "tensor_parallel", False))
+
+
 def model_section(kind: str) -> type[ModelSection]:
     """The class of [model] for a kind: the fields and defaults of its model's configuration."""
     return ModelConfig if kind == "transformer" else _section_of(kind, registry.kind_of(kind))
@@ -362,6 +367,11 @@ class Config:
 
     def __post_init__(self) -> None:
         schedule, lr = self.schedule.name, self.optim.lr
+        if self.optim.shard and shares_a_model(self.model):
+            raise UserError(
+                "optim.shard and model.tensor_parallel are both true: ranks that share a model "
+                "have the moments of their parts already; set one of them"
+            )
         if schedule == "noam" and lr is not None:
             raise UserError(
                 f"optim.lr is {lr}, but schedule.name noam knows its own peak; set schedule.scale "
