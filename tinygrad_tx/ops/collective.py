@@ -133,7 +133,7 @@ COPY_TO_RANKS = Op(
     decompose=lambda x: x,
     vjp=lambda g, y, x: (REDUCE_FROM_RANKS(g),),
 )
-REDUCE_FROM_RANKS = Op(
+REDUCE_FROM_RANKS: Op = Op(
     "reduce_from_ranks",
     rule=lambda op, x: _reduced(op, x, how="sum"),
     forward=lambda xp, x: _by_ranks(xp, x, lambda ranks, a: ranks.all_reduce(a)),

@@ -67,7 +67,7 @@ class Trainable:
         shared = config.optim.shard and world.current().size > 1
         self.shards = Shards(learnt) if shared else None
         # Ranks that share a model have all rows, and each the whole gradient of what it has.
-        self._one_model = any(partition_of(p) is not None for p in learnt)
+        self._one_model = any(partition_of(p) is not None for p in model.parameters())
         self.optimizer = _optimizer(learnt, config, self.shards)
         self.schedule = _schedule(self.optimizer, config)
         decay = config.optim.ema_decay
