@@ -308,7 +308,8 @@ def test_the_layers_load_what_eager_code_starts_with() -> None:
     }
     assert {file for room, file in loaded if room == "optim"} == {"adam", "optimizer", "sgd"}
     assert {file for room, file in loaded if room == "models"} == {
-        *("config", "gpt", "language_model", "objective", "saving", "stepwise")
+        *("config", "gpt", "language_model", "objective", "saving", "stepwise"),
+        "tensor_parallel",
     }
     assert not [file for room, file in loaded if room in ("loops", "compiler")]
 

@@ -7,6 +7,7 @@ modules, optimizers, schedules and moving averages.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -15,6 +16,7 @@ import numpy as np
 from .dtypes import as_dtype
 from .errors import DTypeError, UserError
 from .indexing import leaf_like
+from .partition import Partition
 from .tensor import Tensor, no_grad
 
 State = Mapping[str, Tensor | np.ndarray[Any, Any]]
@@ -41,9 +43,15 @@ def require_state(owner: str, state: Any) -> None:
 
 
 def load_state(
-    owner: str, targets: Mapping[str, Tensor], state: State, strict: bool
+    owner: str,
+    targets: Mapping[str, Tensor],
+    state: State,
+    strict: bool,
+    *,
+    partitions: Mapping[str, Partition] = MappingProxyType({}),
 ) -> IncompatibleKeys:
-    """Assign a state's values to Tensors of the same names, all or (UserError) none of them."""
+    """Assign a state's values to Tensors of the same names, all or (UserError) none of them.
+    partitions: of the targets that are this rank's part of what the state has whole."""
     require_state(owner, state)
     problems = []
     missing = [name for name in targets if name not in state]
@@ -57,24 +65,25 @@ def load_state(
         kinds = ", ".join(f"{name} ({type(state[name]).__name__})" for name in strange)
         problems.append(f"neither Tensors nor arrays of numbers: {kinds}")
     if wrong := [
-        f"{name} is {tuple(state[name].shape)}, wanted {targets[name].shape}"
+        f"{name} is {tuple(state[name].shape)}, wanted {shape}"
         for name in shared
-        if name not in strange and tuple(state[name].shape) != targets[name].shape
+        for shape in [partitions[name].shape if name in partitions else targets[name].shape]
+        if name not in strange and tuple(state[name].shape) != shape
     ]:
         problems.append(f"of another shape: {', '.join(wrong)}")
     if problems:
         raise UserError(f"{owner}: this state does not fit; {'; '.join(problems)}")
     with no_grad():
         # All of them first: one may hold a number that its dtype has no room for.
-        values = [_of_dtype(state[name], targets[name]) for name in shared]
+        values = [_of_dtype(state[name], targets[name], partitions.get(name)) for name in shared]
         for name, value in zip(shared, values, strict=True):
             targets[name].assign(value)
     return IncompatibleKeys(missing, unexpected)
 
 
-def _of_dtype(value: Any, target: Tensor) -> Tensor:
+def _of_dtype(value: Any, target: Tensor, partition: Partition | None) -> Tensor:
     given = value if isinstance(value, Tensor) else Tensor(leaf_like(value, target))
-    return given.to(target.dtype)
+    return (given if partition is None else partition.part(given)).to(target.dtype)
 
 
 def _numeric(value: Any) -> bool:

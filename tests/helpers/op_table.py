@@ -44,6 +44,10 @@ STRUCTURAL = {
         "needs several ranks; distributed/test_collectives.py",
     ),
     **dict.fromkeys(
+        ("copy_to_ranks", "reduce_from_ranks"),
+        "needs several ranks; distributed/test_tensor_parallel.py",
+    ),
+    **dict.fromkeys(
         ("start_all_reduce", "start_reduce_scatter", "finish_reduce"),
         "half of an all_reduce; distributed/test_collectives.py",
     ),

@@ -88,6 +88,7 @@ def _run(args: Namespace) -> None:
     from ..backends.gpus import gpu
     from ..training import calibration
     from ..training.ranks import Timing
+    from ..training.schema import shares_a_model
     from ..training.works import sized
 
     if bool(args.config) == bool(args.work):
@@ -96,6 +97,11 @@ def _run(args: Namespace) -> None:
         raise UserError("--calibrate and --check are of this machine: leave out --gpu")
     if args.check and not args.work:
         raise UserError("--check is for a --work; what a run took beside its plan, info says")
+    if args.ranks and args.config and shares_a_model(_config(args.config, args.set).model):
+        raise UserError(
+            "--ranks is of ranks that share the rows of a batch: add --set "
+            "model.tensor_parallel=false"
+        )
     if args.gpu:
         machine = gpu(args.gpu)
         found = _outlook(args, "bf16", here=False)

@@ -2,7 +2,7 @@
 which every rank gives. Out: Tensors.
 
 A gradient is that of the sum of what all ranks compute: the gradient of all_reduce adds up what all
-of them send back.
+of them send back. Those of copy_to_ranks and reduce_from_ranks are of a loss that all have alike.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from ..ops import CONCAT, RESHAPE
 from ..ops.collective import (
     ALL_GATHER,
     ALL_REDUCE,
+    COPY_TO_RANKS,
     FINISH_REDUCE,
     FROM_RANK,
+    REDUCE_FROM_RANKS,
     REDUCE_SCATTER,
     START_ALL_REDUCE,
     TO_RANK,
@@ -72,6 +74,20 @@ def scattered(tensor: Tensor, op: str = "sum") -> Tensor:
     """reduce_scatter of a Tensor (size, *shape)."""
     size = world.current().size
     found: Tensor = REDUCE_SCATTER(_tensor("reduce_scatter", tensor), how=op, size=size)
+    return found
+
+
+def copy_to_ranks(tensor: Tensor) -> Tensor:
+    """The tensor, which is the same on all ranks; its gradient is the sum of those that all ranks
+    find, each in a part of what follows. Begins what ranks compute apart, of one loss."""
+    found: Tensor = COPY_TO_RANKS(_tensor("copy_to_ranks", tensor))
+    return found
+
+
+def reduce_from_ranks(tensor: Tensor) -> Tensor:
+    """The sum over all ranks of their tensors, of one shape and dtype; its gradient is passed on as
+    it is, for all ranks have the same. Ends what ranks compute apart, of one loss."""
+    found: Tensor = REDUCE_FROM_RANKS(_tensor("reduce_from_ranks", tensor))
     return found
 
 

@@ -21,6 +21,7 @@ from .config import check, check_counts, check_ids, check_positive, check_rates
 from .layers import EncoderLayer
 from .objective import mean_loss
 from .saving import Savable
+from .tensor_parallel import logits, parallelize
 
 
 @explain_init
@@ -35,6 +36,7 @@ class BERTConfig:
     dropout: on embeddings and every sub-layer's output; attention_dropout on attention weights.
     pooler: it has the map that `pooled` applies. mlm: it has the head that `logits` applies.
     mask_id: the token that stands for a word to be guessed, where the model is trained so.
+    tensor_parallel: ranks share feed-forwards and vocabulary (docs/distributed.md).
     """
 
     vocab_size: int
@@ -56,6 +58,7 @@ class BERTConfig:
     bos_id: int | None = None
     eos_id: int | None = None
     mask_id: int | None = None
+    tensor_parallel: bool = False
 
     # What the layers of encoders are told besides.
     norm = "post"
@@ -95,6 +98,8 @@ class Embeddings(nn.Module):
     """norm(word + position + kind of segment), then dropout. Padding's own vector gets no gradient
     here, as where published models were trained."""
 
+    parallel_words = ("words",)
+
     def __init__(self, config: BERTConfig) -> None:
         self.config, d = config, config.d_model
         self.words = nn.Embedding(config.vocab_size, d, config.pad_id)
@@ -129,15 +134,17 @@ class Embeddings(nn.Module):
 class MaskedWords(nn.Module):
     """What the vectors say of the words: logits by the matrix of the embedding."""
 
+    parallel_words = ("bias",)
+
     def __init__(self, config: BERTConfig) -> None:
         self.activation = F.activation(config.activation)
         self.dense = nn.Linear(config.d_model, config.d_model)
         self.norm = nn.LayerNorm(config.d_model, config.layer_norm_eps)
         self.bias = nn.Parameter(zeros(config.vocab_size))
 
-    def forward(self, x: Tensor, words: Tensor) -> Tensor:
-        """x (B, T, D), the embedding's matrix (V, D) -> logits (B, T, V)."""
-        return F.linear(self.norm(self.activation(self.dense(x))), words, self.bias)
+    def forward(self, x: Tensor, words: nn.Module) -> Tensor:
+        """x (B, T, D), the embedding with a matrix (V, D) -> logits (B, T, V)."""
+        return logits(self.norm(self.activation(self.dense(x))), words, self.bias)
 
 
 class BERT(Savable):
@@ -155,6 +162,8 @@ class BERT(Savable):
                 nn.init.normal_(p, std=config.init_std)
             elif name.endswith("bias"):
                 nn.init.zeros_(p)
+        if config.tensor_parallel:
+            parallelize(self)
 
     def forward(
         self,
@@ -204,7 +213,7 @@ class BERT(Savable):
         if self.mlm is None:
             raise ShapeError("BERT: this model has no head for masked words (mlm=False)")
         x = self(ids, attention_mask, token_type_ids)
-        y: Tensor = self.mlm(x, self.embeddings.words.weight)
+        y: Tensor = self.mlm(x, self.embeddings.words)
         return y
 
     def loss(
@@ -218,7 +227,7 @@ class BERT(Savable):
         """The mean cross-entropy, in nats, of the words that are asked for, targets (B, T), those
         equal to -100 left out; 0 where all are."""
         return mean_loss(
-            self.logits(ids, attention_mask, token_type_ids), targets, -100, label_smoothing
+            lambda: self.logits(ids, attention_mask, token_type_ids), targets, -100, label_smoothing
         )
 
 

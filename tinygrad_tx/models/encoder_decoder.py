@@ -68,7 +68,8 @@ class EncoderDecoder(Savable, ABC):
     ) -> Tensor:
         """The mean cross-entropy, in nats, of the target tokens (B, T) that are no padding; 0 where
         all are."""
-        return mean_loss(self(src, tgt_in), tgt_out, self.config.pad_id, label_smoothing)
+        pad_id: int = self.config.pad_id
+        return mean_loss(lambda: self(src, tgt_in), tgt_out, pad_id, label_smoothing)
 
     def check_source(self, src: Tensor) -> None:
         """ShapeError unless these are ids (B, S), one at least in a row."""

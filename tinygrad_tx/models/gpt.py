@@ -16,6 +16,7 @@ from ..nn import functional as F  # noqa: N812
 from ..tensor import Tensor
 from .config import check, check_counts, check_ids, check_positive, check_rates
 from .language_model import LanguageModel, Seen, attend
+from .tensor_parallel import logits, parallelize
 
 
 @explain_init
@@ -30,6 +31,7 @@ class GPTConfig:
     init_std: the standard deviation that weights begin with. 0.02 is GPT-2's; narrow models learn
         faster with about 0.7 / sqrt(n_embd).
     eos_id: the token that ends a text, if there is one.
+    tensor_parallel: ranks share feed-forwards and vocabulary (docs/distributed.md).
     """
 
     vocab_size: int
@@ -44,6 +46,7 @@ class GPTConfig:
     pad_id: int | None = None
     init_std: float = 0.02
     layer_norm_eps: float = 1e-5
+    tensor_parallel: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -98,6 +101,8 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """D -> 4 D -> D, at each position by itself."""
 
+    parallel_units = ("c_fc", "c_proj")
+
     def __init__(self, config: GPTConfig) -> None:
         self.activation = F.activation(config.activation)
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, config.bias)
@@ -133,6 +138,7 @@ class GPT(LanguageModel):
 
     config: GPTConfig
     limit = "block_size"
+    parallel_words = ("wte",)
 
     def __init__(self, config: GPTConfig) -> None:
         self.config = config
@@ -149,6 +155,8 @@ class GPT(LanguageModel):
                 nn.init.normal_(p, std=std / math.sqrt(2 * config.n_layer) if ends else std)
             elif name.endswith(("c_attn.bias", "c_fc.bias", "c_proj.bias")):
                 nn.init.zeros_(p)
+        if config.tensor_parallel:
+            parallelize(self)
 
     def embed(self, ids: Tensor, positions: Tensor) -> tuple[Tensor]:
         """ids (B, T) at positions (T,) or (B, T) -> (x (B, T, D),)."""
@@ -159,4 +167,4 @@ class GPT(LanguageModel):
 
     def head(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> logits (B, T, V), by the matrix of the embedding."""
-        return F.linear(self.ln_f(x), self.wte.weight)
+        return logits(self.ln_f(x), self.wte)

@@ -133,7 +133,7 @@ class LanguageModel(Savable, ABC):
     ) -> Tensor:
         """The mean cross-entropy, in nats, of targets (B, T), those equal to -100 left out; 0 where
         all are. bounds: as of a call."""
-        return mean_loss(self(ids, bounds), targets, -100, label_smoothing)
+        return mean_loss(lambda: self(ids, bounds), targets, -100, label_smoothing)
 
     # One token at a time; see stepwise.py
     def room(self, length: int) -> int | None:

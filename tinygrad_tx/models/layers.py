@@ -45,6 +45,8 @@ class LayerConfig(Protocol):
 class FeedForward(nn.Module):
     """D -> d_ff -> D with an activation between, at each position by itself: section 3.3."""
 
+    parallel_units = ("linear1", "linear2", "dropout")
+
     def __init__(
         self, d_model: int, d_ff: int, activation: str, dropout: float = 0.0, bias: bool = True
     ) -> None:
@@ -64,6 +66,8 @@ class FeedForward(nn.Module):
 class GatedFeedForward(nn.Module):
     """down(activation(gate(x)) * up(x)): SwiGLU and its relatives (Shazeer, arXiv 2002.05202). Gate
     and up are one map."""
+
+    parallel_units = ("gate_up_proj", "down_proj", "dropout")
 
     def __init__(
         self, d_model: int, d_ff: int, activation: str, dropout: float = 0.0, bias: bool = False

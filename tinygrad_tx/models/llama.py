@@ -21,6 +21,7 @@ from .config import check, check_ids, check_positive, check_rates
 from .language_model import LanguageModel, Seen, attend
 from .layers import GatedFeedForward
 from .rotary import Rotation, frequencies
+from .tensor_parallel import logits, parallelize
 
 
 @explain_init
@@ -36,6 +37,7 @@ class LlamaConfig:
     head_dim: the width of a head; None: d_model / n_heads.
     dropout: on every sub-layer's output; attention_dropout on attention weights, None: the same.
     more_eos_ids: other tokens that end a text as eos_id does.
+    tensor_parallel: ranks share feed-forwards and vocabulary (docs/distributed.md).
     """
 
     vocab_size: int
@@ -60,6 +62,7 @@ class LlamaConfig:
     bos_id: int | None = None
     eos_id: int | None = None
     more_eos_ids: tuple[int, ...] = ()
+    tensor_parallel: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -155,6 +158,7 @@ class Llama(LanguageModel):
 
     config: LlamaConfig
     limit = "max_len"
+    parallel_words = ("embed_tokens", "lm_head")
 
     def __init__(self, config: LlamaConfig) -> None:
         self.config = config
@@ -170,6 +174,8 @@ class Llama(LanguageModel):
                 nn.init.normal_(p, std=config.init_std)
             elif name.endswith("bias"):
                 nn.init.zeros_(p)
+        if config.tensor_parallel:
+            parallelize(self)
 
     def embed(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, Rotation]:
         """ids (B, T) at positions (T,) or (B, T) -> x (B, T, D), and how these turn."""
@@ -183,5 +189,5 @@ class Llama(LanguageModel):
     def head(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> logits (B, T, V)."""
         x = self.norm(x)
-        y: Tensor = self.lm_head(x) if self.lm_head else F.linear(x, self.embed_tokens.weight)
+        y: Tensor = self.lm_head(x) if self.lm_head else logits(x, self.embed_tokens)
         return y

@@ -104,7 +104,9 @@ def belongings(root: Path, section: Mapping[str, Any]) -> dict[str, str]:
             tokenizer = zlib.crc32(file.read_bytes(), tokenizer)
         except OSError as error:
             raise UserError(f"cannot read the tokenizer {file}: {error.strerror}") from error
-    return {_BELONGINGS: json.dumps({"tokenizer": f"{tokenizer:08x}", "model": dict(section)})}
+    # How ranks shared a model says nothing of its weights.
+    model = {key: value for key, value in section.items() if key != "tensor_parallel"}
+    return {_BELONGINGS: json.dumps({"tokenizer": f"{tokenizer:08x}", "model": model})}
 
 
 def require_belongings(

@@ -21,6 +21,7 @@ from .encoder_decoder import DecoderState, EncoderDecoder
 from .layers import FeedForward, GatedFeedForward
 from .positions import Distances
 from .stepwise import Start
+from .tensor_parallel import logits, parallelize
 
 
 @explain_init
@@ -38,6 +39,7 @@ class T5Config:
     dropout: on embeddings, attention weights, inside the feed-forward, and on sub-layers' outputs.
     bos_id: the token that targets begin with, which for T5 is that of padding.
     max_len: the most tokens of a source that is translated.
+    tensor_parallel: ranks share feed-forwards and vocabulary (docs/distributed.md).
     """
 
     vocab_size: int
@@ -59,6 +61,7 @@ class T5Config:
     pad_id: int = 0
     bos_id: int = 0
     eos_id: int = 1
+    tensor_parallel: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -207,6 +210,7 @@ class T5(EncoderDecoder):
     published code."""
 
     config: T5Config
+    parallel_words = ("shared", "lm_head")
 
     def __init__(self, config: T5Config) -> None:
         self.config = config
@@ -225,6 +229,8 @@ class T5(EncoderDecoder):
                 nn.init.normal_(p)
             elif p.ndim == 2:
                 nn.init.normal_(p, std=wide.get(owner, d**-0.5))
+        if config.tensor_parallel:
+            parallelize(self)
 
     def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
         """src int (B, S), tgt_in int (B, T), beginning with bos_id -> logits (B, T, V): at t, of
@@ -286,5 +292,5 @@ class T5(EncoderDecoder):
         x = self.decoder.dropout(self.decoder.norm(x))
         if self.config.scaled:
             x = x * self.config.d_model**-0.5
-        y: Tensor = self.lm_head(x) if self.lm_head else F.linear(x, self.shared.weight)
+        y: Tensor = self.lm_head(x) if self.lm_head else logits(x, self.shared)
         return y

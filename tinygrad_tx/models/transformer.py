@@ -21,6 +21,7 @@ from .encoder_decoder import DecoderState, EncoderDecoder
 from .layers import DecoderLayer, EncoderLayer, layer_norm
 from .positions import positions_of
 from .stepwise import Start
+from .tensor_parallel import columns, logits, parallelize
 
 
 @explain_init
@@ -36,6 +37,7 @@ class TransformerConfig:
     max_len: how many positions there are, where they are "learned".
     positions: "sinusoidal", which have no end; "sinusoidal_halves", with all sines before all
         cosines, as Marian has them; "learned".
+    tensor_parallel: ranks share feed-forwards and vocabulary (docs/distributed.md).
     """
 
     vocab_size: int
@@ -59,6 +61,7 @@ class TransformerConfig:
     pad_id: int = 0
     bos_id: int = 1
     eos_id: int = 2
+    tensor_parallel: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -140,6 +143,7 @@ class Transformer(EncoderDecoder):
     deviation D^-0.5."""
 
     config: TransformerConfig
+    parallel_words = ("embedding", "src_embedding", "tgt_embedding", "lm_head")
 
     def __init__(self, config: TransformerConfig) -> None:
         self.config = config
@@ -165,6 +169,8 @@ class Transformer(EncoderDecoder):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if config.tensor_parallel:
+            parallelize(self)
 
     def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
         """src int (B, S), tgt_in int (B, T), beginning with bos_id -> logits (B, T, V): at t, of
@@ -225,6 +231,6 @@ class Transformer(EncoderDecoder):
 
     def _logits(self, x: Tensor) -> Tensor:
         if self.lm_head is None:
-            return F.linear(x, self.embedding.weight, self.output_bias)
+            return logits(x, self.embedding, self.output_bias)
         y: Tensor = self.lm_head(x)
-        return y if self.output_bias is None else y + self.output_bias
+        return y if self.output_bias is None else y + columns(self.output_bias, y)

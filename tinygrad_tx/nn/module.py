@@ -20,6 +20,7 @@ from ..creation import zeros_like
 from ..dtypes import DType
 from ..errors import DTypeError
 from ..node import rebound
+from ..partition import partitions_of, whole_state
 from ..spelling import refuse
 from ..state import IncompatibleKeys, State, load_state
 from ..tensor import Tensor, placed
@@ -198,9 +199,10 @@ class Module(Calls):
 
     def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
         """The values of all parameters and persistent buffers now, by name after prefix: later
-        training does not change them. keep_vars: the Tensors themselves."""
-        found = self._named(_saved, "")
-        return {prefix + name: p if keep_vars else p.detach() for name, p in found}
+        training does not change them; whole ones where ranks share them, who then ask together.
+        keep_vars: the Tensors themselves."""
+        found = {prefix + name: p for name, p in self._named(_saved, "")}
+        return found if keep_vars else whole_state(found, partitions_of(found))
 
     def load_state_dict(
         self, state_dict: State, strict: bool = True, assign: bool = False
@@ -209,7 +211,10 @@ class Module(Calls):
         device. UserError naming every missing, unexpected and mis-shaped entry, and then nothing
         is loaded; strict=False lets names be missing or unexpected, and gives them."""
         refuse("load_state_dict", "parameters stay the same objects", assign=assign)
-        return load_state(type(self).__name__, dict(self._named(_saved, "")), state_dict, strict)
+        targets = dict(self._named(_saved, ""))
+        return load_state(
+            type(self).__name__, targets, state_dict, strict, partitions=partitions_of(targets)
+        )
 
     def apply(self: M, fn: Callable[[Module], Any]) -> M:
         """Call fn on every module inside it, and then on itself."""

@@ -20,6 +20,7 @@ from ..compiler.inspect.costs import of_ops
 from ..compiler.inspect.explain import short
 from ..context import WRITTEN, Call, set_grad_enabled
 from ..errors import TraceError, UserError
+from ..partition import whole_size
 from ..tensor import Tensor
 from ..tree import leaves
 
@@ -35,8 +36,9 @@ class Row:
 
     path: its dotted name, "" of the whole; name: the last part of it; kind: its class; depth: how
     many modules it is in. parameters, learnt: numbers in its Parameters, and in those that require
-    a gradient; bytes: of the first. Each Parameter and each module counts once, where it is found
-    first; elsewhere: numbers of its own Parameters that were counted before.
+    a gradient, of the whole where ranks share them; bytes: that they take here. Each Parameter and
+    each module counts once, where it is found first; elsewhere: numbers of its own Parameters that
+    were counted before.
 
     calls: how often it was called; outputs: the shapes of what it gave last; flops: of products
     and attention in all of its calls, a multiplication and an addition being two; activations:
@@ -168,7 +170,11 @@ def summary(module: Module, inputs: Sequence[Any], depth: int | None = None) -> 
         raise UserError(f"summary: depth must be a number from 0 up, not {shown(depth)}")
     modules = dict(module.named_modules())
     rows = _rows(modules)
-    note = _called(module, inputs, modules, rows) if inputs else ""
+    notes = [_called(module, inputs, modules, rows)] if inputs else []
+    here = sum(p.numel() for p in module.parameters())
+    if here < rows[""].parameters:
+        notes.append(f"ranks share them: this one has {here:,} numbers; FLOPs are its own")
+    note = "; ".join(filter(None, notes))
     shown_rows = (row for row in rows.values() if depth is None or row.depth <= depth)
     return Summary(tuple(shown_rows), note)
 
@@ -182,7 +188,7 @@ def _rows(modules: dict[str, Module]) -> dict[str, Row]:
         row = rows[path] = Row(path, path.rpartition(".")[2], type(module).__name__, depth)
         row.options = "" if any(True for _ in module.children()) else module.describe()
         for _, parameter in module.named_parameters(recurse=False):
-            count = parameter.numel()
+            count = whole_size(parameter)
             if id(parameter) in seen:
                 row.elsewhere += count
                 continue
@@ -190,7 +196,7 @@ def _rows(modules: dict[str, Module]) -> dict[str, Row]:
             for around in _around(path):
                 rows[around].parameters += count
                 rows[around].learnt += count * parameter.requires_grad
-                rows[around].bytes += count * parameter.dtype.itemsize
+                rows[around].bytes += parameter.numel() * parameter.dtype.itemsize
     return rows
 
 

@@ -1,6 +1,7 @@
 """Collective ops: every rank of a job calls them, and each gives a part of what they compute.
 
-A gradient is that of the sum of all ranks' results, so the vjp of each is one of these as well.
+A gradient is that of the sum of all ranks' results, so the vjp of each is one of these as well; but
+COPY_TO_RANKS and REDUCE_FROM_RANKS are of a loss that all ranks have alike.
 Compiled functions call them between kernels, in the order of the program (fuse/order.py), for all
 ranks must come to them in the same one. What carries arrays is distributed/'s.
 """
@@ -122,6 +123,23 @@ TO_RANK = Op(  # one rank gets the sum of what all have, the others zeros
     vjp=lambda g, y, x, rank: (FROM_RANK(g, rank=rank),),
 )
 
+# Where ranks share the units of a layer, and all have one loss rather than each a part of it: a
+# value that all have enters what each computes by itself, and what each has computed adds up to a
+# value that all have. The gradient of either is the other. Megatron's f and g (arXiv 1909.08053).
+COPY_TO_RANKS = Op(
+    "copy_to_ranks",
+    rule=lambda op, x: _reduced(op, x, how="sum"),
+    forward=lambda xp, x: x,
+    decompose=lambda x: x,
+    vjp=lambda g, y, x: (REDUCE_FROM_RANKS(g),),
+)
+REDUCE_FROM_RANKS: Op = Op(
+    "reduce_from_ranks",
+    rule=lambda op, x: _reduced(op, x, how="sum"),
+    forward=lambda xp, x: _by_ranks(xp, x, lambda ranks, a: ranks.all_reduce(a)),
+    vjp=lambda g, y, x: (COPY_TO_RANKS(g),),
+)
+
 
 def _started(op: Op, *xs: Node, how: str) -> Spec:
     for x in xs:
@@ -168,5 +186,5 @@ FINISH_REDUCE = Op(
 )
 
 STARTS = frozenset((START_ALL_REDUCE, START_REDUCE_SCATTER))
-_WHOLE = ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, FROM_RANK, TO_RANK
+_WHOLE = ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, FROM_RANK, TO_RANK, REDUCE_FROM_RANKS
 IN_ORDER = frozenset((*_WHOLE, *STARTS, FINISH_REDUCE))

@@ -8,6 +8,7 @@ import math
 from ..creation import zeros
 from ..dtypes import float64
 from ..errors import UserError
+from ..partition import partition_of
 from ..tensor import Tensor
 from .optimizer import Group, Moments, Optimizer, Params, require, require_numbers, wide
 
@@ -55,6 +56,8 @@ class Adafactor(Optimizer):
 
     def _start(self, group: Group, name: str, p: Tensor) -> Tensor:
         """Of a vector row_var is all there is, in its shape."""
+        if partition_of(p) is not None:
+            raise UserError("Adafactor needs whole parameters, and ranks share these: take Adam")
         shape: tuple[int, ...] = (*p.shape[:-1], 1) if p.ndim > 1 else p.shape
         if name == "col_var":
             shape = (*p.shape[:-2], 1, p.shape[-1]) if p.ndim > 1 else ()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from ..dtypes import float32
 from ..errors import DeviceError
+from ..partition import Partition, partitions_of, whole_state
 from ..state import KEEPERS, State, load_state
 from ..tensor import Tensor, no_grad
 from .optimizer import require, require_numbers, require_tensors, tensors
@@ -58,12 +59,16 @@ class EMA:
             p.assign(value.to(p.dtype))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averages as "average.{parameter number}"."""
-        return {name: t.detach() for name, t in self._state().items()}
+        """The averages as "average.{parameter number}", whole ones where ranks share them, who then
+        ask together."""
+        return whole_state(self._state(), self._partitions())
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a state_dict; UserError naming what does not fit."""
-        load_state("EMA", self._state(), state, strict=True)
+        load_state("EMA", self._state(), state, strict=True, partitions=self._partitions())
 
     def _state(self) -> dict[str, Tensor]:
         return {f"average.{i}": average for i, average in enumerate(self.averages)}
+
+    def _partitions(self) -> dict[str, Partition]:
+        return partitions_of({f"average.{i}": p for i, p in enumerate(self.parameters)})

@@ -107,8 +107,7 @@ class GradScaler:
         for p in optimizer.parameters:
             if p.grad is not None:
                 p.grad = p.grad * factor
-        grads = [p.grad for p in optimizer.parameters if p.grad is not None]
-        self._found_inf.assign(self._found_inf | ~squared_norm(grads).isfinite())
+        self._found_inf.assign(self._found_inf | ~squared_norm(optimizer.parameters).isfinite())
         done.assign(ones_like(done))
 
     def step(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:

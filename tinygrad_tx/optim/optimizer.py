@@ -17,9 +17,11 @@ from .. import ops
 from ..arguments import shown
 from ..context import current_trace, guarded, set_grad_enabled
 from ..creation import stack, tensor, where, zeros, zeros_like
+from ..distributed.functional import all_reduce
 from ..dtypes import DType, float32, float64, int64
 from ..errors import DeviceError, DTypeError, GradError, UserError
 from ..mistakes import missing_from
+from ..partition import Partition, partition_of, partitions_of, whole_state
 from ..state import KEEPERS, State, load_state, require_state
 from ..tensor import Tensor, no_grad
 
@@ -208,7 +210,7 @@ class Optimizer:
                 f"{type(self).__name__}: the parameters are on {grads[0].device}, its moments on "
                 f"{self.step_count.device}: make the optimizer after model.to(...)"
             )
-        finite = squared_norm(grads).isfinite()
+        finite = squared_norm(self.parameters).isfinite()
         taken, one = finite.to(float64), finite.to(int64)
         remembered = iter(self.moments)
         groups = [
@@ -245,8 +247,9 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything a step depends on, under flat names: "step", "skipped"; of each group "lr",
-        "missed" and, once there was a schedule, "initial_lr"; and "{moment}.{parameter number}"."""
-        return {name: t.detach() for name, t in self._state().items()}
+        "missed" and, once there was a schedule, "initial_lr"; and "{moment}.{parameter number}",
+        the whole one where ranks share the parameter, who then ask together."""
+        return whole_state(self._state(), _partitions(self))
 
     def load_state_dict(self, state_dict: State) -> None:
         """Go on from a state_dict of an optimizer of the same parameters, in the same order and in
@@ -254,8 +257,7 @@ class Optimizer:
 
         A state without "missed", as it was when all parameters shared one count, means that none
         has missed a step."""
-        state = state_dict
-        targets = self._state()
+        state, targets = state_dict, self._state()
         fresh: dict[int, Tensor] = {}
         require_state(type(self).__name__, state)
         for i, group in enumerate(self.param_groups):
@@ -267,7 +269,7 @@ class Optimizer:
         if not any(name.startswith("missed.") for name in state):
             counts = {n: zeros_like(t) for n, t in targets.items() if n.startswith("missed.")}
             state = {**state, **counts}
-        load_state(type(self).__name__, targets, state, strict=True)
+        load_state(type(self).__name__, targets, state, strict=True, partitions=_partitions(self))
         for i, rate in fresh.items():
             self.param_groups[i]["initial_lr"] = rate
 
@@ -350,6 +352,12 @@ class Optimizer:
 
 for _old, _new in _BEFORE.items():  # for super() of those
     setattr(Optimizer, _old, getattr(Optimizer, _new))
+
+
+def _partitions(optimizer: Optimizer) -> dict[str, Partition]:
+    """How ranks share moments, which is as they share the parameters."""
+    owners = enumerate(zip(optimizer.parameters, optimizer.moments, strict=True))
+    return partitions_of({f"{name}.{i}": p for i, (p, moments) in owners for name in moments})
 
 
 def momentum(group: Group, option: float) -> float | Tensor:
@@ -503,10 +511,12 @@ def clip_grad_norm_(
     having = [p for p in members if p.grad is not None]
     if not having:
         return tensor(0.0, device=members[0].device if members else None)
-    grads = [p.grad for p in having if p.grad is not None]
     if norm_type == 2:
-        norm = squared_norm(grads).sqrt()
+        norm = squared_norm(having).sqrt()
+    elif any(partition_of(p) is not None for p in having):
+        raise UserError("clip_grad_norm_: norm_type must be 2 where ranks share the parameters")
     else:
+        grads = [p.grad for p in having if p.grad is not None]
         wide = [g.to(float32) if g.dtype.itemsize < 4 else g for g in grads]
         norm = stack([g.norm(norm_type).to(wide[0].dtype) for g in wide]).norm(norm_type)
     if error_if_nonfinite and not norm.isfinite():
@@ -532,8 +542,18 @@ def clip_grad_value_(
             p.grad = p.grad.clip(-float(clip_value), float(clip_value))
 
 
-def squared_norm(grads: list[Tensor]) -> Tensor:
-    """The sum of all squares, in float32 or better."""
+def squared_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """The sum of all squares of their gradients, in float32 or better; over all ranks where these
+    share a parameter, so that all find the same."""
+    having = [(p.grad, partition_of(p) is None) for p in parameters if p.grad is not None]
+    own, shared = ([grad for grad, alone in having if alone is kind] for kind in (True, False))
+    if not shared:
+        return _squares(own)
+    total = all_reduce(_squares(shared))
+    return _squares(own) + total if own else total
+
+
+def _squares(grads: list[Tensor]) -> Tensor:
     total: Tensor | None = None
     for grad in grads:
         wide = grad.to(float32) if grad.dtype.itemsize < 4 else grad

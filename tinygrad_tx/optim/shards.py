@@ -94,8 +94,7 @@ class Shards:
         return [part for part in self.parts if part.grad is not None]
 
     def _squared_norm(self) -> Tensor:
-        grads = [part.grad for part in self.parts if part.grad is not None]
-        return all_reduce(squared_norm(grads))
+        return all_reduce(squared_norm(self.parts))
 
 
 class ShardedState:

@@ -6,7 +6,7 @@ there are several ranks on the first of them alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ class Keeper:
 
     def __init__(self, of: Trainer, measuring: Measuring) -> None:
         self._of, self._run, self._config = of, of.run, of.config
-        self._model, self._measuring = of.model, measuring
+        self._model, self._measuring = of.measured, measuring
         self._record: Recorder | None = None
 
     # The beginning -------------------------------------------------------------------------------
@@ -77,11 +77,10 @@ class Keeper:
 
     def measured(self) -> Seen:
         """What a validation finds; a model that is better than all before is kept."""
-        with self._averages():
-            with self._precision():
-                seen = self._measuring.seen()
-            if score(seen.row) > self._of.state.best:
-                self._save_model()
+        with self._precision():
+            seen = self._measuring.seen()
+        if score(seen.row) > self._of.state.best:
+            self._save_model()
         return seen
 
     def save(self, path: Path, parts: Mapping[str, checkpoint.Held]) -> None:
@@ -100,11 +99,6 @@ class Keeper:
     def _save_model(self) -> None:
         metadata = {"step": str(self._of.state.step), **self._belongings}
         serialize.save(self._model.state_dict(), self._run.model, metadata)
-
-    def _averages(self) -> AbstractContextManager[None]:
-        """The model's weights are their moving averages inside, if the run keeps those."""
-        ema = self._of.trainable.ema
-        return nullcontext() if ema is None else ema.swapped()
 
     def _precision(self) -> AbstractContextManager[Any]:
         """What is measured is measured as it is trained."""

@@ -2,8 +2,9 @@
 of a step. Out: this rank's rows, and what all ranks have measured together.
 
 Every rank reads the same batches, takes its share of the rows of each, and adds its part to the
-gradient: so the steps of a run do not depend on how many ranks there are. Files are the first
-rank's, and what it finds out, the others are told.
+gradient: so the steps of a run do not depend on how many ranks there are. Where they share the
+model instead (models/tensor_parallel.py), each takes all rows, and finds what all find. Files are
+the first rank's, and what it finds out, the others are told.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ class Part(NamedTuple):
 
 
 class Ranks:
-    """The ranks there are when it is made: one, unless a launcher has started more."""
+    """The ranks there are when it is made: one, unless a launcher has started more. one_model: they
+    share a model, and not the rows of batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, one_model: bool = False) -> None:
         self._all = world.current()
+        self.one_model = one_model and self._all.size > 1
         self.number, self.size = self._all.rank, self._all.size
         self.first, self.alone = self.number == 0, self.size == 1
         self.stop = False  # whether a rank was asked to, by the last step that was agreed on
@@ -49,7 +52,7 @@ class Ranks:
     def part(self, batches: Epochs[Any, Any], batch: Any) -> Part:
         """This rank's rows of a batch. Where it has fewer rows than there are ranks, some get a row
         in which nothing is asked for: they take part, and add nothing."""
-        if self.alone:
+        if self.alone or self.one_model:
             return Part(batch)
         whole = batches.rows_of(batch)
         first = whole * self.number // self.size
@@ -64,8 +67,8 @@ class Ranks:
             return outcome, seconds
         mine = np.array([outcome.loss, outcome.plain, asked, seconds], np.float64)
         every = self._all.all_gather(mine)
-        loss, plain, stop, _ = every.sum(0).tolist()
-        self.stop = bool(stop)
+        loss, plain = (every[0] if self.one_model else every.sum(0))[:2].tolist()
+        self.stop = bool(every[:, 2].any())
         return outcome._replace(loss=loss, plain=plain), float(every[0, 3])
 
     # What the first rank does --------------------------------------------------------------------

@@ -21,8 +21,12 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 # Settings that may differ when a run goes on; any other would make it another run.
 _FREE = {
-    *("max_steps", "max_epochs", "max_minutes", "log_every", "valid_every", "checkpoint_every"),
-    *("keep_last", "patience", "average_last", "compile", "samples", "tensorboard"),
+    "train": {
+        *("max_steps", "max_epochs", "max_minutes", "log_every", "valid_every"),
+        *("checkpoint_every", "keep_last", "patience", "average_last", "compile", "samples"),
+        "tensorboard",
+    },
+    "model": {"tensor_parallel"},
 }
 _DATA = {
     *("corpus", "corpus_size", "src", "tgt", "tsv", "valid_src", "valid_tgt", "valid_tsv"),
@@ -203,7 +207,7 @@ def difference(old: Sections, new: Sections, data: bool = True) -> tuple[str, An
     it counts where the data come from; a checkpoint knows the data themselves."""
     for section in (name for name in old if name not in ("preset", "decode")):
         for key, value in old[section].items():
-            free = _FREE if section == "train" else set() if data else _DATA
+            free = _FREE.get(section, set()) if data or section in _FREE else _DATA
             if key not in free and new[section].get(key, value) != value:
                 return f"{section}.{key}", value, new[section][key]
     return None

@@ -245,6 +245,7 @@ class ModelConfig(ModelSection):
     positions: Literal["sinusoidal", "sinusoidal_halves", "learned"] = "sinusoidal"
     max_len: Size = 1024  # positions that are learned; sinusoids know no longest length
     layer_norm_eps: Positive = 1e-5
+    tensor_parallel: bool = False  # ranks share feed-forwards and vocabulary
 
     def __post_init__(self) -> None:
         Section.__post_init__(self)
@@ -253,6 +254,11 @@ class ModelConfig(ModelSection):
                 f"model.d_model is {self.d_model}, which model.n_heads {self.n_heads} does not "
                 "divide; each head takes an equal part"
             )
+
+
+def shares_a_model(section: ModelSection) -> bool:
+    """True if several ranks would share one model: model.tensor_parallel, of kinds that can."""
+    return bool(getattr(section, "tensor_parallel", False))
 
 
 def model_section(kind: str) -> type[ModelSection]:
@@ -361,6 +367,11 @@ class Config:
 
     def __post_init__(self) -> None:
         schedule, lr = self.schedule.name, self.optim.lr
+        if self.optim.shard and shares_a_model(self.model):
+            raise UserError(
+                "optim.shard and model.tensor_parallel are both true: ranks that share a model "
+                "have the moments of their parts already; set one of them"
+            )
         if schedule == "noam" and lr is not None:
             raise UserError(
                 f"optim.lr is {lr}, but schedule.name noam knows its own peak; set schedule.scale "

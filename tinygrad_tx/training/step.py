@@ -18,6 +18,7 @@ from ..models.loading import PART
 from ..models.objective import plain_losses
 from ..optim import lr_scheduler
 from ..optim.shards import ShardedState, Shards
+from ..partition import partition_of
 from ..random import drawing_for
 from ..tensor import Tensor
 from .checkpoint import Stateful
@@ -65,6 +66,8 @@ class Trainable:
         learnt = [p for p in model.parameters() if p.requires_grad]
         shared = config.optim.shard and world.current().size > 1
         self.shards = Shards(learnt) if shared else None
+        # Ranks that share a model have all rows, and each the whole gradient of what it has.
+        self._one_model = any(partition_of(p) is not None for p in model.parameters())
         self.optimizer = _optimizer(learnt, config, self.shards)
         self.schedule = _schedule(self.optimizer, config)
         decay = config.optim.ema_decay
@@ -153,10 +156,10 @@ class Trainable:
     def _update(self) -> Tensor:
         """Take the step that the gradient asks for, of all ranks; its norm."""
         shards = self.shards
-        if shards is None:
-            all_reduce_gradients(self.optimizer.parameters)
-        else:
+        if shards is not None:
             shards.take_gradients()
+        elif not self._one_model:
+            all_reduce_gradients(self.optimizer.parameters)
         self.scaler.unscale_(self.optimizer)
         if shards is None:
             norm = optim.clip_grad_norm_(self.model.parameters(), self._clip)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from ..autocast import require_precision
 from ..creation import get_default_device
 from ..errors import UserError
 from ..models.loading import build, tokenizer_of
+from ..partition import whole_on_first
 from . import checkpoint, tensorboard
 from .beginning import begin
 from .callbacks import CallbackError, Callbacks, require
@@ -37,7 +38,7 @@ from .profile import Stopwatch, weighed
 from .progress import Progress, Quiet, counting, for_stream
 from .run import RunDirectory
 from .samples import Seen
-from .schema import Config
+from .schema import Config, shares_a_model
 from .step import Trainable
 from .tasks import TASKS
 from .tasks.base import Report
@@ -66,7 +67,7 @@ def train(
     require(callbacks)
     if config.train.tensorboard:
         tensorboard.require()
-    run, ranks = RunDirectory(Path(out)), Ranks()
+    run, ranks = RunDirectory(Path(out)), Ranks(shares_a_model(config.model))
     # Before a directory is made.
     ranks.first_does(lambda: run.config() and None if resume else run.check_new())
     show = (progress or for_stream()) if ranks.first else Quiet()
@@ -134,7 +135,8 @@ class Trainer:
         share = partial(ranks.part, self.batches)
         self.trainable = Trainable(self.model, config, task.inputs, compiling, share)
         self.parts = self.trainable.parts()
-        self.keeper = keeper = Keeper(self, task.measuring(self.model, self._pause))
+        self.measured = self._copy() if ranks.one_model and ranks.first else self.model
+        self.keeper = keeper = Keeper(self, task.measuring(self.measured, self._pause))
         self.state = ranks.first_does(lambda: keeper.begin(resume, own is None))
         if not self.state.step:
             ranks.begin_alike(self.parts, self.batches)
@@ -150,7 +152,7 @@ class Trainer:
 
     def train(self, callbacks: Sequence[Any] = ()) -> Report:
         """Every step that is left, then the report."""
-        self.callbacks = Callbacks(callbacks, self.model, self.run.root)
+        self.callbacks = Callbacks(callbacks, self.measured, self.run.root)
         self.show.start(self.state.step, self._last_step())
         self.mark = time.perf_counter()  # up to which time is counted
         try:
@@ -219,6 +221,7 @@ class Trainer:
         """Call the user's callbacks, if there are any, on the first rank."""
         if self.callbacks.any:
             tell = self.callbacks.tell
+            self._gather()
             self.ranks.first_does(lambda: tell(moment, self.state.step, values, path))
 
     def _check_gradients(self) -> None:
@@ -229,6 +232,23 @@ class Trainer:
                 f"the last {bad} gradients were not finite, up to step {self.state.step}: lower "
                 "the learning rate or raise the warmup; everything is saved"
             )
+
+    # A model that ranks share ---------------------------------------------------------------------
+    def _copy(self) -> Any:
+        """The model as one rank would have it. What it is made with is drawn for nothing else."""
+        drawn = random.get_state()
+        section = {**asdict(self.config.model), "tensor_parallel": False}
+        found = build(section, self.tokenizer).requires_grad_(False)
+        random.set_state(drawn)
+        return found
+
+    def _gather(self) -> None:
+        """The first rank's copy, which it measures alone, gets the weights of now."""
+        if self.ranks.one_model:
+            with whole_on_first():
+                state = self.model.state_dict()
+            if self.ranks.first:
+                self.measured.load_state_dict(state)
 
     # Work that falls due -------------------------------------------------------------------------
     def _whatever_is_due(self) -> None:
@@ -284,7 +304,10 @@ class Trainer:
 
     def _validate(self) -> None:
         state = self.state
-        seen = self.ranks.first_does(self.keeper.measured)
+        ema = self.trainable.ema
+        with nullcontext() if ema is None else ema.swapped():  # averages are what is measured
+            self._gather()
+            seen = self.ranks.first_does(self.keeper.measured)
         row = seen.row
         if score(row) > state.best:
             state.best, state.best_step, state.worse = score(row), state.step, 0
@@ -299,7 +322,8 @@ class Trainer:
 
     def _write_checkpoint(self) -> Path:
         path = self.run.checkpoint(self.state.step)
-        parts = {name: checkpoint.Held(part.state_dict()) for name, part in self.parts.items()}
+        with whole_on_first():
+            parts = {name: checkpoint.Held(part.state_dict()) for name, part in self.parts.items()}
         self.ranks.first_does(lambda: self.keeper.save(path, parts))
         self.saved = self._seen()
         return path
