@@ -142,6 +142,8 @@ class Trainer:
             path = run.checkpoint(self.state.step)
             self.state = checkpoint.restore(path, self.parts, self.batches)
         self.saved = self._seen()
+        if self.state.step:
+            ranks.note(self._what_is_saved())
         # Seconds of training, up to the last step.
         self.spent = ranks.first_does(lambda: keeper.open(command))
         asked.can_save = True
@@ -181,7 +183,10 @@ class Trainer:
         """Where the run is left off, in words, when it is saved."""
         if self.saved != self._seen():
             self._write_checkpoint()
-        return f"step {self.state.step} is saved; go on by: {_resuming(self.run)}"
+        return self._what_is_saved()
+
+    def _what_is_saved(self) -> str:
+        return f"step {self.saved[0]} is saved; go on by: {_resuming(self.run)}"
 
     def _pause(self, stop: bool = False) -> None:
         """Called where training may be left off."""
@@ -302,6 +307,7 @@ class Trainer:
         parts = {name: checkpoint.Held(part.state_dict()) for name, part in self.parts.items()}
         self.ranks.first_does(lambda: self.keeper.save(path, parts))
         self.saved = self._seen()
+        self.ranks.note(self._what_is_saved())
         return path
 
     def _write(self, row: Row, seen: Seen | None = None) -> None:
