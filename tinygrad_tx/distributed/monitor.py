@@ -261,31 +261,37 @@ def _allow_files(size: int) -> None:
 
 
 # As a program ------------------------------------------------------------------------------------
-def name_of(process: int) -> str:
-    """The name of a process's program; "" where that is not known."""
+def _process(number: int) -> tuple[str, int]:
+    """The name of a process's program, and its parent; ("", 0) where there is none, or it cannot
+    be known."""
     try:
-        return Path(f"/proc/{process}/comm").read_text().strip()
+        text = Path(f"/proc/{number}/stat").read_text()
     except OSError:
-        return ""
-
-
-def parent_of(process: int) -> tuple[int, str]:
-    """The parent of a process, and its name; (0, "") where that is not known."""
-    try:
-        text = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return 0, ""
-    found = int(text.rpartition(")")[2].split()[1])
-    return found, name_of(found)
+        return "", 0
+    name, _, rest = text.partition("(")[2].rpartition(")")
+    state, parent, *_ = rest.split()
+    return ("", 0) if state == "Z" else (name, int(parent))
 
 
 def launchers_of(process: int) -> dict[int, str]:
     """The processes of the launcher above a rank, on this machine, by number, the nearest first."""
     found: dict[int, str] = {}
-    above, name = parent_of(process)
+    above = _process(process)[1]
+    name = _process(above)[0]
     while name.startswith(_LAUNCHERS) and _network(above) == _network("self"):
         found[above] = name
-        above, name = parent_of(above)
+        above = _process(above)[1]
+        name = _process(above)[0]
+    return found
+
+
+def session(leader: int) -> list[int]:
+    """The processes of a session, those alone whose leader this process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError, IndexError):
+            if int((path / "stat").read_text().rpartition(")")[2].split()[3]) == leader:
+                found.append(int(path.name))
     return found
 
 
@@ -329,7 +335,7 @@ def _main(size: int, limit: float) -> None:
 
     def left() -> list[int]:
         rank = [first] if os.getppid() == first else []
-        return rank + [n for n, name in launchers.items() if name_of(n) == name]
+        return rank + [n for n, name in launchers.items() if _process(n)[0] == name]
 
     if not stderr.waits:
         os.dup2(1, 2)  # who reads it need not wait for this process

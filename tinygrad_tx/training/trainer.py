@@ -117,7 +117,8 @@ class Trainer:
         own = None
         if resume and run.has_tokenizer:
             own = tokenizer_of(run.root, asdict(config.tokenizer))
-        first = begin(config.train.init) if config.train.init and not resume else None
+        anew = not resume or not run.checkpoints()
+        first = begin(config.train.init) if config.train.init and anew else None
         if first is not None:
             own = first.tokenizer
         then = partial(checkpoint.data_of, run.checkpoints() if resume else [])
