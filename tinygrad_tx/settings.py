@@ -22,6 +22,8 @@ MEANINGS = {
     "TX_HOST_FEATURES": "the lesser processor that this one is taken for",
     "TX_TARGET": "the lesser kind of code that is made",
     "TX_NCCL": "1: between ranks of several processes, arrays go from GPU to GPU",
+    "TX_RANK_TIMEOUT": "seconds of silence after which a rank of several counts as ended",
+    "TX_MONITOR": "where the monitor of the ranks is: `tinygrad-tx launch` sets it",
     "TX_CUBLASLT": "0: on a GPU, no product is NVIDIA's library's",
 }
 

@@ -28,6 +28,7 @@ from . import (
     generate,
     graph,
     info,
+    launch,
     plan,
     plot,
     report,
@@ -41,6 +42,7 @@ from .command import Command, seed
 
 COMMANDS: tuple[Command, ...] = (
     train.COMMAND,
+    launch.COMMAND,
     translate.COMMAND,
     evaluate.COMMAND,
     score.COMMAND,

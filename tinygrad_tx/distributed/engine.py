@@ -56,6 +56,9 @@ class Engine(ABC):
     def close(self) -> None:  # noqa: B027
         """Nothing more comes."""
 
+    def finish(self) -> None:  # noqa: B027
+        """The process ends, and all others do."""
+
 
 class Alone(Engine):
     """The engine of a process that no launcher has started: the only rank."""

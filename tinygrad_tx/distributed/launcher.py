@@ -5,6 +5,7 @@ srun and their like leave. Out: the job, entered. Called by `tinygrad-tx train`,
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import sys
@@ -16,6 +17,7 @@ from .. import settings
 from ..errors import UserError
 from . import world
 from .communicator import Communicator
+from .engine import Engine
 
 # The variables of a rank's number and of how many there are, by launcher. Slurm's are those of
 # srun: a batch script that it runs by itself has the others of its kind, too.
@@ -55,8 +57,10 @@ def enter() -> Communicator:
     if found is None or world.current().size > 1:
         return world.current()
     from ..backends.cpu.run import team
+    from .heartbeat import Heartbeat, limit
     from .mpi import MPI
 
+    patience = limit()
     engine = MPI()
     if engine.size != found.size:
         raise UserError(
@@ -65,7 +69,11 @@ def enter() -> Communicator:
         )
     host = Communicator(engine)
     team.share_cores(engine.neighbours())
-    world.enter(host, _direct(host) if settings.get("TX_NCCL") == "1" else None)
+    heartbeat = Heartbeat(host, patience) if patience else None
+    if heartbeat is not None:
+        heartbeat.begin()
+    world.enter(host, _direct(host) if settings.get("TX_NCCL") == "1" else None, heartbeat)
+    atexit.register(_leave, engine)
     before = sys.excepthook
 
     def told(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
@@ -74,6 +82,14 @@ def enter() -> Communicator:
 
     sys.excepthook = told
     return host
+
+
+def _leave(engine: Engine) -> None:
+    """End in order, which all ranks do together; watched as long as that takes."""
+    engine.finish()
+    heartbeat = world.heartbeat()
+    if heartbeat is not None:
+        heartbeat.leave()
 
 
 def _direct(host: Communicator) -> Communicator:
@@ -92,5 +108,7 @@ def ended(reason: str) -> str:
         return "" if ranks.rank else reason
     said = f"rank {ranks.rank} of {ranks.size}, on {platform.node()}: {reason}"
     print(f"tinygrad-tx: {said}", file=sys.stderr, flush=True)
+    if (heartbeat := world.heartbeat()) is not None:
+        heartbeat.said()
     ranks.engine.abort(1)
     return ""

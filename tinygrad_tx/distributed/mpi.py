@@ -74,6 +74,10 @@ class MPI(Engine):
     def abort(self, code: int) -> None:
         self._library.COMM_WORLD.Abort(code)
 
+    def finish(self) -> None:
+        if not self._library.Is_finalized():
+            self._library.Finalize()
+
     def _bytes(self, x: Array) -> Any:
         return [x.reshape(-1).view(np.uint8), self._library.BYTE]
 

@@ -3,16 +3,22 @@ ops, by api.py and by the trainer."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .communicator import Communicator
 from .engine import Alone
+
+if TYPE_CHECKING:
+    from .heartbeat import Heartbeat
 
 
 class _World:
     """host: between the ranks' memories. device: between their GPUs, where an engine does that;
-    else their arrays go through the host."""
+    else their arrays go through the host. heartbeat: what has this rank watched."""
 
     host = Communicator(Alone())
     device: Communicator | None = None
+    heartbeat: Heartbeat | None = None
 
 
 def current() -> Communicator:
@@ -25,13 +31,28 @@ def for_device() -> Communicator | None:
     return _World.device
 
 
-def enter(host: Communicator, device: Communicator | None = None) -> None:
+def heartbeat() -> Heartbeat | None:
+    """What has this rank watched; None where nobody watches."""
+    return _World.heartbeat
+
+
+def enter(
+    host: Communicator, device: Communicator | None = None, heartbeat: Heartbeat | None = None
+) -> None:
     """This process is a rank of a job from now on."""
-    _World.host, _World.device = host, device
+    _World.host, _World.device, _World.heartbeat = host, device, heartbeat
+
+
+def note(words: str) -> None:
+    """What is said beside when a rank dies."""
+    if _World.heartbeat is not None:
+        _World.heartbeat.note(words)
 
 
 def leave() -> None:
     """It is alone again."""
+    if _World.heartbeat is not None:
+        _World.heartbeat.leave()
     for found in (_World.device, _World.host):
         if found is not None:
             found.close()

@@ -97,6 +97,10 @@ class Ranks:
         self.first_does(lambda: mine.append(work()))
         return mine[0] if mine else work()
 
+    def note(self, saved: str) -> None:
+        """What is said beside when a rank dies."""
+        world.note(saved)
+
     # Being alike ---------------------------------------------------------------------------------
     def require_same(self, what: str, *found: object) -> None:
         """UserError on all ranks where one has read something else than the first."""

@@ -118,7 +118,8 @@ class Trainer:
         own = None
         if resume and run.has_tokenizer:
             own = tokenizer_of(run.root, asdict(config.tokenizer))
-        first = begin(config.train.init) if config.train.init and not resume else None
+        anew = not resume or not run.checkpoints()
+        first = begin(config.train.init) if config.train.init and anew else None
         if first is not None:
             own = first.tokenizer
         then = partial(checkpoint.data_of, run.checkpoints() if resume else [])
@@ -144,6 +145,8 @@ class Trainer:
             path = run.checkpoint(self.state.step)
             self.state = checkpoint.restore(path, self.parts, self.batches)
         self.saved = self._seen()
+        if self.state.step:
+            ranks.note(self._what_is_saved())
         # Seconds of training, up to the last step.
         self.spent = ranks.first_does(lambda: keeper.open(command))
         asked.can_save = True
@@ -183,7 +186,10 @@ class Trainer:
         """Where the run is left off, in words, when it is saved."""
         if self.saved != self._seen():
             self._write_checkpoint()
-        return f"step {self.state.step} is saved; go on by: {_resuming(self.run)}"
+        return self._what_is_saved()
+
+    def _what_is_saved(self) -> str:
+        return f"step {self.saved[0]} is saved; go on by: {_resuming(self.run)}"
 
     def _pause(self, stop: bool = False) -> None:
         """Called where training may be left off."""
@@ -326,6 +332,7 @@ class Trainer:
             parts = {name: checkpoint.Held(part.state_dict()) for name, part in self.parts.items()}
         self.ranks.first_does(lambda: self.keeper.save(path, parts))
         self.saved = self._seen()
+        self.ranks.note(self._what_is_saved())
         return path
 
     def _write(self, row: Row, seen: Seen | None = None) -> None:
