@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import progress
-from .chunks import Chunk, Do, Work, chunked
+from .chunks import Chunk, Do, Work, chunked, first_line
 from .journal import Journal
 from .order import AHEAD, Executor, Here, in_order
 
@@ -107,5 +107,4 @@ class _Counted:
 
 def _size(row: Any) -> int:
     """The bytes of a row in the (first) file."""
-    line = row if isinstance(row, str) else row[0] if isinstance(row, tuple) else ""
-    return len(line.encode()) + 1 if isinstance(line, str) else 0
+    return len(first_line(row).encode()) + 1
