@@ -15,6 +15,7 @@ import os
 import pickle
 import re
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, Queue
@@ -64,10 +65,11 @@ def local(work: Work, workers: int, say: Callable[[str], None]) -> Iterator[Clus
                 n_workers=workers,
                 threads_per_worker=threads,
                 processes=True,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # its usual port may be another command's
                 silence_logs=_SILENT,
                 memory_limit=0,  # of Dask's own: results are small, and gone when fetched
-                scheduler_kwargs={"allowed_failures": 0},  # how often is said in order.py
+                # How often a chunk is tried is said in order.py.
+                scheduler_kwargs={"allowed_failures": 0, "dashboard": False},
             )
     except (OSError, RuntimeError) as error:
         raise UserError(f"the {workers} workers cannot be started: {_brief(error)}") from error
@@ -245,6 +247,7 @@ def package() -> Any:
     for name in ("distributed", "tornado", "asyncio", *logging.root.manager.loggerDict):
         if name.split(".")[0] in ("distributed", "tornado", "asyncio"):
             logging.getLogger(name).setLevel(_SILENT)
+    warnings.filterwarnings("ignore", module="distributed")
     return distributed
 
 

@@ -75,7 +75,8 @@ class Journal:
             raise
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
+        """KeyboardInterrupt: it came, and there is something to go on with."""
         if os.name == "nt":  # where no open file is removed
             self._close()
         if self._alone:
@@ -85,6 +86,10 @@ class Journal:
                     if nothing or not path.stat().st_size:
                         path.unlink()
         self._close()
+        if isinstance(error, KeyboardInterrupt) and self._alone and self.done.lines:
+            raise KeyboardInterrupt(
+                f"{self.done.lines:,} lines are done; the same command goes on after them"
+            ) from None
 
     def past(self, rows: Iterator[Any]) -> Chunk:
         """Read over the rows that are done; a chunk without rows that stands for them. UserError if

@@ -65,20 +65,13 @@ def run(work: Work, rows: Iterator[Any], plan: Plan) -> tuple[float, ...]:
         else:
             executor = stack.enter_context(plan.cluster(work, show.say))
         chunks = chunked(rows, plan.chunk, begun)
-        try:
-            for chunk, result in in_order(chunks, executor, plan.ahead, show.say):
-                sums = tuple(a + b for a, b in zip_longest(sums, result.sums, fillvalue=0))
-                if journal is None:
-                    plan.write(result.text)
-                else:
-                    journal.add(chunk, result, sums)
-                show.add(len(chunk.rows), sum(map(_size, chunk.rows)))
-        except KeyboardInterrupt as interrupt:
-            if journal is None or not journal.done.lines or str(interrupt):
-                raise
-            raise KeyboardInterrupt(
-                f"{journal.done.lines:,} lines are done; the same command goes on after them"
-            ) from None
+        for chunk, result in in_order(chunks, executor, plan.ahead, show.say):
+            sums = tuple(a + b for a, b in zip_longest(sums, result.sums, fillvalue=0))
+            if journal is None:
+                plan.write(result.text)
+            else:
+                journal.add(chunk, result, sums)
+            show.add(len(chunk.rows), sum(map(_size, chunk.rows)))
         if journal is not None:
             journal.finish()
         show.end()
