@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -410,6 +411,57 @@ def test_a_line_that_kills_its_workers(tmp_path: Path) -> None:
     assert [line[-2] for line in own] == ["1", "2", "3"] * 2
     assert own[0] == "a worker died; its lines 13 to 14 are given to another one (death 1)"
     assert not any("death 3" in line for line in said if line not in own)
+
+
+def test_workers_that_were_given_up_are_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask's cluster as it is left: one worker is there, one has failed, one was forgotten."""
+
+    class Left:
+        loop = SimpleNamespace(add_callback=lambda call: call())
+        scheduler_info: dict[str, Any] = {"workers": {"tcp://1": {}}}
+        workers = {
+            n: SimpleNamespace(status=SimpleNamespace(name=state))
+            for n, state in enumerate(("running", "failed", "starting", "closed"))
+        }
+        scaled: list[int] = []  # noqa: RUF012
+
+        def scale(self, count: int) -> None:
+            self.scaled.append(count)
+
+    local = cluster._Local(Left(), 5)
+    local.restore()
+    assert list(Left.workers) == [0, 2] and Left.scaled == [5]
+    Left.scheduler_info["workers"] = dict.fromkeys("abcde")
+    local.restore()
+    assert Left.scaled == [5], "all are there"
+    Left.scheduler_info["workers"] = {}
+    local.restore()
+    monkeypatch.setattr(cluster, "_PATIENCE", 0.0)
+    with pytest.raises(UserError, match="no worker has begun for 0 seconds; is there too little"):
+        local.restore()
+
+
+@pytest.mark.slow
+@with_dask
+def test_workers_that_die_before_they_have_begun(
+    made: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """All of them, again and again: when it stops, the command goes on."""
+    file, out = write(tmp_path / "in", 3000), tmp_path / "out"
+    start = ("tokenize", "--model", made, file)
+    process = started(*start, "--workers", "2", "--chunk", "20", "--out", out)
+    part = tmp_path / "out.part"
+    until(lambda: part.exists() and part.stat().st_size, process)
+    end, killed = time.monotonic() + 8, 0
+    while time.monotonic() < end:
+        for pid in children(process.pid):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+        time.sleep(0.4)
+    assert killed >= 8 and process.poll() is None
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.read_text() == says(capsys, *start)
 
 
 @pytest.mark.slow
