@@ -416,25 +416,23 @@ def test_a_line_that_kills_its_workers(tmp_path: Path) -> None:
 def test_workers_that_were_given_up_are_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dask's cluster as it is left: one worker is there, one has failed, one was forgotten."""
 
-    class Left:
-        loop = SimpleNamespace(add_callback=lambda call: call())
-        scheduler_info: dict[str, Any] = {"workers": {"tcp://1": {}}}
-        workers = {
+    scaled: list[int] = []
+    left = SimpleNamespace(
+        loop=SimpleNamespace(add_callback=lambda call: call()),
+        scheduler_info={"workers": {"tcp://1": {}}},
+        workers={
             n: SimpleNamespace(status=SimpleNamespace(name=state))
             for n, state in enumerate(("running", "failed", "starting", "closed"))
-        }
-        scaled: list[int] = []  # noqa: RUF012
-
-        def scale(self, count: int) -> None:
-            self.scaled.append(count)
-
-    local = cluster._Local(Left(), 5)
+        },
+        scale=scaled.append,
+    )
+    local = cluster._Local(left, 5)
     local.restore()
-    assert list(Left.workers) == [0, 2] and Left.scaled == [5]
-    Left.scheduler_info["workers"] = dict.fromkeys("abcde")
+    assert list(left.workers) == [0, 2] and scaled == [5]
+    left.scheduler_info = {"workers": dict.fromkeys("abcde")}
     local.restore()
-    assert Left.scaled == [5], "all are there"
-    Left.scheduler_info["workers"] = {}
+    assert scaled == [5], "all are there"
+    left.scheduler_info = {"workers": {}}
     local.restore()
     monkeypatch.setattr(cluster, "_PATIENCE", 0.0)
     with pytest.raises(UserError, match="no worker has begun for 0 seconds; is there too little"):
