@@ -60,10 +60,15 @@ def write_with(path: Path | str, writer: Callable[[Path], None]) -> None:
         if reason is None:
             raise
         raise UserError(f"cannot write {path}: {reason}; what was there is unchanged") from error
-    # Some systems cannot sync a directory. The rename is done by then, only not yet durable.
-    with suppress(OSError):
-        _sync(target.parent)
+    sync_directory(target.parent)
     remove_leftovers(target.parent, target.name)
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes the disk hold the names in a directory. Some systems cannot: a rename is done by then,
+    only not yet durable."""
+    with suppress(OSError):
+        _sync(directory)
 
 
 def remove_leftovers(directory: Path, name: str | None = None) -> None:

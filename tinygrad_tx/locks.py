@@ -72,7 +72,7 @@ def _opened(path: Path, what: str) -> tuple[int, bool]:
         locked = try_lock(handle)
         if locked is None:
             return handle, False
-        if locked and _is_at(handle, path):
+        if locked and is_at(handle, path):
             return handle, True
         holder = b"" if locked else _text(handle)
         os.close(handle)
@@ -81,7 +81,7 @@ def _opened(path: Path, what: str) -> tuple[int, bool]:
             raise UserError(f"{what}: {who} is at work there; wait for it, or stop it")
 
 
-def _is_at(handle: int, path: Path) -> bool:
+def is_at(handle: int, path: Path) -> bool:
     """True if the open file is still the one of that name: its last holder may have removed it."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())

@@ -100,12 +100,18 @@ def test_what_a_killed_process_left_half_written_is_cut_off(tmp_path: Path) -> N
             file.unlink()
 
 
+def content(directory: Path) -> dict[str, bytes]:
+    """All files that hold anything."""
+    found = {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {name: data for name, data in found.items() if data}
+
+
 def refused(make: Callable[[], object], file: Path) -> str:
     """What is said; what was begun stays."""
-    before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
+    before = content(file.parent)
     with pytest.raises(UserError) as error:
         make()
-    assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
+    assert content(file.parent) == before
     return str(error.value)
 
 
@@ -136,6 +142,87 @@ def test_a_run_of_which_nothing_was_done_leaves_nothing(tmp_path: Path) -> None:
     assert left(tmp_path) == ["out"] and file.read_text() == "before\n"
     assert run(Upper(), lines(0), plan(file)) == ()
     assert left(tmp_path) == ["out"] and not file.read_bytes()
+
+
+def test_what_was_killed_when_all_was_done_leaves_nothing_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two names: the log is there, and what it is of has become the output."""
+    file = tmp_path / "out"
+
+    class Kill(BaseException):
+        pass
+
+    def killed(path: Path, *given: object) -> None:
+        raise Kill
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(Kill):
+            run(Upper(), lines(), plan(file))
+    assert left(tmp_path) == ["out", "out.part.log"] and file.read_text() == EXPECTED
+    assert run(Upper(), lines(3), plan(file, beam=8))[0] == 3
+    assert left(tmp_path) == ["out"] and file.read_text() == EXPECTED[: len("LINE 0é\n") * 3]
+
+
+def test_a_log_of_nothing_is_not_in_the_way(tmp_path: Path) -> None:
+    """That of a command that was killed before its first chunk was done."""
+    (tmp_path / "out.part").touch()
+    (tmp_path / "out.part.log").write_text('{"format": 1, "beam": 99}\n')
+    assert run(Upper(), lines(), plan(tmp_path / "out"))[0] == 20
+    assert left(tmp_path) == ["out"]
+
+
+def test_a_refusal_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "out.part").write_text("of something else\n")
+    assert "nothing says what it is of" in refused(
+        lambda: run(Upper(), lines(), plan(tmp_path / "out")), tmp_path / "out"
+    )
+    (tmp_path / "other.part.log").mkdir()
+    with pytest.raises(UserError, match="Is a directory"):
+        run(Upper(), lines(), plan(tmp_path / "other"))
+    assert left(tmp_path) == ["other.part.log", "out.part"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no open file is renamed there")
+@pytest.mark.parametrize("end", ["finished", "nothing done"])
+def test_the_next_command_waits_for_no_file_that_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Whoever opens FILE.part just before it is renamed, or removed, takes a new one."""
+    file = tmp_path / "out"
+    first = Journal(file, FACTS).__enter__()
+    open_it, opened = Journal._open, []
+
+    def late(self: Journal, path: Path) -> object:
+        found = open_it(self, path)
+        if not opened and end == "finished":
+            first.add(Chunk(0, 1, ["a"], 0), Result("A\n"), ())
+            first.finish()
+        if not opened:
+            first.__exit__()
+        opened.append(path)
+        return found
+
+    monkeypatch.setattr(Journal, "_open", late)
+    with Journal(file, FACTS) as second:
+        second.add(Chunk(0, 1, ["b"], 0), Result("B\n"), ())
+        assert left(tmp_path) == [*(["out"] * (end == "finished")), "out.part", "out.part.log"]
+        second.finish()
+    assert len(opened) == 3, "the first, a new one, the log"
+    assert file.read_text() == "B\n" and left(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no links without a privilege, no modes")
+def test_links_lead_to_the_file_which_keeps_its_mode(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "private").touch(mode=0o600)
+    (tmp_path / "out").symlink_to(there / "private")
+    run(Upper(), lines(), plan(tmp_path / "out"))
+    assert (tmp_path / "out").is_symlink() and left(there) == ["private"]
+    assert (there / "private").read_text() == EXPECTED
+    assert (there / "private").stat().st_mode & 0o777 == 0o600
 
 
 def test_files_that_cannot_be_written(tmp_path: Path) -> None:

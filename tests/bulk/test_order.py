@@ -69,6 +69,17 @@ def test_chunks_know_their_lines() -> None:
     assert [(c.number, c.first, c.full) for c in after] == [(1, 4, 1), (2, 6, 3)]
 
 
+def test_a_chunk_of_long_lines_is_shorter() -> None:
+    """Memory is bounded by characters, too; where chunks end hangs on their own lines alone."""
+    rows = ["a" * 600_000] * 9
+    found = list(chunked(iter(rows), 8192))
+    assert [(c.first, len(c.rows)) for c in found] == [(1, 4), (5, 4), (9, 1)]
+    pairs = list(chunked(zip(rows, rows, strict=True), 3))
+    assert [(c.first, c.last) for c in pairs] == [(1, 3), (4, 6), (7, 9)]
+    after = list(chunked(iter(rows[4:]), 8192, first=found[1]._replace(rows=[])))
+    assert [(c.number, c.first, c.last) for c in after] == [(1, 5, 8), (2, 9, 9)]
+
+
 def test_chunks_of_dead_workers_are_done_again() -> None:
     said: list[str] = []
     executor = Shuffled(3, {0: 1, 5: RETRIES})

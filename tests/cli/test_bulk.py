@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -190,6 +191,57 @@ def test_an_evaluation_that_was_stopped_goes_on(
     assert json.loads(whole)["bleu_signature"] == scores.bleu_signature
 
 
+ODD = {
+    "empty": b"",
+    "one line": b"the dog sees 3 cats .\n",
+    "no end": b"the dog\nthe cat",
+    "carriage returns": b"the dog\r\nthe cat\r\n",
+    "blank": b"\n\n  \n\t\nthe dog\n\n",
+    "NUL": b"the\0dog\nthe cat\n",
+    "no line ends": "\ufefftab\there \x0b \x0c \x85 \u2028 x\ny\rz\n".encode(),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_inputs(
+    made: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A line for a line, whatever is in them; the same from a pipe, into a file, and of a chunk of
+    one line."""
+    data = ODD[name]
+    count = data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
+    file, out = tmp_path / "in", tmp_path / "out"
+    file.write_bytes(data)
+    for command in (["translate", "--beam", "2"], ["tokenize", "--pieces"], ["tokenize"]):
+        start = (*command, "--model", made)
+        printed = says(capsys, *start, file)
+        assert printed.count("\n") == count and printed.endswith("\n") is bool(count)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        assert says(capsys, *start, "--chunk", "1", "--out", out) == ""
+        assert out.read_bytes() == printed.encode()
+    scored = ["score", "--model", str(made), "--src", str(file), "--ref", str(file)]
+    if data:
+        assert says(capsys, *scored).count("\n") == count
+    else:
+        assert fails(capsys, *scored) == f"{file} is empty"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_an_input_that_is_no_text_further_on(made: Path, tmp_path: Path, capsys: Capture) -> None:
+    """All before its chunk is written; mended, the same command goes on."""
+    file, out = write(tmp_path / "in", 30), tmp_path / "out"
+    text = file.read_bytes()
+    file.write_bytes(text + b"the \xff dog\nthe cat\n")
+    arguments = ("tokenize", "--model", made, file, "--chunk", "4", "--out", out)
+    said = fails(capsys, *arguments)
+    assert said.startswith(f"{file}, line 31: not valid UTF-8 (invalid start byte at byte 5); ")
+    assert len((tmp_path / "out.part").read_text().splitlines()) == 28
+    file.write_bytes(text + b"the other dog\n")
+    assert main([str(a) for a in arguments]) == 0
+    assert capsys.readouterr().err.startswith("going on after line 28, ")
+    assert out.read_text() == says(capsys, *arguments[:4])
+
+
 def test_a_line_that_is_too_long(made: Path, tmp_path: Path, capsys: Capture) -> None:
     file = write(tmp_path / "in", 30)
     with file.open("a") as opened:
@@ -295,7 +347,10 @@ def test_workers_of_a_scheduler(
 
         monkeypatch.setattr(model, "of", lambda path, of=model.of: of(path) + os.urandom(2).hex())
         said = fails(capsys, *commands[0], *more)
-        assert said.startswith("the worker on ") and "is not the model that it is where" in said
+        assert (
+            said.startswith("the worker on ")
+            and "is not the model that the command began with" in said
+        )
         monkeypatch.setattr(cluster, "__version__", "0.0.0")
         said = fails(capsys, *commands[0], *more)
         assert said.startswith("the worker on ") and said.endswith(", and here it is 0.0.0")
@@ -356,6 +411,55 @@ def test_a_line_that_kills_its_workers(tmp_path: Path) -> None:
     assert [line[-2] for line in own] == ["1", "2", "3"] * 2
     assert own[0] == "a worker died; its lines 13 to 14 are given to another one (death 1)"
     assert not any("death 3" in line for line in said if line not in own)
+
+
+def test_workers_that_were_given_up_are_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask's cluster as it is left: one worker is there, one has failed, one was forgotten."""
+
+    scaled: list[int] = []
+    left = SimpleNamespace(
+        loop=SimpleNamespace(add_callback=lambda call: call()),
+        scheduler_info={"workers": {"tcp://1": {}}},
+        workers={
+            n: SimpleNamespace(status=SimpleNamespace(name=state))
+            for n, state in enumerate(("running", "failed", "starting", "closed"))
+        },
+        scale=scaled.append,
+    )
+    local = cluster._Local(left, 5)
+    local.restore()
+    assert list(left.workers) == [0, 2] and scaled == [5]
+    left.scheduler_info = {"workers": dict.fromkeys("abcde")}
+    local.restore()
+    assert scaled == [5], "all are there"
+    left.scheduler_info = {"workers": {}}
+    local.restore()
+    monkeypatch.setattr(cluster, "_PATIENCE", 0.0)
+    with pytest.raises(UserError, match="no worker has begun for 0 seconds; is there too little"):
+        local.restore()
+
+
+@pytest.mark.slow
+@with_dask
+def test_workers_that_die_before_they_have_begun(
+    made: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """All of them, again and again: when it stops, the command goes on."""
+    file, out = write(tmp_path / "in", 3000), tmp_path / "out"
+    start = ("tokenize", "--model", made, file)
+    process = started(*start, "--workers", "2", "--chunk", "20", "--out", out)
+    part = tmp_path / "out.part"
+    until(lambda: part.exists() and part.stat().st_size, process)
+    end, killed = time.monotonic() + 8, 0
+    while time.monotonic() < end:
+        for pid in children(process.pid):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+        time.sleep(0.4)
+    assert killed >= 8 and process.poll() is None
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.read_text() == says(capsys, *start)
 
 
 @pytest.mark.slow
@@ -445,14 +549,3 @@ def test_a_scheduler_that_dies(made: Path, tmp_path: Path) -> None:
         for one in (worker, there):
             one.kill()
             one.wait()
-
-
-def test_lines_of_standard_input(
-    made: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = (made.parent / "src").read_bytes()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
-    assert says(capsys, "translate", "--model", made, "--out", tmp_path / "out") == ""
-    assert (tmp_path / "out").read_text() == says(
-        capsys, "translate", "--model", made, made.parent / "src"
-    )

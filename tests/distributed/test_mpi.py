@@ -5,18 +5,21 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from training_runs import SMALL, rows
+from training_runs import SMALL, Watch, rows
 
 from tinygrad_tx.distributed.launcher import Launched, launched
+from tinygrad_tx.training import apply_overrides, preset, train
 
 BIN = Path(sys.executable).parent
 MPIEXEC = shutil.which("mpiexec", path=f"{BIN}{os.pathsep}{os.environ['PATH']}")
@@ -24,7 +27,7 @@ needs_mpi = pytest.mark.skipif(
     MPIEXEC is None or importlib.util.find_spec("mpi4py") is None,
     reason='mpi4py or mpiexec is missing: pip install "tinygrad_tx[mpi]"',
 )
-TRAIN = ("-m", "tinygrad_tx", "train")
+T = TypeVar("T")
 ASKED = [*SMALL, "model.dropout=0.2", "train.max_steps=4"]
 
 
@@ -39,11 +42,12 @@ def started(ranks: int, *given: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def wait_for(path: Path, seconds: float = 60.0) -> None:
+def wait_for(what: Callable[[], T], seconds: float = 60.0) -> T:
     end = time.monotonic() + seconds
-    while not path.exists() or not path.stat().st_size:
-        assert time.monotonic() < end, f"{path} does not come"
+    while not (found := what()):
+        assert time.monotonic() < end, "it does not come"
         time.sleep(0.05)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -85,87 +89,82 @@ cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 found.append(tx.get_num_threads() == max(1, cores // size))
 every = world.current().all_gather(np.array(found[:1]))
 if rank == 0:
-    print(json.dumps([size, *found, len(set(every.reshape(-1).tolist()))]))
+    print(json.dumps([size, *found, len(set(every.reshape(-1).tolist()))]), flush=True)
+tx.distributed.barrier()
+if rank == 1:
+    raise ValueError("a fault of one")
+tx.distributed.all_reduce(x)
 """
 
 
 @needs_mpi
-def test_collectives() -> None:
+def test_collectives_until_one_rank_fails() -> None:
+    """Its error ends all, and is told once."""
+    begun: Any = time.monotonic()
     done = started(3, "-c", ALL)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode != 0 and time.monotonic() - begun < 60
+    assert done.stderr.count("rank 1 of 3") == 1 and "a fault of one" in done.stderr
     total = sum(i % 97 for i in range(30_000))
     first = sum(i % 97 for i in range(10_000))
     wanted = [3, 3 * total + 90_000, 3 * first + 30_000, 2.0, 4.0, 6 * total + 180_000, True, 1]
-    assert json.loads(done.stdout) == wanted
+    assert json.loads(done.stdout.splitlines()[0]) == wanted
 
 
 @needs_mpi
 def test_training(tmp_path: Path) -> None:
-    """The command: losses are those of one rank, and one rank alone talks and writes."""
-    ask = [*TRAIN, "--set", *ASKED, "--out"]
-    done = started(2, *ask, str(tmp_path / "two"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("The run is in") == 1
-    assert done.stderr.count("making the model") == 1
-    alone = subprocess.run(
-        [sys.executable, *ask, str(tmp_path / "one")], capture_output=True, timeout=120, check=False
+    """The command: losses are those of one rank, and one rank alone talks and writes. Given again,
+    it is refused, and one rank alone says so."""
+    ask = ["train", "--set", *ASKED, "--out", str(tmp_path / "two")]
+    program = (
+        "import sys\nfrom tinygrad_tx.cli import main\n"
+        f"assert main({ask!r}) == 0\nsys.exit(main({ask!r}))"
     )
-    assert alone.returncode == 0
+    done = started(2, "-c", program)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.count("The run is in") == 1
+    said = done.stderr.strip().splitlines()
+    assert "\n".join(said).count("making the model") == 1
+    assert "holds a run already" in said[-1] and done.stderr.count("holds a run already") == 1
+    train(apply_overrides(preset("tiny"), ASKED), tmp_path / "one", progress=Watch())
     for a, b in zip(rows(tmp_path / "two"), rows(tmp_path / "one"), strict=True):
         for name, value in b.items():
             if isinstance(value, float):
                 assert a[name] == pytest.approx(value, rel=1e-4), name
             else:
                 assert a[name] == value
-    again = started(2, *ask, str(tmp_path / "two"))
-    assert again.returncode == 1
-    said = again.stderr.strip().splitlines()
-    assert len(said) == 1 and "holds a run already" in said[0]
 
 
 @needs_mpi
-@pytest.mark.parametrize("who", ["mpiexec", "a rank"])
-def test_a_signal_stops_all_and_everything_is_saved(tmp_path: Path, who: str) -> None:
-    ask = [*TRAIN, "--set", *SMALL, "train.max_steps=100000", "train.valid_every=100000"]
-    ask += ["train.checkpoint_every=100000", "train.log_every=1", "--out", str(tmp_path / "run")]
-    pids = tmp_path / "pids"
+def test_a_signal_stops_all_and_everything_is_saved(tmp_path: Path) -> None:
+    """Two sittings of the same ranks: a signal to one of them, then Ctrl-C at the launcher."""
+    run = tmp_path / "run"
+    ask = ["train", "--set", *SMALL, "train.max_steps=100000", "train.valid_every=100000"]
+    ask += ["train.checkpoint_every=100000", "train.log_every=1", "--out", str(run)]
+    pids, metrics = tmp_path / "pids", run / "metrics.jsonl"
     pids.mkdir()
     program = (
         "import os, sys, tinygrad_tx.cli as cli\n"
         f"file = os.path.join({str(pids)!r}, os.environ['PMI_RANK'])\n"
         "open(file, 'w').write(str(os.getpid()))\n"
-        f"sys.exit(cli.main({ask[2:]!r}))"
+        f"assert cli.main({ask!r}) == 130\n"
+        f"sys.exit(cli.main({[*ask, '--resume']!r}))"
     )
     process = subprocess.Popen(
         command(2, "-c", program), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_for(tmp_path / "run/metrics.jsonl")
-        if who == "mpiexec":
-            process.send_signal(signal.SIGINT)
-        else:
-            os.kill(int((pids / "1").read_text()), signal.SIGTERM)
+        wait_for(lambda: metrics.exists() and rows(run))
+        os.kill(int((pids / "1").read_text()), signal.SIGTERM)
+        wait_for(lambda: len((run / "sittings.jsonl").read_text().splitlines()) == 2)
+        step = rows(run)[-1]["step"]
+        wait_for(lambda: rows(run)[-1]["step"] > step)
+        process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130, told
-    assert told.count("interrupted: step") == 1 and "is saved; go on by" in told
-    [saved] = (tmp_path / "run/checkpoints").iterdir()
-    assert f"step {int(saved.stem.removeprefix('step-'))} is saved" in told
-
-
-FAILS = """
-import tinygrad_tx as tx
-tx.distributed.init_process_group()
-if tx.distributed.get_rank() == 1:
-    raise ValueError("a fault of one")
-tx.distributed.all_reduce(tx.ones(3))
-"""
-
-
-@needs_mpi
-def test_an_error_of_one_rank_ends_all() -> None:
-    begun: Any = time.monotonic()
-    done = started(2, "-c", FAILS)
-    assert done.returncode != 0 and time.monotonic() - begun < 30
-    assert done.stderr.count("rank 1 of 2") == 1 and "a fault of one" in done.stderr
+    assert told.count("is saved; go on by") == 2, told
+    saved = [int(step) for step in re.findall(r"interrupted: step (\d+) is saved", told)]
+    assert saved[0] <= step < saved[1]
+    left = [file.name for file in (run / "checkpoints").iterdir()]
+    assert left == [f"step-{saved[1]:08}.safetensors"]

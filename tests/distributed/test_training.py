@@ -50,20 +50,38 @@ TEXT = "the cat sat on the mat. " * 20
 SHARDED = "optim.shard=true"
 
 
-def test_ranks_take_the_steps_of_one(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of the three tests below, made by one process."""
+    root = tmp_path_factory.mktemp("ranks")
+    several = (*DROPS, *SHORT, "optim.accumulate=2", "optim.clip_norm=0.3")
+    clipped = (*SHORT, "optim.clip_norm=0.3")
+    half = (*SHORT, "train.compile=false", "train.precision=fp16", "optim.lr=0.0001")
+    half = (*half, "schedule.min_lr=0.0001")
+    long = ("train.max_steps=6", "train.checkpoint_every=6", "train.compile=false", SHARDED)
+    train_all(
+        root,
+        *(case(f"pairs-{n}", n, *several) for n in (1, 2)),
+        *(case(f"text-{n}", n, *clipped, text=TEXT) for n in (1, 3)),
+        case("text-2", 2, *clipped, SHARDED, text=TEXT),
+        case("one", 1, *half, text=TEXT, float32=True),
+        case("two", 2, *half, text=TEXT, float32=True),
+        case("parts", 2, *half, SHARDED, text=TEXT, float32=True),
+        case("whole", 2, *long, text=TEXT),
+        case("stopped", 2, *long, stops=[99, 3], text=TEXT),
+        case("stopped", 2, *long, resume=True, text=TEXT),
+        case("other", 2, *long, stops=[2], text=TEXT),
+        case("other", 3, *long, resume=True, text=TEXT),
+    )
+    return root
+
+
+def test_ranks_take_the_steps_of_one(runs: Path) -> None:
     """Dropout included, eagerly, where a step is several batches; and compiled, with more ranks
     than rows. Losses, norms, weights and moments are one rank's, and so are the files; also where
     each rank keeps its part of the moments."""
-    several = (*DROPS, *SHORT, "optim.accumulate=2", "optim.clip_norm=0.3")
-    train_all(
-        tmp_path,
-        *(case(f"pairs-{n}", n, *several) for n in (1, 2)),
-        *(case(f"text-{n}", n, *SHORT, text=TEXT) for n in (1, 3)),
-        case("text-2", 2, *SHORT, SHARDED, "optim.clip_norm=0.3", text=TEXT),
-        case("text-0", 1, *SHORT, SHARDED, "optim.clip_norm=0.3", text=TEXT),
-    )
-    for one, several_ranks in (("pairs-1", "pairs-2"), ("text-1", "text-3"), ("text-0", "text-2")):
-        alone, run = tmp_path / one, tmp_path / several_ranks
+    for one, several_ranks in (("pairs-1", "pairs-2"), ("text-1", "text-3"), ("text-1", "text-2")):
+        alone, run = runs / one, runs / several_ranks
         assert far(alone, run) < 1e-9
         mine, wanted = weights(run, 4), weights(alone, 4)
         assert mine.keys() == wanted.keys()
@@ -71,41 +89,24 @@ def test_ranks_take_the_steps_of_one(tmp_path: Path) -> None:
         assert sorted(p.name for p in run.iterdir()) == sorted(p.name for p in alone.iterdir())
 
 
-def test_mixed_precision(tmp_path: Path) -> None:
+def test_mixed_precision(runs: Path) -> None:
     """All ranks skip the same steps and find the same scale as one; losses differ as 16 bits
     round."""
-    steps = (*SHORT, "train.compile=false", "train.precision=fp16", "optim.lr=0.0001")
-    steps = (*steps, "schedule.min_lr=0.0001")
-    train_all(
-        tmp_path,
-        case("one", 1, *steps, text=TEXT, float32=True),
-        case("two", 2, *steps, text=TEXT, float32=True),
-        case("parts", 2, *steps, SHARDED, text=TEXT, float32=True),
-    )
-    one = weights(tmp_path / "one", 4)
+    one = weights(runs / "one", 4)
     for name in ("two", "parts"):
-        assert far(tmp_path / "one", tmp_path / name) < 0.02
-        found = weights(tmp_path / name, 4)
+        assert far(runs / "one", runs / name) < 0.02
+        found = weights(runs / name, 4)
         assert found["scaler.scale"] == one["scaler.scale"]
         assert found["optimizer.skipped"] == one["optimizer.skipped"]
 
 
-def test_a_resumed_run_is_the_same(tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_same(runs: Path) -> None:
     """To the bit with as many ranks, to rounding with another number; after a signal at any rank,
     upon which all stop at the same step."""
-    steps = ("train.max_steps=6", "train.checkpoint_every=6", "train.compile=false", SHARDED)
-    train_all(
-        tmp_path,
-        case("whole", 2, *steps, text=TEXT),
-        case("stopped", 2, *steps, stops=[99, 3], text=TEXT),
-        case("stopped", 2, *steps, resume=True, text=TEXT),
-        case("other", 2, *steps, stops=[2], text=TEXT),
-        case("other", 3, *steps, resume=True, text=TEXT),
-    )
-    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
-    assert far(tmp_path / "other", tmp_path / "whole") < 1e-9
+    assert outcome(runs / "stopped") == outcome(runs / "whole")
+    assert far(runs / "other", runs / "whole") < 1e-9
     for name in ("stopped", "other"):
-        assert len((tmp_path / name / "sittings.jsonl").read_text().splitlines()) == 2
+        assert len((runs / name / "sittings.jsonl").read_text().splitlines()) == 2
 
 
 def shares(batches: Any, batch: Any, size: int) -> list[Any]:

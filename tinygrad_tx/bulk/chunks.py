@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+_LONGEST = 1 << 21  # characters after which a chunk ends, for memory to be bounded by it
+
 
 class Chunk(NamedTuple):
     """Rows that are worked on together, by one process."""
@@ -42,18 +44,27 @@ class Work(Protocol):
 
 
 def chunked(rows: Iterable[Any], size: int, first: Chunk | None = None) -> Iterator[Chunk]:
-    """Rows in chunks of that size; the last one may be smaller. first: a chunk without rows that
-    stands for what was done before these."""
+    """Rows in chunks of that size; the last one may be smaller, and one of long lines. first: a
+    chunk without rows that stands for what was done before these."""
     number, line, full = (first.number, first.first, first.full) if first else (0, 1, 0)
     taken: list[Any] = []
+    length = 0
     for row in rows:
         taken.append(row)
-        if len(taken) == size:
+        length += len(first_line(row))
+        if len(taken) == size or length >= _LONGEST:
             yield Chunk(number, line, taken, full)
-            number, line, full = number + 1, line + size, full + count_full(taken)
-            taken = []
+            number, line, full = number + 1, line + len(taken), full + count_full(taken)
+            taken, length = [], 0
     if taken:
         yield Chunk(number, line, taken, full)
+
+
+def first_line(row: Any) -> str:
+    """A row that is a line, or the first one of those that stand side by side; empty for what is no
+    text."""
+    line = row[0] if isinstance(row, tuple) else row
+    return line if isinstance(line, str) else ""
 
 
 def count_full(rows: Iterable[Any]) -> int:

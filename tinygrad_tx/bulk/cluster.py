@@ -15,6 +15,7 @@ import os
 import pickle
 import re
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, Queue
@@ -36,11 +37,13 @@ _ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):(\d{1,5})")
 # malloc give back memory that the next step takes again, which costs a third of the time.
 _ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+_ENDED = ("closed", "failed")  # states of what looks after a worker, which begins no other
 _SILENT = logging.CRITICAL + 1
 _CONNECT = 10.0  # seconds in which a scheduler has to answer
 _LOOK = 0.5  # seconds between two looks at whether the scheduler is still there
 _ALONE = 5.0  # seconds without a worker after which that is said
 _COUNT = 1.0  # seconds between two counts of a scheduler's workers
+_PATIENCE = 180.0  # seconds without a worker of this machine after which none is waited for
 
 
 def check_address(address: str) -> str:
@@ -64,15 +67,16 @@ def local(work: Work, workers: int, say: Callable[[str], None]) -> Iterator[Clus
                 n_workers=workers,
                 threads_per_worker=threads,
                 processes=True,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # its usual port may be another command's
                 silence_logs=_SILENT,
                 memory_limit=0,  # of Dask's own: results are small, and gone when fetched
-                scheduler_kwargs={"allowed_failures": 0},  # how often is said in order.py
+                # How often a chunk is tried is said in order.py.
+                scheduler_kwargs={"allowed_failures": 0, "dashboard": False},
             )
     except (OSError, RuntimeError) as error:
         raise UserError(f"the {workers} workers cannot be started: {_brief(error)}") from error
     with _closing(cluster), _closing(distributed.Client(cluster)) as client:
-        yield Cluster(client, work, workers, say)
+        yield Cluster(client, work, _Local(cluster, workers), say)
 
 
 @contextmanager
@@ -90,6 +94,37 @@ def remote(work: Work, address: str, say: Callable[[str], None]) -> Iterator[Clu
         yield Cluster(client, work, None, say, address)
 
 
+class _Local:
+    """The workers of a LocalCluster, as many as are wanted whatever becomes of them.
+
+    Dask begins another process for one that dies, but gives up one that dies before it has begun,
+    or takes long to begin.
+    """
+
+    def __init__(self, cluster: Any, count: int) -> None:
+        self.count = count
+        self._cluster, self._since = cluster, monotonic()
+
+    def restore(self) -> None:
+        """Begin those that were given up. UserError where none has been there for long."""
+        alive = len(self._cluster.scheduler_info["workers"])
+        if alive:
+            self._since = monotonic()
+        elif monotonic() - self._since > _PATIENCE:
+            raise UserError(
+                f"no worker has begun for {_PATIENCE:.0f} seconds; is there too little memory for "
+                "them? Fewer workers need less"
+            )
+        if alive < self.count:
+            self._cluster.loop.add_callback(self._forget)
+            self._cluster.scale(self.count)
+
+    def _forget(self) -> None:
+        found = self._cluster.workers
+        for name in [n for n, worker in found.items() if worker.status.name in _ENDED]:
+            del found[name]
+
+
 class Cluster:
     """Dask's workers as an Executor."""
 
@@ -97,25 +132,25 @@ class Cluster:
         self,
         client: Any,
         work: Work,
-        workers: int | None,
+        workers: _Local | None,
         say: Callable[[str], None],
         address: str = "",
     ) -> None:
-        """workers: how many there are; None: those that the scheduler at `address` has, now."""
+        """workers: None: those that the scheduler at `address` has, now."""
         self._client, self._workers, self._say = client, workers, say
         self._address = address
         self._work = pickle.dumps(work)
         self._task = _task()
         self._done: Queue[tuple[int, Any]] = Queue()
         self._at_work: dict[int, Any] = {}
-        self._known, self._counted = 0, -_COUNT
+        self._known, self._counted, self._looked = 0, -_COUNT, monotonic()
         self._alone: float | None = None  # since when there are no workers
         self._told = False  # of that
 
     @property
     def capacity(self) -> int:
         if self._workers is not None:
-            return self._workers
+            return self._workers.count
         if (now := monotonic()) - self._counted >= _COUNT:
             with suppress(OSError, RuntimeError):  # a scheduler that is gone is found in next()
                 self._known = len(self._client.nthreads())
@@ -136,10 +171,11 @@ class Cluster:
 
     def next(self) -> tuple[int, Answer]:
         while True:
+            if monotonic() - self._looked >= _LOOK:
+                self._look()
             try:
                 number, future = self._done.get(timeout=_LOOK)
             except Empty:
-                self._look()
                 continue
             if self._at_work.get(number) is future:
                 del self._at_work[number]
@@ -161,10 +197,14 @@ class Cluster:
         return UserError(refused) if refused else Result(text, tuple(sums))
 
     def _look(self) -> None:
-        """UserError if the scheduler is gone; a word if it has no workers."""
+        """UserError if the scheduler is gone; a word if it has no workers. Workers of this machine
+        are as many again as they were."""
+        self._looked = monotonic()
         if self._client.status != "running":
             raise self._gone()
-        if self._workers is not None or (self.capacity and self._known):
+        if self._workers is not None:
+            self._workers.restore()
+        elif self.capacity and self._known:
             self._alone, self._told = None, False
         elif self._alone is None:
             self._alone = monotonic()
@@ -245,6 +285,7 @@ def package() -> Any:
     for name in ("distributed", "tornado", "asyncio", *logging.root.manager.loggerDict):
         if name.split(".")[0] in ("distributed", "tornado", "asyncio"):
             logging.getLogger(name).setLevel(_SILENT)
+    warnings.filterwarnings("ignore", module="distributed")
     return distributed
 
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from ..atomic import sync_directory
 from ..errors import UserError, brief
-from ..locks import try_lock
+from ..locks import is_at, try_lock
 from .chunks import Chunk, Result, count_full
 
 _FORMAT = 1
@@ -43,12 +45,15 @@ class Journal:
     def __init__(self, file: Path, facts: Mapping[str, Any]) -> None:
         """facts: what the output depends on but for the input: what is done, with which options, by
         which model. Those of what is begun already have to be the same."""
+        # The file that a link leads to, which a rename would put itself in the place of.
+        file = file.resolve() if file.is_symlink() else file
         self._file = file
         self._part = file.with_name(f"{file.name}.part")
         self._log = file.with_name(f"{file.name}.part.log")
         self._facts = json.loads(json.dumps({"format": _FORMAT, **facts}))
         self._digest = hashlib.sha256()
         self._opened: list[IO[bytes]] = []
+        self._alone = False  # whether no other process writes them
         self._ours = False  # whether what is there is of this command
         self.done = Done()
 
@@ -62,9 +67,7 @@ class Journal:
             )
         try:
             with self._told():
-                self._text = self._open(self._part)
-                if try_lock(self._text.fileno()) is False:
-                    raise UserError(f"--out {self._file}: another process is writing {self._part}")
+                self._text = self._hold(self._part)
                 self._lines = self._open(self._log)
                 self._take_up()
         except BaseException:
@@ -72,14 +75,21 @@ class Journal:
             raise
         return self
 
-    def __exit__(self, *error: object) -> None:
-        for opened in self._opened:
-            with suppress(OSError):
-                opened.close()
-        if self._ours and not self.done.chunks:  # nothing to go on with
+    def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
+        """KeyboardInterrupt: it came, and there is something to go on with."""
+        if os.name == "nt":  # where no open file is removed
+            self._close()
+        if self._alone:
+            nothing = self._ours and not self.done.chunks  # to go on with
             for path in (self._part, self._log):
                 with suppress(OSError):
-                    path.unlink()
+                    if nothing or not path.stat().st_size:
+                        path.unlink()
+        self._close()
+        if isinstance(error, KeyboardInterrupt) and self._alone and self.done.lines:
+            raise KeyboardInterrupt(
+                f"{self.done.lines:,} lines are done; the same command goes on after them"
+            ) from None
 
     def past(self, rows: Iterator[Any]) -> Chunk:
         """Read over the rows that are done; a chunk without rows that stands for them. UserError if
@@ -126,24 +136,34 @@ class Journal:
 
     def finish(self) -> None:
         """FILE.part becomes FILE, and the log goes."""
-        for opened in self._opened:
-            opened.close()
+        if os.name == "nt":  # where no open file is renamed; elsewhere it is held until all is done
+            self._close()
         with self._told():
+            if self._file.exists():
+                shutil.copymode(self._file, self._part)
             self._part.replace(self._file)
+            self._alone = False  # what has these names from now on is another's
             self._log.unlink()
-        self._ours = False
+            sync_directory(self._file.parent)
+        self._close()
+
+    def _close(self) -> None:
+        for opened in self._opened:
+            with suppress(OSError):
+                opened.close()
 
     def _take_up(self) -> None:
         """Go on with what is there, if anything is; UserError if it is of another command."""
-        head, size = self._lines.readline(), os.fstat(self._text.fileno()).st_size
-        if not head.endswith(b"\n"):
-            if size:
-                raise UserError(
-                    f"{self._part} is there, and nothing says what it is of; remove it, or give "
-                    "another --out"
-                )
+        size = os.fstat(self._text.fileno()).st_size
+        if not size:  # new, or nothing was done, or all was, and the log was yet to go
             self._begin()
             return
+        head = self._lines.readline()
+        if not head.endswith(b"\n"):
+            raise UserError(
+                f"{self._part} is there, and nothing says what it is of; remove it, or give "
+                "another --out"
+            )
         self._require_same(self._object(head))
         whole = len(head)
         for line in self._lines:
@@ -186,6 +206,18 @@ class Journal:
             file.truncate()
         self._lines.write(json.dumps(self._facts).encode() + b"\n")
         self._lines.flush()
+
+    def _hold(self, path: Path) -> IO[bytes]:
+        """Open a file, and keep others from it until it is closed."""
+        while True:
+            found = self._open(path)
+            locked = try_lock(found.fileno())
+            if locked is False:
+                raise UserError(f"--out {self._file}: another process is writing {path}")
+            if locked is None or is_at(found.fileno(), path):
+                self._alone = True
+                return found
+            found.close()  # its last holder has renamed or removed it
 
     def _open(self, path: Path) -> IO[bytes]:
         """As it is: somebody else may be writing it."""

@@ -26,8 +26,8 @@ _SUFFIXES = (".json", ".safetensors", ".model", ".spm", ".txt")
 class ModelAt:
     """A model to be read by each process that works with it.
 
-    digest: what `of` says of it where the command runs; a process that finds another there says so.
-    Empty: it is the same file.
+    digest: what `of` says of it when the command begins; a process that finds another one says so.
+    Empty: the process that reads it is the command's.
     """
 
     path: str
@@ -48,7 +48,8 @@ class ModelAt:
         """UserError for another model than that of the command."""
         if self.digest and of(self.path) != self.digest:
             raise UserError(
-                f"{self.path} is not the model that it is where the command runs; copy it anew"
+                f"{self.path} is not the model that the command began with: it was written anew, "
+                "or is another one on this machine"
             )
 
     @contextmanager

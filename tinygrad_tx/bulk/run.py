@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import progress
-from .chunks import Chunk, Do, Work, chunked
+from .chunks import Chunk, Do, Work, chunked, first_line
 from .journal import Journal
 from .order import AHEAD, Executor, Here, in_order
 
@@ -65,20 +65,13 @@ def run(work: Work, rows: Iterator[Any], plan: Plan) -> tuple[float, ...]:
         else:
             executor = stack.enter_context(plan.cluster(work, show.say))
         chunks = chunked(rows, plan.chunk, begun)
-        try:
-            for chunk, result in in_order(chunks, executor, plan.ahead, show.say):
-                sums = tuple(a + b for a, b in zip_longest(sums, result.sums, fillvalue=0))
-                if journal is None:
-                    plan.write(result.text)
-                else:
-                    journal.add(chunk, result, sums)
-                show.add(len(chunk.rows), sum(map(_size, chunk.rows)))
-        except KeyboardInterrupt as interrupt:
-            if journal is None or not journal.done.lines or str(interrupt):
-                raise
-            raise KeyboardInterrupt(
-                f"{journal.done.lines:,} lines are done; the same command goes on after them"
-            ) from None
+        for chunk, result in in_order(chunks, executor, plan.ahead, show.say):
+            sums = tuple(a + b for a, b in zip_longest(sums, result.sums, fillvalue=0))
+            if journal is None:
+                plan.write(result.text)
+            else:
+                journal.add(chunk, result, sums)
+            show.add(len(chunk.rows), sum(map(_size, chunk.rows)))
         if journal is not None:
             journal.finish()
         show.end()
@@ -107,5 +100,4 @@ class _Counted:
 
 def _size(row: Any) -> int:
     """The bytes of a row in the (first) file."""
-    line = row if isinstance(row, str) else row[0] if isinstance(row, tuple) else ""
-    return len(line.encode()) + 1 if isinstance(line, str) else 0
+    return len(first_line(row).encode()) + 1

@@ -33,10 +33,15 @@ class Tokenising:
 
         def do(chunk: Chunk) -> Result:
             rows = tokenizer.encode_batch(chunk.rows, special=self.special)
-            shown = (tokenizer.tokens(row) if self.pieces else map(str, row) for row in rows)
+            shown = (self._pieces(tokenizer, row) if self.pieces else map(str, row) for row in rows)
             return Result("".join(f"{' '.join(row)}\n" for row in shown))
 
         return do
+
+    def _pieces(self, tokenizer: Any, row: list[int]) -> list[str]:
+        """As many as there are ids: what is white space in one would be taken for what is between
+        two."""
+        return ["".join("␣" if c.isspace() else c for c in s) for s in tokenizer.tokens(row)]
 
     def _tokenizer(self) -> Any:
         path = Path(self.model.path)

@@ -71,9 +71,10 @@ def model_of(args: Namespace, precision: str = "fp32") -> ModelAt:
     """--model, as those who work with it read it."""
     from ..bulk.model import ModelAt, of
 
-    if not args.scheduler:
+    if not args.workers and not args.scheduler:
         return ModelAt(args.model, args.device, precision)
-    # Elsewhere it is found by its whole path, and may be another one.
+    # It is read when a worker begins, and may be another one by then: elsewhere, where it is found
+    # by its whole path, or after a step of training.
     digest = of(args.model)
     return ModelAt(str(Path(args.model).absolute()), args.device, precision, digest)
 

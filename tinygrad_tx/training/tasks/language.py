@@ -14,17 +14,12 @@ from ...creation import tensor
 from ...data.text import Text
 from ...data.windows import WindowBatch, Windows
 from ...errors import UserError
-from ...models.bert import BERT
-from ...models.language_model import LanguageModel
 from ...nn.module import evaluating
 from ...tensor import Tensor, no_grad
 from ..samples import Heads, Sample
 from ..schema import Config
-from ..texts import load_texts, text_of, tokenised
+from ..texts import load_texts
 from .base import Counted, Measuring, Pause, Row, Seen, Task
-
-_LONGEST = 1024  # tokens of a window
-_TOKENS = 4096  # in a batch
 
 
 class Losses(NamedTuple):
@@ -44,56 +39,6 @@ class Losses(NamedTuple):
     def bits_per_byte(self) -> float:
         """Of the text as UTF-8, whatever the tokens are."""
         return self.loss * self.n_tokens / math.log(2) / max(self.n_bytes, 1)
-
-
-def measured(
-    model: Any,
-    windows: Windows,
-    loss: Callable[..., Tensor],
-    pause: Pause = lambda: None,
-    most: int = 0,
-) -> Losses:
-    """The loss of a model over a text, in evaluation mode. most: so many tokens of its beginning
-    suffice, and its bytes are then taken to be spread evenly; 0: all."""
-    total, n_tokens, n_read, share = 0.0, 0, 0, 1.0
-    with evaluating(model.modules()), no_grad():
-        for batch in windows.once():
-            pause()
-            total += loss(*tensors(batch)).item() * batch.n_tokens
-            n_tokens, n_read = n_tokens + batch.n_tokens, n_read + batch.ids.size
-            if 0 < most <= n_read < len(windows.text.ids):
-                share = n_read / len(windows.text.ids)
-                break
-    n_bytes = round(windows.text.n_bytes * share)
-    return Losses(total / max(n_tokens, 1), n_tokens, n_bytes)
-
-
-def losses_on(
-    model: Any, tokenizer: Any, file: str, columns: str | None, length: int | None
-) -> Losses:
-    """The loss of a trained model over a file of text. length: tokens of a window, by each of
-    which the text is read by itself; None: as many as the model has positions for, 1,024 at most.
-    UserError for a model of another task."""
-    from .masked import windows_of
-
-    if not isinstance(model, (BERT, LanguageModel)):
-        raise UserError(
-            f"a {type(model).__name__} translates: evaluate it with --src FILE and --ref FILE"
-        )
-    if isinstance(model, BERT) and model.mlm is None:
-        raise UserError("the model has no head for masked words, so there is no loss to measure")
-    if tokenizer is None:
-        raise UserError("the model has no tokenizer, so no ids can be made of a text")
-    text = tokenised(text_of(file, columns), tokenizer)
-    length = length or min(model.config.n_positions, _LONGEST)
-    rows = max(1, _TOKENS // length)
-    if isinstance(model, BERT):
-        windows: Windows = windows_of(text, tokenizer, length, rows, 0, only_once=True)
-    else:
-        windows = Windows(text, length, rows, 0, only_once=True)
-    if not any(batch.n_tokens for batch in windows.once()):
-        raise UserError(f"{file} has {len(text.ids)} tokens, too few to be measured")
-    return measured(model, windows, compiler.compile(lambda *batch: model.loss(*batch)))
 
 
 def tensors(batch: WindowBatch) -> tuple[Tensor, ...]:
@@ -153,8 +98,18 @@ class LanguageMeasuring(Measuring):
         self._loss = compiler.compile(lambda *batch: model.loss(*batch))
 
     def losses(self) -> Losses:
-        """All of them."""
-        return measured(self.model, self.windows, self._loss, self._pause, self._most)
+        """Those over data.valid_tokens of its beginning, whose bytes are taken to be spread evenly;
+        of 0, over all."""
+        text, total, n_tokens, n_read, share = self.windows.text, 0.0, 0, 0, 1.0
+        with evaluating(self.model.modules()), no_grad():
+            for batch in self.windows.once():
+                self._pause()
+                total += self._loss(*tensors(batch)).item() * batch.n_tokens
+                n_tokens, n_read = n_tokens + batch.n_tokens, n_read + batch.ids.size
+                if 0 < self._most <= n_read < len(text.ids):
+                    share = n_read / len(text.ids)
+                    break
+        return Losses(total / max(n_tokens, 1), n_tokens, round(text.n_bytes * share))
 
     def seen(self) -> Seen:
         row = self.shown(self.losses())
