@@ -3,6 +3,9 @@ ops, by api.py and by the trainer."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from .communicator import Communicator
 from .engine import Alone
 
@@ -28,6 +31,18 @@ def for_device() -> Communicator | None:
 def enter(host: Communicator, device: Communicator | None = None) -> None:
     """This process is a rank of a job from now on."""
     _World.host, _World.device = host, device
+
+
+@contextmanager
+def pretended(size: int) -> Iterator[None]:
+    """Inside, this process is the last of so many ranks: for what is traced, and not run."""
+    before, engine = (_World.host, _World.device), Alone()
+    engine.rank, engine.size = size - 1, size
+    enter(Communicator(engine))
+    try:
+        yield
+    finally:
+        enter(*before)
 
 
 def leave() -> None:
