@@ -60,13 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_repeats(options, 3)
     args = options.parse_args(argv)
-    agree = True
+    agree, machines = True, {}
+    for threads in args.threads:
+        tx.set_num_threads(threads)
+        machines[threads] = calibration.calibrate(print)
     for name in args.work:
         if max(args.ranks) > WORKS[name].batch:
             raise WorkerError(f"{name} has batches of {WORKS[name].batch} rows: take fewer ranks")
         runs = []
         for threads in args.threads:
-            run = measure(name, args.ranks, threads, args.repeats)
+            run = measure(name, args.ranks, machines[threads], args.repeats)
             report(name, run)
             runs.append(run)
             agree = agree and run["agree"]
@@ -74,16 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if agree else 1
 
 
-def measure(name: str, ranks: Sequence[int], threads: int, repeats: int) -> dict[str, Any]:
+def measure(name: str, ranks: Sequence[int], machine: Machine, repeats: int) -> dict[str, Any]:
     """Steps of a work on each number of ranks, and what the model says of them."""
-    others = busy()
+    others, threads = busy(), machine.threads
     tx.set_num_threads(threads)
-    machine = calibration.calibrate(print)
     found: dict[int, list[Job]] = {n: [] for n in ranks}
     for _ in range(repeats):
         for n in ranks:
             found[n].append(_job(name, n, threads))
-    rows = [row(name, n, threads, machine, jobs) for n, jobs in found.items()]
+    rows = [row(name, n, machine, jobs) for n, jobs in found.items()]
     losses = [job["losses"] for jobs in found.values() for job in jobs]
     agree = all(
         abs(a - b) <= TOLERANCE * abs(a)
@@ -95,9 +97,7 @@ def measure(name: str, ranks: Sequence[int], threads: int, repeats: int) -> dict
     return {"threads": threads, "busy_cores_before": others, "agree": agree, "rows": rows}
 
 
-def row(
-    name: str, n: int, threads: int, machine: Machine, jobs: Sequence[Job]
-) -> dict[str, Any]:
+def row(name: str, n: int, machine: Machine, jobs: Sequence[Job]) -> dict[str, Any]:
     """What so many ranks took, and what the model says, of the parts too."""
     took = median(t for job in jobs for turn in job["turns"] for t in turn)
     share = on_paper(name, n, machine, jobs)
@@ -105,7 +105,7 @@ def row(
     measured = {key: median(job[key] for job in jobs) for key in ("sent_ms", "exposed_ms")}
     return {
         "ranks": n,
-        "oversubscribed": n * threads > host.cores(),
+        "oversubscribed": n * machine.threads > host.cores(),
         "median_ms": round(1e3 * took, 3),
         "paper_ms": round(1e3 * cost.seconds, 3),
         "off": round(cost.seconds / took - 1, 3),
@@ -170,20 +170,16 @@ def _job(name: str, ranks: int, threads: int) -> Job:
 
 
 def report(name: str, run: Mapping[str, Any]) -> None:
-    columns = ("step", "compute", "sent", "exposed")
-    show(
-        f"{name}, {run['threads']} thread{'s' * (run['threads'] > 1)} a rank; ms, and on paper",
-        ("ranks", *columns, *(f"({c})" for c in columns), "off", "times first", "MB summed"),
-        [
-            (
-                f"{row['ranks']}{' (oversubscribed)' if row['oversubscribed'] else ''}",
-                *(row[key] for key in ("median_ms", "compute_ms", "sent_ms", "exposed_ms")),
-                *(row[f"paper_{key}"] for key in ("ms", "compute_ms", "sent_ms", "exposed_ms")),
-                *(f"{row['off']:+.0%}", row["times_first"], row["given_mb"]),
-            )
-            for row in run["rows"]
-        ],
-    )
+    parts = ("ms", "compute_ms", "sent_ms", "exposed_ms")
+    rows: list[tuple[object, ...]] = []
+    for row in run["rows"]:
+        title = f"{row['ranks']}{' (oversubscribed)' * row['oversubscribed']}"
+        measured = (row["median_ms"], *(row[key] for key in parts[1:]))
+        rows.append((title, *measured, "", row["times_first"], row["given_mb"]))
+        on_paper = (row[f"paper_{key}"] for key in parts)
+        rows.append(("  on paper", *on_paper, f"{row['off']:+.0%}", "", row["paper_given_mb"]))
+    columns = ("ranks", "ms a step", "compute", "sent", "exposed", "off", "times first", "MB")
+    show(f"{name}, threads of a rank: {run['threads']}", columns, rows)
     if not run["agree"]:
         print(f"{name}: the losses of different numbers of ranks do not agree")
     for row in run["rows"]:

@@ -109,7 +109,9 @@ def _run(args: Namespace) -> None:
         found = _outlook(args, "bf16", here=False)
         on = _OnGpu(found, machine)
         if args.ranks:
-            timing = Timing(on.of, lambda outlook: outlook.seconds(machine), apart=True)
+            timing = Timing(
+                on.of, lambda outlook: outlook.seconds(machine), adds=machine.bandwidth / 3
+            )
             _show_ranks(found, on, timing, "bf16", args)
         else:
             _show(found, on, args)

@@ -44,7 +44,7 @@ class Network(NamedTuple):
 NETWORKS = {
     "10gbit": Network("10gbit", 1.1e9, 30e-6, busy=0.3, look=500e-6),
     "100gbit": Network("100gbit", 11e9, 4e-6, look=500e-6),
-    "nvlink": Network("nvlink", 350e9, 8e-6, reduce=1e12),
+    "nvlink": Network("nvlink", 350e9, 8e-6),
 }
 
 

@@ -33,12 +33,13 @@ class Share(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """What a machine takes: for one time of a launch, and for a step in all. apart: whether it is
-    not the processor that serves the network."""
+    """What a machine takes: for one time of a launch, and for a step in all. adds: bytes a second
+    at which it adds what has come, if that goes to it by itself (a GPU, by NCCL); None where the
+    processor that computes serves the network, too."""
 
     launch: Callable[[Work], float]
     step: Callable[[Outlook], float]
-    apart: bool = False
+    adds: float | None = None
 
 
 def shares(
@@ -54,7 +55,8 @@ def shares(
     """A step of `rows` rows on each number of ranks. planned: a step in which each of so many ranks
     has so many rows. weak: each rank has `rows`; otherwise they share them. sharded: whether what a
     rank computes depends on how many there are, if there are several."""
-    network = network._replace(busy=0.0) if timing.apart else network
+    if timing.adds is not None:
+        network = network._replace(busy=0.0, look=0.0, reduce=timing.adds)
     known: dict[tuple[int, int], Outlook] = {}
     for n in ranks:
         most = rows if weak else -(-rows // n)
