@@ -4,6 +4,7 @@ contenders that are installed do the same work. Nothing here looks at a clock.""
 from __future__ import annotations
 
 import json
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tinygrad_tx as tx
 from benchmarks import (
     common,
     compile_time,
@@ -213,10 +215,30 @@ def test_train_step(work: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.slow  # a compiled step by one process, and by two
 @pytest.mark.skipif(find_spec("mpi4py") is None, reason="mpi4py is missing")
-def test_scaling(tmp_path: Path) -> None:
-    assert scaling.main(["--work", "W1", "--steps", "2", "--out", str(tmp_path)]) == 0
-    one, two = result(tmp_path)["runs"]
-    assert (one["ranks"], two["ranks"]) == (1, 2) and not one["sent_mb"] < 0 < two["sent_mb"]
+@pytest.mark.skipif(
+    not (Path(sys.executable).parent / "mpiexec").exists() or find_spec("mpi4py") is None,
+    reason='mpi4py or mpiexec is missing: pip install "tinygrad_tx[mpi]"',
+)
+def test_scaling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ranks take the steps of one, and send what is on paper."""
+    kinds = dict.fromkeys(KINDS, 0.0) | {"product": 1e-10}
+    machine = Machine("a processor", 1, kinds, 3e-6, 1e-4, 1e-6, 1e8, 1e4, 3e7)
+    monkeypatch.setattr(calibration, "calibrate", lambda say: machine)
+    monkeypatch.setattr(scaling, "SECONDS", 0.0)
+    threads = tx.get_num_threads()
+    given = ["--work", "tiny", "--ranks", "1,2", "--repeats", "1", "--out", str(tmp_path)]
+    try:
+        assert scaling.main(given) == 0
+        with pytest.raises(common.WorkerError, match="take fewer ranks"):
+            scaling.main(["--work", "tiny", "--ranks", "5"])
+    finally:
+        tx.set_num_threads(threads)
+    [run] = result(tmp_path)["runs"]
+    one, two = run["rows"]
+    assert run["agree"] and two["losses"] == pytest.approx(one["losses"], rel=1e-4)
+    assert one["losses"][0] != one["losses"][1]
+    assert one["given_mb"] == one["paper_given_mb"] == one["exposed_ms"] == 0
+    assert two["given_mb"] == two["paper_given_mb"] > 0 < two["network"]["bandwidth"]
 
 
 def test_recurrent(tmp_path: Path) -> None:

@@ -33,6 +33,11 @@ def count(text: str) -> int:
     return _whole(text, 1, LARGEST)
 
 
+def counts(text: str) -> list[int]:
+    """An argument that is such numbers, with commas between them."""
+    return [count(part) for part in text.split(",")]
+
+
 def count_or_none(text: str) -> int:
     """An argument that is a whole number, 0 or more."""
     return _whole(text, 0, LARGEST)

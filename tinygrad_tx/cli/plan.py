@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..autocast import PRECISIONS
 from ..errors import UserError
-from .command import Command, count, path
+from .command import Command, count, counts, path
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,7 +40,8 @@ def _arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--work", type=path, metavar="NAME",
-        help="instead, a step of known size: W1, W2, W3, W4, W4b (of benchmarks/) or gpt2-124m",
+        help="instead, a step of known size: W1, W2, W3, W4, W4b (of benchmarks/), gpt2-124m, "
+        "transformer-base or transformer-big",
     )  # fmt: skip
     parser.add_argument(
         "--gpu", type=path, metavar="NAME",
@@ -69,12 +70,16 @@ def _arguments(parser: ArgumentParser) -> None:
         help="any value of config.toml, such as model.d_model=256",
     )  # fmt: skip
     parser.add_argument(
-        "--ranks", type=count, nargs="+", metavar="N",
-        help="instead of the launches: the step on so many ranks, whose gradients are summed",
+        "--ranks", type=counts, metavar="N,...",
+        help="the step on so many ranks, such as 1,2,8, instead of the launches: docs/distributed.md",
     )  # fmt: skip
     parser.add_argument(
         "--network", type=path, metavar="NAME", default="10gbit",
         help="between them: 10gbit (the default), 100gbit or nvlink",
+    )  # fmt: skip
+    parser.add_argument(
+        "--per-host", type=count, metavar="N", default=1,
+        help="so many of them are GPUs of one host, joined by nvlink, and share its network",
     )  # fmt: skip
     parser.add_argument(
         "--weak", action="store_true",
@@ -90,11 +95,14 @@ def _run(args: Namespace) -> None:
     from ..training.ranks import Timing
     from ..training.schema import shares_a_model
     from ..training.works import sized
+    from .ranks import network
 
     if bool(args.config) == bool(args.work):
         raise UserError("plan needs one of CONFIG and --work, such as: tinygrad-tx plan --work W1")
     if args.gpu and (args.calibrate or args.check):
         raise UserError("--calibrate and --check are of this machine: leave out --gpu")
+    if args.ranks:
+        network(args.network, args.per_host)  # before anything is measured
     if args.check and not args.work:
         raise UserError("--check is for a --work; what a run took beside its plan, info says")
     if args.ranks and args.config and shares_a_model(_config(args.config, args.set).model):
@@ -107,7 +115,9 @@ def _run(args: Namespace) -> None:
         found = _outlook(args, "bf16", here=False)
         on = _OnGpu(found, machine)
         if args.ranks:
-            timing = Timing(on.of, lambda outlook: outlook.seconds(machine), apart=True)
+            timing = Timing(
+                on.of, lambda outlook: outlook.seconds(machine), adds=machine.bandwidth / 3
+            )
             _show_ranks(found, on, timing, "bf16", args)
         else:
             _show(found, on, args)
@@ -149,14 +159,17 @@ def _show_ranks(
     from ..training.ranks import shares
     from . import ranks
 
-    between, here = ranks.network(args.network), isinstance(on, _Here)
+    between, here = ranks.network(args.network, args.per_host), isinstance(on, _Here)
+    config = None if args.work else _config(args.config, args.set)
 
-    def planned(rows: int) -> Outlook:
-        if rows == found.batch:
+    def planned(rows: int, n: int) -> Outlook:
+        if (rows, n) == (found.batch, 1):
             return found
-        return _outlook(Namespace(**{**vars(args), "batch": rows}), precision, here=here)
+        return _outlook(Namespace(**{**vars(args), "batch": rows}), precision, here=here, ranks=n)
 
-    made = [*shares(planned, found.batch, args.ranks, between, timing, weak=args.weak)]
+    sharded = config is not None and config.optim.shard
+    how = {"weak": args.weak, "sharded": sharded}
+    made = [*shares(planned, found.batch, sorted(set(args.ranks)), between, timing, **how)]
     if args.json:
         print(ranks.described(made, between))
     else:
@@ -178,10 +191,10 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _outlook(args: Namespace, precision: str, here: bool) -> Outlook:
+def _outlook(args: Namespace, precision: str, here: bool, ranks: int = 1) -> Outlook:
     from ..training import outlook
 
-    sizes = {"batch": args.batch, "length": args.length, "here": here}
+    sizes = {"batch": args.batch, "length": args.length, "here": here, "ranks": ranks}
     sizes["precision"] = args.precision or precision
     if not args.work:
         return outlook.of_config(_config(args.config, args.set), vocab=args.vocab, **sizes)

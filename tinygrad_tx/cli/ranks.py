@@ -13,13 +13,19 @@ if TYPE_CHECKING:
     from ..training.ranks import Share
 
 
-def network(name: str) -> Network:
-    """The network of that name. UserError for an unknown one."""
+def network(name: str, per_host: int = 1) -> Network:
+    """The network of that name, between hosts of so many GPUs. UserError for an unknown one."""
     from ..distributed.paper import NETWORKS
 
     if name not in NETWORKS:
         raise UserError(f"network {name!r} is unknown here: the networks are {', '.join(NETWORKS)}")
-    return NETWORKS[name]
+    if per_host == 1:
+        return NETWORKS[name]
+    if name == "nvlink":
+        raise UserError("--per-host is of hosts with a network between them: 10gbit or 100gbit")
+    return NETWORKS[name]._replace(
+        name=f"{name}, {per_host} ranks a host", per_host=per_host, within=NETWORKS["nvlink"]
+    )
 
 
 def show(title: str, found: Sequence[Share], on: Network) -> None:
@@ -76,9 +82,12 @@ def described(found: Sequence[Share], on: Network) -> str:
             **share.cost._asdict(),
             "rows": share.rows,
             "idle": share.idle,
+            "messages": share.messages,
             "tokens_per_second": share.rate,
             "peak_bytes": share.peak,
         }
         for share in found
     ]
-    return json.dumps({"network": on._asdict(), "ranks": rows}, indent=1)
+    known = on._asdict()
+    known["within"] = on.within and on.within.name
+    return json.dumps({"network": known, "ranks": rows}, indent=1)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SMALL = 16_384  # bytes that every rank rather has of all than adds a part of
+SMALL = 16_384  # bytes that every rank rather has of all than adds a part of
 _KEPT = 4096  # spans of work that are remembered, for a timeline
 HOWS = ("sum", "avg", "product", "min", "max")
 
@@ -166,7 +166,7 @@ class Communicator:
 
     def _reduced(self, x: Array, how: str) -> Array:
         flat = self._flat(x)
-        if flat.nbytes <= _SMALL:
+        if flat.nbytes <= SMALL:
             return self._combined(self.engine.gather(flat), how).reshape(x.shape)
         each = -(-flat.size // self.size)
         parts = self._xp.zeros((self.size, each), flat.dtype)

@@ -3,6 +3,8 @@ ops, by api.py and by the trainer."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .communicator import Communicator
@@ -47,6 +49,18 @@ def note(words: str) -> None:
     """What is said beside when a rank dies."""
     if _World.heartbeat is not None:
         _World.heartbeat.note(words)
+
+
+@contextmanager
+def pretended(size: int) -> Iterator[None]:
+    """Inside, this process is the last of so many ranks: for what is traced, and not run."""
+    before, engine = (_World.host, _World.device, _World.heartbeat), Alone()
+    engine.rank, engine.size = size - 1, size
+    enter(Communicator(engine))
+    try:
+        yield
+    finally:
+        enter(*before)
 
 
 def leave() -> None:

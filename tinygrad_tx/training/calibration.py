@@ -100,7 +100,8 @@ def measured(table: Mapping[str, Any], cache: str = "") -> dict[str, Any]:
     """What steps of a work take, in a process of its own. cache: where it finds code, if that is
     elsewhere."""
     command = [sys.executable, "-m", f"{__package__}.calibrating", json.dumps(dict(table))]
-    environment = {**os.environ, **({"TX_CACHE_DIR": cache} if cache else {})}
+    environment = {**os.environ, "TX_NUM_THREADS": str(get_num_threads())}
+    environment |= {"TX_CACHE_DIR": cache} if cache else {}
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_TIMEOUT, check=False, env=environment

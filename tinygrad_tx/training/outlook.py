@@ -16,14 +16,15 @@ from .. import backends, random
 from ..autocast import named
 from ..backends.gpus import GPU
 from ..backends.target import Target
-from ..compiler.inspect.costs import BACKWARD, PHASES, UPDATE
 from ..compiler.inspect.estimate import Estimate, Memory, Work, estimate
 from ..compiler.inspect.machine import Machine
 from ..creation import get_default_device, set_default_device, zeros, zeros_like
-from ..distributed.paper import Parts
+from ..distributed import world
+from ..distributed.paper import COMPUTE, Event
 from ..dtypes import int64
 from ..errors import UserError
 from ..models import registry
+from ..random import Rows
 from ..tensor import Tensor
 from .schema import Config
 from .step import Trainable
@@ -94,18 +95,14 @@ class Outlook:
         here."""
         return sum(times * part_seconds(part, machine) for times, part in self.parts)
 
-    def phases(self, seconds: Callable[[Work], float], total: float) -> Parts:
-        """A step of so many seconds in all, by phases. seconds: of one time of a launch. The
-        forward pass is what the others are not: with several batches, all but the last one."""
-
-        def of(part: Estimate, *phases: str) -> float:
-            return sum(w.times * seconds(w) for w in part.works if w.phase in phases)
-
-        *_, (_, last) = self.parts[:-1] or self.parts
-        apart = len(self.parts) > 1
-        backward = of(last, BACKWARD)
-        update = of(self.parts[-1][1], *(PHASES if apart else (UPDATE,)))
-        return Parts(total - backward - update, backward, update)
+    def events(self, seconds: Callable[[Work], float], total: float) -> Iterator[Event]:
+        """A step of so many seconds in all, in its order. seconds: of one time of a launch; what a
+        step takes beside its launches comes first."""
+        yield Event(COMPUTE, total - sum(w.times * seconds(w) for w in self.works))
+        for w in self.works:
+            for _ in range(w.times if w.given else 0):
+                yield Event(w.ops, w.given)
+            yield Event(COMPUTE, w.times * seconds(w))
 
     def memory_on(self, machine: Machine, plans: int = 1, made: bool | None = None) -> float:
         """The bytes that a process takes at most which trains here. plans: of so many shapes; made:
@@ -139,10 +136,13 @@ def of_work(
     precision: str = "fp32",
     device: str = "cuda",
     here: bool = False,
+    ranks: int = 1,
 ) -> Outlook:
     """A step of a work, in other batches where they are given, as a device would run it, or (here)
-    this machine. UserError for an unknown name."""
-    return of_table(name, sized(name, batch, length), precision=precision, device=device, here=here)
+    this machine; or what one of so many ranks does of it, of which each has such a batch. UserError
+    for an unknown name."""
+    options: dict[str, Any] = {"precision": precision, "device": device, "here": here}
+    return of_table(name, sized(name, batch, length), ranks=ranks, **options)
 
 
 def of_table(
@@ -152,12 +152,16 @@ def of_table(
     precision: str = "fp32",
     device: str = "cuda",
     here: bool = False,
+    ranks: int = 1,
 ) -> Outlook:
     """A step of what works.toml could hold; the rest as of_work."""
     options: dict[str, Any] = {"precision": precision, "device": device}
-    with on_meta():
+    with on_meta(), _one_of(ranks, table["batch"]):
         model, step = begin(table, named(precision))
         inputs = _ids(2 if table["kind"] == "gpt" else 3, table["batch"], table["length"])
+        if ranks > 1:
+            inputs, alone = [zeros(()), *inputs], step
+            step = lambda weight, *batch: alone(*batch, weight=weight)  # noqa: E731
         part = estimate(step, *inputs, here=_machine(here), **options)
     return Outlook(name, _count(model), table["batch"], table["length"], 1, ((1, part),))
 
@@ -172,10 +176,12 @@ def of_config(
     device: str = "cuda",
     here: bool = False,
     shapes: Sequence[Sequence[int]] = (),
+    ranks: int = 1,
 ) -> Outlook:
     """A step of a run as it is configured, as a device would run it, or (here) this machine. On
     full batches: of data.max_len tokens in a row, and as many rows as data.max_tokens lets in,
-    where nothing else is given. shapes: of what a batch consists of, if that is known.
+    where nothing else is given. shapes: of what a batch consists of, if that is known. ranks: what
+    one of so many does of it, of which each has such a batch.
 
     vocab: pieces of the tokenizer, by default as many as it may have. UserError for a length that
     the model has no positions for.
@@ -190,7 +196,7 @@ def of_config(
             f"a length of {length}, but this model has {longest} positions: choose a shorter one"
         )
     config = replace(config, train=replace(config.train, precision=named(precision)))
-    with on_meta():
+    with on_meta(), _one_of(ranks, batch):
         trainable = Trainable(registry.build(asdict(config.model), tokens), config)
         trainable.model.train()
         inputs = _ids(3 if task == "translate" else 2, batch, length)
@@ -205,10 +211,13 @@ def _parts(
     trainable: Trainable, inputs: Sequence[Tensor], accumulate: int, options: dict[str, Any]
 ) -> Iterator[tuple[int, Estimate]]:
     """The calls that make a step: one, or one for each batch and one that takes the step."""
+    weight = zeros((), dtype=trainable.optimizer.parameters[0].dtype)
+    if accumulate == 1 and world.current().size > 1:
+        yield 1, estimate(trainable._step_of_part, weight, *inputs, **options)
+        return
     if accumulate == 1:
         yield 1, estimate(trainable._step, *inputs, **options)
         return
-    weight = zeros((), dtype=trainable.optimizer.parameters[0].dtype)
     yield 1, estimate(trainable._add, weight, *inputs, **options)
     for p in trainable.optimizer.parameters:
         p.grad = zeros_like(p)
@@ -223,6 +232,14 @@ def _ids(count: int, batch: int, length: int) -> list[Tensor]:
 
 def _count(model: Any) -> int:
     return sum(p.numel() for p in model.parameters())
+
+
+@contextmanager
+def _one_of(ranks: int, rows: int) -> Iterator[None]:
+    """Inside, this is the last of so many ranks, and has so many rows of their batch."""
+    share = Rows(rows * (ranks - 1), rows, rows * ranks)
+    with world.pretended(ranks), random.drawing_for(share):
+        yield
 
 
 def _machine(here: bool) -> Target | None:

@@ -1,7 +1,8 @@
 """ranks: a step of training on several ranks on paper.
 
-In: a step of any number of rows (an Outlook), what its launches take, a Network. Out: a Share for
-each number of ranks. Called by `tinygrad-tx plan --ranks` and benchmarks/scaling.py.
+In: a step of any number of rows on any number of ranks (an Outlook), what its launches take, a
+Network. Out: a Share for each number of ranks. Called by `tinygrad-tx plan --ranks` and
+benchmarks/scaling.py.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from .outlook import Outlook
 
 class Share(NamedTuple):
     """rows: of a batch, at the rank that has most; idle: ranks that have none; tokens: of the whole
-    step; peak: bytes of memory of that rank."""
+    step; peak: bytes of memory of that rank; messages: that it sends in a step."""
 
     cost: Cost
     rows: int
     idle: int
     tokens: int
-    peak: int
+    peak: float
+    messages: int
 
     @property
     def rate(self) -> float:
@@ -31,39 +33,44 @@ class Share(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """What a machine takes: for one time of a launch, and for a step in all. apart: whether it is
-    not the processor that serves the network."""
+    """What a machine takes: for one time of a launch, and for a step in all. adds: bytes a second
+    at which it adds what has come, if that goes to it by itself (a GPU, by NCCL); None where the
+    processor that computes serves the network, too."""
 
     launch: Callable[[Work], float]
     step: Callable[[Outlook], float]
-    apart: bool = False
+    adds: float | None = None
 
 
 def shares(
-    planned: Callable[[int], Outlook],
+    planned: Callable[[int, int], Outlook],
     rows: int,
     ranks: Sequence[int],
     network: Network,
     timing: Timing,
     *,
     weak: bool = False,
+    sharded: bool = False,
 ) -> Iterator[Share]:
-    """A step of `rows` rows on each number of ranks. planned: a step of so many rows. weak: each
-    rank has so many rows; otherwise they share them."""
-    network = network._replace(busy=0.0) if timing.apart else network
-    known: dict[int, Outlook] = {}
+    """A step of `rows` rows on each number of ranks. planned: a step in which each of so many ranks
+    has so many rows. weak: each rank has `rows`; otherwise they share them. sharded: whether what a
+    rank computes depends on how many there are, if there are several."""
+    if timing.adds is not None:
+        network = network._replace(busy=0.0, look=0.0, reduce=timing.adds)
+    known: dict[tuple[int, int], Outlook] = {}
     for n in ranks:
         most = rows if weak else -(-rows // n)
-        if most not in known:
-            known[most] = planned(most)
-        found = known[most]
-        parts = found.phases(timing.launch, timing.step(found))
-        gradients = found.memory.weights
+        key = most, n if sharded else min(n, 2)
+        if key not in known:
+            known[key] = planned(*key)
+        found = known[key]
+        c = cost(found.events(timing.launch, timing.step(found)), n, network)
         total = rows * n if weak else rows
         yield Share(
-            cost(parts, gradients, n, network),
+            c,
             most,
             max(n - total, 0),
             total * found.length * found.accumulate,
-            found.memory.peak + (gradients if n > 1 else 0),
+            found.memory.peak + c.given,  # what is on its way is a copy
+            sum(w.times for w in found.works if w.given and w.ops != "finish_reduce"),
         )

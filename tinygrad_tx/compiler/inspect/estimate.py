@@ -22,6 +22,7 @@ from ...backends.kernels.kinds import Opaque
 from ...backends.target import Target
 from ...context import set_precision
 from ...dtypes import ALL
+from ...ops.collective import IN_ORDER
 from .. import pipeline
 from ..capture.trace import Argument, GradOf, Traced, trace
 from ..schedule.records import Buffer, Call, Launch, Plan, View, itemsize
@@ -34,8 +35,8 @@ from .work import flops
 class Work(NamedTuple):
     """A launch of a plan. kernel: the kinds of its calls; ops: what they compute; result, where: of
     the last of them; phase: of a training step, "forward", "backward" or "update". times: how often
-    it runs in a call, more than once in loops. bytes, flops: of one time. load: what it asks of
-    this processor; None of other machines."""
+    it runs in a call, more than once in loops. bytes, flops: of one time. given: bytes that a rank
+    gives to an op of all ranks. load: what it asks of this processor; None of other machines."""
 
     kernel: str
     ops: str
@@ -45,6 +46,7 @@ class Work(NamedTuple):
     times: int
     bytes: int
     flops: int
+    given: int = 0
     load: Load | None = None
 
 
@@ -170,6 +172,7 @@ def _works(plan: Plan, target: Target, times: int, phase: Phases, here: bool) ->
                 times,
                 sum(_touched(launch, plan.roles, readers) for launch in launches),
                 sum(flops(call) for launch in launches for call in launch.calls),
+                _given(last),
                 load.get(launches[0]),
             )
 
@@ -212,6 +215,13 @@ def _touched(launch: Launch, roles: Mapping[Buffer, str], readers: Mapping[Buffe
                 size = min(buffer.size, sum(places.values()))
                 total += size * itemsize(buffer.dtype)
     return total
+
+
+def _given(call: Call) -> int:
+    """The bytes that a rank gives to an op of all ranks; 0 of other calls."""
+    if not any(node.op in IN_ORDER for node in call.nodes):
+        return 0
+    return sum(prod(view.shape) * itemsize(view.dtype) for view in call.reads)
 
 
 def _is_made_before(launch: Launch, buffer: Buffer) -> bool:

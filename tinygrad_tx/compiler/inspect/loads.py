@@ -61,7 +61,7 @@ def _tasks(launch: Launch) -> int:
 def _amounts(launch: Launch, tasks: int) -> tuple[float, ...]:
     found = dict.fromkeys(KINDS, 0.0)
     found["launch"], found["task"] = 1.0, float(tasks)
-    size = sum(map(moved, launch.calls))
+    size = sum(map(moved, launch.calls)) * (1 + launch.opaque)  # what it takes, it copies
     found["near" if size <= _NEAR else "middle" if size <= _MIDDLE else "far"] = float(size)
     for call in launch.calls:
         _add(found, call)
