@@ -71,7 +71,7 @@ def _arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--ranks", type=counts, metavar="N,...",
-        help="the step on so many ranks, such as 1,2,8, instead of the launches: docs/distributed.md",
+        help="the step on so many ranks, such as 1,2,8, not its launches: docs/distributed.md",
     )  # fmt: skip
     parser.add_argument(
         "--network", type=path, metavar="NAME", default="10gbit",
