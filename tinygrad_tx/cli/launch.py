@@ -50,6 +50,9 @@ def _run(args: Namespace) -> None:
 
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     hosts = [name for name in (args.hosts or "").split(",") if name]
+    if command[:1] == ["train"]:  # what it says itself comes later, and counts
+        seed = ["--seed", str(args.seed)] if args.seed is not None else []
+        command = ["train", "--device", args.device, *seed, *command[1:]]
     work = _Work(command, args.retries > 0)
     least = args.min or args.ranks
     if least > args.ranks:

@@ -27,7 +27,7 @@ from .. import settings
 from ..errors import UserError
 from . import monitor
 from .communicator import Communicator
-from .monitor import BEAT, BYE, SAID, interval
+from .monitor import BEAT, BYE, END, SAID, interval
 
 DIED = 75  # the exit code of a rank that ends because another one has died
 _LIMIT = 15.0  # seconds
@@ -140,7 +140,7 @@ class Heartbeat:
         connection = self._connection
         assert connection is not None
         every = interval(self._limit)
-        missed = 0
+        missed, text = 0, b""
         while not self._leaving:
             self._send(BEAT)
             # Beats are counted, not seconds: this process may have stood still itself.
@@ -155,7 +155,8 @@ class Heartbeat:
                 got = connection.recv(4096)
             except OSError:
                 got = b""
-            if b"end" in got:
+            text = text[-len(END) :] + got
+            if END in text:
                 os._exit(DIED)
             if not got and not self._leaving:
                 self._lost("has ended")
