@@ -3,6 +3,7 @@ to the byte; what was stopped goes on; what is wrong is one line."""
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -437,6 +438,25 @@ def test_workers_that_were_given_up_are_begun_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cluster, "_PATIENCE", 0.0)
     with pytest.raises(UserError, match="no worker has begun for 0 seconds; is there too little"):
         local.restore()
+
+
+@pytest.mark.slow
+@with_dask
+def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
+    """Neither here nor in the scheduler is a chunk kept that is done."""
+    import tracemalloc
+
+    held: list[int] = []
+    tracemalloc.start()
+    try:
+        with cluster.local(Deadly(tmp_path), 1, print) as executor:
+            for chunk, _ in in_order(chunked(("a" * 250_000 for _ in range(100)), 1), executor):
+                if chunk.number in (19, 99):
+                    gc.collect()
+                    held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert held[1] - held[0] < 4e6, "of 20 MB that came between"
 
 
 @pytest.mark.slow

@@ -37,6 +37,8 @@ _ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):(\d{1,5})")
 # malloc give back memory that the next step takes again, which costs a third of the time.
 _ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+# Dask keeps so many of the last messages, in which chunks are.
+_FORGETFUL = {"distributed.admin.low-level-log-length": 2}
 _ENDED = ("closed", "failed")  # states of what looks after a worker, which begins no other
 _SILENT = logging.CRITICAL + 1
 _CONNECT = 10.0  # seconds in which a scheduler has to answer
@@ -61,37 +63,42 @@ def local(work: Work, workers: int, say: Callable[[str], None]) -> Iterator[Clus
     import dask
 
     threads = max(1, host.cores() // workers)
-    try:
-        with _deaf(), dask.config.set({_ENVIRONMENT: dict.fromkeys(_THREADS, threads)}):
-            cluster = distributed.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=threads,
-                processes=True,
-                dashboard_address="127.0.0.1:0",  # its usual port may be another command's
-                silence_logs=_SILENT,
-                memory_limit=0,  # of Dask's own: results are small, and gone when fetched
-                # How often a chunk is tried is said in order.py.
-                scheduler_kwargs={"allowed_failures": 0, "dashboard": False},
-            )
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"the {workers} workers cannot be started: {_brief(error)}") from error
-    with _closing(cluster), _closing(distributed.Client(cluster)) as client:
-        yield Cluster(client, work, _Local(cluster, workers), say)
+    environment = {_ENVIRONMENT: dict.fromkeys(_THREADS, threads)}
+    with dask.config.set({**_FORGETFUL, **environment}):  # of workers that are begun later, too
+        try:
+            with _deaf():
+                cluster = distributed.LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=threads,
+                    processes=True,
+                    dashboard_address="127.0.0.1:0",  # its usual port may be another command's
+                    silence_logs=_SILENT,
+                    memory_limit=0,  # of Dask's own: results are small, and gone when fetched
+                    # How often a chunk is tried is said in order.py.
+                    scheduler_kwargs={"allowed_failures": 0, "dashboard": False},
+                )
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"the {workers} workers cannot be started: {_brief(error)}") from error
+        with _closing(cluster), _closing(distributed.Client(cluster)) as client:
+            yield Cluster(client, work, _Local(cluster, workers), say)
 
 
 @contextmanager
 def remote(work: Work, address: str, say: Callable[[str], None]) -> Iterator[Cluster]:
     """The workers of the scheduler at an address, those that come later included."""
     distributed = package()
-    try:
-        client = distributed.Client(address, timeout=_CONNECT, set_as_default=False)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise UserError(
-            f"no Dask scheduler answers at {address} ({_brief(error)}): begin one by `dask "
-            "scheduler`, and workers by `dask worker`"
-        ) from error
-    with _closing(client):
-        yield Cluster(client, work, None, say, address)
+    import dask
+
+    with dask.config.set(_FORGETFUL):
+        try:
+            client = distributed.Client(address, timeout=_CONNECT, set_as_default=False)
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            raise UserError(
+                f"no Dask scheduler answers at {address} ({_brief(error)}): begin one by `dask "
+                "scheduler`, and workers by `dask worker`"
+            ) from error
+        with _closing(client):
+            yield Cluster(client, work, None, say, address)
 
 
 class _Local:
