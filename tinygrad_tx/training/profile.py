@@ -117,10 +117,10 @@ class Stopwatch:
             return found
         modules = [*map(_module, modules_of_execution(run))]
         usual = [t for t, plan in zip(seconds, ran, strict=True) if plan == id(run)]
-        # Where batches add up to a step, the weight of each comes before it, and they have several
-        # shapes: no step is one of the most frequent.
+        # Where batches add up to a step they have several shapes: no step is one of the most
+        # frequent.
         parts = steps[0] is self._trainable._part
-        shapes = _shapes(run)[parts:]
+        shapes = _shapes(run)
         of_them = median(usual) if usual and not parts else 0.0
         return replace(found, shapes=shapes, usual=of_them, modules=modules)
 
