@@ -139,7 +139,7 @@ def test_a_job_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_whenever_ranks_die_nothing_is_half_written(tmp_path: Path, seed: int) -> None:
-    ask, out, dice = (*TRAIN, "train.max_steps=60"), tmp_path / "broken", random.Random(seed)
+    ask, out, dice = (*TRAIN, "train.max_steps=30"), tmp_path / "broken", random.Random(seed)
     begin = mpiexec(2, "-m", "tinygrad_tx", *ask, "--out", str(out))
     again = mpiexec(2, "-m", "tinygrad_tx", "train", "--resume", "--out", str(out))
     metrics, deaths = out / "metrics.jsonl", 0
