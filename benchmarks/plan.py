@@ -54,8 +54,8 @@ def measure(name: str, machine: Machine) -> dict[str, Any]:
     took = calibration.measured(sized(name))
     return {
         "work": name,
-        "predicted_ms": round(1e3 * seconds, 2),
-        "median_ms": round(1e3 * took["seconds"], 2),
+        "predicted_ms": round(1e3 * seconds, 4),
+        "median_ms": round(1e3 * took["seconds"], 4),
         "time_off": round(seconds / took["seconds"] - 1, 3),
         "predicted_mb": round(peak / 1e6, 1),
         "peak_mb": round(took["peak"] / 1e6, 1),

@@ -14,7 +14,7 @@ from device_models import MODELS
 import tinygrad_tx as tx
 from tinygrad_tx import backends
 from tinygrad_tx.data import Tokenizer
-from tinygrad_tx.decoding import Embedder, Translator, generate, stream, translate
+from tinygrad_tx.decoding import Embedder, Score, Scorer, Translator, generate, stream, translate
 
 pytestmark = pytest.mark.gpu
 ROWS = [[3, 4, 5], [6], [7, 8, 9, 10, 3]]
@@ -76,6 +76,16 @@ def test_lines_are_translated() -> None:
         return [[(t.text, t.score) for t in row] for row in scored.n_best(lines)] + [best]
 
     same_on_both(run)
+
+
+def test_translations_are_scored() -> None:
+    """By a model on the GPU, whatever the default device is."""
+    found: list[list[Score]] = []
+    for device in DEVICES:
+        tx.manual_seed(3)
+        model = MODELS["Transformer"].make().to(device)
+        found.append(Scorer(model, tokenizer())([("abc", "fed"), ("", "a"), ("f", "")]))
+    assert found[1] == [Score(pytest.approx(p, rel=1e-5), n) for p, n in found[0]]  # type: ignore[arg-type]
 
 
 def test_lines_are_embedded() -> None:

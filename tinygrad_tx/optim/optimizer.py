@@ -21,7 +21,7 @@ from ..distributed.functional import all_reduce
 from ..dtypes import DType, float32, float64, int64
 from ..errors import DeviceError, DTypeError, GradError, UserError
 from ..mistakes import missing_from
-from ..partition import Partition, partition_of, partitions_of, whole_state
+from ..partition import Partition, Partitioned, partition_of, partitions_of, whole_state
 from ..state import KEEPERS, State, load_state, require_state
 from ..tensor import Tensor, no_grad
 
@@ -202,15 +202,15 @@ class Optimizer:
 
     def _step(self) -> None:
         guarded(self, "_group_count")
-        grads = [p.grad for p in self.parameters if p.grad is not None]
-        if not grads:
+        having = [p for p in self.parameters if p.grad is not None]
+        if not having:
             return
-        if grads[0]._node.device != self.step_count._node.device:
+        if having[0]._node.device != self.step_count._node.device:
             raise DeviceError(
-                f"{type(self).__name__}: the parameters are on {grads[0].device}, its moments on "
+                f"{type(self).__name__}: the parameters are on {having[0].device}, its moments on "
                 f"{self.step_count.device}: make the optimizer after model.to(...)"
             )
-        finite = squared_norm(self.parameters).isfinite()
+        finite = squared_norm(having).isfinite()
         taken, one = finite.to(float64), finite.to(int64)
         remembered = iter(self.moments)
         groups = [
@@ -545,19 +545,20 @@ def clip_grad_value_(
 def squared_norm(parameters: Iterable[Tensor]) -> Tensor:
     """The sum of all squares of their gradients, in float32 or better; over all ranks where these
     share a parameter, so that all find the same."""
-    having = [(p.grad, partition_of(p) is None) for p in parameters if p.grad is not None]
-    own, shared = ([grad for grad, alone in having if alone is kind] for kind in (True, False))
-    if not shared:
-        return _squares(own)
-    total = all_reduce(_squares(shared))
-    return _squares(own) + total if own else total
-
-
-def _squares(grads: list[Tensor]) -> Tensor:
-    total: Tensor | None = None
-    for grad in grads:
+    own: Tensor | None = None
+    shared: Tensor | None = None
+    for p in parameters:
+        grad = p.grad
+        if grad is None:
+            continue
         wide = grad.to(float32) if grad.dtype.itemsize < 4 else grad
         part = (wide * wide).sum()
-        total = part if total is None else total + part
-    assert total is not None
-    return total
+        if isinstance(p, Partitioned):
+            shared = part if shared is None else shared + part
+        else:
+            own = part if own is None else own + part
+    if shared is not None:
+        shared = all_reduce(shared)
+        own = shared if own is None else own + shared
+    assert own is not None
+    return own
