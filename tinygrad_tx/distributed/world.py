@@ -52,7 +52,7 @@ def note(words: str) -> None:
 def leave() -> None:
     """It is alone again."""
     if _World.heartbeat is not None:
-        _World.heartbeat.leave()
+        _World.heartbeat.close()
     for found in (_World.device, _World.host):
         if found is not None:
             found.close()
