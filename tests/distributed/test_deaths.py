@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from jobs import MPIEXEC, Job, Machines, job, needs_mpi, needs_proc, told, wait_for
+from jobs import LIMIT, MPIEXEC, Job, Machines, job, needs_mpi, needs_proc, told, wait_for
 from training_runs import SMALL
 
 from tinygrad_tx import serialize
@@ -72,6 +72,34 @@ def test_a_rank_that_dies_ends_the_job(
     (line,) = told(err)
     assert line.startswith(f"tinygrad-tx: rank {who} of {ranks}, on ")
     assert line.endswith(f", {what}; the job ends; nothing is to be saved")
+
+
+LAST = """
+import sys, time
+import tinygrad_tx as tx
+
+tx.distributed.init_process_group()
+tx.distributed.barrier()
+if tx.distributed.get_rank() == 1:
+    open(sys.argv[1], "w").write("begun")
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_who_waits_for_the_end_of_others_is_watched_and_watches(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    with job(mpiexec(2, "-c", LAST, str(begun), "8")) as one:
+        code, _, err = one.ended()
+    assert code == 0 and not told(err), err
+    begun.unlink()
+    with job(mpiexec(2, "-c", LAST, str(begun), "100")) as one:
+        wait_for(begun, one)
+        time.sleep(1.0)  # the other one has come to its end
+        os.kill(one.rank(1), signal.SIGSTOP)
+        code, _, err = one.ended()
+    (line,) = told(err)
+    assert "rank 1 of 2" in line and "has not answered for 3 s" in line
 
 
 @pytest.mark.slow
@@ -139,22 +167,27 @@ def test_a_job_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_whenever_ranks_die_nothing_is_half_written(tmp_path: Path, seed: int) -> None:
-    ask, out, dice = (*TRAIN, "train.max_steps=30"), tmp_path / "broken", random.Random(seed)
+    ask, out, dice = (*TRAIN, "train.max_steps=20"), tmp_path / "broken", random.Random(seed)
     begin = mpiexec(2, "-m", "tinygrad_tx", *ask, "--out", str(out))
     again = mpiexec(2, "-m", "tinygrad_tx", "train", "--resume", "--out", str(out))
     metrics, deaths = out / "metrics.jsonl", 0
+
+    def seen() -> tuple[float, list[str]]:
+        there = sorted(path.name for path in out.glob("checkpoints/step-*"))
+        return metrics.stat().st_mtime_ns if metrics.exists() else 0, there[-1:]
+
     while deaths < 100:
-        before = metrics.stat().st_mtime_ns if metrics.exists() else 0
-        with job(again if before else begin) as one:
-            wait_for(metrics, one)
-            while metrics.stat().st_mtime_ns == before:  # all ranks are watched by then
-                assert one.process.poll() is None, one.process.communicate()
-                time.sleep(0.02)
-            time.sleep(dice.uniform(0.0, 2.0))
+        before, far = seen(), dice.random() < 0.8  # whether it comes to another checkpoint
+        with job(again if metrics.exists() else begin) as one:
+            while seen()[far] == before[far] and one.process.poll() is None:
+                time.sleep(0.02)  # all ranks are watched then
+            time.sleep(dice.uniform(0.0, 1.0))
             who, how = dice.randrange(2), dice.choice((signal.SIGKILL, signal.SIGSTOP))
+            limit = 120.0
             with suppress(AssertionError, OSError):  # it has just ended
                 os.kill(one.rank(who), how)
-            code, _, err = one.ended()
+                limit = LIMIT
+            code, _, err = one.ended(limit)
         require_whole(out)
         if not code:
             break
@@ -257,7 +290,7 @@ def test_two_machines(tmp_path: Path, how: str | signal.Signals) -> None:
 
 @pytest.mark.slow
 def test_a_lost_machine_is_done_without(tmp_path: Path) -> None:
-    ask, out = (*TRAIN, "train.max_steps=300"), tmp_path / "run"
+    ask, out = (*TRAIN, "train.max_steps=200"), tmp_path / "run"
     with Machines(tmp_path) as machines:
         hosts = ("--hosts", ",".join(machines.addresses), "--min", "1", "--retries", "2")
         command = launch("-n", "2", *hosts, "--", *ask, "--out", str(out))

@@ -115,6 +115,18 @@ def test_an_end_in_order_and_an_error_that_was_told() -> None:
     assert not said and monitor.told
 
 
+def test_a_process_that_does_not_come_to_its_end() -> None:
+    with watching(2, 1.0) as (monitor, said):
+        first, second = ranks(monitor, 2)
+        first.say(BYE)
+        second.say(BYE)
+        second.end()
+        while not said:
+            time.sleep(0.05)
+        first.end()
+    assert said == ["rank 0 of 2, on host0, has not answered for 1 s; the job ends"]
+
+
 def test_strangers() -> None:
     with watching(1) as (monitor, said):
         other = Rank(monitor, 0, "x" * 32)

@@ -70,10 +70,10 @@ class Job:
         assert len(found) == 1, found
         return found[0]
 
-    def ended(self) -> tuple[int, str, str]:
-        """Its code, stdout and stderr, when nothing is left of it, within LIMIT seconds."""
-        end = time.monotonic() + LIMIT
-        out, err = self.process.communicate(timeout=LIMIT)
+    def ended(self, limit: float = LIMIT) -> tuple[int, str, str]:
+        """Its code, stdout and stderr, when nothing is left of it, within so many seconds."""
+        end = time.monotonic() + limit
+        out, err = self.process.communicate(timeout=limit)
         while left := self.environments():
             assert time.monotonic() < end, [(n, _command(n)) for n in left]
             time.sleep(0.05)

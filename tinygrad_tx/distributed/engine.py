@@ -57,7 +57,7 @@ class Engine(ABC):
         """Nothing more comes."""
 
     def finish(self) -> None:  # noqa: B027
-        """The process ends, and all others do."""
+        """Return when all ranks are about to end their processes."""
 
 
 class Alone(Engine):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import platform
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -86,7 +85,7 @@ class Heartbeat:
                     file=sys.stderr,
                     flush=True,
                 )
-            self.leave()
+            self.close()
             return
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
@@ -100,9 +99,16 @@ class Heartbeat:
         self._send(SAID)
 
     def leave(self) -> None:
-        """This rank ends in order, and need not be watched."""
+        """This rank is about to end its process, which ends the connection."""
         self._leaving = True
         self._send(BYE)
+
+    def close(self) -> None:
+        """This rank is none any more."""
+        self.leave()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     # Inside --------------------------------------------------------------------------------------
     def _start(self) -> str:
@@ -173,7 +179,5 @@ class Heartbeat:
             with suppress(OSError):
                 os.write(2, f"{line}\n".encode())
         if self._far:  # then the launcher's process here waits for that machine, too
-            for process in monitor.launchers_of(os.getpid()):
-                with suppress(OSError):
-                    os.kill(process, signal.SIGKILL)
+            monitor.end_launcher(monitor.launchers_of(os.getpid()))
         os._exit(DIED)

@@ -85,7 +85,7 @@ def enter() -> Communicator:
 
 
 def _leave(engine: Engine) -> None:
-    """End in order, which all ranks do together; watched as long as that takes."""
+    """End in order, which all ranks do together; watched while this one waits for the others."""
     engine.finish()
     heartbeat = world.heartbeat()
     if heartbeat is not None:

@@ -19,7 +19,7 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +97,8 @@ class Monitor:
 
     # Inside --------------------------------------------------------------------------------------
     def _over(self) -> bool:
-        return bool(self.died or self.told) or len(self._left) == self._size
+        gone = len(self._left) == self._size and not any(peer.rank >= 0 for peer in self._peers)
+        return bool(self.died or self.told) or gone
 
     def _look(self, seconds: float) -> list[int]:
         """Read what has come; the ranks whose connections have ended, though they did not leave."""
@@ -177,7 +178,8 @@ class Monitor:
             self._die(ended, "has ended", "have ended")
             return
         beats = self._limit / self._every
-        silent = [r for r, p in self._here.items() if p.missed > beats and r not in self._left]
+        # One that has left sends no beats, but its connection must end.
+        silent = [peer.rank for peer in self._peers if peer.rank >= 0 and peer.missed > beats]
         if self._late > beats:
             silent += [rank for rank in range(self._size) if rank not in self._here]
         if silent:
@@ -285,6 +287,17 @@ def launchers_of(process: int) -> dict[int, str]:
     return found
 
 
+def end_launcher(launchers: Mapping[int, str]) -> None:
+    """Kill a rank's launcher, and before it what it has started on this machine: a rank that is
+    stopped would be left."""
+    still = {n for n, name in launchers.items() if _process(n)[0] == name}
+    every = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    started = {n for n in every if _process(n)[1] in still and _network(n) == _network("self")}
+    for number in (*(started - still - {os.getpid()}), *still):
+        with suppress(OSError):
+            os.kill(number, signal.SIGKILL)
+
+
 def session(leader: int) -> list[int]:
     """The processes of a session, those alone whose leader this process has started."""
     found = []
@@ -343,9 +356,9 @@ def _main(size: int, limit: float) -> None:
     end = time.monotonic() + _LAST_WORD
     while left() and time.monotonic() < end:
         time.sleep(0.05)
-    for process in left():
-        with suppress(OSError):
-            os.kill(process, signal.SIGKILL)
+    if os.getppid() == first:
+        os.kill(first, signal.SIGKILL)
+    end_launcher(launchers)
     stderr.close()
 
 

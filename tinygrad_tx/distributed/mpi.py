@@ -75,8 +75,9 @@ class MPI(Engine):
         self._library.COMM_WORLD.Abort(code)
 
     def finish(self) -> None:
+        # Finalize waits for all, too, but keeps the interpreter, so that nobody hears of this rank.
         if not self._library.Is_finalized():
-            self._library.Finalize()
+            self._finish(self._control.Ibarrier())
 
     def _bytes(self, x: Array) -> Any:
         return [x.reshape(-1).view(np.uint8), self._library.BYTE]

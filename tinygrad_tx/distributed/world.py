@@ -66,7 +66,7 @@ def pretended(size: int) -> Iterator[None]:
 def leave() -> None:
     """It is alone again."""
     if _World.heartbeat is not None:
-        _World.heartbeat.leave()
+        _World.heartbeat.close()
     for found in (_World.device, _World.host):
         if found is not None:
             found.close()
