@@ -42,7 +42,10 @@ class Events:
     counts."""
 
     def __init__(self, directory: Path, step: int) -> None:
-        self._writer = require().SummaryWriter(str(directory), purge_step=step + 1)
+        # Names have whole seconds: of two sittings in one, the second would empty the file.
+        self._writer = require().SummaryWriter(
+            str(directory), purge_step=step + 1, filename_suffix=f".from-{step}"
+        )
 
     def row(self, row: Row) -> None:
         """The numbers of a row, as far as they are known; not those of the end, which are of other
