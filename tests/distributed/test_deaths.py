@@ -74,6 +74,47 @@ def test_a_rank_that_dies_ends_the_job(
     assert line.endswith(f", {what}; the job ends; nothing is to be saved")
 
 
+WAITING = """
+import sys, time
+import tinygrad_tx as tx
+
+tx.distributed.init_process_group()
+tx.distributed.barrier()
+try:
+    if tx.distributed.get_rank() == int(sys.argv[2]):
+        open(sys.argv[1], "w").write("begun")
+        tx.distributed.barrier()
+    time.sleep(100.0)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_ranks_that_are_interrupted_do_not_wait_for_each_other(tmp_path: Path, who: int) -> None:
+    """One of them is in a call to which the other one never comes."""
+    begun = tmp_path / "begun"
+    with job(mpiexec(2, "-c", WAITING, str(begun), str(who))) as one:
+        wait_for(begun, one)
+        time.sleep(0.2)
+        one.process.send_signal(signal.SIGINT)
+        code, _, err = one.ended()
+    assert code == 130 and not told(err), err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(12))
+def test_an_interrupt_at_the_start_ends_the_job(tmp_path: Path, moment: int) -> None:
+    """Whatever the ranks do: read, learn the vocabulary, compare what they have, compile."""
+    out = tmp_path / "run"
+    with job(launch("-n", "2", "--", "train", "--out", str(out), "--set", *LONG)) as one:
+        time.sleep(0.4 + 0.7 * moment)
+        one.process.send_signal(signal.SIGINT)
+        code, _, err = one.ended()
+    assert code == 130, err
+    assert not any("died" in line or "has ended" in line for line in told(err)), err
+
+
 LAST = """
 import sys, time
 import tinygrad_tx as tx

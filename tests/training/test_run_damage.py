@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -249,3 +250,5 @@ def test_a_second_signal_says_what_it_means() -> None:
         "SIGTERM, without saving; --resume goes on from the last checkpoint"
     )
     assert caught.value.number == signal.SIGTERM
+    sent = pickle.loads(pickle.dumps(caught.value))  # to the other ranks
+    assert (str(sent), sent.number) == (str(caught.value), signal.SIGTERM)

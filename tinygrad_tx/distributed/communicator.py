@@ -12,6 +12,8 @@ import pickle
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
+from queue import SimpleQueue
+from threading import Thread
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -20,7 +22,7 @@ import numpy as np
 from .engine import Array, Engine
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -46,7 +48,8 @@ class Communicator:
         self.engine, self.rank, self.size = engine, engine.rank, engine.size
         self.spans: deque[Span] = deque(maxlen=_KEPT)
         self._xp = engine.arrays
-        self._thread: ThreadPoolExecutor | None = None
+        self._begins: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: Thread | None = None
         self._begun: dict[int, tuple[Future[Array], list[tuple[int, ...]]]] = {}
         self._tickets = count(1)
 
@@ -134,7 +137,8 @@ class Communicator:
     def close(self) -> None:
         """Nothing more comes."""
         if self._thread is not None:
-            self._thread.shutdown()
+            self._begins.put(None)
+            self._thread.join()
             self._thread = None
         self.engine.close()
 
@@ -145,18 +149,30 @@ class Communicator:
         return self._submit(name, 0 if x is None else x.nbytes, work).result()
 
     def _submit(self, name: str, n_bytes: int, work: Callable[[], T]) -> Future[T]:
-        if self._thread is None:
-            from concurrent.futures import ThreadPoolExecutor
+        from concurrent.futures import Future
 
-            self._thread = ThreadPoolExecutor(1, "communication")
+        future: Future[T] = Future()
 
-        def noted() -> T:
+        def noted() -> None:
             begin = perf_counter()
-            found = work()
+            try:
+                found = work()
+            except BaseException as error:
+                future.set_exception(error)
+                return
             self.spans.append(Span(name, n_bytes, begin, perf_counter()))
-            return found
+            future.set_result(found)
 
-        return self._thread.submit(noted)
+        self._begins.put(noted)
+        if self._thread is None:
+            # A daemon: who ends while others do not come to a call would wait for it for ever.
+            self._thread = Thread(target=self._work, name="communication", daemon=True)
+            self._thread.start()
+        return future
+
+    def _work(self) -> None:
+        while (work := self._begins.get()) is not None:
+            work()
 
     def _flat(self, x: Array) -> Array:
         return self._xp.ascontiguousarray(x).reshape(-1)

@@ -17,7 +17,6 @@ from .. import settings
 from ..errors import UserError
 from . import world
 from .communicator import Communicator
-from .engine import Engine
 
 # The variables of a rank's number and of how many there are, by launcher. Slurm's are those of
 # srun: a batch script that it runs by itself has the others of its kind, too.
@@ -73,7 +72,7 @@ def enter() -> Communicator:
     if heartbeat is not None:
         heartbeat.begin()
     world.enter(host, _direct(host) if settings.get("TX_NCCL") == "1" else None, heartbeat)
-    atexit.register(_leave, engine)
+    atexit.register(_leave, host)
     before = sys.excepthook
 
     def told(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
@@ -84,9 +83,10 @@ def enter() -> Communicator:
     return host
 
 
-def _leave(engine: Engine) -> None:
+def _leave(host: Communicator) -> None:
     """End in order, which all ranks do together; watched while this one waits for the others."""
-    engine.finish()
+    host.engine.finish()
+    host.close()
     heartbeat = world.heartbeat()
     if heartbeat is not None:
         heartbeat.leave()

@@ -37,6 +37,7 @@ class MPI(Engine):
         self._world = library.COMM_WORLD.Dup()
         self._control = library.COMM_WORLD.Dup()  # for together(), while _world is stuck
         self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
+        self._over = False
 
     def exchange(self, x: Array) -> Array:
         out = np.empty_like(x)
@@ -78,6 +79,7 @@ class MPI(Engine):
         # Finalize waits for all, too, but keeps the interpreter, so that nobody hears of this rank.
         if not self._library.Is_finalized():
             self._finish(self._control.Ibarrier())
+            self._over = True
 
     def _bytes(self, x: Array) -> Any:
         return [x.reshape(-1).view(np.uint8), self._library.BYTE]
@@ -85,6 +87,8 @@ class MPI(Engine):
     def _finish(self, request: Any) -> None:
         begun, pause = time.perf_counter(), 0.0
         while not request.Test():
+            if self._over:
+                raise UserError("all ranks end, and some have not come to this call")
             if time.perf_counter() - begun > _SPIN:
                 pause = min(pause + 20e-6, _LONGEST)
             time.sleep(pause)

@@ -25,7 +25,10 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, number: int, when: str) -> None:
         super().__init__(f"{signal.Signals(number).name}, {when}")
-        self.number = number
+        self.number, self._when = number, when
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int, str]]:  # other ranks get it
+        return type(self), (self.number, self._when)
 
 
 class Stopped(KeyboardInterrupt):
