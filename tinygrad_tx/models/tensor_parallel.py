@@ -214,8 +214,8 @@ def cross_entropy(
     same without label smoothing. Of all logits there is on no rank more than its part."""
     first, total = words.first, words.length
     places: Tensor = WRAP_INDEX(targets, size=total, wrap=False, skip=ignored, of="cross_entropy")
-    columns = arange(x.shape[-1], dtype=places.dtype, device=x.device)
-    hit = (places - first).unsqueeze(-1) == columns
+    own = arange(x.shape[-1], dtype=places.dtype, device=x.device)
+    hit = (places - first).unsqueeze(-1) == own
     shifted = x - all_reduce(x.detach().amax(-1, keepdim=True), "max")
     sums = [shifted.exp().sum(-1), shifted.where(hit, 0).sum(-1)]
     if label_smoothing:
