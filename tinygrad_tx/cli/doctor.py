@@ -18,6 +18,7 @@ _OPTIONAL = {
     "matplotlib": "pictures of attention and of runs, graphs as .png and .pdf",
     "tensorboardX": "event files of train.tensorboard",
     "distributed": "bulk work by --workers and --scheduler",
+    "mpi4py": "training by several processes (tinygrad_tx[mpi] brings mpiexec, too)",
 }
 _CPU_FEATURES = ("avx512f", "avx512_bf16", "amx_tile", "avx2", "fma", "asimd", "neon", "sve")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
